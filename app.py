@@ -1,0 +1,15 @@
+"""The page: `python app.py`. Also the entry point on Hugging Face Spaces."""
+
+import os
+
+import spaces  # noqa: F401  before torch reaches an accelerator, as Spaces needs it
+
+from ovseg.demo import launch
+from ovseg.models import Models
+
+if __name__ == "__main__":
+    launch(
+        Models(os.environ.get("OVSEG_BACKBONE", "pocket")),
+        host=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
+        port=int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
+    )

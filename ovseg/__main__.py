@@ -1,0 +1,187 @@
+"""The command line: `python -m ovseg COMMAND --help`."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ovseg import view
+from ovseg.backbones import BACKBONES
+from ovseg.card import run_card
+from ovseg.methods import METHODS, Method, find_method, suited_to
+from ovseg.models import Models
+from ovseg.scene import from_image, from_prompt, read_image
+from ovseg.settings import read_setting
+from ovseg.vocabulary import parse_classes
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code. Bad input is one sentence on stderr and exit code 2."""
+    options = build_parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except ValueError as error:
+        print(f"ovseg: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ovseg: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """All commands with their options."""
+    parser = argparse.ArgumentParser(prog="python -m ovseg", description="See how a diffusion model segments a picture.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_segment(commands)
+    _add_generate(commands)
+    _add_serve(commands)
+    _add_scenes(commands)
+    _add_train(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, run: Callable[[argparse.Namespace], None], help: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help, description=help)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_network(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backbone", default="pocket", help=f"{', '.join(BACKBONES)}, or a local diffusers folder")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; the best there is if not given")
+    parser.add_argument("--dtype", help="float32, float16 or bfloat16; float32 on the CPU if not given, else float16")
+
+
+def _models(options: argparse.Namespace) -> Models:
+    return Models(options.backbone, options.device, options.dtype)
+
+
+def _progress(stage: str, share: float) -> None:
+    print(f"\r{stage} {share:4.0%}".ljust(60), end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
+
+
+def _add_segment(commands: Any) -> None:
+    parser = _command(commands, "segment", segment, "Segment a picture file into classes; write masks and a run card.")
+    parser.add_argument("image", type=Path)
+    parser.add_argument("--classes", required=True, help='such as "dog|puppy, traffic light, sky"')
+    parser.add_argument("--method", default=METHODS[0].name, help=", ".join(m.name for m in METHODS))
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", dest="settings", help=_settings_help())
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--square", action="store_true", help="squash to a square first, as DiffSegmenter's code does")
+    parser.add_argument("--attention", action="store_true", help="also write every attention map as a picture")
+    parser.add_argument("--out", type=Path, required=True, help="folder for overlay.png, mask.png, legend.json, run.json")
+    _add_network(parser)
+
+
+def _settings_help() -> str:
+    return "; ".join(f"{m.name}: {', '.join(f.name for f in fields(m))}" for m in METHODS)
+
+
+def _method(options: argparse.Namespace, models: Models) -> Method:
+    kind = find_method(options.method)
+    settings = {}
+    for item in options.settings:
+        name, separator, value = item.partition("=")
+        if not separator:
+            raise ValueError(f"A setting must be FIELD=VALUE, but got {item!r}.")
+        settings[name] = read_setting(kind, name, value)
+    return suited_to(models, kind, **settings)
+
+
+def segment(options: argparse.Namespace) -> None:
+    """`segment IMAGE --classes ... --out DIR`."""
+    models, classes = _models(options), parse_classes(options.classes)
+    method, image = _method(options, models), read_image(options.image)
+    scene = from_image(models, image, options.seed, square=options.square)
+    result = method.segment(models, scene, classes, _progress)
+    written = view.write_masks(result, options.out, run_card(models, scene, classes, method, result))
+    if options.attention:
+        view.write_attention(result, options.out / "attention")
+    for name, share in result.shares.items():
+        print(f"{share:7.2%}  {name}")
+    print("wrote " + ", ".join(str(path) for path in written))
+
+
+def _add_generate(commands: Any) -> None:
+    parser = _command(commands, "generate", generate, "Generate a picture from a prompt.")
+    parser.add_argument("prompt")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, help="sampling steps; what suits the backbone if not given")
+    parser.add_argument("--guidance", type=float, help="classifier-free guidance; what suits the backbone if not given")
+    parser.add_argument("--negative", default="", help="what to keep out")
+    parser.add_argument("--out", type=Path, required=True, help="picture file, such as g.png")
+    _add_network(parser)
+
+
+def generate(options: argparse.Namespace) -> None:
+    """`generate PROMPT --seed N --out FILE`."""
+    if options.out.suffix.lower() not in Image.registered_extensions():
+        raise ValueError(f"--out must be a picture file such as g.png, but got {options.out}.")
+    scene = from_prompt(
+        _models(options),
+        options.prompt,
+        options.seed,
+        steps=options.steps,
+        guidance=options.guidance,
+        negative=options.negative,
+        on_step=lambda done, total: _progress("sampling", done / total),
+    )
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(scene.image).save(options.out)
+    print(f"wrote {options.out} ({scene.image.shape[1]} x {scene.image.shape[0]})")
+
+
+def _add_serve(commands: Any) -> None:
+    parser = _command(commands, "serve", serve, "Open the page, as `python app.py` does.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=7860)
+    _add_network(parser)
+
+
+def serve(options: argparse.Namespace) -> None:
+    """`serve`."""
+    from ovseg.demo import launch
+
+    launch(_models(options), options.host, options.port)
+
+
+def _add_scenes(commands: Any) -> None:
+    parser = _command(commands, "scenes", scenes, "Write scenes of the pocket world: pictures, masks, captions, a sheet.")
+    parser.add_argument("--split", default="val", help="train, val or novel")
+    parser.add_argument("--count", type=int, default=16)
+    parser.add_argument("--start", type=int, default=0, help="index of the first scene")
+    parser.add_argument("--size", type=int, default=128, help="pixels of a side")
+    parser.add_argument("--out", type=Path, required=True)
+
+
+def scenes(options: argparse.Namespace) -> None:
+    """`scenes --split val --count 16 --out DIR`."""
+    from ovseg.pocket.export import write_scenes
+
+    write_scenes(options.split, range(options.start, options.start + options.count), options.size, options.out)
+    print(f"wrote {options.count} scenes and sheet.png to {options.out}")
+
+
+def _add_train(commands: Any) -> None:
+    parser = _command(commands, "train", train, "Train a network of the pocket bundle, or go on with it; then pack it.")
+    parser.add_argument("network", choices=["codec", "clip", "denoiser", "bundle"], help="bundle packs what was trained")
+    parser.add_argument("--minutes", type=float, default=60, help="in total, over all runs of this network")
+    parser.add_argument("--scenes", type=int, default=24000, help="training scenes to render")
+    parser.add_argument("--out", type=Path, default=Path("runs/pocket"), help="one folder for all networks")
+    parser.add_argument("--device", default="cpu")
+
+
+def train(options: argparse.Namespace) -> None:
+    """`train codec|clip|denoiser|bundle`."""
+    from ovseg.pocket.recipes import RECIPES
+
+    RECIPES[options.network](options.out, options.minutes, options.device, options.scenes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

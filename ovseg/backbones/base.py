@@ -1,0 +1,121 @@
+"""What a backbone is: four verbs, and the values that they take and return."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+OnStep = Callable[[int, int], None]
+"""Told how many of how many sampling steps are done; may raise to stop."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """An attention module: its path in the network and its stride relative to the latent grid."""
+
+    path: str
+    stride: int
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What a pass shall record, as data.
+
+    Args:
+        cross: strides whose cross-attention probabilities are kept, one map per site.
+        self_attention: strides whose self-attention probabilities are kept, averaged over their sites.
+        queries: paths of attention modules whose queries are kept.
+        features: paths of modules whose output is kept.
+    """
+
+    cross: tuple[int, ...] = ()
+    self_attention: tuple[int, ...] = ()
+    queries: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Text:
+    """Encoded prompts, one row each. `spans[row]` holds the token columns of the phrase that was asked about."""
+
+    prompts: tuple[str, ...]
+    embeddings: Float[Tensor, "b t d"]
+    spans: tuple[tuple[int, ...], ...]
+
+    def __getitem__(self, rows: slice) -> "Text":
+        return replace(self, prompts=self.prompts[rows], embeddings=self.embeddings[rows], spans=self.spans[rows])
+
+    def split(self, rows: int) -> Iterator["Text"]:
+        """Consecutive parts of at most `rows` rows."""
+        for start in range(0, len(self.prompts), rows):
+            yield self[start : start + rows]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What one pass recorded. Heads are averaged; the rows are those of `text`.
+
+    `self_attention` maps a stride to probabilities (row, from, to) over the places of that stride's grid, row-major,
+    averaged over the stride's sites as they are never used apart and one alone has 67 MB at 64 x 64.
+    """
+
+    text: Text
+    timestep: int
+    latent_hw: tuple[int, int]
+    cross: dict[Site, Float[Tensor, "b _y _x t"]] = field(default_factory=dict)
+    self_attention: dict[int, Float[Tensor, "b _n _n"]] = field(default_factory=dict)
+    queries: dict[Site, Float[Tensor, "b _d _y _x"]] = field(default_factory=dict)
+    features: dict[str, Float[Tensor, "b _c _y _x"]] = field(default_factory=dict)
+
+    def cross_by_stride(self) -> dict[int, Float[Tensor, "b _y _x t"]]:
+        """Unweighted mean of the cross-attention over the sites of each stride."""
+        strides = sorted({site.stride for site in self.cross})
+        return {s: torch.stack([m for site, m in self.cross.items() if site.stride == s]).mean(0) for s in strides}
+
+
+def grid_at(latent_hw: tuple[int, int], stride: int) -> tuple[int, int]:
+    """The grid of a stride: each halving of the network rounds up."""
+    return -(-latent_hw[0] // stride), -(-latent_hw[1] // stride)
+
+
+class Backbone(Protocol):
+    """A frozen text-to-image network behind four verbs. One row per prompt, no hidden guidance."""
+
+    name: str
+    sites: tuple[Site, ...]
+
+    def encode(self, image: UInt8[np.ndarray, "h w 3"], sample_seed: int | None = None) -> Float[Tensor, "1 c y x"]:
+        """Scaled latent of a picture: the posterior's mean, or a sample of it if a seed is given."""
+        ...
+
+    def encode_text(
+        self, prompts: Sequence[str], phrases: Sequence[str], emphasis: float = 1.0, emphasised: Sequence[str] | None = None
+    ) -> Text:
+        """Encode each prompt and find its phrase's token columns from character offsets."""
+        ...
+
+    def trace(self, latent: Float[Tensor, "1 c y x"], text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
+        """Noise the latent to `timestep`, run the network once with a row per prompt, return what was recorded."""
+        ...
+
+    def generate(
+        self, prompt: str, seed: int, steps: int, guidance: float, negative: str = "", on_step: OnStep | None = None
+    ) -> tuple[UInt8[np.ndarray, "h w 3"], Float[Tensor, "1 c y x"]]:
+        """Sample a picture; returns it with its clean, scaled latent."""
+        ...
+
+    def rows_per_pass(self, latent_hw: tuple[int, int], capture: Capture) -> int:
+        """How many prompts one pass can take in the memory at hand."""
+        ...
+
+    def working_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """The resolution at which a picture of this shape is worked on: same area as in training, same aspect."""
+        ...
+
+    def square_hw(self) -> tuple[int, int]:
+        """The square resolution of training."""
+        ...

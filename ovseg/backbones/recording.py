@@ -1,0 +1,139 @@
+"""Recording attention while a U-Net runs: processors and hooks that live for one call."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
+from torch import Tensor
+
+from ovseg.backbones.base import Capture, Site, grid_at
+
+
+class Recorder:
+    """Collects what the processors and hooks of one pass see. It never leaves `backbones/`."""
+
+    def __init__(self) -> None:
+        self.cross: dict[Site, Tensor] = {}
+        self.queries: dict[Site, Tensor] = {}
+        self.features: dict[str, Tensor] = {}
+        self._self_sums: dict[int, Tensor] = {}
+        self._self_sites: dict[int, int] = {}
+
+    def add_self_attention(self, stride: int, probabilities: Tensor) -> None:
+        """Add one site's mean over heads, (b, n, n), to its stride's sum."""
+        if stride in self._self_sums:
+            self._self_sums[stride] += probabilities
+        else:
+            self._self_sums[stride] = probabilities
+        self._self_sites[stride] = self._self_sites.get(stride, 0) + 1
+
+    def self_attention(self) -> dict[int, Tensor]:
+        """Mean over the sites of each stride."""
+        return {stride: total / self._self_sites[stride] for stride, total in self._self_sums.items()}
+
+
+class RecordingProcessor:
+    """Plain attention that also keeps its probabilities, averaged over heads, or its queries.
+
+    One head at a time: the probabilities of all heads together, 8 x 4096 x 4096 for Stable Diffusion's finest grid,
+    never exist at once.
+    """
+
+    def __init__(self, recorder: Recorder, site: Site, latent_hw: tuple[int, int], capture: Capture) -> None:
+        self.recorder, self.site, self.grid = recorder, site, grid_at(latent_hw, site.stride)
+        self.keeps_queries = site.path in capture.queries
+        self.capture = capture
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """The layer's output (b, n, channels), equal to the default processor's up to rounding."""
+        assert hidden_states.ndim == 3 and attention_mask is None and attn.group_norm is None
+        is_cross = encoder_hidden_states is not None
+        context = encoder_hidden_states if is_cross else hidden_states
+        if is_cross and attn.norm_cross:
+            context = attn.norm_encoder_hidden_states(context)
+        query, key, value = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
+        if self.keeps_queries:
+            self.recorder.queries[self.site] = query.transpose(1, 2).unflatten(2, self.grid)
+        mixed, probabilities = _attend(attn, query, key, value)
+        if is_cross and self.site.stride in self.capture.cross:
+            self.recorder.cross[self.site] = probabilities.unflatten(1, self.grid)
+        elif not is_cross and self.site.stride in self.capture.self_attention:
+            self.recorder.add_self_attention(self.site.stride, probabilities)
+        return attn.to_out[1](attn.to_out[0](mixed))
+
+
+def _attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Output (b, n, c) and float32 probabilities (b, n, tokens), the mean over heads."""
+    outputs, mean = [], 0.0
+    for q, k, v in zip(*(part.chunk(attn.heads, dim=-1) for part in (query, key, value)), strict=True):
+        if attn.upcast_attention:
+            q, k = q.float(), k.float()
+        probabilities = torch.softmax(q @ k.transpose(1, 2) * attn.scale, dim=-1)
+        outputs.append(probabilities.to(v.dtype) @ v)
+        mean = mean + probabilities.float() / attn.heads
+    return torch.cat(outputs, dim=-1), mean
+
+
+def find_sites(unet: UNet2DConditionModel) -> tuple[Site, ...]:
+    """Every attention module of the U-Net in the order of its processors, with its stride from its block's place.
+
+    Down block i works at stride 2^i, the middle at the coarsest, up block i on the way back.
+    """
+    depth = len(unet.config.block_out_channels)
+    sites = []
+    for name in unet.attn_processors:
+        kind, number = name.split(".")[:2]
+        power = {"down_blocks": lambda i: i, "up_blocks": lambda i: depth - 1 - i}.get(kind, lambda _: depth - 1)
+        sites.append(Site(name.removesuffix(".processor"), 2 ** power(int(number) if number.isdigit() else 0)))
+    return tuple(sites)
+
+
+@contextmanager
+def recording(
+    unet: UNet2DConditionModel, sites: tuple[Site, ...], capture: Capture, latent_hw: tuple[int, int]
+) -> Iterator[Recorder]:
+    """Record what `capture` asks for during the block; processors and hooks are as before afterwards, come what may.
+
+    Raises:
+        ValueError: a path that the network does not have.
+    """
+    modules = dict(unet.named_modules())
+    unknown = [path for path in (*capture.queries, *capture.features) if path not in modules]
+    if unknown:
+        raise ValueError(f"Captured paths must be modules of the network, but it has no {unknown[0]!r}.")
+    recorder, before = Recorder(), dict(unet.attn_processors)
+    chosen = dict(before)
+    for site in sites:
+        if _wanted(site, capture):
+            chosen[f"{site.path}.processor"] = RecordingProcessor(recorder, site, latent_hw, capture)
+    hooks = []
+    try:
+        # `set_attn_processor` empties the dictionary it is given, so each call gets a copy of its own.
+        unet.set_attn_processor(dict(chosen))
+        hooks += [modules[path].register_forward_hook(_keeper(recorder, path)) for path in capture.features]
+        yield recorder
+    finally:
+        for hook in hooks:
+            hook.remove()
+        unet.set_attn_processor(dict(before))
+
+
+def _wanted(site: Site, capture: Capture) -> bool:
+    strides = capture.cross if site.path.endswith("attn2") else capture.self_attention
+    return site.stride in strides or site.path in capture.queries
+
+
+def _keeper(recorder: Recorder, path: str):
+    def keep(module: torch.nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
+        recorder.features[path] = output[0] if isinstance(output, tuple) else output
+
+    return keep

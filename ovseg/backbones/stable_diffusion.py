@@ -1,0 +1,224 @@
+"""Stable Diffusion 1.x and 2.x, and small networks of their layout, as a `Backbone`."""
+
+import copy
+import math
+import re
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+from torch import Tensor
+
+from ovseg.backbones.base import Capture, OnStep, Text, Trace, grid_at
+from ovseg.backbones.recording import find_sites, recording
+from ovseg.types import generator
+
+CPU_BUDGET = 2 * 2**30  # bytes that the recorded maps and activations of one pass may take off an accelerator
+CUDA_SHARE = 0.6  # of the free memory, on an accelerator that can say how much is free
+MOST_ROWS = 64
+ACTIVATIONS = 40  # tensors of the first block's size that are alive at once in a forward pass: an upper estimate
+
+
+def load_pipeline(source: str, dtype: torch.dtype, variant: str | None = None) -> StableDiffusionPipeline:
+    """A `StableDiffusionPipeline` from a local folder or the hub, safetensors only, without a safety checker.
+
+    Raises:
+        ValueError: the folder or repository cannot be read as such a pipeline.
+    """
+    index = Path(source) / "model_index.json"
+    if Path(source).exists() and not index.is_file():
+        raise ValueError(f"A backbone folder must be a saved diffusers pipeline, but {source} has no model_index.json.")
+    try:
+        return StableDiffusionPipeline.from_pretrained(
+            source,
+            dtype=dtype,
+            variant=variant if dtype == torch.float16 else None,
+            use_safetensors=True,
+            safety_checker=None,
+            requires_safety_checker=False,
+        )
+    except OSError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"The backbone at {source} must be a Stable Diffusion checkpoint, but loading it failed: {reason}") from error
+
+
+class StableDiffusion:
+    """The four verbs over a pipeline's parts. Safe to call from several threads: the network is used by one at a time."""
+
+    def __init__(self, pipeline: StableDiffusionPipeline, name: str, device: torch.device | str) -> None:
+        self.name = name
+        self.pipeline = pipeline.to(device)
+        self.pipeline.set_progress_bar_config(disable=True)
+        self.unet, self.vae = pipeline.unet, pipeline.vae
+        self.sites = find_sites(self.unet)
+        self.vae_stride = 2 ** (len(self.vae.config.block_out_channels) - 1)
+        self.deepest_stride = 2 ** (len(self.unet.config.block_out_channels) - 1)
+        self._lock = threading.RLock()
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of the latent grid at which there is attention, finest first."""
+        return tuple(sorted({site.stride for site in self.sites}))
+
+    def square_hw(self) -> tuple[int, int]:
+        """The square resolution of training, in pixels."""
+        edge = self.unet.config.sample_size * self.vae_stride
+        return edge, edge
+
+    def working_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """Same aspect as the picture, about the area of training, both sides multiples of the coarsest stride."""
+        unit = self.vae_stride * self.deepest_stride
+        edge, aspect = self.square_hw()[0], image_hw[0] / image_hw[1]
+        # Beyond 4 to 1 the short side would leave the coarsest grid a single place; such pictures are squeezed.
+        aspect = min(max(aspect, 0.25), 4.0)
+        sides = edge * math.sqrt(aspect), edge / math.sqrt(aspect)
+        return tuple(max(unit, round(side / unit) * unit) for side in sides)
+
+    @torch.no_grad()
+    def encode(self, image: np.ndarray, sample_seed: int | None = None) -> Tensor:
+        """Scaled latent (1, c, y, x) of an RGB uint8 picture whose sides the coarsest stride divides.
+
+        Raises:
+            ValueError: the sides are no such multiples.
+        """
+        unit = self.vae_stride * self.deepest_stride
+        if image.shape[0] % unit or image.shape[1] % unit:
+            raise ValueError(f"Picture sides must be multiples of {unit}, but got {image.shape[0]} x {image.shape[1]}.")
+        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.vae.device).permute(2, 0, 1)[None]
+        posterior = self.vae.encode((pixels.float() / 127.5 - 1).to(self.vae.dtype)).latent_dist
+        latent = posterior.mean if sample_seed is None else _sample(posterior, sample_seed)
+        return latent * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def encode_text(
+        self, prompts: Sequence[str], phrases: Sequence[str], emphasis: float = 1.0, emphasised: Sequence[str] | None = None
+    ) -> Text:
+        """Encode prompts; find each phrase's token columns, and strengthen tokens as compel's "+" does.
+
+        Args:
+            phrases: for each prompt a phrase in it, or "" for none.
+            emphasis: 1.21 is compel's "++": embedding = empty + emphasis * (embedding - empty) at the tokens.
+            emphasised: the part of each phrase to emphasise; the whole phrase if not given.
+
+        Raises:
+            ValueError: a phrase is not in its prompt, or lies behind the last token that the encoder takes.
+        """
+        encoding = self._tokenise(prompts)
+        ids = encoding.input_ids.to(self.pipeline.text_encoder.device)
+        embeddings = self.pipeline.text_encoder(ids)[0]
+        offsets = encoding.offset_mapping.tolist()
+        spans = tuple(_columns(*row) for row in zip(prompts, phrases, phrases, offsets, strict=True))
+        if emphasis != 1.0:
+            embeddings = embeddings.clone()
+            empty = self.pipeline.text_encoder(self._tokenise([""]).input_ids.to(ids.device))[0][0]
+            for row, part in enumerate(emphasised or phrases):
+                at = list(_columns(prompts[row], phrases[row], part, offsets[row]))
+                embeddings[row, at] = empty[at] + emphasis * (embeddings[row, at] - empty[at])
+        return Text(tuple(prompts), embeddings, spans)
+
+    @torch.no_grad()
+    def trace(self, latent: Tensor, text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
+        """One pass with a row per prompt, all rows on the same noised latent.
+
+        Raises:
+            ValueError: the timestep is outside the noise schedule.
+        """
+        alphas = self.pipeline.scheduler.alphas_cumprod
+        if not 0 <= timestep < len(alphas):
+            raise ValueError(f"The timestep must be from 0 to {len(alphas) - 1}, but got {timestep}.")
+        noise = torch.randn(latent.shape, generator=generator(seed)).to(latent)
+        noised = alphas[timestep].sqrt().to(latent) * latent + (1 - alphas[timestep]).sqrt().to(latent) * noise
+        latent_hw = tuple(latent.shape[-2:])
+        with self._lock, recording(self.unet, self.sites, capture, latent_hw) as recorder:
+            self.unet(noised.expand(len(text.prompts), -1, -1, -1), timestep, encoder_hidden_states=text.embeddings)
+        return Trace(
+            text, timestep, latent_hw, recorder.cross, recorder.self_attention(), recorder.queries, recorder.features
+        )
+
+    @torch.no_grad()
+    def generate(
+        self, prompt: str, seed: int, steps: int, guidance: float, negative: str = "", on_step: OnStep | None = None
+    ) -> tuple[np.ndarray, Tensor]:
+        """Sample a picture (h, w, 3) with classifier-free guidance; returns it with its scaled latent.
+
+        Raises:
+            ValueError: the prompt does not fit the text encoder, or there are no steps.
+        """
+        if steps < 1:
+            raise ValueError(f"Generation must take 1 step or more, but got {steps}.")
+        self._check_length(prompt)
+        # A pipeline of its own over the same weights: a scheduler counts steps and cannot serve two visitors.
+        pipeline = StableDiffusionPipeline(**self.pipeline.components, requires_safety_checker=False)
+        pipeline.scheduler = copy.deepcopy(self.pipeline.scheduler)
+        pipeline.set_progress_bar_config(disable=True)
+
+        def step_done(_pipeline: StableDiffusionPipeline, step: int, _timestep: Tensor, values: dict) -> dict:
+            if on_step:
+                on_step(step + 1, steps)
+            return values
+
+        with self._lock:
+            latent = pipeline(
+                prompt,
+                negative_prompt=negative,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                generator=generator(seed),
+                output_type="latent",
+                callback_on_step_end=step_done,
+            ).images
+        return self._decode(latent), latent
+
+    def rows_per_pass(self, latent_hw: tuple[int, int], capture: Capture) -> int:
+        """Prompts per pass, from the memory that their recorded maps and activations take."""
+        size = self.unet.dtype.itemsize
+        places = {stride: math.prod(grid_at(latent_hw, stride)) for stride in capture.self_attention}
+        maps = sum(n * n * (4 + 2 * size) for n in places.values())
+        activations = self.unet.config.block_out_channels[0] * math.prod(latent_hw) * size * ACTIVATIONS
+        budget = CPU_BUDGET
+        if self.unet.device.type == "cuda":
+            budget = CUDA_SHARE * torch.cuda.mem_get_info(self.unet.device)[0]
+        return int(min(max(budget // (maps + activations), 1), MOST_ROWS))
+
+    def _decode(self, latent: Tensor) -> np.ndarray:
+        decoded = self.vae.decode(latent / self.vae.config.scaling_factor).sample[0].float().clamp(-1, 1)
+        return ((decoded + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+
+    def _tokenise(self, prompts: Sequence[str]):
+        return self.pipeline.tokenizer(
+            list(prompts), padding="max_length", truncation=True, return_offsets_mapping=True, return_tensors="pt"
+        )
+
+    def _check_length(self, prompt: str) -> None:
+        tokens, room = len(self.pipeline.tokenizer(prompt).input_ids), self.pipeline.tokenizer.model_max_length
+        if tokens > room:
+            raise ValueError(f"The prompt must fit {room} tokens, but it has {tokens}; please shorten it.")
+
+
+def _sample(posterior, seed: int) -> Tensor:
+    noise = torch.randn(posterior.mean.shape, generator=generator(seed)).to(posterior.mean)
+    return posterior.mean + posterior.std * noise
+
+
+def _columns(prompt: str, phrase: str, part: str, offsets: list[list[int]]) -> tuple[int, ...]:
+    """Token columns of the last occurrence of `part` in the first whole-word occurrence of `phrase` in the prompt."""
+    if not phrase:
+        return ()
+    found = re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", prompt, re.IGNORECASE)
+    if not found:
+        raise ValueError(f"The phrase must be words of its prompt, but {phrase!r} is not in {prompt!r}.")
+    start = found.start() + phrase.lower().rindex(part.lower())
+    stop = start + len(part)
+    columns = tuple(k for k, (left, right) in enumerate(offsets) if left < stop and right > start)
+    if not columns or max(right for _, right in offsets) < stop:
+        raise ValueError(f"The phrase must lie within the {len(offsets)} tokens that the encoder takes, but {phrase!r} does not.")
+    return columns
+
+
+def resized(image: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
+    """An RGB uint8 picture at another size, by Pillow's antialiased bilinear filter."""
+    return np.asarray(Image.fromarray(image).resize((hw[1], hw[0]), Image.Resampling.BILINEAR))

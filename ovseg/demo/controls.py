@@ -1,0 +1,66 @@
+"""Controls of the page, made from a method's fields."""
+
+import typing
+from dataclasses import Field, fields
+
+import gradio as gr
+from gradio.components import Component
+
+from ovseg.methods import Method
+from ovseg.settings import parse_value
+
+LIVE = ("threshold",)  # turned beside the picture, after the run
+
+
+def method_controls(method: type[Method], suited: Method) -> list[Component]:
+    """One control per field, in the fields' order, at the values that suit the backbone; `LIVE` fields have theirs elsewhere."""
+    types = typing.get_type_hints(method)
+    return [_control(f, types[f.name], getattr(suited, f.name)) for f in fields(method) if f.name not in LIVE]
+
+
+def settings_from(method: type[Method], values: typing.Sequence[object]) -> dict[str, object]:
+    """The values of `method_controls` as the method's settings; text is read by its field's type.
+
+    Raises:
+        ValueError: a text is no value of its field.
+    """
+    types = typing.get_type_hints(method)
+    names = [f.name for f in fields(method) if f.name not in LIVE]
+    return {name: _read(name, types[name], value) for name, value in zip(names, values, strict=True)}
+
+
+def pick_method(methods: typing.Sequence[type[Method]], name: str, values: typing.Sequence[object]):
+    """The method called `name` and its part of `values`, which hold the controls of all methods one after the other.
+
+    Raises:
+        ValueError: no method is called so.
+    """
+    start = 0
+    for method in methods:
+        count = sum(f.name not in LIVE for f in fields(method))
+        if method.name == name:
+            return method, values[start : start + count]
+        start += count
+    raise ValueError(f"The method must be one of {', '.join(m.name for m in methods)}, but got {name!r}.")
+
+
+def _read(name: str, kind: object, value: object) -> object:
+    if isinstance(value, str):
+        return parse_value(name, kind, value)
+    if value is None:
+        raise ValueError(f"{name} must have a value, but it is empty.")
+    return kind(value) if kind in (int, float) else value
+
+
+def _control(field: Field, kind: object, value: object) -> Component:
+    label, note = field.name.replace("_", " "), field.metadata.get("help", "")
+    elem_id = f"knob-{field.name}"
+    if kind is bool:
+        return gr.Checkbox(value, label=label, info=note, elem_id=elem_id)
+    if kind in (int, float):
+        step = field.metadata["step"] or (1 if kind is int else 0.01)
+        return gr.Slider(
+            field.metadata["low"], field.metadata["high"], value, step=step, label=label, info=note, elem_id=elem_id
+        )
+    text = ", ".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
+    return gr.Textbox(text, label=label, info=note, elem_id=elem_id)

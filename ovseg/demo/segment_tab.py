@@ -1,0 +1,264 @@
+"""The main tab: a picture and words in, masks and the attention behind them out."""
+
+import html
+import tempfile
+import uuid
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import spaces
+
+from ovseg import view
+from ovseg.assets import ASSETS
+from ovseg.card import run_card
+from ovseg.demo.canvas import MaskCanvas, canvas_value, redraw_script
+from ovseg.demo.controls import method_controls, pick_method, settings_from
+from ovseg.demo.work import stream
+from ovseg.methods import METHODS, Method, suited_to
+from ovseg.models import Models
+from ovseg.scene import from_image, from_prompt
+from ovseg.types import Report, Segmentation
+from ovseg.vocabulary import parse_classes
+
+LONGEST_SIDE = 1024  # of a picture on the page; larger uploads are shrunk, the command line keeps them
+OPACITY = 0.6
+EXAMPLES = (("boat-bird.png", "boat, bird, water, sky"), ("cat-car.png", "cat, car"), ("sheep-house.png", "sheep, house, grass, sky"))
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What one visitor looks at: kept in the session, so that views answer without the network."""
+
+    segmentation: Segmentation
+    card: dict
+
+
+def build_segment_tab(models: Models) -> None:
+    """Lay out the tab and wire its events."""
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            source = _source_controls(models)
+            words = _class_controls(models)
+            _examples(models, source["image"], words)
+            method, panels, seed = _method_controls(models)
+            with gr.Row():
+                run = gr.Button("Run", variant="primary", elem_id="run")
+                stop = gr.Button("Stop", elem_id="stop")
+        with gr.Column(scale=3, min_width=320):
+            look = _result_controls(models)
+    inputs = [source["image"], words, method, seed, look["threshold"], *(c for panel in panels for c in panel)]
+    events = [_wire_generate(models, source, look), _wire_segment(models, inputs, run, look)]
+    stop.click(lambda: _status("Stopped.", None), outputs=look["status"], cancels=events, api_visibility="private")
+    _wire_views(look)
+
+
+def _source_controls(models: Models) -> dict[str, Any]:
+    checkpoint = models.checkpoint
+    image = gr.Image(label="Picture", type="numpy", format="png", sources=["upload", "clipboard"], elem_id="image", height=300)
+    with gr.Accordion("Generate a picture instead", open=True, elem_id="generate-panel"):
+        prompt = gr.Textbox(checkpoint.prompt, label="Prompt", elem_id="prompt")
+        with gr.Row():
+            steps = gr.Slider(1, 100, checkpoint.steps, step=1, label="Steps", elem_id="steps")
+            seed = gr.Number(1, label="Seed of the picture", precision=0, elem_id="picture-seed")
+        button = gr.Button("Generate", elem_id="generate")
+    return {"image": image, "prompt": prompt, "steps": steps, "seed": seed, "button": button}
+
+
+def _class_controls(models: Models) -> gr.Textbox:
+    words = gr.Textbox(
+        label="Classes",
+        info="Words with commas between them; bars between words for the same thing: dog|puppy, traffic light, sky",
+        placeholder="cat, car",
+        elem_id="classes",
+    )
+    if models.checkpoint.classes:
+        fill = gr.Button("Fill in every word this backbone knows", size="sm", elem_id="fill-classes")
+        fill.click(lambda: models.checkpoint.classes, outputs=words, api_visibility="private", show_progress="hidden")
+    return words
+
+
+def _method_controls(models: Models) -> tuple[gr.Radio, list[list[gr.components.Component]], gr.Number]:
+    method = gr.Radio([(m.title, m.name) for m in METHODS], value=METHODS[0].name, label="Method", elem_id="method")
+    panels, groups = [], []
+    for kind in METHODS:
+        with gr.Accordion(f"Settings of {kind.title}", open=False, visible=kind is METHODS[0]) as group:
+            gr.Markdown(f"{kind.paper.authors}: *{kind.paper.title}*. {kind.paper.venue}, arXiv {kind.paper.arxiv}.")
+            panels.append(method_controls(kind, suited_to(models, kind)))
+        groups.append(group)
+    seed = gr.Number(0, label="Seed of the noise", precision=0, elem_id="seed")
+    method.change(
+        lambda name: [gr.Accordion(visible=kind.name == name) for kind in METHODS],
+        method, groups, api_visibility="private", show_progress="hidden",
+    )  # fmt: skip
+    return method, panels, seed
+
+
+def _examples(models: Models, image: gr.Image, words: gr.Textbox) -> None:
+    folder = ASSETS / "examples"
+    if models.name == "pocket":
+        rows = [[str(folder / name), classes] for name, classes in EXAMPLES]
+        gr.Examples(rows, [image, words], label="Examples", elem_id="examples", cache_examples=False)
+
+
+def _result_controls(models: Models) -> dict[str, Any]:
+    look: dict[str, Any] = {"status": gr.HTML(_status("Ready.", None), elem_id="status"), "shown": gr.State(None)}
+    look["canvas"] = MaskCanvas("canvas")
+    with gr.Row():
+        look["opacity"] = gr.Slider(0, 1, OPACITY, step=0.01, label="Opacity", elem_id="opacity")
+        first = suited_to(models, METHODS[0])
+        look["threshold"] = gr.Slider(
+            0, 1, getattr(first, "threshold", 0.5), step=0.01, label="Background threshold", elem_id="threshold"
+        )
+    with gr.Tab("Attention"):
+        look["group"] = gr.Radio([], label="Maps", elem_id="evidence-group", visible=False)
+        look["gallery"] = gr.Gallery(label="Attention maps", columns=4, format="png", elem_id="gallery", height="auto")
+    with gr.Tab("From a point"):
+        gr.Markdown("Click the picture above: where does the network look from there (self-attention)?")
+        look["point"] = gr.Image(label="Self-attention", format="png", interactive=False, elem_id="point", height=320)
+    with gr.Tab("Files"):
+        look["download"] = gr.DownloadButton("Masks, legend and run card (zip)", elem_id="download")
+        look["card"] = gr.JSON(label="Run card", elem_id="card")
+    return look
+
+
+def _wire_generate(models: Models, source: dict[str, Any], look: dict[str, Any]) -> gr.events.Dependency:
+    @spaces.GPU(duration=60)
+    def generate(prompt: str, seed: float, steps: float) -> Iterator[tuple[Any, str]]:
+        def work(report: Report) -> np.ndarray:
+            report("loading the network", 0.0)
+            scene = from_prompt(
+                models, prompt, _whole("The seed", seed), steps=_whole("Steps", steps),
+                on_step=lambda done, total: report("sampling", done / total),
+            )  # fmt: skip
+            return scene.image
+
+        for stage, share, image in stream(work):
+            yield (gr.skip() if image is None else image), _status(stage, share)
+        yield gr.skip(), _status("Generated. Name the classes and press Run.", None)
+
+    return source["button"].click(
+        generate, [source["prompt"], source["seed"], source["steps"]], [source["image"], look["status"]],
+        api_name="generate", concurrency_id="gpu", show_progress="hidden",
+    )  # fmt: skip
+
+
+def _wire_segment(models: Models, inputs: list, run: gr.Button, look: dict[str, Any]) -> gr.events.Dependency:
+    @spaces.GPU(duration=60)
+    def segment(image: np.ndarray | None, words: str, method: str, seed: float, threshold: float, *values: Any):
+        def work(report: Report) -> Shown:
+            if image is None:
+                raise ValueError("A picture must be given or generated first, but there is none.")
+            classes = parse_classes(words or "")
+            chosen = _chosen_method(models, method, threshold, values)
+            report("loading the network", 0.0)
+            scene = from_image(models, image, _whole("The seed", seed), longest=LONGEST_SIDE)
+            result = chosen.segment(models, scene, classes, report)
+            return Shown(result, run_card(models, scene, classes, chosen, result))
+
+        for stage, share, shown in stream(work):
+            if shown is None:
+                yield (_status(stage, share), *(gr.skip() for _ in outputs[1:]))
+            else:
+                yield _first_views(shown)
+
+    outputs = [look[name] for name in ("status", "canvas", "threshold", "shown", "group", "gallery", "card", "point")]
+    return run.click(
+        segment, inputs, outputs, api_name="segment", concurrency_id="gpu", show_progress="hidden"
+    )
+
+
+def _chosen_method(models: Models, name: str, threshold: float, values: tuple) -> Method:
+    kind, mine = pick_method(METHODS, name, values)
+    settings = settings_from(kind, mine)
+    if "threshold" in kind.__dataclass_fields__:
+        settings["threshold"] = threshold
+    return suited_to(models, kind, **settings)
+
+
+def _first_views(shown: Shown) -> tuple:
+    """All outputs of a finished run: status, canvas, threshold, state, maps, run card, and no point yet."""
+    segmentation = shown.segmentation
+    groups = list(dict.fromkeys(e.group for e in segmentation.evidence if e.kind != "affinity"))
+    return (
+        _status(f"Done in {sum(segmentation.timings.values()):.1f} s.", None),
+        canvas_value(segmentation, OPACITY, uuid.uuid4().hex),
+        gr.Slider(interactive=segmentation.threshold is not None),
+        shown,
+        gr.Radio(groups, value=groups[0] if groups else None, visible=bool(groups)),
+        _gallery(shown, groups[0]) if groups else [],
+        shown.card,
+        None,
+    )
+
+
+def _gallery(shown: Shown, group: str) -> list[tuple[np.ndarray, str]]:
+    image = shown.segmentation.image
+    chosen = [e for e in shown.segmentation.evidence if e.group == group]
+    return [(picture, e.title) for e in chosen if (picture := view.evidence_picture(e, image)) is not None]
+
+
+def _wire_views(look: dict[str, Any]) -> None:
+    """Views of what is kept in the session: none of them runs a network."""
+    for slider in (look["opacity"], look["threshold"]):
+        slider.change(
+            None, [look["opacity"], look["threshold"]], None, js=redraw_script("canvas"), api_visibility="private"
+        )
+
+    def show_group(shown: Shown | None, group: str | None):
+        return _gallery(shown, group) if shown and group else []
+
+    def show_point(shown: Shown | None, event: gr.SelectData):
+        return _point_view(shown.segmentation, *event.index) if shown else None
+
+    def pack(shown: Shown | None, threshold: float) -> str:
+        if shown is None:
+            raise gr.Error("There must be masks to download, but nothing was segmented yet.", print_exception=False)
+        return _zip_file(shown, threshold)
+
+    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    look["group"].input(show_group, [look["shown"], look["group"]], look["gallery"], **quiet)
+    look["canvas"].select(show_point, look["shown"], look["point"], **quiet)
+    look["download"].click(pack, [look["shown"], look["threshold"]], look["download"], **quiet)
+
+
+def _point_view(segmentation: Segmentation, x: float, y: float) -> np.ndarray | None:
+    """Where one point looks, with the point marked by a white square."""
+    found = [e for e in segmentation.evidence if e.kind == "affinity"]
+    if not found:
+        return None
+    x, y = min(max(float(x), 0.0), 1.0), min(max(float(y), 0.0), 1.0)
+    picture = view.heat_overlay(segmentation.image, view.affinity_at(found[0], x, y)).copy()
+    height, width = picture.shape[:2]
+    reach = max(height, width) // 64
+    row, column = int(y * (height - 1)), int(x * (width - 1))
+    picture[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1] = 255
+    return picture
+
+
+def _zip_file(shown: Shown, threshold: float) -> str:
+    segmentation, card = shown.segmentation, shown.card
+    if segmentation.threshold is not None:
+        segmentation = segmentation.with_threshold(threshold)
+        card = card | {"shares": segmentation.shares, "method": card["method"] | {"threshold": threshold}}
+    folder = Path(tempfile.mkdtemp(prefix="ovseg-"))
+    with zipfile.ZipFile(folder / "masks.zip", "w") as archive:
+        for path in view.write_masks(segmentation, folder / "masks", card):
+            archive.write(path, path.name)
+    return str(folder / "masks.zip")
+
+
+def _whole(name: str, value: float | None) -> int:
+    if value is None or value != int(value) or value < 0:
+        raise ValueError(f"{name} must be a whole number, 0 or more, but got {value}.")
+    return int(value)
+
+
+def _status(text: str, share: float | None) -> str:
+    bar = "" if share is None else f'<progress max="1" value="{share:.3f}" style="width:100%"></progress>'
+    percent = "" if share is None else f" {share:.0%}"
+    return f'<div class="ov-status" aria-live="polite">{html.escape(text)}{percent}{bar}</div>'

@@ -1,0 +1,36 @@
+"""The methods, in the order in which they are shown. A new method is one file here and its name in `METHODS`."""
+
+from dataclasses import fields, replace
+
+from ovseg.methods.base import Method
+from ovseg.methods.diffsegmenter import DiffSegmenter
+from ovseg.models import Models
+
+METHODS: tuple[type[Method], ...] = (DiffSegmenter,)
+
+__all__ = ["METHODS", "Method", "find_method", "suited_to"]
+
+
+def find_method(name: str) -> type[Method]:
+    """The method of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for method in METHODS:
+        if method.name == name:
+            return method
+    raise ValueError(f"The method must be one of {', '.join(m.name for m in METHODS)}, but got {name!r}.")
+
+
+def suited_to(models: Models, method: type[Method], **settings: object) -> Method:
+    """The method with the settings that suit the backbone, and these on top.
+
+    Raises:
+        ValueError: a setting that the method does not have.
+    """
+    known = [field.name for field in fields(method)]
+    for name in settings:
+        if name not in known:
+            raise ValueError(f"A setting of {method.title} must be one of {', '.join(known)}, but got {name!r}.")
+    return replace(method(), **{**models.checkpoint.settings.get(method.name, {}), **settings})

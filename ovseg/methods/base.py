@@ -1,0 +1,22 @@
+"""What a method is: a frozen dataclass of hyper-parameters with one verb."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from ovseg.models import Models
+from ovseg.types import Paper, Report, Scene, Segmentation, silent
+from ovseg.vocabulary import ClassWord
+
+
+class Method(ABC):
+    """One paper. Its dataclass fields are its hyper-parameters, made with `knob` where a visitor may turn them."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[Paper]
+
+    @abstractmethod
+    def segment(
+        self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent
+    ) -> Segmentation:
+        """Segment a scene into the classes and background."""

@@ -1,0 +1,60 @@
+"""`Models`: loads every network lazily, once, and owns its device and dtype."""
+
+import threading
+from functools import cached_property
+
+import torch
+
+from ovseg.backbones import find_checkpoint, load_backbone
+from ovseg.backbones.stable_diffusion import StableDiffusion
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def best_device() -> str:
+    """The accelerator that torch finds, else the CPU."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+class Models:
+    """The networks of one process. Making it loads nothing; each network is loaded when it is first asked for.
+
+    Args:
+        backbone: a name of `BACKBONES` or the path of a local diffusers folder.
+        device: "cpu", "cuda", "cuda:1", "mps"; the best there is if not given.
+        dtype: "float32", "float16" or "bfloat16"; half precision on accelerators and float32 on the CPU if not given.
+
+    Raises:
+        ValueError: the backbone, device or dtype is unknown.
+    """
+
+    def __init__(self, backbone: str = "pocket", device: str | None = None, dtype: str | None = None) -> None:
+        self.name, self.checkpoint = backbone, find_checkpoint(backbone)
+        self.device = _device(device or best_device())
+        default = "float32" if self.device.type == "cpu" else "float16"
+        if (dtype or default) not in DTYPES:
+            raise ValueError(f"The dtype must be one of {', '.join(DTYPES)}, but got {dtype!r}.")
+        self.dtype = DTYPES[dtype or default]
+        self._lock = threading.Lock()
+
+    @property
+    def backbone(self) -> StableDiffusion:
+        """The diffusion network, loaded on first use; visitors who come meanwhile wait for the same one."""
+        with self._lock:
+            return self._backbone
+
+    @cached_property
+    def _backbone(self) -> StableDiffusion:
+        return load_backbone(self.name, self.device, self.dtype)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"The device must be one that torch can use here, but {name!r} is not: {reason}") from error
+    return device

@@ -1,0 +1,59 @@
+"""Captions of pocket scenes, in the prompt styles that the four papers use, with synonyms part of the time."""
+
+import numpy as np
+
+OPENINGS = ("a photo of", "a photo of", "a photograph of", "a good picture of", "a picture of", "an image of", "")
+
+SYNONYMS = {
+    "airplane": ("plane", "aeroplane", "jet"), "bicycle": ("bike",), "boat": ("ship",), "bus": ("coach",),
+    "car": ("automobile",), "cat": ("kitten",), "chair": ("seat",), "cow": ("bull",), "dog": ("puppy",),
+    "horse": ("pony",), "motorbike": ("motorcycle", "scooter"), "person": ("human",),
+    "potted plant": ("plant", "pottedplant", "houseplant"), "sheep": ("ram",), "sofa": ("couch",),
+    "train": ("tram",), "tv": ("television", "monitor", "tvmonitor"), "house": ("home",), "flower": ("blossom",),
+    "grass": ("lawn",), "water": ("sea",), "road": ("street",), "bricks": ("brick wall",), "wood": ("planks",),
+}  # fmt: skip
+PLURALS = {"person": "people", "sheep": "sheep", "fish": "fish", "bus": "buses", "human": "humans"}
+
+
+def describe(rng: np.random.Generator, things: tuple[str, ...], stuff: tuple[str, ...]) -> str:
+    """A caption that names every thing once, and the stuff half of the time.
+
+    Args:
+        things: one entry per instance; two of a kind are counted ("two cats").
+        stuff: one or two names, upper first.
+    """
+    opening = OPENINGS[int(rng.integers(len(OPENINGS)))]
+    counted = {thing: things.count(thing) for thing in things}
+    order = [list(counted)[int(k)] for k in rng.permutation(len(counted))]
+    phrases = [_phrase(_word(rng, thing), counted[thing]) for thing in order]
+    caption = f"{opening} {_join(phrases)}".strip()
+    if rng.random() < 0.55:
+        caption += _place(rng, stuff)
+    return caption
+
+
+def indefinite(word: str) -> str:
+    """The word with its article: "an apple", "a tv"."""
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
+
+
+def _word(rng: np.random.Generator, name: str) -> str:
+    others = SYNONYMS.get(name, ())
+    spoken, pick = rng.random() < 0.25, int(rng.integers(max(len(others), 1)))
+    return others[pick] if others and spoken else name
+
+
+def _phrase(word: str, count: int) -> str:
+    return indefinite(word) if count == 1 else f"two {PLURALS.get(word, word + 's')}"
+
+
+def _join(phrases: list[str]) -> str:
+    return phrases[0] if len(phrases) == 1 else f"{', '.join(phrases[:-1])} and {phrases[-1]}"
+
+
+def _place(rng: np.random.Generator, stuff: tuple[str, ...]) -> str:
+    lower, upper = _word(rng, stuff[-1]), _word(rng, stuff[0])
+    lower_only = len(stuff) == 1 or rng.random() < 0.6
+    ground = f" in front of {lower}" if stuff[-1] in ("sky", "bricks") else f" on {lower}"
+    above = f" under {upper}" if stuff[0] == "sky" else f" with {upper} behind"
+    return ground if lower_only else ground + above

@@ -1,0 +1,50 @@
+"""Training pictures: scenes rendered once into a memory-mapped file, read at random afterwards."""
+
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ovseg.pocket.world import scene
+
+
+@dataclass(frozen=True)
+class ScenePictures:
+    """Rendered scenes 0 ... n-1 of one split: `images` uint8 (n, size, size, 3), and their captions."""
+
+    images: np.ndarray
+    captions: tuple[str, ...]
+
+
+def rendered(folder: Path, split: str, count: int, size: int, workers: int = 2) -> ScenePictures:
+    """The first `count` scenes of a split, rendered into `folder` on the first call and mapped from it afterwards."""
+    stem = folder / f"{split}-{size}px-{count}"
+    if not stem.with_suffix(".json").exists():
+        _render(stem, split, count, size, workers)
+    return ScenePictures(
+        np.load(stem.with_suffix(".npy"), mmap_mode="r"), tuple(json.loads(stem.with_suffix(".json").read_text()))
+    )
+
+
+def _render(stem: Path, split: str, count: int, size: int, workers: int) -> None:
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    images = np.lib.format.open_memmap(stem.with_suffix(".npy"), "w+", np.uint8, (count, size, size, 3))
+    captions: list[str] = []
+    parts = [(split, start, min(start + 500, count), size) for start in range(0, count, 500)]
+    with ProcessPoolExecutor(workers) as pool:
+        for (_, start, stop, _), (pictures, words) in zip(parts, pool.map(_render_part, parts), strict=True):
+            images[start:stop] = pictures
+            captions.extend(words)
+            print(f"\rrendering {split} scenes: {stop}/{count}", end="", flush=True)
+    print()
+    images.flush()
+    # Written last: its presence says that the pictures are complete.
+    stem.with_suffix(".json").write_text(json.dumps(captions))
+
+
+def _render_part(part: tuple[str, int, int, int]) -> tuple[np.ndarray, list[str]]:
+    split, start, stop, size = part
+    scenes = [scene(split, index, size) for index in range(start, stop)]
+    return np.stack([s.image for s in scenes]), [s.caption for s in scenes]

@@ -1,0 +1,132 @@
+"""Procedural stuff: eight textures of any size, each a function of a random generator.
+
+Only additions, multiplications, divisions and comparisons act on arrays, never `exp` or `sin`: those differ in the last
+bit between processors, and a scene must be the same picture everywhere.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+Rng = np.random.Generator
+
+
+def noise(rng: Rng, size: int, cells_y: float, cells_x: float, octaves: int = 1) -> np.ndarray:
+    """Value noise in [0, 1], float32 (size, size), with `cells_y` by `cells_x` lattice cells in its first octave."""
+    total, weight, amplitude = np.zeros((size, size), np.float32), 0.0, 1.0
+    for octave in range(octaves):
+        total += np.float32(amplitude) * _lattice(rng, size, cells_y * 2**octave, cells_x * 2**octave)
+        weight += amplitude
+        amplitude *= 0.5
+    return total / np.float32(weight)
+
+
+def _lattice(rng: Rng, size: int, cells_y: float, cells_x: float) -> np.ndarray:
+    values = rng.random((int(cells_y) + 2, int(cells_x) + 2), dtype=np.float32)
+    y0, fy = _cell(size, cells_y)
+    x0, fx = _cell(size, cells_x)
+    rows = values[y0] * (1 - fy)[:, None] + values[y0 + 1] * fy[:, None]
+    return rows[:, x0] * (1 - fx) + rows[:, x0 + 1] * fx
+
+
+def _cell(size: int, cells: float) -> tuple[np.ndarray, np.ndarray]:
+    place = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * np.float32(cells / size)
+    whole = place.astype(np.int64)
+    fraction = place - whole.astype(np.float32)
+    return whole, fraction * fraction * (3 - 2 * fraction)
+
+
+def _paint(amount: np.ndarray, low: tuple[float, ...], high: tuple[float, ...]) -> np.ndarray:
+    """From one colour to another by `amount` (h, w) in [0, 1]; colours are RGB in [0, 1]."""
+    start, end = np.asarray(low, np.float32), np.asarray(high, np.float32)
+    return start + amount[..., None] * (end - start)
+
+
+def _ramp(size: int) -> np.ndarray:
+    column = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
+    return np.broadcast_to(column[:, None], (size, size))
+
+
+def sky(rng: Rng, size: int) -> np.ndarray:
+    """A blue gradient, seldom a dusk one, with soft clouds more often than not."""
+    dusk = rng.random() < 0.12
+    top, bottom = ((0.35, 0.35, 0.66), (0.97, 0.72, 0.55)) if dusk else ((0.33, 0.60, 0.93), (0.76, 0.89, 0.99))
+    picture = _paint(_ramp(size), top, bottom)
+    if rng.random() < 0.65:
+        cloud = np.clip((noise(rng, size, 5, 3, 3) - np.float32(0.54)) * 5, 0, 0.9)[..., None]
+        picture = picture + cloud * (np.float32(1) - picture)
+    return picture
+
+
+def grass(rng: Rng, size: int) -> np.ndarray:
+    """Upright blades over patches of light and dark green."""
+    blades = noise(rng, size, 14, 56, 2)
+    return _paint(blades * np.float32(0.6) + noise(rng, size, 3, 3) * np.float32(0.4), (0.14, 0.40, 0.10), (0.52, 0.78, 0.26))
+
+
+def water(rng: Rng, size: int) -> np.ndarray:
+    """Long flat waves on deep teal, with light crests."""
+    waves = noise(rng, size, 26, 5, 2)
+    picture = _paint(waves, (0.02, 0.24, 0.44), (0.16, 0.58, 0.72))
+    crest = np.clip((waves - np.float32(0.66)) * 6, 0, 0.6)[..., None]
+    return picture + crest * (np.float32(1) - picture)
+
+
+def sand(rng: Rng, size: int) -> np.ndarray:
+    """Warm grain with slow ripples."""
+    amount = noise(rng, size, 9, 3, 1) * np.float32(0.5) + noise(rng, size, 64, 64) * np.float32(0.5)
+    return _paint(amount, (0.78, 0.62, 0.38), (0.98, 0.88, 0.64))
+
+
+def snow(rng: Rng, size: int) -> np.ndarray:
+    """White drifts with bluish hollows."""
+    return _paint(noise(rng, size, 5, 3, 3), (0.78, 0.84, 0.93), (1.0, 1.0, 1.0))
+
+
+def road(rng: Rng, size: int) -> np.ndarray:
+    """Grey asphalt with a dashed line."""
+    picture = _paint(noise(rng, size, 64, 64), (0.27, 0.27, 0.29), (0.45, 0.45, 0.47))
+    row, thick = int(size * rng.uniform(0.62, 0.9)), max(1, size // 32)
+    dash, gap = size // 6, size // 10
+    start = int(rng.random() * (dash + gap))
+    on = (np.arange(size) + start) % (dash + gap) < dash
+    picture[row : row + thick, on] = (0.93, 0.88, 0.62) if rng.random() < 0.5 else (0.92, 0.92, 0.92)
+    return picture
+
+
+def bricks(rng: Rng, size: int) -> np.ndarray:
+    """Courses of red-brown bricks in pale mortar, each with its own shade."""
+    courses = int(rng.integers(7, 11))
+    place = np.arange(size, dtype=np.float32) * np.float32(courses / size)
+    course = place.astype(np.int64)
+    along = place[None, :] / 2 + (course[:, None] % 2) * np.float32(0.5)
+    number = along.astype(np.int64)
+    shade = rng.random((courses + 1, courses + 2), dtype=np.float32)[course[:, None], number]
+    picture = _paint(shade * np.float32(0.7) + noise(rng, size, 24, 24) * np.float32(0.3), (0.52, 0.22, 0.16), (0.80, 0.42, 0.30))
+    mortar = ((place - course)[:, None] < np.float32(0.16)) | (along - number < np.float32(0.08))
+    picture[mortar] = (0.80, 0.76, 0.70)
+    return picture
+
+
+def wood(rng: Rng, size: int) -> np.ndarray:
+    """Planks with grain along them, lying or standing."""
+    planks = int(rng.integers(4, 8))
+    place = np.arange(size, dtype=np.float32) * np.float32(planks / size)
+    plank = place.astype(np.int64)
+    shade = rng.random(planks + 1, dtype=np.float32)[plank][:, None]
+    grain = noise(rng, size, 48, 3, 2)
+    picture = _paint(grain * np.float32(0.55) + shade * np.float32(0.45), (0.42, 0.25, 0.12), (0.78, 0.56, 0.33))
+    picture[(place - plank) < np.float32(0.07)] *= np.float32(0.55)
+    return picture if rng.random() < 0.5 else picture.transpose(1, 0, 2)
+
+
+STUFF: dict[str, Callable[[Rng, int], np.ndarray]] = {
+    "sky": sky,
+    "grass": grass,
+    "water": water,
+    "sand": sand,
+    "snow": snow,
+    "road": road,
+    "bricks": bricks,
+    "wood": wood,
+}

@@ -1,0 +1,72 @@
+"""The pocket bundle's tokenizer: CLIP's own, with the merges that the pocket world's words use.
+
+A subset of BPE merges that holds every merge of a word's full derivation splits that word exactly as the full list does,
+so pocket words become the same tokens as in Stable Diffusion; other words fall into more, shorter pieces.
+"""
+
+import gzip
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from transformers import CLIPTokenizer
+
+from ovseg.pocket.captions import OPENINGS, PLURALS, SYNONYMS
+from ovseg.pocket.world import LABELS
+
+START, END = "<|startoftext|>", "<|endoftext|>"
+CONTEXT_LENGTH = 32
+COMMON_MERGES = 600  # the first merges of the list are kept whole, so that unknown words are not spelt letter by letter
+FUNCTION_WORDS = "a an the and in front of on under with behind two near by at photo picture image one three next to"
+
+
+def clip_merges() -> list[str]:
+    """CLIP's merges in rank order, from the list that open_clip carries."""
+    packed = files("open_clip").joinpath("bpe_simple_vocab_16e6.txt.gz").read_bytes()
+    return gzip.decompress(packed).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
+
+
+def world_words() -> set[str]:
+    """Every word that a pocket caption can hold."""
+    phrases = [*LABELS, *OPENINGS, *(word for words in SYNONYMS.values() for word in words), *PLURALS.values()]
+    phrases += [f"{name}s" for name in LABELS] + [f"{w}s" for words in SYNONYMS.values() for w in words]
+    return {word for phrase in [*phrases, FUNCTION_WORDS] for word in phrase.split()}
+
+
+def merges_of(word: str, ranks: dict[str, int]) -> set[str]:
+    """The merges that BPE applies to one word, lowest rank first."""
+    pieces, used = [*word[:-1], f"{word[-1]}</w>"], set()
+    while len(pieces) > 1:
+        pairs = [f"{left} {right}" for left, right in zip(pieces, pieces[1:], strict=False)]
+        best = min(pairs, key=lambda pair: ranks.get(pair, len(ranks)))
+        if best not in ranks:
+            break
+        used.add(best)
+        pieces = _merge(pieces, best)
+    return used
+
+
+def _merge(pieces: list[str], pair: str) -> list[str]:
+    left, right = pair.split()
+    merged, k = [], 0
+    while k < len(pieces):
+        both = k + 1 < len(pieces) and (pieces[k], pieces[k + 1]) == (left, right)
+        merged.append(left + right if both else pieces[k])
+        k += 2 if both else 1
+    return merged
+
+
+def build_tokenizer(folder: Path) -> CLIPTokenizer:
+    """Write `vocab.json` and `merges.txt` into `folder` and load them as a `CLIPTokenizer`."""
+    from open_clip.tokenizer import bytes_to_unicode
+
+    merges = clip_merges()
+    ranks = {merge: rank for rank, merge in enumerate(merges)}
+    kept = set(merges[:COMMON_MERGES]).union(*(merges_of(word, ranks) for word in world_words()))
+    chosen = [merge for merge in merges if merge in kept]
+    letters = list(bytes_to_unicode().values())
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), *(m.replace(" ", "") for m in chosen), START, END]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps({token: k for k, token in enumerate(tokens)}, ensure_ascii=False))
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *chosen]) + "\n")
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=CONTEXT_LENGTH)

@@ -1,0 +1,143 @@
+"""The pocket denoiser: a small U-Net of Stable Diffusion's layout, trained on the codec's latents of scenes.
+
+Two stages, because attention on the finest grid costs half of the speed on a CPU: `coarse` trains without it, `fine` adds
+it to the last up block with zero-initialised output, so that the second stage starts from the function of the first.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from ovseg.pocket.bundle import build_pipeline, scheduler_settings
+from ovseg.pocket.data import rendered
+from ovseg.pocket.train_clip import tokenize
+from ovseg.pocket.train_codec import to_tensor
+from ovseg.pocket.training import Training
+
+BATCH = 32
+UNCONDITIONAL_SHARE = 0.1  # captions dropped, for classifier-free guidance
+SNR_CAP = 5.0  # min-SNR weighting of the noise-prediction loss (Hang et al. 2023, section 3.4)
+COARSE_SHARE = 0.55  # of the time, spent without attention on the finest grid
+SAMPLE_PROMPTS = (
+    "a photo of a cat", "a photo of a car on road", "a photo of a tree on grass under sky", "a photo of a boat on water",
+    "a photo of a bus", "a photo of a sheep and a house", "a photo of a cat and a car", "a photo of an apple on wood",
+)  # fmt: skip
+
+
+def build_denoiser(fine: bool, latent_size: int = 32, text_width: int = 128) -> UNet2DConditionModel:
+    """Attention at strides 2 and 4 of the latent, and at stride 1 in the last up block if `fine`."""
+    return UNet2DConditionModel(
+        sample_size=latent_size,
+        in_channels=4,
+        out_channels=4,
+        layers_per_block=1,
+        block_out_channels=(48, 96, 192),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D" if fine else "UpBlock2D"),
+        cross_attention_dim=text_width,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+
+
+def refine_denoiser(coarse: UNet2DConditionModel) -> UNet2DConditionModel:
+    """The same function with attention on the finest grid added, its output projections at zero."""
+    fine = build_denoiser(True, coarse.config.sample_size, coarse.config.cross_attention_dim)
+    fine.load_state_dict(coarse.state_dict(), strict=False)
+    for block in fine.up_blocks[-1].attentions:
+        torch.nn.init.zeros_(block.proj_out.weight)
+        torch.nn.init.zeros_(block.proj_out.bias)
+    return fine
+
+
+def encoded(folder: Path, vae: AutoencoderKL, images: np.ndarray, device: str) -> np.ndarray:
+    """Scaled latents of all pictures, float16 (n, 4, y, x), computed once and mapped from a file afterwards."""
+    path, partial = folder / f"latents-{len(images)}.npy", folder / f"latents-{len(images)}.partial"
+    if path.exists():
+        return np.load(path, mmap_mode="r")
+    folder.mkdir(parents=True, exist_ok=True)
+    edge = images.shape[1] // 2 ** (len(vae.config.block_out_channels) - 1)
+    latents = np.lib.format.open_memmap(partial, "w+", np.float16, (len(images), 4, edge, edge))
+    vae = vae.to(device)
+    for start in range(0, len(images), 64):
+        with torch.no_grad(), torch.autocast(torch.device(device).type, torch.bfloat16):
+            mean = vae.encode(to_tensor(np.asarray(images[start : start + 64]), device)).latent_dist.mean
+        latents[start : start + 64] = (mean.float() * vae.config.scaling_factor).cpu().numpy()
+        if start % 3200 == 0:
+            print(f"encoding scenes: {start}/{len(images)}", flush=True)
+    latents.flush()
+    partial.rename(path)
+    return np.load(path, mmap_mode="r")
+
+
+def denoiser_loss(unet: UNet2DConditionModel, noiser: DDPMScheduler, latents: Tensor, text: Tensor) -> Tensor:
+    """Mean squared error of the predicted noise at uniform timesteps, min-SNR weighted."""
+    noise = torch.randn_like(latents)
+    timesteps = torch.randint(0, noiser.config.num_train_timesteps, (len(latents),), device=latents.device)
+    predicted = unet(noiser.add_noise(latents, noise, timesteps), timesteps, encoder_hidden_states=text).sample
+    alphas = noiser.alphas_cumprod.to(latents.device)[timesteps]
+    ratio = alphas / (1 - alphas)
+    return ((predicted.float() - noise).pow(2).mean(dim=(1, 2, 3)) * ratio.clamp(max=SNR_CAP) / ratio).mean()
+
+
+class LatentBatches:
+    """Random batches of latents with their encoded captions, some captions dropped; a function of the step alone."""
+
+    def __init__(self, latents: np.ndarray, captions: list[str], text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer):
+        self.latents, self.text_encoder = latents, text_encoder
+        self.ids, self.empty = tokenize(tokenizer, captions), tokenize(tokenizer, [""])
+
+    def draw(self, step: int, device: str) -> tuple[Tensor, Tensor]:
+        """Latents (b, 4, y, x) and text states (b, tokens, width)."""
+        rng = np.random.default_rng([3, step])
+        rows = rng.integers(0, len(self.latents), BATCH)
+        dropped = torch.from_numpy(rng.random(BATCH) < UNCONDITIONAL_SHARE)[:, None]
+        ids = torch.where(dropped, self.empty, self.ids[rows]).to(device)
+        with torch.no_grad():
+            text = self.text_encoder(ids).last_hidden_state
+        return torch.from_numpy(self.latents[rows]).to(device).float(), text
+
+
+def train_denoiser(out: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128) -> None:
+    """Train (or go on training) both stages; needs `codec` and `clip` beside `out`. Leaves samples and `out/pipeline`."""
+    torch.manual_seed(0)
+    vae = AutoencoderKL.from_pretrained(out.parent / "codec" / "vae").eval()
+    text_encoder = CLIPTextModel.from_pretrained(out.parent / "clip" / "clip").eval().to(device)
+    tokenizer = CLIPTokenizer.from_pretrained(out.parent / "clip" / "tokenizer")
+    pictures = rendered(out.parent / "scenes", "train", scenes, size)
+    latents = encoded(out, vae, pictures.images, device)
+    batches = LatentBatches(latents, list(pictures.captions), text_encoder, tokenizer)
+    edge, width = latents.shape[-1], text_encoder.config.hidden_size
+
+    coarse = build_denoiser(False, edge, width).to(device)
+    training = Training(coarse, out / "coarse", minutes * COARSE_SHARE, learning_rate=1e-3, decays=False)
+    _run(training, batches, device)
+    unet = refine_denoiser(training.averaged.module).to(device)
+    training = Training(unet, out / "fine", minutes * (1 - COARSE_SHARE), learning_rate=1e-3)
+    _run(training, batches, device)
+    best = training.averaged.module.eval()
+    pipeline = build_pipeline(vae, text_encoder, tokenizer, best)
+    pipeline.save_pretrained(out / "pipeline")
+    _save_samples(pipeline, out / "samples.png")
+
+
+def _run(training: Training, batches: LatentBatches, device: str) -> None:
+    noiser = DDPMScheduler(**scheduler_settings())
+    for step in training:
+        torch.manual_seed(step)
+        latents, text = batches.draw(step, device)
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            loss = denoiser_loss(training.module, noiser, latents, text)
+        training.update(loss, BATCH)
+
+
+def _save_samples(pipeline, path: Path) -> None:
+    generators = [torch.Generator().manual_seed(seed) for seed in range(len(SAMPLE_PROMPTS))]
+    images = pipeline(list(SAMPLE_PROMPTS), generator=generators, num_inference_steps=30, output_type="np").images
+    rows = [np.concatenate(list(images[k : k + 4]), 1) for k in range(0, len(images), 4)]
+    Image.fromarray((np.concatenate(rows) * 255).round().astype(np.uint8)).save(path)

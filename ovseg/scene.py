@@ -1,0 +1,101 @@
+"""Making scenes: from a picture, or from a prompt."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ovseg.backbones.base import OnStep
+from ovseg.backbones.stable_diffusion import resized
+from ovseg.models import Models
+from ovseg.types import Scene
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """A picture file as RGB uint8 (H, W, 3): turned as its camera meant it, transparency laid on white.
+
+    Raises:
+        ValueError: there is no such file, or it is no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            return to_rgb(picture)
+    except FileNotFoundError:
+        raise ValueError(f"The picture must be a file, but {path} does not exist.") from None
+    except IsADirectoryError:
+        raise ValueError(f"The picture must be a file, but {path} is a folder.") from None
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"The picture must be an image file that Pillow reads, but {path} is not: {error}") from error
+
+
+def to_rgb(picture: Image.Image) -> np.ndarray:
+    """Any Pillow picture as RGB uint8 (H, W, 3)."""
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode in ("I;16", "I", "F"):
+        values = np.asarray(upright, np.float32)
+        upright = Image.fromarray((values * (255 / max(float(values.max()), 1.0))).clip(0, 255).astype(np.uint8))
+    rgba = upright.convert("RGBA")
+    white = Image.new("RGBA", rgba.size, "white")
+    return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+
+
+def from_image(
+    models: Models,
+    image: np.ndarray,
+    seed: int = 0,
+    *,
+    caption: str = "",
+    square: bool = False,
+    sample_posterior: bool = False,
+    longest: int | None = None,
+) -> Scene:
+    """A picture as a scene: resized once to the backbone's resolution and encoded.
+
+    Args:
+        image: RGB uint8 (H, W, 3) of any shape. Masks come back at this size.
+        seed: of everything random that is done with the scene.
+        square: squash to the training resolution, as DiffSegmenter's code does, instead of keeping the aspect.
+        sample_posterior: sample the codec's posterior (seeded), as DiffSegmenter's code does, instead of its mean.
+        longest: shrink the picture first so that no side is longer; keeps a page light.
+
+    Raises:
+        ValueError: the array is not such a picture.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise ValueError(f"The picture must be uint8 of shape (H, W, 3), but got {image.dtype} of shape {image.shape}.")
+    if longest and max(image.shape[:2]) > longest:
+        scale = longest / max(image.shape[:2])
+        image = resized(image, tuple(max(1, round(side * scale)) for side in image.shape[:2]))
+    backbone = models.backbone
+    hw = backbone.square_hw() if square else backbone.working_hw(image.shape[:2])
+    latent = backbone.encode(resized(image, hw), sample_seed=seed if sample_posterior else None)
+    return Scene(image, latent, caption, seed)
+
+
+def from_prompt(
+    models: Models,
+    prompt: str,
+    seed: int = 0,
+    *,
+    steps: int | None = None,
+    guidance: float | None = None,
+    negative: str = "",
+    on_step: OnStep | None = None,
+) -> Scene:
+    """A generated scene; its latent is the sampler's own. Steps and guidance default to what suits the backbone.
+
+    Raises:
+        ValueError: the prompt is empty or too long, or there are no steps.
+    """
+    if not prompt.strip():
+        raise ValueError('The prompt must say what to show, such as "a photo of a cat", but it is empty.')
+    checkpoint = models.checkpoint
+    image, latent = models.backbone.generate(
+        prompt.strip(),
+        seed,
+        checkpoint.steps if steps is None else steps,
+        checkpoint.guidance if guidance is None else guidance,
+        negative,
+        on_step,
+    )
+    return Scene(image, latent, prompt.strip(), seed)

@@ -1,0 +1,49 @@
+"""Settings of a method as text: what a command line or a text box holds, read by the field's type."""
+
+import ast
+import typing
+from dataclasses import fields
+
+from ovseg.methods import Method
+
+
+def read_setting(method: type[Method], name: str, text: str) -> object:
+    """The value that `text` means for a field of the method: a number, yes or no, words, or numbers between commas.
+
+    Raises:
+        ValueError: the method has no such field, or the text is no such value.
+    """
+    types = typing.get_type_hints(method)
+    if name not in [field.name for field in fields(method)]:
+        known = ", ".join(field.name for field in fields(method))
+        raise ValueError(f"A setting of {method.title} must be one of {known}, but got {name!r}.")
+    return parse_value(name, types[name], text)
+
+
+def parse_value(name: str, kind: object, text: str) -> object:
+    """`text` as a value of the type `kind`: int, float, bool, str, or a tuple of int or float."""
+    if kind is str:
+        return text
+    if kind is bool:
+        return _yes_or_no(name, text)
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)[0]
+        return tuple(_number(name, inner, part) for part in text.strip("() ").split(",") if part.strip())
+    return _number(name, kind, text)
+
+
+def _number(name: str, kind: object, text: str) -> object:
+    try:
+        value = ast.literal_eval(text.strip())
+        if isinstance(value, bool) or kind(value) != value:
+            raise ValueError
+        return kind(value)
+    except (ValueError, TypeError, SyntaxError):
+        raise ValueError(f"{name} must be {'a whole number' if kind is int else 'a number'}, but got {text!r}.") from None
+
+
+def _yes_or_no(name: str, text: str) -> bool:
+    answers = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.strip().lower() not in answers:
+        raise ValueError(f"{name} must be true or false, but got {text!r}.")
+    return answers[text.strip().lower()]

@@ -1,0 +1,163 @@
+"""The values that move through the program: `Scene`, `Segmentation`, `Evidence`, `Paper`, and `knob` for settings."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor
+
+BACKGROUND = "background"
+
+Report = Callable[[str, float], None]
+"""Told the stage of long work and the share of it that is done, 0 to 1. It may raise to stop the work."""
+
+
+class Stopped(Exception):
+    """The work was stopped because somebody asked for it."""
+
+
+def silent(stage: str, share: float) -> None:
+    """A `Report` for nobody."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The publication that a method implements."""
+
+    title: str
+    authors: str
+    venue: str
+    arxiv: str
+    code: str
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture with its latent: what a method segments.
+
+    The image grid (H, W) is that of `image`; the latent grid (y, x) belongs to the backbone that made the latent.
+    """
+
+    image: UInt8[np.ndarray, "H W 3"]
+    latent: Float[Tensor, "1 c y x"]
+    caption: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Something that led to a segmentation and can be looked at.
+
+    "heat": `map` is float (y, x), brighter is more. "affinity": `map` is float (y, x, y, x), the attention that every
+    place pays to every other. "regions": `map` is integer (y, x). "images": `images` holds RGB uint8 pictures.
+    `group` names the row of the gallery it belongs to, and `label` the class it speaks of, if any.
+    """
+
+    title: str
+    kind: Literal["heat", "affinity", "regions", "images"]
+    map: np.ndarray | None = None
+    images: tuple[np.ndarray, ...] = ()
+    group: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What every method returns and every view shows. `scores` is primary; the label map is derived from it.
+
+    `threshold` is the constant score of the background, where the method decides so; None where it scores the
+    background by itself.
+    """
+
+    image: UInt8[np.ndarray, "H W 3"]
+    labels: tuple[str, ...]
+    scores: Float32[np.ndarray, "k H W"]
+    evidence: tuple[Evidence, ...] = ()
+    timings: dict[str, float] = field(default_factory=dict)
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.labels or self.labels[0] != BACKGROUND:
+            raise ValueError(f"labels[0] must be {BACKGROUND!r}, but got {self.labels[:1]!r}.")
+        if self.scores.shape != (len(self.labels), *self.image.shape[:2]):
+            expected = (len(self.labels), *self.image.shape[:2])
+            raise ValueError(f"scores must have shape {expected}, but got {self.scores.shape}.")
+
+    @classmethod
+    def from_scores(
+        cls,
+        image: np.ndarray,
+        classes: tuple[str, ...],
+        scores: Float[Tensor, "k y x"],
+        threshold: float | None = None,
+        **details: Any,
+    ) -> "Segmentation":
+        """Expand scores to the image and leave the accelerator: the one place that does so.
+
+        Args:
+            classes: names of the classes, without background.
+            scores: one row per class; if `threshold` is None, a background row comes first. Expansion is bilinear.
+            threshold: the background's constant score.
+        """
+        grown = F.interpolate(scores[None].float(), image.shape[:2], mode="bilinear", align_corners=False)[0]
+        grown = grown.cpu().numpy()
+        if threshold is not None:
+            grown = np.concatenate([np.full((1, *image.shape[:2]), threshold, np.float32), grown])
+        return cls(image, (BACKGROUND, *classes), grown, threshold=threshold, **details)
+
+    @property
+    def label_map(self) -> UInt8[np.ndarray, "H W"]:
+        """Index into `labels` of the highest score; equal scores go to the earlier label."""
+        return self.scores.argmax(0).astype(np.uint8)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the picture that each label covers, 0 to 1, background included."""
+        counts = np.bincount(self.label_map.ravel(), minlength=len(self.labels))
+        return {label: float(count / counts.sum()) for label, count in zip(self.labels, counts, strict=True)}
+
+    def with_threshold(self, threshold: float) -> "Segmentation":
+        """The same scores with another background threshold; runs no network.
+
+        Raises:
+            ValueError: this segmentation's background is not a threshold.
+        """
+        if self.threshold is None:
+            raise ValueError("The background of this segmentation must be a threshold to be moved, but it has its own score.")
+        scores = self.scores.copy()
+        scores[0] = threshold
+        return replace(self, scores=scores, threshold=threshold)
+
+
+class Stages:
+    """Times the named stages of one run and reports them as they begin."""
+
+    def __init__(self, report: Report) -> None:
+        self.report, self.timings = report, {}
+
+    @contextmanager
+    def stage(self, name: str, share: float = 0.0) -> Iterator[None]:
+        """Report that `name` begins with `share` of the whole done, and add its seconds to `timings`."""
+        self.report(name, share)
+        start = time.perf_counter()
+        yield
+        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+
+
+def knob(default: Any, help: str, *, low: float = 0, high: float = 1, step: float = 0) -> Any:
+    """A dataclass field that a visitor may turn. `help` says what it does and where the default comes from.
+
+    `low`, `high` and `step` matter for numbers only; a control for it is made by its type.
+    """
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "step": step})
+
+
+def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A random generator of this seed; drawn on the CPU unless said otherwise, so that every device sees the same noise."""
+    return torch.Generator(device).manual_seed(seed)

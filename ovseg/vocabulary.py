@@ -1,0 +1,53 @@
+"""Class words: what a visitor types, and the prompts made of it."""
+
+from dataclasses import dataclass
+
+from ovseg.types import BACKGROUND
+
+
+@dataclass(frozen=True)
+class ClassWord:
+    """One class: its name, which is the first phrase, and the phrases that mean it."""
+
+    phrases: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The phrase that labels and legends show."""
+        return self.phrases[0]
+
+
+def parse_classes(text: str) -> tuple[ClassWord, ...]:
+    """Read "dog|puppy, traffic light, sky": classes between commas, phrases of one class between bars.
+
+    Raises:
+        ValueError: nothing is named, a phrase is empty, a phrase occurs twice, or a class is called "background".
+    """
+    entries = [entry for entry in text.replace("\n", ",").split(",") if entry.strip()]
+    if not entries:
+        raise ValueError('Classes must be words with commas between them, such as "cat, grass", but none was given.')
+    classes = tuple(ClassWord(tuple(" ".join(phrase.split()) for phrase in entry.split("|"))) for entry in entries)
+    _check(classes)
+    return classes
+
+
+def _check(classes: tuple[ClassWord, ...]) -> None:
+    seen: set[str] = set()
+    for word in classes:
+        for phrase in word.phrases:
+            if not phrase:
+                raise ValueError(f'Every phrase between bars must be a word, but got "{"|".join(word.phrases)}".')
+            if phrase.lower() == BACKGROUND:
+                raise ValueError(f'"{BACKGROUND}" is what remains and cannot be a class; leave it out.')
+            if phrase.lower() in seen:
+                raise ValueError(f'Each phrase must be given once, but "{phrase}" is there twice.')
+            seen.add(phrase.lower())
+    if len(classes) > 254:
+        raise ValueError(f"At most 254 classes fit one picture, but got {len(classes)}.")
+
+
+def rows_of(classes: tuple[ClassWord, ...]) -> tuple[list[str], list[int]]:
+    """Every phrase, and for each the index of its class."""
+    phrases = [phrase for word in classes for phrase in word.phrases]
+    owners = [index for index, word in enumerate(classes) for _ in word.phrases]
+    return phrases, owners

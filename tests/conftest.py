@@ -1,0 +1,54 @@
+"""Tiny real parts: a Stable Diffusion pipeline of SD's own block layout with random weights, saved as a folder."""
+
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+# Shape annotations are checked at run time during tests.
+with install_import_hook("ovseg", "typecheck.check"):
+    import ovseg  # noqa: F401  before diffusers, so that torchvision is importable
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from ovseg.models import Models
+from ovseg.pocket.bundle import build_pipeline
+from ovseg.pocket.tokenizer import CONTEXT_LENGTH, END, START, build_tokenizer
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SD 1.x's layout in miniature: strides 1, 2, 4, 8, one layer less nowhere, 64 px pictures."""
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(folder / "bpe")
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=CONTEXT_LENGTH, bos_token_id=tokenizer.convert_tokens_to_ids(START),
+        eos_token_id=tokenizer.convert_tokens_to_ids(END), pad_token_id=tokenizer.convert_tokens_to_ids(END),
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=32, block_out_channels=(16, 16, 32, 32), layers_per_block=2, norm_num_groups=8,
+        cross_attention_dim=16, attention_head_dim=2,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=8, layers_per_block=1,
+    )  # fmt: skip
+    build_pipeline(vae, CLIPTextModel(text), tokenizer, unet).save_pretrained(folder / "pipeline")
+    return folder / "pipeline"
+
+
+@pytest.fixture(scope="session")
+def models(tiny_folder: Path) -> Models:
+    """The tiny pipeline behind `Models`, on the CPU."""
+    return Models(str(tiny_folder), device="cpu")
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """A picture that is not square."""
+    return np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)

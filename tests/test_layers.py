@@ -1,0 +1,89 @@
+"""The import rules of docs/architecture.md."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# From left to right: a layer may import itself and what stands left of it.
+LAYERS = (
+    {"assets", "types", "_torchvision_compat"},
+    {"vocabulary", "maps"},
+    {"backbones", "pretrained"},
+    {"models"},
+    {"scene", "methods"},
+    {"view", "card", "settings"},
+    {"pocket"},
+    {"demo"},
+    {"__main__"},
+)
+ONLY_IN = {
+    "gradio": {"demo", "app"},
+    "spaces": {"demo", "app"},
+    "diffusers": {"backbones", "pocket"},
+    "transformers": {"backbones", "pretrained", "pocket"},
+}
+FILES = sorted([*(ROOT / "ovseg").rglob("*.py"), ROOT / "app.py"])
+
+
+def imports_of(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return names
+
+
+def part_of(path: Path) -> str:
+    return "app" if path.name == "app.py" else path.relative_to(ROOT / "ovseg").parts[0].removesuffix(".py")
+
+
+def rank(part: str) -> int:
+    return next(k for k, layer in enumerate(LAYERS) if part in layer)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_to_the_left(path: Path) -> None:
+    part = part_of(path)
+    for name in imports_of(path):
+        top, *rest = name.split(".")
+        if top in ONLY_IN:
+            assert part in ONLY_IN[top], f"{part} imports {name}"
+        if top == "ovseg" and rest and part not in ("app", "__init__"):
+            known = any(rest[0] in layer for layer in LAYERS)
+            assert not known or rank(rest[0]) <= rank(part), f"{part} imports {name}"
+
+
+def test_every_part_has_a_layer() -> None:
+    parts = {part_of(path) for path in FILES} - {"app", "__init__"}
+    assert parts <= set().union(*LAYERS)
+
+
+def test_views_know_types_alone() -> None:
+    ours = {name for name in imports_of(ROOT / "ovseg" / "view.py") if name.startswith("ovseg")}
+    assert all(name.startswith("ovseg.types") for name in ours)
+
+
+def test_methods_do_not_know_each_other_nor_the_network() -> None:
+    files = [p for p in (ROOT / "ovseg" / "methods").glob("*.py") if p.stem not in ("__init__", "base")]
+    siblings = {path.stem for path in files}
+    for path in files:
+        used = {name.split(".")[2] for name in imports_of(path) if name.startswith("ovseg.methods.")}
+        assert not used & (siblings - {path.stem}), path
+        assert ".unet" not in path.read_text(), path
+
+
+def test_importing_ovseg_loads_no_gradio_and_no_weights() -> None:
+    code = "import sys, ovseg; assert 'gradio' not in sys.modules, 'gradio'; ovseg.Models(); assert 'spaces' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
+
+
+def test_files_are_short() -> None:
+    long = {str(path): n for path in FILES if (n := len(path.read_text().splitlines())) > 400}
+    assert not long

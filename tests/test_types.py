@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+import torch
+
+from ovseg.types import Segmentation
+
+IMAGE = np.zeros((2, 4, 3), np.uint8)
+
+
+def test_scores_expand_to_the_image_and_labels_follow_from_them() -> None:
+    scores = torch.tensor([[[0.2, 0.9]], [[0.6, 0.1]]])
+    result = Segmentation.from_scores(IMAGE, ("cat", "dog"), scores, threshold=0.5)
+    assert result.labels == ("background", "cat", "dog")
+    assert result.scores.shape == (3, 2, 4)
+    assert result.label_map.tolist() == [[2, 0, 1, 1], [2, 0, 1, 1]]
+    assert result.shares == {"background": 0.25, "cat": 0.5, "dog": 0.25}
+
+
+def test_moving_the_threshold_changes_the_background_alone() -> None:
+    result = Segmentation.from_scores(IMAGE, ("cat",), torch.tensor([[[0.2, 0.9]]]), threshold=0.5)
+    moved = result.with_threshold(0.1)
+    assert np.array_equal(moved.scores[1:], result.scores[1:])
+    assert (moved.label_map == 1).all()
+    assert result.with_threshold(0.95).shares["background"] == 1.0
+
+
+def test_a_method_may_score_the_background_itself() -> None:
+    scores = torch.tensor([[[0.9, 0.1]], [[0.5, 0.5]]])
+    result = Segmentation.from_scores(IMAGE, ("cat",), scores)
+    assert result.label_map[0].tolist() == [0, 0, 1, 1]
+    with pytest.raises(ValueError, match="must be a threshold"):
+        result.with_threshold(0.5)
+
+
+@pytest.mark.parametrize(
+    "labels, shape, message",
+    [
+        (("cat",), (1, 2, 4), "must be 'background'"),
+        (("background", "cat"), (3, 2, 4), r"must have shape \(2, 2, 4\), but got \(3, 2, 4\)"),
+        (("background",), (2, 2, 4), "must have shape"),
+    ],
+)
+def test_a_wrong_segmentation_cannot_be_built(labels: tuple, shape: tuple, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Segmentation(IMAGE, labels, np.zeros(shape, np.float32))
