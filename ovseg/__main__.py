@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from ovseg import view
+from ovseg.assets import ASSETS
 from ovseg.backbones import BACKBONES
 from ovseg.card import run_card
 from ovseg.methods import METHODS, Method, find_method, suited_to
@@ -169,18 +170,24 @@ def scenes(options: argparse.Namespace) -> None:
 
 def _add_train(commands: Any) -> None:
     parser = _command(commands, "train", train, "Train a network of the pocket bundle, or go on with it; then pack it.")
-    parser.add_argument("network", choices=["codec", "clip", "denoiser", "bundle"], help="bundle packs what was trained")
+    parser.add_argument("network", help="codec, clip, denoiser, in this order; then bundle, which packs what was trained")
     parser.add_argument("--minutes", type=float, default=60, help="in total, over all runs of this network")
     parser.add_argument("--scenes", type=int, default=24000, help="training scenes to render")
     parser.add_argument("--out", type=Path, default=Path("runs/pocket"), help="one folder for all networks")
+    parser.add_argument("--to", type=Path, default=ASSETS / "pocket", help="where `train bundle` writes")
     parser.add_argument("--device", default="cpu")
 
 
 def train(options: argparse.Namespace) -> None:
     """`train codec|clip|denoiser|bundle`."""
-    from ovseg.pocket.recipes import RECIPES
+    from ovseg.pocket.recipes import RECIPES, pack
 
-    RECIPES[options.network](options.out, options.minutes, options.device, options.scenes)
+    if options.network == "bundle":
+        pack(options.out, options.to)
+    elif options.network in RECIPES:
+        RECIPES[options.network](options.out, options.minutes, options.device, options.scenes)
+    else:
+        raise ValueError(f"The network must be one of {', '.join(RECIPES)}, bundle, but got {options.network!r}.")
 
 
 if __name__ == "__main__":

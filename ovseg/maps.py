@@ -21,9 +21,7 @@ def resize(maps: Float[Tensor, "b y x"], grid: tuple[int, int]) -> Float[Tensor,
     return F.interpolate(maps[:, None], grid, mode="bilinear", align_corners=False)[:, 0]
 
 
-def phrase_maps(
-    attention: Float[Tensor, "b y x t"], columns: Sequence[tuple[int, ...]]
-) -> Float[Tensor, "b y x"]:
+def phrase_maps(attention: Float[Tensor, "b y x t"], columns: Sequence[tuple[int, ...]]) -> Float[Tensor, "b y x"]:
     """Mean over each row's own token columns."""
     return torch.stack([row[..., list(span)].mean(-1) for row, span in zip(attention, columns, strict=True)])
 
@@ -42,9 +40,7 @@ def fuse_strides(
     return torch.stack([weights[stride] * normalise(resize(maps[stride], grid)) for stride in used]).sum(0)
 
 
-def propagate(
-    affinity: Float[Tensor, "b n n"], maps: Float[Tensor, "b y x"], times: int = 1
-) -> Float[Tensor, "b y x"]:
+def propagate(affinity: Float[Tensor, "b n n"], maps: Float[Tensor, "b y x"], times: int = 1) -> Float[Tensor, "b y x"]:
     """Each place takes the mean of the map over what it attends to: affinity @ map, `times` over."""
     flat = maps.flatten(1)[..., None].to(affinity.dtype)
     for _ in range(times):

@@ -8,7 +8,7 @@ import torch
 from ovseg.backbones import find_checkpoint, load_backbone
 from ovseg.backbones.stable_diffusion import StableDiffusion
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
 def best_device() -> str:
@@ -24,7 +24,7 @@ class Models:
     Args:
         backbone: a name of `BACKBONES` or the path of a local diffusers folder.
         device: "cpu", "cuda", "cuda:1", "mps"; the best there is if not given.
-        dtype: "float32", "float16" or "bfloat16"; half precision on accelerators and float32 on the CPU if not given.
+        dtype: one of `DTYPES`; half precision on accelerators and float32 on the CPU if not given.
 
     Raises:
         ValueError: the backbone, device or dtype is unknown.

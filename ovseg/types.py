@@ -18,7 +18,7 @@ Report = Callable[[str, float], None]
 """Told the stage of long work and the share of it that is done, 0 to 1. It may raise to stop the work."""
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """The work was stopped because somebody asked for it."""
 
 
@@ -105,8 +105,8 @@ class Segmentation:
             scores: one row per class; if `threshold` is None, a background row comes first. Expansion is bilinear.
             threshold: the background's constant score.
         """
-        grown = F.interpolate(scores[None].float(), image.shape[:2], mode="bilinear", align_corners=False)[0]
-        grown = grown.cpu().numpy()
+        grown = F.interpolate(scores[None], image.shape[:2], mode="bilinear", align_corners=False)[0]
+        grown = grown.float().cpu().numpy()
         if threshold is not None:
             grown = np.concatenate([np.full((1, *image.shape[:2]), threshold, np.float32), grown])
         return cls(image, (BACKGROUND, *classes), grown, threshold=threshold, **details)
@@ -129,7 +129,9 @@ class Segmentation:
             ValueError: this segmentation's background is not a threshold.
         """
         if self.threshold is None:
-            raise ValueError("The background of this segmentation must be a threshold to be moved, but it has its own score.")
+            raise ValueError(
+                "The background of this segmentation must be a threshold to be moved, but it has its own score."
+            )
         scores = self.scores.copy()
         scores[0] = threshold
         return replace(self, scores=scores, threshold=threshold)

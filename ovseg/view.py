@@ -110,7 +110,7 @@ def legend(segmentation: Segmentation) -> list[dict]:
     """For each label its index, name, colour ("#rrggbb") and share of the picture."""
     colours, shares = palette(len(segmentation.labels)), segmentation.shares
     return [
-        {"index": k, "label": name, "colour": "#%02x%02x%02x" % tuple(colours[k]), "share": round(shares[name], 6)}
+        {"index": k, "label": name, "colour": "#" + colours[k].tobytes().hex(), "share": round(shares[name], 6)}
         for k, name in enumerate(segmentation.labels)
     ]
 

@@ -48,6 +48,12 @@ def models(tiny_folder: Path) -> Models:
     return Models(str(tiny_folder), device="cpu")
 
 
+@pytest.fixture(scope="session")
+def precise_models(tiny_folder: Path) -> Models:
+    """The same in double precision: attention of random weights is nearly flat, and min-max blows rounding up."""
+    return Models(str(tiny_folder), device="cpu", dtype="float64")
+
+
 @pytest.fixture
 def picture() -> np.ndarray:
     """A picture that is not square."""

@@ -10,7 +10,7 @@ from ovseg.backbones.base import Capture, Site, grid_at
 from ovseg.backbones.recording import find_sites, recording
 from ovseg.backbones.stable_diffusion import StableDiffusion
 from ovseg.models import Models
-from ovseg.types import Stopped, generator
+from ovseg.types import StoppedError, generator
 
 EVERYTHING = Capture(cross=(1, 2, 4, 8), self_attention=(1, 2, 4, 8))
 
@@ -156,9 +156,9 @@ def test_generation_is_seeded_and_can_be_stopped(backbone: StableDiffusion) -> N
     def stop_at_two(done: int, total: int) -> None:
         steps.append((done, total))
         if done == 2:
-            raise Stopped
+            raise StoppedError
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         backbone.generate("a cat", seed=5, steps=6, guidance=2.0, on_step=stop_at_two)
     assert steps == [(1, 6), (2, 6)]
 

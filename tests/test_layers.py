@@ -80,7 +80,9 @@ def test_methods_do_not_know_each_other_nor_the_network() -> None:
 
 
 def test_importing_ovseg_loads_no_gradio_and_no_weights() -> None:
-    code = "import sys, ovseg; assert 'gradio' not in sys.modules, 'gradio'; ovseg.Models(); assert 'spaces' not in sys.modules"
+    code = (
+        "import sys, ovseg; assert 'gradio' not in sys.modules, 'gradio'; ovseg.Models(); assert 'spaces' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
 
 

@@ -45,5 +45,5 @@ def test_fuse_strides_normalises_after_expanding_and_weighs() -> None:
 
 
 def test_fuse_strides_needs_a_weight() -> None:
-    with pytest.raises(ValueError, match="at least one|At least one"):
+    with pytest.raises(ValueError, match="At least one"):
         maps.fuse_strides({1: torch.ones(1, 1, 1)}, {1: 0.0, 4: 1.0}, (1, 1))

@@ -44,6 +44,7 @@ BACKBONES: dict[str, Checkpoint] = {
         guidance=4.0,
         prompt="a photo of a cat and a car on grass",
         variant=None,
+        settings={"diffsegmenter": {"prompt": "a photo of a {}", "stride_weights": (0.0, 0.7, 0.3)}},
     ),
     "sd15": Checkpoint(
         source="stable-diffusion-v1-5/stable-diffusion-v1-5",

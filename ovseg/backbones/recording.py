@@ -72,14 +72,14 @@ class RecordingProcessor:
 
 
 def _attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Output (b, n, c) and float32 probabilities (b, n, tokens), the mean over heads."""
+    """Output (b, n, c) and probabilities (b, n, tokens), the mean over heads, in float32 or better."""
     outputs, mean = [], 0.0
     for q, k, v in zip(*(part.chunk(attn.heads, dim=-1) for part in (query, key, value)), strict=True):
         if attn.upcast_attention:
             q, k = q.float(), k.float()
         probabilities = torch.softmax(q @ k.transpose(1, 2) * attn.scale, dim=-1)
         outputs.append(probabilities.to(v.dtype) @ v)
-        mean = mean + probabilities.float() / attn.heads
+        mean = mean + probabilities.to(torch.promote_types(probabilities.dtype, torch.float32)) / attn.heads
     return torch.cat(outputs, dim=-1), mean
 
 

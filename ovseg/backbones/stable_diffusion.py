@@ -43,7 +43,9 @@ def load_pipeline(source: str, dtype: torch.dtype, variant: str | None = None) -
         )
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"The backbone at {source} must be a Stable Diffusion checkpoint, but loading it failed: {reason}") from error
+        raise ValueError(
+            f"The backbone at {source} must be a Stable Diffusion checkpoint, but loading it failed: {reason}"
+        ) from error
 
 
 class StableDiffusion:
@@ -88,7 +90,7 @@ class StableDiffusion:
         unit = self.vae_stride * self.deepest_stride
         if image.shape[0] % unit or image.shape[1] % unit:
             raise ValueError(f"Picture sides must be multiples of {unit}, but got {image.shape[0]} x {image.shape[1]}.")
-        pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self.vae.device).permute(2, 0, 1)[None]
+        pixels = torch.from_numpy(np.array(image)).to(self.vae.device).permute(2, 0, 1)[None]
         posterior = self.vae.encode((pixels.float() / 127.5 - 1).to(self.vae.dtype)).latent_dist
         latent = posterior.mean if sample_seed is None else _sample(posterior, sample_seed)
         return latent * self.vae.config.scaling_factor
@@ -215,7 +217,9 @@ def _columns(prompt: str, phrase: str, part: str, offsets: list[list[int]]) -> t
     stop = start + len(part)
     columns = tuple(k for k, (left, right) in enumerate(offsets) if left < stop and right > start)
     if not columns or max(right for _, right in offsets) < stop:
-        raise ValueError(f"The phrase must lie within the {len(offsets)} tokens that the encoder takes, but {phrase!r} does not.")
+        raise ValueError(
+            f"The phrase must lie within the {len(offsets)} tokens that the encoder takes, but {phrase!r} does not."
+        )
     return columns
 
 

@@ -15,8 +15,7 @@ def build(models: Models) -> gr.Blocks:
     """The page. Loads no weight and opens no port."""
     with gr.Blocks(title=TITLE) as page:
         gr.Markdown(
-            f"# See how a diffusion model segments a picture\n"
-            f"**{models.checkpoint.title}.** {models.checkpoint.knows}",
+            f"# See how a diffusion model segments a picture\n**{models.checkpoint.title}.** {models.checkpoint.knows}",
             elem_id="about",
         )
         build_segment_tab(models)

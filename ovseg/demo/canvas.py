@@ -93,7 +93,8 @@ function place(event) {
 canvas.addEventListener('mousemove', event => {
   if (!shown) return;
   const at = place(event), x = Math.floor(at.x * canvas.width), y = Math.floor(at.y * canvas.height);
-  const label = labelAt(Math.min(Math.max(y, 0), canvas.height - 1) * canvas.width + Math.min(Math.max(x, 0), canvas.width - 1));
+  const within = (value, size) => Math.min(Math.max(value, 0), size - 1);
+  const label = labelAt(within(y, canvas.height) * canvas.width + within(x, canvas.width));
   const outer = frame.getBoundingClientRect();
   tip.textContent = shown.legend[label].label; tip.style.display = 'block';
   tip.style.left = `${event.clientX - outer.left + 12}px`; tip.style.top = `${event.clientY - outer.top + 12}px`;
@@ -117,22 +118,17 @@ show(props.value);
 """
 
 
-class MaskCanvas(gr.HTML):
+def mask_canvas(elem_id: str) -> gr.HTML:
     """The canvas as a component: its value is what `canvas_value` returns, or None for nothing."""
-
-    def __init__(self, elem_id: str) -> None:
-        super().__init__(
-            value=None,
-            html_template=TEMPLATE,
-            css_template=STYLE,
-            js_on_load=SCRIPT,
-            elem_id=elem_id,
-            apply_default_css=False,
-        )
-
-    def get_block_name(self) -> str:
-        """The front end knows this component as plain HTML."""
-        return "html"
+    # A function, not a subclass: gradio writes a stub file beside every module that subclasses a component.
+    return gr.HTML(
+        value=None,
+        html_template=TEMPLATE,
+        css_template=STYLE,
+        js_on_load=SCRIPT,
+        elem_id=elem_id,
+        apply_default_css=False,
+    )
 
 
 def redraw_script(elem_id: str) -> str:

@@ -13,7 +13,7 @@ LIVE = ("threshold",)  # turned beside the picture, after the run
 
 
 def method_controls(method: type[Method], suited: Method) -> list[Component]:
-    """One control per field, in the fields' order, at the values that suit the backbone; `LIVE` fields have theirs elsewhere."""
+    """One control per field, in order, at the values that suit the backbone; `LIVE` fields have theirs elsewhere."""
     types = typing.get_type_hints(method)
     return [_control(f, types[f.name], getattr(suited, f.name)) for f in fields(method) if f.name not in LIVE]
 

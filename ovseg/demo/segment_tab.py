@@ -16,7 +16,7 @@ import spaces
 from ovseg import view
 from ovseg.assets import ASSETS
 from ovseg.card import run_card
-from ovseg.demo.canvas import MaskCanvas, canvas_value, redraw_script
+from ovseg.demo.canvas import canvas_value, mask_canvas, redraw_script
 from ovseg.demo.controls import method_controls, pick_method, settings_from
 from ovseg.demo.work import stream
 from ovseg.methods import METHODS, Method, suited_to
@@ -27,7 +27,11 @@ from ovseg.vocabulary import parse_classes
 
 LONGEST_SIDE = 1024  # of a picture on the page; larger uploads are shrunk, the command line keeps them
 OPACITY = 0.6
-EXAMPLES = (("boat-bird.png", "boat, bird, water, sky"), ("cat-car.png", "cat, car"), ("sheep-house.png", "sheep, house, grass, sky"))
+EXAMPLES = (
+    ("boat-bird.png", "boat, bird, water, sky"),
+    ("cat-car.png", "cat, car"),
+    ("sheep-house.png", "sheep, house, grass, sky"),
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ def build_segment_tab(models: Models) -> None:
 
 def _source_controls(models: Models) -> dict[str, Any]:
     checkpoint = models.checkpoint
-    image = gr.Image(label="Picture", type="numpy", format="png", sources=["upload", "clipboard"], elem_id="image", height=300)
+    image = gr.Image(
+        label="Picture", type="numpy", format="png", sources=["upload", "clipboard"], elem_id="image", height=300
+    )
     with gr.Accordion("Generate a picture instead", open=True, elem_id="generate-panel"):
         prompt = gr.Textbox(checkpoint.prompt, label="Prompt", elem_id="prompt")
         with gr.Row():
@@ -107,7 +113,7 @@ def _examples(models: Models, image: gr.Image, words: gr.Textbox) -> None:
 
 def _result_controls(models: Models) -> dict[str, Any]:
     look: dict[str, Any] = {"status": gr.HTML(_status("Ready.", None), elem_id="status"), "shown": gr.State(None)}
-    look["canvas"] = MaskCanvas("canvas")
+    look["canvas"] = mask_canvas("canvas")
     with gr.Row():
         look["opacity"] = gr.Slider(0, 1, OPACITY, step=0.01, label="Opacity", elem_id="opacity")
         first = suited_to(models, METHODS[0])
@@ -167,9 +173,7 @@ def _wire_segment(models: Models, inputs: list, run: gr.Button, look: dict[str, 
                 yield _first_views(shown)
 
     outputs = [look[name] for name in ("status", "canvas", "threshold", "shown", "group", "gallery", "card", "point")]
-    return run.click(
-        segment, inputs, outputs, api_name="segment", concurrency_id="gpu", show_progress="hidden"
-    )
+    return run.click(segment, inputs, outputs, api_name="segment", concurrency_id="gpu", show_progress="hidden")
 
 
 def _chosen_method(models: Models, name: str, threshold: float, values: tuple) -> Method:
@@ -205,9 +209,7 @@ def _gallery(shown: Shown, group: str) -> list[tuple[np.ndarray, str]]:
 def _wire_views(look: dict[str, Any]) -> None:
     """Views of what is kept in the session: none of them runs a network."""
     for slider in (look["opacity"], look["threshold"]):
-        slider.change(
-            None, [look["opacity"], look["threshold"]], None, js=redraw_script("canvas"), api_visibility="private"
-        )
+        slider.change(None, [look["opacity"], look["threshold"]], None, js=redraw_script("canvas"), api_visibility="private")
 
     def show_group(shown: Shown | None, group: str | None):
         return _gallery(shown, group) if shown and group else []

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from ovseg.types import Report, Stopped
+from ovseg.types import Report, StoppedError
 
 
 def stream(work: Callable[[Report], Any]) -> Iterator[tuple[str, float, Any]]:
@@ -24,13 +24,13 @@ def stream(work: Callable[[Report], Any]) -> Iterator[tuple[str, float, Any]]:
 
     def report(stage: str, share: float) -> None:
         if stop.is_set():
-            raise Stopped
+            raise StoppedError
         events.put(("report", (stage, share)))
 
     def run() -> None:
         try:
             events.put(("result", work(report)))
-        except Stopped:
+        except StoppedError:
             events.put(("stopped", None))
         except BaseException as error:  # handed to the visitor's own thread, which raises it
             events.put(("error", error))

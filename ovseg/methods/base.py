@@ -16,7 +16,5 @@ class Method(ABC):
     paper: ClassVar[Paper]
 
     @abstractmethod
-    def segment(
-        self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent
-    ) -> Segmentation:
+    def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent) -> Segmentation:
         """Segment a scene into the classes and background."""

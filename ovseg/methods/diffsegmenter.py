@@ -65,9 +65,7 @@ class DiffSegmenter(Method):
     prompt: str = knob("a photograph of {}", "Prompt of each class; {} is the class. The released code's VOC stem.")
     last_token: bool = knob(False, "Read the last sub-token of a phrase only, as the released code does.")
 
-    def segment(
-        self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent
-    ) -> Segmentation:
+    def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent) -> Segmentation:
         """Segment a scene into the classes and background.
 
         Raises:

@@ -89,7 +89,8 @@ def rasterise(icons: dict, name: str) -> np.ndarray:
     width = icon.get("width", icons.get("width", 16))
     height = icon.get("height", icons.get("height", 16))
     box = f"{icon.get('left', 0)} {icon.get('top', 0)} {width} {height}"
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box}">{icon["body"]}</svg>'
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    svg = f'<svg {names} viewBox="{box}">{icon["body"]}</svg>'
     png = resvg_py.svg_to_bytes(svg_string=svg, width=EDGE, height=EDGE)
     return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGBA"))
 

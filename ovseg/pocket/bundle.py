@@ -1,7 +1,20 @@
-"""The bundle: a `StableDiffusionPipeline` folder that plain diffusers loads."""
+"""The bundle: a `StableDiffusionPipeline` folder that plain diffusers loads, and the card that goes with it."""
 
+import json
+import shutil
+from pathlib import Path
+
+import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer
+
+LARGEST_FILE = "9MB"  # a repository on a hub takes files of 10 MB without large-file storage
+TRAININGS = {
+    "codec": "codec",
+    "clip": "clip",
+    "denoiser, without attention on the finest grid": "denoiser/coarse",
+    "denoiser, with it": "denoiser/fine",
+}
 
 
 def scheduler_settings() -> dict:
@@ -30,3 +43,32 @@ def build_pipeline(
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def pack(root: Path, to: Path) -> None:
+    """Write the trained pipeline of `root` as half-precision shards to `to/stable-diffusion`, with `to/training.json`.
+
+    Raises:
+        ValueError: the denoiser was not trained yet.
+    """
+    source = root / "denoiser" / "pipeline"
+    if not source.is_dir():
+        raise ValueError(f"Packing needs {source}, which is not there: run `train denoiser` first.")
+    shutil.rmtree(to / "stable-diffusion", ignore_errors=True)
+    pipeline = StableDiffusionPipeline.from_pretrained(source, dtype=torch.float16)
+    pipeline.save_pretrained(to / "stable-diffusion", max_shard_size=LARGEST_FILE)
+    (to / "training.json").write_text(json.dumps(_what_was_trained(root), indent=2) + "\n")
+
+
+def _what_was_trained(root: Path) -> dict[str, dict]:
+    trained = {}
+    for name, folder in TRAININGS.items():
+        state = torch.load(root / folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+        trained[name] = {
+            "steps": state["step"],
+            "samples": state["samples"],
+            "minutes": round(state["spent"] / 60, 1),
+            "loss": round(state["smooth_loss"], 4),
+            "parameters": sum(t.numel() for t in state["module"].values()),
+        }
+    return trained

@@ -61,7 +61,9 @@ def sky(rng: Rng, size: int) -> np.ndarray:
 def grass(rng: Rng, size: int) -> np.ndarray:
     """Upright blades over patches of light and dark green."""
     blades = noise(rng, size, 14, 56, 2)
-    return _paint(blades * np.float32(0.6) + noise(rng, size, 3, 3) * np.float32(0.4), (0.14, 0.40, 0.10), (0.52, 0.78, 0.26))
+    return _paint(
+        blades * np.float32(0.6) + noise(rng, size, 3, 3) * np.float32(0.4), (0.14, 0.40, 0.10), (0.52, 0.78, 0.26)
+    )
 
 
 def water(rng: Rng, size: int) -> np.ndarray:
@@ -102,7 +104,9 @@ def bricks(rng: Rng, size: int) -> np.ndarray:
     along = place[None, :] / 2 + (course[:, None] % 2) * np.float32(0.5)
     number = along.astype(np.int64)
     shade = rng.random((courses + 1, courses + 2), dtype=np.float32)[course[:, None], number]
-    picture = _paint(shade * np.float32(0.7) + noise(rng, size, 24, 24) * np.float32(0.3), (0.52, 0.22, 0.16), (0.80, 0.42, 0.30))
+    picture = _paint(
+        shade * np.float32(0.7) + noise(rng, size, 24, 24) * np.float32(0.3), (0.52, 0.22, 0.16), (0.80, 0.42, 0.30)
+    )
     mortar = ((place - course)[:, None] < np.float32(0.16)) | (along - number < np.float32(0.08))
     picture[mortar] = (0.80, 0.76, 0.70)
     return picture

@@ -7,6 +7,7 @@ so pocket words become the same tokens as in Stable Diffusion; other words fall 
 import gzip
 import json
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 
 from transformers import CLIPTokenizer
@@ -37,7 +38,7 @@ def merges_of(word: str, ranks: dict[str, int]) -> set[str]:
     """The merges that BPE applies to one word, lowest rank first."""
     pieces, used = [*word[:-1], f"{word[-1]}</w>"], set()
     while len(pieces) > 1:
-        pairs = [f"{left} {right}" for left, right in zip(pieces, pieces[1:], strict=False)]
+        pairs = [f"{left} {right}" for left, right in pairwise(pieces)]
         best = min(pairs, key=lambda pair: ranks.get(pair, len(ranks)))
         if best not in ranks:
             break

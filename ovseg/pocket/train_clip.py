@@ -66,10 +66,11 @@ def mean_average_precision(model: CLIPModel, tokenizer: CLIPTokenizer, device: s
     return float(np.mean(precisions))
 
 
-def train_clip(out: Path, minutes: float, device: str = "cpu", scenes: int = 40000, size: int = 128) -> None:
-    """Train (or go on training) CLIP; leaves `out/checkpoint.pt` and the folders `out/clip` and `out/tokenizer`."""
+def train_clip(root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128) -> None:
+    """Train (or go on training) CLIP; leaves its checkpoint and the folders `clip` and `tokenizer` in `root/clip`."""
     torch.manual_seed(0)
-    pictures = rendered(out.parent / "scenes", "train", scenes, size)
+    out = root / "clip"
+    pictures = rendered(root / "scenes", "train", scenes, size)
     tokenizer = build_tokenizer(out / "tokenizer")
     ids = tokenize(tokenizer, list(pictures.captions))
     training = Training(build_clip(tokenizer, size).to(device), out, minutes, learning_rate=1e-3, ema=0.99)
@@ -84,8 +85,6 @@ def train_clip(out: Path, minutes: float, device: str = "cpu", scenes: int = 400
     best = training.averaged.module.eval()
     best.save_pretrained(out / "clip")
     tokenizer.save_pretrained(out / "tokenizer")
-    processor = CLIPImageProcessor(
-        size={"shortest_edge": size}, crop_size=size, image_mean=[0.5] * 3, image_std=[0.5] * 3
-    )
+    processor = CLIPImageProcessor(size={"shortest_edge": size}, crop_size=size, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     processor.save_pretrained(out / "clip")
     print(f"mAP on 256 val scenes: {mean_average_precision(best, tokenizer, device):.3f}")

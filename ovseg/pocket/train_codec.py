@@ -65,11 +65,12 @@ def crops(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return out
 
 
-def train_codec(out: Path, minutes: float, device: str = "cpu", scenes: int = 40000, size: int = 128) -> AutoencoderKL:
-    """Train (or go on training) the codec; leaves `out/checkpoint.pt`, `out/sample.png` and the folder `out/vae`."""
+def train_codec(root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128) -> None:
+    """Train (or go on training) the codec; leaves its checkpoint, a sample picture and `vae` in `root/codec`."""
     torch.manual_seed(0)
-    pictures = rendered(out.parent / "scenes", "train", scenes, size).images
-    held_out = rendered(out.parent / "scenes", "val", 128, size).images
+    out = root / "codec"
+    pictures = rendered(root / "scenes", "train", scenes, size).images
+    held_out = rendered(root / "scenes", "val", 128, size).images
     codec = build_codec().to(device)
     training = Training(codec, out, minutes, learning_rate=2e-3, ema=0.995)
     for step in training:
@@ -85,7 +86,6 @@ def train_codec(out: Path, minutes: float, device: str = "cpu", scenes: int = 40
     best.save_pretrained(out / "vae")
     print(f"PSNR on 128 val scenes: {peak_signal_to_noise(best, held_out, device):.2f} dB")
     _save_sample(best, held_out[:6], out / "sample.png", device)
-    return best
 
 
 def _latent_deviation(codec: AutoencoderKL, images: np.ndarray, device: str) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -88,7 +88,9 @@ def denoiser_loss(unet: UNet2DConditionModel, noiser: DDPMScheduler, latents: Te
 class LatentBatches:
     """Random batches of latents with their encoded captions, some captions dropped; a function of the step alone."""
 
-    def __init__(self, latents: np.ndarray, captions: list[str], text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer):
+    def __init__(
+        self, latents: np.ndarray, captions: list[str], text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer
+    ) -> None:
         self.latents, self.text_encoder = latents, text_encoder
         self.ids, self.empty = tokenize(tokenizer, captions), tokenize(tokenizer, [""])
 
@@ -103,13 +105,15 @@ class LatentBatches:
         return torch.from_numpy(self.latents[rows]).to(device).float(), text
 
 
-def train_denoiser(out: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128) -> None:
-    """Train (or go on training) both stages; needs `codec` and `clip` beside `out`. Leaves samples and `out/pipeline`."""
+def train_denoiser(root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128) -> None:
+    """Train (or go on training) both stages on `root/codec` and `root/clip`; leaves samples and `pipeline` in `root/denoiser`."""
     torch.manual_seed(0)
-    vae = AutoencoderKL.from_pretrained(out.parent / "codec" / "vae").eval()
-    text_encoder = CLIPTextModel.from_pretrained(out.parent / "clip" / "clip").eval().to(device)
-    tokenizer = CLIPTokenizer.from_pretrained(out.parent / "clip" / "tokenizer")
-    pictures = rendered(out.parent / "scenes", "train", scenes, size)
+    out = root / "denoiser"
+    _check_made(root)
+    vae = AutoencoderKL.from_pretrained(root / "codec" / "vae").eval()
+    text_encoder = CLIPTextModel.from_pretrained(root / "clip" / "clip").eval().to(device)
+    tokenizer = CLIPTokenizer.from_pretrained(root / "clip" / "tokenizer")
+    pictures = rendered(root / "scenes", "train", scenes, size)
     latents = encoded(out, vae, pictures.images, device)
     batches = LatentBatches(latents, list(pictures.captions), text_encoder, tokenizer)
     edge, width = latents.shape[-1], text_encoder.config.hidden_size
@@ -126,6 +130,12 @@ def train_denoiser(out: Path, minutes: float, device: str = "cpu", scenes: int =
     _save_samples(pipeline, out / "samples.png")
 
 
+def _check_made(root: Path) -> None:
+    for folder, command in (("codec/vae", "codec"), ("clip/clip", "clip")):
+        if not (root / folder).is_dir():
+            raise ValueError(f"The denoiser needs {root / folder}, which is not there: run `train {command}` first.")
+
+
 def _run(training: Training, batches: LatentBatches, device: str) -> None:
     noiser = DDPMScheduler(**scheduler_settings())
     for step in training:
@@ -136,7 +146,7 @@ def _run(training: Training, batches: LatentBatches, device: str) -> None:
         training.update(loss, BATCH)
 
 
-def _save_samples(pipeline, path: Path) -> None:
+def _save_samples(pipeline: StableDiffusionPipeline, path: Path) -> None:
     generators = [torch.Generator().manual_seed(seed) for seed in range(len(SAMPLE_PROMPTS))]
     images = pipeline(list(SAMPLE_PROMPTS), generator=generators, num_inference_steps=30, output_type="np").images
     rows = [np.concatenate(list(images[k : k + 4]), 1) for k in range(0, len(images), 4)]

@@ -21,8 +21,9 @@ class Training:
     The learning rate warms up, stays, and (if `decays`) falls linearly over the last part of the time.
     """
 
-    def __init__(self, module: nn.Module, out: Path, minutes: float, learning_rate: float,
-        ema: float = 0.999, decays: bool = True) -> None:
+    def __init__(
+        self, module: nn.Module, out: Path, minutes: float, learning_rate: float, ema: float = 0.999, decays: bool = True
+    ) -> None:
         self.module, self.out, self.seconds = module, out, minutes * 60
         self.learning_rate, self.decays = learning_rate, decays
         self.averaged = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
@@ -67,7 +68,7 @@ class Training:
         self.optimizer.step()
         self.averaged.update_parameters(self.module)
         self.samples += samples
-        self.smooth_loss += (float(loss) - self.smooth_loss) * max(0.01, 1 / (self.step + 1))
+        self.smooth_loss += (loss.item() - self.smooth_loss) * max(0.01, 1 / (self.step + 1))
 
     def save(self) -> None:
         """Write the checkpoint; a stop while writing leaves the one before."""

@@ -217,9 +217,7 @@ def _stand(image: np.ndarray, rgba: np.ndarray, corner: tuple[int, int], shadow:
     image[there] = image[there] * (1 - rgba[here][..., 3:]) + rgba[here][..., :3]
 
 
-def _label(
-    labels: np.ndarray, instances: np.ndarray, rgba: np.ndarray, corner: tuple[int, int], thing: int
-) -> None:
+def _label(labels: np.ndarray, instances: np.ndarray, rgba: np.ndarray, corner: tuple[int, int], thing: int) -> None:
     there, here = _window(rgba.shape[:2], corner, labels.shape[0])
     solid = rgba[here][..., 3] >= 0.5
     labels[there][solid] = thing

@@ -1,0 +1,10 @@
+"""The pocket bundle's recipes by name, in the order in which they are run."""
+
+from ovseg.pocket.bundle import pack
+from ovseg.pocket.train_clip import train_clip
+from ovseg.pocket.train_codec import train_codec
+from ovseg.pocket.train_denoiser import train_denoiser
+
+RECIPES = {"codec": train_codec, "clip": train_clip, "denoiser": train_denoiser}
+
+__all__ = ["RECIPES", "pack"]

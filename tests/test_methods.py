@@ -1,0 +1,181 @@
+"""What holds for every method, and DiffSegmenter's own behaviour on a tiny network."""
+
+from dataclasses import fields, is_dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from ovseg import maps
+from ovseg.backbones.base import Capture, Text, Trace
+from ovseg.methods import METHODS, find_method, suited_to
+from ovseg.methods.diffsegmenter import DiffSegmenter
+from ovseg.models import Models
+from ovseg.scene import from_image
+from ovseg.types import Scene, StoppedError
+from ovseg.vocabulary import parse_classes
+
+CLASSES = parse_classes("cat, potted plant, sky")
+
+
+@pytest.fixture(scope="module")
+def models(precise_models: Models) -> Models:
+    return precise_models
+
+
+@pytest.fixture(scope="module")
+def scene(precise_models: Models) -> Scene:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    return from_image(precise_models, pixels, seed=4)
+
+
+class Counting:
+    """The backbone with its traces counted; everything else is its own."""
+
+    def __init__(self, backbone: object, rows: int) -> None:
+        self.backbone, self.rows, self.passes = backbone, rows, []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.backbone, name)
+
+    def rows_per_pass(self, latent_hw: tuple[int, int], capture: Capture) -> int:
+        return self.rows
+
+    def trace(self, latent: torch.Tensor, text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
+        self.passes.append((text.prompts, timestep, seed))
+        return self.backbone.trace(latent, text, timestep, capture, seed)
+
+
+def counting(models: Models, monkeypatch: pytest.MonkeyPatch, rows: int) -> Counting:
+    counter = Counting(models.backbone, rows)
+    monkeypatch.setattr(Models, "backbone", property(lambda self: counter))
+    return counter
+
+
+@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
+def test_every_method_keeps_the_contract(kind: type, models: Models, scene: Scene) -> None:
+    assert is_dataclass(kind) and kind.__dataclass_params__.frozen
+    assert all(f.metadata["help"] for f in fields(kind))
+    assert kind.paper.arxiv and kind.paper.authors and kind.title
+    reports = []
+    result = kind().segment(models, scene, CLASSES, lambda stage, share: reports.append((stage, share)))
+    again = kind().segment(models, scene, CLASSES)
+    assert result.labels == ("background", "cat", "potted plant", "sky")
+    assert result.scores.shape == (4, 60, 90) and np.isfinite(result.scores).all()
+    assert np.array_equal(result.scores, again.scores)
+    assert result.timings and all(seconds >= 0 for seconds in result.timings.values())
+    assert [share for _, share in reports] == sorted(share for _, share in reports)
+    assert result.evidence and {e.label for e in result.evidence} >= {"cat", "potted plant", "sky"}
+
+
+@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
+def test_every_method_can_be_stopped(kind: type, models: Models, scene: Scene) -> None:
+    def stop(stage: str, share: float) -> None:
+        raise StoppedError
+
+    before = dict(models.backbone.unet.attn_processors)
+    with pytest.raises(StoppedError):
+        kind().segment(models, scene, CLASSES, stop)
+    assert models.backbone.unet.attn_processors == before
+
+
+def test_one_pass_per_batch_of_rows_and_no_unconditional_row(
+    models: Models, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = counting(models, monkeypatch, rows=2)
+    DiffSegmenter(timesteps=(50, 100), draws=3).segment(models, scene, parse_classes("cat, dog|puppy, sky, car"))
+    assert len(counter.passes) == 3 * 2 * 3  # ceil(5 phrases / 2 rows), 2 timesteps, 3 draws
+    prompts = [prompt for batch, _, _ in counter.passes for prompt in batch]
+    assert len(prompts) == 5 * 6 and all(prompt.startswith("a photograph of ") for prompt in prompts)
+    assert {seed for _, _, seed in counter.passes} == {4, 5, 6}
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_classes_batched_equal_one_at_a_time(
+    models: Models, scene: Scene, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    together = DiffSegmenter().segment(models, scene, CLASSES)
+    counting(models, monkeypatch, rows)
+    apart = DiffSegmenter().segment(models, scene, CLASSES)
+    assert np.abs(together.scores - apart.scores).max() < 1e-4
+    for one, other in zip(together.evidence, apart.evidence, strict=True):
+        assert one.title == other.title and np.allclose(one.map, other.map, atol=1e-3)
+
+
+def test_reference_steps_worked_out_again(models: Models, scene: Scene) -> None:
+    """Spec order: mean per stride, class column, expand, min-max, weigh, one multiplication, expand, min-max, threshold."""
+    result = DiffSegmenter(emphasis=1.0).segment(models, scene, parse_classes("cat"))
+    backbone = models.backbone
+    text = backbone.encode_text(["a photograph of cat"], ["cat"])
+    trace = backbone.trace(scene.latent, text, 100, Capture(cross=(1, 2, 4, 8), self_attention=(1,)), seed=4)
+    grid, column, fused = tuple(scene.latent.shape[-2:]), text.spans[0][0], 0
+    for stride, weight in {8: 0.3, 4: 0.5, 2: 0.1, 1: 0.1}.items():
+        layers = [maps_[0, :, :, column] for site, maps_ in trace.cross.items() if site.stride == stride]
+        mean = torch.stack(layers).mean(0)[None, None]
+        grown = torch.nn.functional.interpolate(mean, grid, mode="bilinear")[0, 0]
+        fused = fused + weight * (grown - grown.min()) / (grown.max() - grown.min())
+    refined = (trace.self_attention[1][0] @ fused.flatten()).reshape(1, 1, *grid)
+    scores = torch.nn.functional.interpolate(refined, (60, 90), mode="bilinear")[0, 0]
+    scores = (scores - scores.min()) / (scores.max() - scores.min())
+    assert np.allclose(result.scores[1], scores.numpy(), atol=1e-5)
+    assert (result.scores[0] == 0.5).all()
+    assert np.array_equal(result.label_map == 1, scores.numpy() > 0.5)
+
+
+def test_phrases_of_one_class_count_as_their_highest(models: Models, scene: Scene) -> None:
+    plain = DiffSegmenter(refinements=0)
+    both = plain.segment(models, scene, parse_classes("cat|dog"))
+    fused = [
+        torch.from_numpy(next(e.map for e in plain.segment(models, scene, parse_classes(w)).evidence if e.group == "fused"))
+        for w in ("cat", "dog")
+    ]
+    expected = maps.normalise(maps.resize(torch.stack(fused).amax(0)[None], (60, 90)))[0]
+    assert np.allclose(both.scores[1], expected.numpy(), atol=1e-5)
+
+
+def test_last_token_reads_and_emphasises_the_end_of_a_phrase(models: Models, scene: Scene) -> None:
+    words = parse_classes("potted plant")
+    whole = DiffSegmenter().segment(models, scene, words)
+    last = DiffSegmenter(last_token=True).segment(models, scene, words)
+    assert not np.allclose(whole.scores, last.scores)
+    one = parse_classes("cat")
+    same = DiffSegmenter(last_token=True).segment(models, scene, one).scores
+    assert np.array_equal(DiffSegmenter().segment(models, scene, one).scores, same)
+
+
+def test_draws_average_over_noise(models: Models, scene: Scene) -> None:
+    base = DiffSegmenter(refinements=0)
+    apart = [replace(base).segment(models, replace(scene, seed=4 + k), CLASSES) for k in range(2)]
+    together = replace(base, draws=2).segment(models, scene, CLASSES)
+    for index, evidence in enumerate(together.evidence):
+        if evidence.group == "fused":
+            mean = (apart[0].evidence[index].map + apart[1].evidence[index].map) / 2
+            assert np.allclose(evidence.map, mean, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"timesteps": ()}, "at least one noise level"),
+        ({"draws": 0}, "draws must be 1 or more"),
+        ({"prompt": "a photo"}, "must hold {} once"),
+        ({"stride_weights": (0.0, 0.0)}, "must have a weight above 0"),
+        ({"timesteps": (1000,)}, "from 0 to 999"),
+    ],
+)
+def test_bad_settings_are_one_sentence(models: Models, scene: Scene, settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        DiffSegmenter(**settings).segment(models, scene, CLASSES)
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_that_suit_a_backbone() -> None:
+    pocket = Models("pocket", device="cpu")
+    suited = suited_to(pocket, DiffSegmenter, draws=2)
+    assert suited.draws == 2
+    for name, value in pocket.checkpoint.settings["diffsegmenter"].items():
+        assert getattr(suited, name) == value
+    with pytest.raises(ValueError, match="must be one of threshold"):
+        suited_to(pocket, DiffSegmenter, sharpness=1)
+    with pytest.raises(ValueError, match="must be one of diffsegmenter"):
+        find_method("magic")

@@ -1,0 +1,99 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ovseg.models import Models
+from ovseg.scene import from_image, from_prompt, read_image
+
+
+def test_a_picture_keeps_its_shape_and_its_latent_the_aspect(models: Models, picture: np.ndarray) -> None:
+    scene = from_image(models, picture, seed=7)
+    assert scene.image.shape == (60, 90, 3) and scene.seed == 7
+    y, x = scene.latent.shape[-2:]
+    assert y < x and y % 8 == 0 and x % 8 == 0
+
+
+def test_square_and_sampled_as_the_released_code_does(models: Models, picture: np.ndarray) -> None:
+    scene = from_image(models, picture, square=True)
+    assert scene.latent.shape[-2:] == (32, 32)
+    sampled = from_image(models, picture, square=True, sample_posterior=True)
+    again = from_image(models, picture, square=True, sample_posterior=True)
+    assert torch.equal(sampled.latent, again.latent) and not torch.equal(sampled.latent, scene.latent)
+
+
+def test_large_pictures_are_shrunk_when_asked(models: Models) -> None:
+    scene = from_image(models, np.zeros((30, 400, 3), np.uint8), longest=100)
+    assert scene.image.shape == (8, 100, 3)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 300, 3), (7, 5, 3)])
+def test_tiny_pictures_work(models: Models, shape: tuple[int, int, int]) -> None:
+    assert torch.isfinite(from_image(models, np.zeros(shape, np.uint8)).latent).all()
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4, 3), np.uint8)])
+def test_what_is_no_picture_is_refused(models: Models, image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"must be uint8 of shape \(H, W, 3\), but got uint8 of shape"):
+        from_image(models, image)
+
+
+@pytest.mark.parametrize("prompt, message", [("  ", "it is empty"), ("a cat and a dog " * 30, "must fit 32 tokens")])
+def test_prompts_that_cannot_be_drawn_are_refused(models: Models, prompt: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        from_prompt(models, prompt, steps=1)
+    with pytest.raises(ValueError, match="1 step or more"):
+        from_prompt(models, "a cat", steps=0)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK", "I;16"])
+def test_files_of_every_mode_become_rgb(tmp_path: Path, mode: str) -> None:
+    name = "p.tif" if mode == "CMYK" else "p.png"
+    base = (
+        Image.fromarray(np.full((3, 5), 200, np.uint16)) if mode == "I;16" else Image.new("RGB", (5, 3), "red").convert(mode)
+    )
+    base.save(tmp_path / name)
+    pixels = read_image(tmp_path / name)
+    assert pixels.shape == (3, 5, 3) and pixels.dtype == np.uint8
+
+
+def test_transparency_is_laid_on_white_and_cameras_are_obeyed(tmp_path: Path) -> None:
+    Image.new("RGBA", (2, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert (read_image(tmp_path / "clear.png") == 255).all()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.new("RGB", (8, 4)).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_image(tmp_path / "turned.jpg").shape == (8, 4, 3)
+
+
+def test_bad_files_are_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("hello")
+    for path, message in (
+        (tmp_path / "none.png", "does not exist"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "text.png", "is not"),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            read_image(path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"backbone": "sd99"}, "must be one of pocket, sd15, sd21 or a local"),
+        ({"device": "abacus"}, "must be one that torch can use"),
+        ({"dtype": "int8"}, "must be one of float32"),
+    ],
+)
+def test_unknown_networks_devices_and_dtypes_are_named(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        Models(**{"device": "cpu", **arguments})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no model_index\.json"):
+        _ = Models(str(tmp_path), device="cpu").backbone
