@@ -29,8 +29,8 @@ LONGEST_SIDE = 1024  # of a picture on the page; larger uploads are shrunk, the 
 OPACITY = 0.6
 EXAMPLES = (
     ("boat-bird.png", "boat, bird, water, sky"),
-    ("cat-car.png", "cat, car"),
-    ("sheep-house.png", "sheep, house, grass, sky"),
+    ("cat-car.png", "cat, car, grass, sky"),
+    ("sheep-house.png", "sheep, house, snow, sky"),
 )
 
 
@@ -144,8 +144,10 @@ def _wire_generate(models: Models, source: dict[str, Any], look: dict[str, Any])
             return scene.image
 
         for stage, share, image in stream(work):
-            yield (gr.skip() if image is None else image), _status(stage, share)
-        yield gr.skip(), _status("Generated. Name the classes and press Run.", None)
+            if image is None:
+                yield gr.skip(), _status(stage, share)
+            else:  # last: a skip after a value would leave the browser with neither
+                yield image, _status("Generated. Name the classes and press Run.", None)
 
     return source["button"].click(
         generate, [source["prompt"], source["seed"], source["steps"]], [source["image"], look["status"]],

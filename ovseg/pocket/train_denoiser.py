@@ -1,5 +1,7 @@
 """The pocket denoiser: a small U-Net of Stable Diffusion's layout, trained on the codec's latents of scenes.
 
+The text encoder starts as CLIP's text tower and is trained along.
+
 Two stages, because attention on the finest grid costs half of the speed on a CPU: `coarse` trains without it, `fine` adds
 it to the last up block with zero-initialised output, so that the second stage starts from the function of the first.
 """
@@ -10,7 +12,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ovseg.pocket.bundle import build_pipeline, scheduler_settings
@@ -22,6 +24,7 @@ from ovseg.pocket.training import Training
 BATCH = 32
 UNCONDITIONAL_SHARE = 0.1  # captions dropped, for classifier-free guidance
 SNR_CAP = 5.0  # min-SNR weighting of the noise-prediction loss (Hang et al. 2023, section 3.4)
+GUIDANCE = 4.0
 COARSE_SHARE = 0.55  # of the time, spent without attention on the finest grid
 SAMPLE_PROMPTS = (
     "a photo of a cat", "a photo of a car on road", "a photo of a tree on grass under sky", "a photo of a boat on water",
@@ -75,57 +78,67 @@ def encoded(folder: Path, vae: AutoencoderKL, images: np.ndarray, device: str) -
     return np.load(path, mmap_mode="r")
 
 
-def denoiser_loss(unet: UNet2DConditionModel, noiser: DDPMScheduler, latents: Tensor, text: Tensor) -> Tensor:
+class Painter(nn.Module):
+    """U-Net and text encoder, trained together: CLIP alone, as small as this one, tells words apart too weakly."""
+
+    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
+        super().__init__()
+        self.unet, self.text_encoder = unet, text_encoder
+
+    def forward(self, noised: Tensor, timesteps: Tensor, ids: Tensor) -> Tensor:
+        """The noise in noised latents (b, 4, y, x), given token ids (b, tokens)."""
+        text = self.text_encoder(ids).last_hidden_state
+        return self.unet(noised, timesteps, encoder_hidden_states=text).sample
+
+
+def denoiser_loss(painter: Painter, noiser: DDPMScheduler, latents: Tensor, ids: Tensor) -> Tensor:
     """Mean squared error of the predicted noise at uniform timesteps, min-SNR weighted."""
     noise = torch.randn_like(latents)
     timesteps = torch.randint(0, noiser.config.num_train_timesteps, (len(latents),), device=latents.device)
-    predicted = unet(noiser.add_noise(latents, noise, timesteps), timesteps, encoder_hidden_states=text).sample
+    predicted = painter(noiser.add_noise(latents, noise, timesteps), timesteps, ids)
     alphas = noiser.alphas_cumprod.to(latents.device)[timesteps]
     ratio = alphas / (1 - alphas)
     return ((predicted.float() - noise).pow(2).mean(dim=(1, 2, 3)) * ratio.clamp(max=SNR_CAP) / ratio).mean()
 
 
 class LatentBatches:
-    """Random batches of latents with their encoded captions, some captions dropped; a function of the step alone."""
+    """Random batches of latents with their captions' token ids, some captions dropped; a function of the step alone."""
 
-    def __init__(
-        self, latents: np.ndarray, captions: list[str], text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer
-    ) -> None:
-        self.latents, self.text_encoder = latents, text_encoder
+    def __init__(self, latents: np.ndarray, captions: list[str], tokenizer: CLIPTokenizer) -> None:
+        self.latents = latents
         self.ids, self.empty = tokenize(tokenizer, captions), tokenize(tokenizer, [""])
 
     def draw(self, step: int, device: str) -> tuple[Tensor, Tensor]:
-        """Latents (b, 4, y, x) and text states (b, tokens, width)."""
+        """Latents (b, 4, y, x) and token ids (b, tokens)."""
         rng = np.random.default_rng([3, step])
         rows = rng.integers(0, len(self.latents), BATCH)
         dropped = torch.from_numpy(rng.random(BATCH) < UNCONDITIONAL_SHARE)[:, None]
-        ids = torch.where(dropped, self.empty, self.ids[rows]).to(device)
-        with torch.no_grad():
-            text = self.text_encoder(ids).last_hidden_state
-        return torch.from_numpy(self.latents[rows]).to(device).float(), text
+        ids = torch.where(dropped, self.empty, self.ids[rows])
+        return torch.from_numpy(self.latents[rows]).to(device).float(), ids.to(device)
 
 
 def train_denoiser(root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128) -> None:
-    """Train (or go on training) both stages on `root/codec` and `root/clip`; leaves samples and `pipeline` in `root/denoiser`."""
+    """Train (or go on training) both stages; leaves samples and `pipeline` in `root/denoiser`."""
     torch.manual_seed(0)
     out = root / "denoiser"
     _check_made(root)
     vae = AutoencoderKL.from_pretrained(root / "codec" / "vae").eval()
-    text_encoder = CLIPTextModel.from_pretrained(root / "clip" / "clip").eval().to(device)
+    text_encoder = CLIPTextModel.from_pretrained(root / "clip" / "clip")
     tokenizer = CLIPTokenizer.from_pretrained(root / "clip" / "tokenizer")
     pictures = rendered(root / "scenes", "train", scenes, size)
     latents = encoded(out, vae, pictures.images, device)
-    batches = LatentBatches(latents, list(pictures.captions), text_encoder, tokenizer)
+    batches = LatentBatches(latents, list(pictures.captions), tokenizer)
     edge, width = latents.shape[-1], text_encoder.config.hidden_size
 
-    coarse = build_denoiser(False, edge, width).to(device)
-    training = Training(coarse, out / "coarse", minutes * COARSE_SHARE, learning_rate=1e-3, decays=False)
+    painter = Painter(build_denoiser(False, edge, width), text_encoder).to(device)
+    training = Training(painter, out / "coarse", minutes * COARSE_SHARE, learning_rate=1e-3, decays=False)
     _run(training, batches, device)
-    unet = refine_denoiser(training.averaged.module).to(device)
-    training = Training(unet, out / "fine", minutes * (1 - COARSE_SHARE), learning_rate=1e-3)
+    coarse = training.averaged.module
+    painter = Painter(refine_denoiser(coarse.unet), coarse.text_encoder).to(device)
+    training = Training(painter, out / "fine", minutes * (1 - COARSE_SHARE), learning_rate=1e-3)
     _run(training, batches, device)
     best = training.averaged.module.eval()
-    pipeline = build_pipeline(vae, text_encoder, tokenizer, best)
+    pipeline = build_pipeline(vae, best.text_encoder, tokenizer, best.unet)
     pipeline.save_pretrained(out / "pipeline")
     _save_samples(pipeline, out / "samples.png")
 
@@ -140,14 +153,16 @@ def _run(training: Training, batches: LatentBatches, device: str) -> None:
     noiser = DDPMScheduler(**scheduler_settings())
     for step in training:
         torch.manual_seed(step)
-        latents, text = batches.draw(step, device)
+        latents, ids = batches.draw(step, device)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            loss = denoiser_loss(training.module, noiser, latents, text)
+            loss = denoiser_loss(training.module, noiser, latents, ids)
         training.update(loss, BATCH)
 
 
 def _save_samples(pipeline: StableDiffusionPipeline, path: Path) -> None:
     generators = [torch.Generator().manual_seed(seed) for seed in range(len(SAMPLE_PROMPTS))]
-    images = pipeline(list(SAMPLE_PROMPTS), generator=generators, num_inference_steps=30, output_type="np").images
+    images = pipeline(
+        list(SAMPLE_PROMPTS), generator=generators, num_inference_steps=30, guidance_scale=GUIDANCE, output_type="np"
+    ).images
     rows = [np.concatenate(list(images[k : k + 4]), 1) for k in range(0, len(images), 4)]
     Image.fromarray((np.concatenate(rows) * 255).round().astype(np.uint8)).save(path)

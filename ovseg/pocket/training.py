@@ -2,12 +2,12 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 WARM_UP_STEPS = 200
 DECAY_SHARE = 0.3  # the last part of the time, in which the learning rate falls to zero
@@ -26,7 +26,7 @@ class Training:
     ) -> None:
         self.module, self.out, self.seconds = module, out, minutes * 60
         self.learning_rate, self.decays = learning_rate, decays
-        self.averaged = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(ema), use_buffers=True)
+        self.averaged = AveragedModel(module, multi_avg_fn=_warming_average(ema))
         self.optimizer = torch.optim.AdamW(module.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
         self.step, self.spent, self.samples, self.smooth_loss = 0, 0.0, 0, 0.0
         if self.checkpoint.exists():
@@ -98,3 +98,13 @@ class Training:
             f"step {self.step}  samples {self.samples}  loss {self.smooth_loss:.4f}  "
             f"{self.samples / max(self.spent, 1e-9):.0f}/s  {left:.1f} min left"
         )
+
+
+def _warming_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+    """An exponential average that forgets faster at first, so that the initial weights leave no trace."""
+
+    def average(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        kept = min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averaged, current, 1 - kept)
+
+    return average

@@ -1,0 +1,74 @@
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovseg.__main__ import main
+
+
+@pytest.fixture
+def network(tiny_folder: Path) -> list[str]:
+    return ["--backbone", str(tiny_folder), "--device", "cpu"]
+
+
+def test_generate_then_segment(tmp_path: Path, network: list[str], capsys: pytest.CaptureFixture) -> None:
+    picture, out = tmp_path / "new" / "g.png", tmp_path / "masks"
+    assert main(["generate", "a photo of a cat", "--seed", "1", "--steps", "2", "--out", str(picture), *network]) == 0
+    assert Image.open(picture).size == (64, 64)
+    arguments = ["segment", str(picture), "--classes", "cat|kitten, traffic light", "--out", str(out), "--attention"]
+    assert main([*arguments, "--set", "timesteps=50,100", "threshold=0.4", "last_token=yes", *network]) == 0
+
+    mask = Image.open(out / "mask.png")
+    legend = json.loads((out / "legend.json").read_text())
+    card = json.loads((out / "run.json").read_text())
+    assert mask.mode == "P" and mask.size == (64, 64)
+    assert [entry["label"] for entry in legend] == ["background", "cat", "traffic light"]
+    counts = np.bincount(np.asarray(mask).ravel(), minlength=3) / 64**2
+    assert [entry["share"] for entry in legend] == pytest.approx(counts.tolist(), abs=1e-6)
+    colour = bytes(mask.getpalette()[3:6]).hex()
+    assert legend[1]["colour"] == f"#{colour}"
+    assert card["method"]["timesteps"] == [50, 100] and card["method"]["threshold"] == 0.4
+    assert card["classes"] == ["cat|kitten", "traffic light"] and card["seed"] == 0
+    assert len(list((out / "attention").glob("*.png"))) == 2 * 6  # two classes: refined, fused, four strides
+    assert re.search(r"%\s+traffic light", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["segment", "none.png", "--classes", "cat"], "none.png does not exist"),
+        (["segment", "{picture}", "--classes", ""], "none was given"),
+        (["segment", "{picture}", "--classes", "cat", "--method", "magic"], "method must be one of"),
+        (["segment", "{picture}", "--classes", "cat", "--set", "timesteps"], "must be FIELD=VALUE"),
+        (
+            ["segment", "{picture}", "--classes", "cat", "--set", "draws=many"],
+            "draws must be a whole number, but got 'many'",
+        ),
+        (["segment", "{picture}", "--classes", "cat", "--set", "colour=1"], "must be one of threshold"),
+        (["segment", "{picture}", "--classes", "cat", "--backbone", "sd99"], "backbone must be one of"),
+        (["generate", ""], "it is empty"),
+        (["generate", "a cat", "--steps", "0"], "1 step or more"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    tmp_path: Path, network: list[str], capsys: pytest.CaptureFixture, arguments: list[str], message: str
+) -> None:
+    Image.new("RGB", (20, 30)).save(tmp_path / "p.png")
+    filled = [argument.format(picture=tmp_path / "p.png") for argument in arguments]
+    where = [] if "--backbone" in arguments else network
+    assert main([*filled, "--out", str(tmp_path / "out.png"), *where]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("ovseg: ") and message in error
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_training_refuses_what_it_cannot_do(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["train", "magic", "--out", str(tmp_path)]) == 2
+    assert "codec, clip, denoiser, bundle" in capsys.readouterr().err
+    assert main(["train", "denoiser", "--out", str(tmp_path)]) == 2
+    assert "run `train codec` first" in capsys.readouterr().err
+    assert main(["train", "bundle", "--out", str(tmp_path), "--to", str(tmp_path)]) == 2
+    assert "run `train denoiser` first" in capsys.readouterr().err

@@ -1,0 +1,55 @@
+"""Stable Diffusion 1.5's own configuration with random weights: the path a real checkpoint takes, at 512 px."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from ovseg.backbones.base import Capture
+from ovseg.backbones.stable_diffusion import StableDiffusion
+from ovseg.methods.diffsegmenter import DiffSegmenter
+from ovseg.models import Models
+from ovseg.pocket.bundle import build_pipeline
+from ovseg.pocket.tokenizer import build_tokenizer
+from ovseg.scene import from_image
+from ovseg.vocabulary import parse_classes
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusion:
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+    tokenizer.model_max_length = 77
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
+        bos_token_id=len(tokenizer) - 2, eos_token_id=len(tokenizer) - 1, pad_token_id=len(tokenizer) - 1,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+    vae = AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512), layers_per_block=2, sample_size=512,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+    )  # fmt: skip
+    return StableDiffusion(build_pipeline(vae, CLIPTextModel(text), tokenizer, unet), "full", "cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_two_classes_at_512_px_in_one_pass(full: StableDiffusion, tmp_path: Path) -> None:
+    assert sum(p.numel() for p in full.unet.parameters()) == 859_520_964
+    models = Models("pocket", device="cpu")
+    models._backbone = full
+    batches = []
+    hook = full.unet.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].shape))
+    image = np.random.default_rng(0).integers(0, 256, (375, 500, 3), dtype=np.uint8)
+    scene = from_image(models, image)
+    assert scene.latent.shape == (1, 4, 56, 72)
+    assert full.rows_per_pass((56, 72), Capture(self_attention=(1,))) >= 2
+    result = DiffSegmenter().segment(models, scene, parse_classes("cat, grass"))
+    hook.remove()
+    assert batches == [(2, 4, 56, 72)]
+    assert result.scores.shape == (3, 375, 500) and np.isfinite(result.scores).all()
+    strides = {e.group for e in result.evidence}
+    assert len(strides) == 7  # refined, fused, four strides, self-attention
