@@ -15,6 +15,7 @@ from ovseg.scene import from_image
 from ovseg.types import Scene, StoppedError
 from ovseg.vocabulary import parse_classes
 
+FUSED = "Cross-attention, fused"
 CLASSES = parse_classes("cat, potted plant, sky")
 
 
@@ -126,7 +127,7 @@ def test_phrases_of_one_class_count_as_their_highest(models: Models, scene: Scen
     plain = DiffSegmenter(refinements=0)
     both = plain.segment(models, scene, parse_classes("cat|dog"))
     fused = [
-        torch.from_numpy(next(e.map for e in plain.segment(models, scene, parse_classes(w)).evidence if e.group == "fused"))
+        torch.from_numpy(next(e.map for e in plain.segment(models, scene, parse_classes(w)).evidence if e.group == FUSED))
         for w in ("cat", "dog")
     ]
     expected = maps.normalise(maps.resize(torch.stack(fused).amax(0)[None], (60, 90)))[0]
@@ -148,7 +149,7 @@ def test_draws_average_over_noise(models: Models, scene: Scene) -> None:
     apart = [replace(base).segment(models, replace(scene, seed=4 + k), CLASSES) for k in range(2)]
     together = replace(base, draws=2).segment(models, scene, CLASSES)
     for index, evidence in enumerate(together.evidence):
-        if evidence.group == "fused":
+        if evidence.group == FUSED:
             mean = (apart[0].evidence[index].map + apart[1].evidence[index].map) / 2
             assert np.allclose(evidence.map, mean, atol=1e-5)
 

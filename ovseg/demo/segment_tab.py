@@ -48,11 +48,11 @@ def build_segment_tab(models: Models) -> None:
         with gr.Column(scale=2, min_width=320):
             source = _source_controls(models)
             words = _class_controls(models)
-            _examples(models, source["image"], words)
-            method, panels, seed = _method_controls(models)
             with gr.Row():
                 run = gr.Button("Run", variant="primary", elem_id="run")
                 stop = gr.Button("Stop", elem_id="stop")
+            _examples(models, source["image"], words)
+            method, panels, seed = _method_controls(models)
         with gr.Column(scale=3, min_width=320):
             look = _result_controls(models)
     inputs = [source["image"], words, method, seed, look["threshold"], *(c for panel in panels for c in panel)]

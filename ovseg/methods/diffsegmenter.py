@@ -172,16 +172,16 @@ class Rows:
         """What the viewer may look at, for one row per class (its first phrase's)."""
         items = []
         for name, row in zip(names, rows, strict=True):
-            items.append(_heat(f"{name}: refined by self-attention", self.refined[row], "refined", name))
-            items.append(_heat(f"{name}: cross-attention, fused", self.fused[row], "fused", name))
-        for stride, per_row in self.per_stride.items():
+            items.append(_heat(f"{name}: refined", self.refined[row], "Refined by self-attention", name))
+            items.append(_heat(f"{name}: fused", self.fused[row], "Cross-attention, fused", name))
+        for per_row in self.per_stride.values():
             grid = "x".join(str(side) for side in per_row.shape[-2:])
             for name, row in zip(names, rows, strict=True):
-                items.append(_heat(f"{name}: cross-attention, {grid} grid", per_row[row], f"stride {stride}", name))
+                items.append(_heat(f"{name}: {grid}", per_row[row], f"{grid} grid", name))
         if self.affinity is not None:
             y, x = self.refined.shape[-2:]
             square = self.affinity.reshape(y, x, y, x).cpu().numpy().astype(np.float16)
-            items.append(Evidence("Self-attention from any point", "affinity", map=square, group="self-attention"))
+            items.append(Evidence("Self-attention from any point", "affinity", map=square, group="Self-attention"))
         return tuple(items)
 
 
