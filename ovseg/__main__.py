@@ -17,6 +17,7 @@ from ovseg.methods import METHODS, Method, find_method, suited_to
 from ovseg.models import Models
 from ovseg.scene import from_image, from_prompt, read_image
 from ovseg.settings import read_setting
+from ovseg.timings import measure, table
 from ovseg.vocabulary import parse_classes
 
 
@@ -41,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_segment(commands)
     _add_generate(commands)
     _add_serve(commands)
+    _add_timings(commands)
     _add_scenes(commands)
     _add_train(commands)
     return parser
@@ -149,6 +151,18 @@ def serve(options: argparse.Namespace) -> None:
     from ovseg.demo import launch
 
     launch(_models(options), options.host, options.port)
+
+
+def _add_timings(commands: Any) -> None:
+    parser = _command(commands, "timings", timings, "Measure how long loading, generating and segmenting take here.")
+    parser.add_argument("--runs", type=int, default=5)
+    _add_network(parser)
+
+
+def timings(options: argparse.Namespace) -> None:
+    """`timings`."""
+    models = _models(options)
+    print(table(models, measure(models, options.runs)))
 
 
 def _add_scenes(commands: Any) -> None:

@@ -65,6 +65,13 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert not (tmp_path / "out.png").exists()
 
 
+def test_timings_say_what_was_measured(network: list[str], capsys: pytest.CaptureFixture) -> None:
+    assert main(["timings", "--runs", "1", *network]) == 0
+    out = capsys.readouterr().out
+    assert "float32" in out and "DiffSegmenter, 5 classes (median of 1)" in out
+    assert main(["timings", "--runs", "0", *network]) == 2
+
+
 def test_training_refuses_what_it_cannot_do(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["train", "magic", "--out", str(tmp_path)]) == 2
     assert "codec, clip, denoiser, bundle" in capsys.readouterr().err

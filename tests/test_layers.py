@@ -15,7 +15,7 @@ LAYERS = (
     {"backbones", "pretrained"},
     {"models"},
     {"scene", "methods"},
-    {"view", "card", "settings"},
+    {"view", "card", "settings", "timings"},
     {"pocket"},
     {"demo"},
     {"__main__"},

@@ -1,0 +1,53 @@
+"""How long things take here: a benchmark that anyone can run, `python -m ovseg timings`."""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from ovseg.methods import METHODS, suited_to
+from ovseg.models import Models
+from ovseg.scene import from_prompt
+from ovseg.vocabulary import parse_classes
+
+CLASSES = "cat, car, grass, sky, tree"
+
+
+def measure(models: Models, runs: int) -> list[tuple[str, float, int]]:
+    """(what, median seconds, runs) for loading, generating, each method on five classes, and a threshold move.
+
+    Raises:
+        ValueError: there are no runs.
+    """
+    if runs < 1:
+        raise ValueError(f"The number of runs must be 1 or more, but got {runs}.")
+    rows = [("loading the network", _seconds(lambda: models.backbone), 1)]
+    scene = from_prompt(models, models.checkpoint.prompt, seed=1, steps=2)  # the first call also warms up
+    rows.append(_median(f"generate, {models.checkpoint.steps} steps", lambda: from_prompt(models, scene.caption, 1), runs))
+    classes = parse_classes(CLASSES)
+    for kind in METHODS:
+        method = suited_to(models, kind)
+        result = method.segment(models, scene, classes)
+        rows.append(_median(f"{kind.title}, 5 classes", lambda m=method: m.segment(models, scene, classes), runs))
+        if result.threshold is not None:
+            move = _median(f"{kind.title}, threshold moved", lambda r=result: r.with_threshold(0.3).label_map, runs)
+            rows.append(move)
+    return rows
+
+
+def table(models: Models, rows: list[tuple[str, float, int]]) -> str:
+    """The measurements with what they were made on."""
+    threads, dtype = torch.get_num_threads(), str(models.dtype).removeprefix("torch.")
+    lines = [f"backbone {models.name}, {models.device}, {dtype}, {threads} threads, torch {torch.__version__}"]
+    return "\n".join(lines + [f"{seconds:9.3f} s  {what} (median of {runs})" for what, seconds, runs in rows])
+
+
+def _median(what: str, work: Callable[[], object], runs: int) -> tuple[str, float, int]:
+    return what, statistics.median(_seconds(work) for _ in range(runs)), runs
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
