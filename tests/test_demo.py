@@ -1,8 +1,9 @@
 """What the page does, without a browser."""
 
+import json
 import threading
-import zipfile
 from dataclasses import fields
+from pathlib import Path
 
 import gradio as gr
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from ovseg.demo import build
 from ovseg.demo.canvas import best_class_map, canvas_value
 from ovseg.demo.controls import LIVE, method_controls, pick_method, settings_from
-from ovseg.demo.segment_tab import Shown, _zip_file
+from ovseg.demo.segment_tab import Shown, write_files
 from ovseg.demo.work import stream
 from ovseg.methods import METHODS, DiffSegmenter
 from ovseg.models import Models
@@ -124,9 +125,9 @@ def test_errors_of_visitors_and_of_programs_are_told_apart() -> None:
         list(stream(bug))
 
 
-def test_the_zip_holds_what_the_threshold_slider_says() -> None:
+def test_files_are_made_at_the_threshold_of_the_slider(tmp_path: Path) -> None:
     shown = Shown(small(), {"method": {"threshold": 0.5}, "shares": {}})
-    with zipfile.ZipFile(_zip_file(shown, 1.0)) as archive:
-        assert sorted(archive.namelist()) == ["legend.json", "mask.png", "overlay.png", "run.json"]
-        assert b'"threshold": 1.0' in archive.read("run.json")
-        assert b'"background": 1.0' in archive.read("run.json")
+    files = [Path(name) for name in write_files(shown, 1.0, tmp_path)]
+    assert [file.name for file in files] == ["overlay.png", "mask.png", "legend.json", "run.json"]
+    card = json.loads(files[-1].read_text())
+    assert card["method"]["threshold"] == 1.0 and card["shares"]["background"] == 1.0

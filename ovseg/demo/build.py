@@ -13,7 +13,7 @@ STYLE = ".gradio-container { max-width: 1400px !important; margin: auto; } .ov-s
 
 def build(models: Models) -> gr.Blocks:
     """The page. Loads no weight and opens no port."""
-    with gr.Blocks(title=TITLE) as page:
+    with gr.Blocks(title=TITLE, delete_cache=(3600, 86400)) as page:  # seconds between looks, and of age
         gr.Markdown(
             f"# See how a diffusion model segments a picture\n**{models.checkpoint.title}.** {models.checkpoint.knows}",
             elem_id="about",

@@ -3,7 +3,6 @@
 import html
 import tempfile
 import uuid
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +126,8 @@ def _result_controls(models: Models) -> dict[str, Any]:
         gr.Markdown("Click the picture above: where does the network look from there (self-attention)?")
         look["point"] = gr.Image(label="Self-attention", format="png", interactive=False, elem_id="point", height=320)
     with gr.Tab("Files"):
-        look["download"] = gr.DownloadButton("Masks, legend and run card (zip)", elem_id="download")
+        look["make"] = gr.Button("Make files at this threshold", elem_id="make-files")
+        look["files"] = gr.File(label="Overlay, mask, legend, run card", file_count="multiple", elem_id="files")
         look["card"] = gr.JSON(label="Run card", elem_id="card")
     return look
 
@@ -151,7 +151,7 @@ def _wire_generate(models: Models, source: dict[str, Any], look: dict[str, Any])
 
     return source["button"].click(
         generate, [source["prompt"], source["seed"], source["steps"]], [source["image"], look["status"]],
-        api_name="generate", concurrency_id="gpu", show_progress="hidden",
+        api_name="generate", **_on_the_network(look["status"]),
     )  # fmt: skip
 
 
@@ -175,7 +175,7 @@ def _wire_segment(models: Models, inputs: list, run: gr.Button, look: dict[str, 
                 yield _first_views(shown)
 
     outputs = [look[name] for name in ("status", "canvas", "threshold", "shown", "group", "gallery", "card", "point")]
-    return run.click(segment, inputs, outputs, api_name="segment", concurrency_id="gpu", show_progress="hidden")
+    return run.click(segment, inputs, outputs, api_name="segment", **_on_the_network(look["status"]))
 
 
 def _chosen_method(models: Models, name: str, threshold: float, values: tuple) -> Method:
@@ -219,15 +219,16 @@ def _wire_views(look: dict[str, Any]) -> None:
     def show_point(shown: Shown | None, event: gr.SelectData):
         return _point_view(shown.segmentation, *event.index) if shown else None
 
-    def pack(shown: Shown | None, threshold: float) -> str:
+    def make_files(shown: Shown | None, threshold: float) -> list[str]:
         if shown is None:
-            raise gr.Error("There must be masks to download, but nothing was segmented yet.", print_exception=False)
-        return _zip_file(shown, threshold)
+            raise gr.Error("There must be masks to make files of, but nothing was segmented yet.", print_exception=False)
+        # In gradio's own folder, which `delete_cache` empties.
+        return write_files(shown, threshold, Path(tempfile.mkdtemp(dir=look["files"].GRADIO_CACHE)))
 
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     look["group"].input(show_group, [look["shown"], look["group"]], look["gallery"], **quiet)
     look["canvas"].select(show_point, look["shown"], look["point"], **quiet)
-    look["download"].click(pack, [look["shown"], look["threshold"]], look["download"], **quiet)
+    look["make"].click(make_files, [look["shown"], look["threshold"]], look["files"], **quiet)
 
 
 def _point_view(segmentation: Segmentation, x: float, y: float) -> np.ndarray | None:
@@ -244,16 +245,18 @@ def _point_view(segmentation: Segmentation, x: float, y: float) -> np.ndarray | 
     return picture
 
 
-def _zip_file(shown: Shown, threshold: float) -> str:
+def write_files(shown: Shown, threshold: float, folder: Path) -> list[str]:
+    """Overlay, mask, legend and run card as files, at the threshold that the slider shows."""
     segmentation, card = shown.segmentation, shown.card
     if segmentation.threshold is not None:
         segmentation = segmentation.with_threshold(threshold)
         card = card | {"shares": segmentation.shares, "method": card["method"] | {"threshold": threshold}}
-    folder = Path(tempfile.mkdtemp(prefix="ovseg-"))
-    with zipfile.ZipFile(folder / "masks.zip", "w") as archive:
-        for path in view.write_masks(segmentation, folder / "masks", card):
-            archive.write(path, path.name)
-    return str(folder / "masks.zip")
+    return [str(path) for path in view.write_masks(segmentation, folder, card)]
+
+
+def _on_the_network(status: gr.HTML) -> dict[str, Any]:
+    """How events that use the network run: one at a time, and a visitor who waits sees the queue at the status."""
+    return {"concurrency_id": "network", "concurrency_limit": 1, "show_progress": "minimal", "show_progress_on": status}
 
 
 def _whole(name: str, value: float | None) -> int:
