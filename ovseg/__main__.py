@@ -13,6 +13,8 @@ from ovseg import view
 from ovseg.assets import ASSETS
 from ovseg.backbones import BACKBONES
 from ovseg.card import run_card
+from ovseg.evaluation.benchmark import Benchmark, as_markdown
+from ovseg.evaluation.datasets import DATASETS, find_dataset
 from ovseg.methods import METHODS, Method, find_method, suited_to
 from ovseg.models import Models
 from ovseg.scene import from_image, from_prompt, read_image
@@ -42,6 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_segment(commands)
     _add_generate(commands)
     _add_serve(commands)
+    _add_evaluate(commands)
     _add_timings(commands)
     _add_scenes(commands)
     _add_train(commands)
@@ -72,13 +75,17 @@ def _add_segment(commands: Any) -> None:
     parser = _command(commands, "segment", segment, "Segment a picture file into classes; write masks and a run card.")
     parser.add_argument("image", type=Path)
     parser.add_argument("--classes", required=True, help='such as "dog|puppy, traffic light, sky"')
-    parser.add_argument("--method", default=METHODS[0].name, help=", ".join(m.name for m in METHODS))
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", dest="settings", help=_settings_help())
+    _add_method(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--square", action="store_true", help="squash to a square first, as DiffSegmenter's code does")
     parser.add_argument("--attention", action="store_true", help="also write every attention map as a picture")
     parser.add_argument("--out", type=Path, required=True, help="folder for overlay.png, mask.png, legend.json, run.json")
     _add_network(parser)
+
+
+def _add_method(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--method", default=METHODS[0].name, help=", ".join(m.name for m in METHODS))
+    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", dest="settings", help=_settings_help())
 
 
 def _settings_help() -> str:
@@ -151,6 +158,23 @@ def serve(options: argparse.Namespace) -> None:
     from ovseg.demo import launch
 
     launch(_models(options), options.host, options.port)
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(commands, "evaluate", evaluate, "Measure a method on a data set; a stopped run goes on in its folder.")
+    parser.add_argument("--dataset", default="pocket-val", help=", ".join(DATASETS))
+    parser.add_argument("--count", type=int, default=64, help="pictures")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="folder for table.md, table.json and the pictures' counts")
+    _add_method(parser)
+    _add_network(parser)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """`evaluate --method M --dataset D --count N --out DIR`."""
+    models, dataset = _models(options), find_dataset(options.dataset)
+    task = Benchmark(models, _method(options, models), dataset, options.count, options.seed)
+    print(as_markdown(task.run(options.out, _progress)))
 
 
 def _add_timings(commands: Any) -> None:

@@ -83,19 +83,25 @@ def contact_sheet(
     """Pictures in a grid with their captions below, uint8 RGB; each is fitted into `cell` x `cell` pixels."""
     caption_height = 20 if captions else 0
     columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * (cell + 8) + 8, rows * (cell + caption_height + 8) + 8), "white")
+    sizes = [_fitted(pixels.shape[:2], cell) for pixels in pictures]
+    tall = max(height for _, height in sizes)
+    rows, step = -(-len(pictures) // columns), tall + caption_height + 8
+    sheet = Image.new("RGB", (columns * (cell + 8) + 8, rows * step + 8), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for k, pixels in enumerate(pictures):
-        left, top = k % columns * (cell + 8) + 8, k // columns * (cell + caption_height + 8) + 8
-        scale = cell / max(pixels.shape[:2])
-        size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
-        smooth = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST
+    for k, (pixels, size) in enumerate(zip(pictures, sizes, strict=True)):
+        left, top = k % columns * (cell + 8) + 8, k // columns * step + 8
+        smooth = Image.Resampling.LANCZOS if size[0] < pixels.shape[1] else Image.Resampling.NEAREST
         picture = Image.fromarray(pixels).resize(size, smooth)
-        sheet.paste(picture, (left + (cell - size[0]) // 2, top + (cell - size[1]) // 2))
+        sheet.paste(picture, (left + (cell - size[0]) // 2, top + (tall - size[1]) // 2))
         if captions:
-            draw.text((left, top + cell + 3), _shorten(captions[k], draw, font, cell), fill="black", font=font)
+            draw.text((left, top + tall + 3), _shorten(captions[k], draw, font, cell), fill="black", font=font)
     return np.asarray(sheet)
+
+
+def _fitted(hw: tuple[int, int], cell: int) -> tuple[int, int]:
+    """Width and height of a picture fitted into a square cell."""
+    scale = cell / max(hw)
+    return max(1, round(hw[1] * scale)), max(1, round(hw[0] * scale))
 
 
 def _shorten(text: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, width: int) -> str:

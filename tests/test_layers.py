@@ -17,6 +17,7 @@ LAYERS = (
     {"scene", "methods"},
     {"view", "card", "settings", "timings"},
     {"pocket"},
+    {"evaluation"},
     {"demo"},
     {"__main__"},
 )

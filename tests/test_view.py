@@ -74,7 +74,7 @@ def test_points_outside_and_other_evidence_are_refused() -> None:
 
 def test_contact_sheet_holds_pictures_of_any_shape() -> None:
     sheet = view.contact_sheet([np.zeros((10, 40, 3), np.uint8)] * 5, ["a very long caption " * 9] * 5, columns=3, cell=64)
-    assert sheet.shape == (2 * (64 + 20 + 8) + 8, 3 * 72 + 8, 3)
+    assert sheet.shape == (2 * (16 + 20 + 8) + 8, 3 * 72 + 8, 3)
 
 
 @pytest.mark.parametrize("kind, picture", [("heat", True), ("regions", True), ("images", True), ("affinity", False)])

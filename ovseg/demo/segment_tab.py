@@ -28,8 +28,8 @@ LONGEST_SIDE = 1024  # of a picture on the page; larger uploads are shrunk, the 
 OPACITY = 0.6
 EXAMPLES = (
     ("boat-bird.png", "boat, bird, water, sky"),
-    ("cat-car.png", "cat, car, grass, sky"),
-    ("sheep-house.png", "sheep, house, snow, sky"),
+    ("cat-car.png", "cat, car, sand, bricks"),
+    ("sheep-house.png", "sheep, house, grass"),
 )
 
 

@@ -1,0 +1,1 @@
+"""Measuring methods: data sets, metrics, and the run that puts them together."""
