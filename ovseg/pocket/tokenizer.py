@@ -16,6 +16,7 @@ from ovseg.pocket.captions import OPENINGS, PLURALS, SYNONYMS
 from ovseg.pocket.world import LABELS
 
 START, END = "<|startoftext|>", "<|endoftext|>"
+PAD = "!"  # as in Stable Diffusion 2: a token of its own, so that padding can learn to say nothing
 CONTEXT_LENGTH = 32
 COMMON_MERGES = 600  # the first merges of the list are kept whole, so that unknown words are not spelt letter by letter
 FUNCTION_WORDS = "a an the and in front of on under with behind two near by at photo picture image one three next to"
@@ -70,4 +71,4 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps({token: k for k, token in enumerate(tokens)}, ensure_ascii=False))
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *chosen]) + "\n")
-    return CLIPTokenizer.from_pretrained(folder, model_max_length=CONTEXT_LENGTH)
+    return CLIPTokenizer.from_pretrained(folder, model_max_length=CONTEXT_LENGTH, pad_token=PAD)

@@ -22,6 +22,7 @@ from ovseg.pocket.train_codec import to_tensor
 from ovseg.pocket.training import Training
 
 BATCH = 32
+PADDING_WEIGHT = 0.5
 UNCONDITIONAL_SHARE = 0.1  # captions dropped, for classifier-free guidance
 SNR_CAP = 5.0  # min-SNR weighting of the noise-prediction loss (Hang et al. 2023, section 3.4)
 GUIDANCE = 4.0
@@ -79,26 +80,46 @@ def encoded(folder: Path, vae: AutoencoderKL, images: np.ndarray, device: str) -
 
 
 class Painter(nn.Module):
-    """U-Net and text encoder, trained together: CLIP alone, as small as this one, tells words apart too weakly."""
+    """U-Net and text encoder, trained together: CLIP alone, as small as this one, tells words apart too weakly.
 
-    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
+    Args:
+        empty: token ids (tokens,) of the empty prompt.
+        padding: id of the padding token.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, empty: Tensor, padding: int) -> None:
         super().__init__()
-        self.unet, self.text_encoder = unet, text_encoder
+        self.unet, self.text_encoder, self.padding = unet, text_encoder, padding
+        self.register_buffer("empty", empty, persistent=False)
 
-    def forward(self, noised: Tensor, timesteps: Tensor, ids: Tensor) -> Tensor:
-        """The noise in noised latents (b, 4, y, x), given token ids (b, tokens)."""
-        text = self.text_encoder(ids).last_hidden_state
-        return self.unet(noised, timesteps, encoder_hidden_states=text).sample
+    def read(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Text states (b, tokens, width) whose padding says nothing, and how far the encoder's own padding is from that.
+
+        A causal encoder lets padding see all words before it. Left alone, the U-Net reads the picture from the many
+        padding tokens and hardly from the words (74 % of its attention after 50 000 samples), and then the words'
+        attention maps, which are what this project looks at, are poor. So padding gets the states of the empty prompt, and
+        the encoder is pulled to give it those by itself, as it must once training is over.
+        """
+        states, neutral = self.text_encoder(ids).last_hidden_state, self.text_encoder(self.empty[None]).last_hidden_state
+        is_padding = (ids == self.padding)[..., None]
+        told = ((states - neutral.detach()).float().pow(2) * is_padding).sum() / (is_padding.sum() * states.shape[-1])
+        return torch.where(is_padding, neutral, states), told
+
+    def forward(self, noised: Tensor, timesteps: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The noise in noised latents (b, 4, y, x), given token ids (b, tokens); and what padding tells."""
+        text, told = self.read(ids)
+        return self.unet(noised, timesteps, encoder_hidden_states=text).sample, told
 
 
 def denoiser_loss(painter: Painter, noiser: DDPMScheduler, latents: Tensor, ids: Tensor) -> Tensor:
-    """Mean squared error of the predicted noise at uniform timesteps, min-SNR weighted."""
+    """Mean squared error of the predicted noise at uniform timesteps, min-SNR weighted, and the pull on padding."""
     noise = torch.randn_like(latents)
     timesteps = torch.randint(0, noiser.config.num_train_timesteps, (len(latents),), device=latents.device)
-    predicted = painter(noiser.add_noise(latents, noise, timesteps), timesteps, ids)
+    predicted, told = painter(noiser.add_noise(latents, noise, timesteps), timesteps, ids)
     alphas = noiser.alphas_cumprod.to(latents.device)[timesteps]
     ratio = alphas / (1 - alphas)
-    return ((predicted.float() - noise).pow(2).mean(dim=(1, 2, 3)) * ratio.clamp(max=SNR_CAP) / ratio).mean()
+    errors = (predicted.float() - noise).pow(2).mean(dim=(1, 2, 3))
+    return (errors * ratio.clamp(max=SNR_CAP) / ratio).mean() + PADDING_WEIGHT * told
 
 
 class LatentBatches:
@@ -130,11 +151,12 @@ def train_denoiser(root: Path, minutes: float, device: str = "cpu", scenes: int 
     batches = LatentBatches(latents, list(pictures.captions), tokenizer)
     edge, width = latents.shape[-1], text_encoder.config.hidden_size
 
-    painter = Painter(build_denoiser(False, edge, width), text_encoder).to(device)
+    empty, padding = batches.empty[0], tokenizer.pad_token_id
+    painter = Painter(build_denoiser(False, edge, width), text_encoder, empty, padding).to(device)
     training = Training(painter, out / "coarse", minutes * COARSE_SHARE, learning_rate=1e-3, decays=False)
     _run(training, batches, device)
     coarse = training.averaged.module
-    painter = Painter(refine_denoiser(coarse.unet), coarse.text_encoder).to(device)
+    painter = Painter(refine_denoiser(coarse.unet), coarse.text_encoder, empty, padding).to(device)
     training = Training(painter, out / "fine", minutes * (1 - COARSE_SHARE), learning_rate=1e-3)
     _run(training, batches, device)
     best = training.averaged.module.eval()
