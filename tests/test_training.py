@@ -1,0 +1,157 @@
+"""The recipes: the shared loop on a tiny module, the denoiser's parts, and all of them one after the other."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import nn
+
+from ovseg.__main__ import main
+from ovseg.pocket.data import rendered
+from ovseg.pocket.tokenizer import CONTEXT_LENGTH, build_tokenizer
+from ovseg.pocket.train_clip import build_clip, clip_loss, tokenize
+from ovseg.pocket.train_codec import build_codec, codec_loss, peak_signal_to_noise
+from ovseg.pocket.train_denoiser import BATCH, LatentBatches, Painter, build_denoiser, refine_denoiser
+from ovseg.pocket.training import Training
+from ovseg.pocket.world import scene
+
+
+def advance(training: Training, steps: int) -> list[int]:
+    """Some steps of fitting a line, as a run that is killed afterwards."""
+    seen = []
+    for step in training:
+        if len(seen) == steps:
+            break
+        seen.append(step)
+        training.update((training.module(torch.ones(1, 2)) - 3).pow(2).mean(), samples=1)
+    return seen
+
+
+def line() -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(2, 1)
+
+
+def test_a_training_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    first = Training(line(), tmp_path, minutes=10, learning_rate=0.1)
+    assert advance(first, 5) == [0, 1, 2, 3, 4]
+    first.save()
+    second = Training(line(), tmp_path, minutes=10, learning_rate=0.1)
+    assert second.step == 5 and second.samples == 5 and second.spent > 0
+    for ours, theirs in zip(second.averaged.state_dict().values(), first.averaged.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert advance(second, 3) == [5, 6, 7]
+    whole = Training(line(), tmp_path / "whole", minutes=10, learning_rate=0.1)
+    advance(whole, 8)
+    assert torch.equal(whole.module.weight, second.module.weight)
+
+
+def test_a_training_ends_with_its_time_and_its_rate_falls_to_nothing(tmp_path: Path) -> None:
+    training = Training(line(), tmp_path, minutes=0.5 / 60, learning_rate=0.1)
+    rates = []
+    for _ in training:
+        rates.append(training.optimizer.param_groups[0]["lr"])
+        training.update((training.module(torch.ones(1, 2)) - 3).pow(2).mean(), samples=1)
+    assert training.progress == 1 and rates[-1] < 0.05 * max(rates)
+    assert list(Training(line(), tmp_path, minutes=0.5 / 60, learning_rate=0.1)) == []
+
+
+def test_the_average_forgets_where_it_began(tmp_path: Path) -> None:
+    training = Training(line(), tmp_path, minutes=10, learning_rate=0.0, ema=0.999)
+    training.update(training.module(torch.ones(1, 2)).sum(), samples=1)
+    with torch.no_grad():
+        training.module.weight.fill_(7.0)
+    for _ in range(60):
+        training.averaged.update_parameters(training.module)
+    assert torch.allclose(training.averaged.module.weight, torch.tensor(7.0), atol=0.01)
+
+
+def test_attention_on_the_finest_grid_starts_as_nothing() -> None:
+    torch.manual_seed(0)
+    coarse = build_denoiser(False, 16, 32).eval()
+    fine = refine_denoiser(coarse).eval()
+    x, text, t = torch.randn(2, 4, 16, 16), torch.randn(2, 5, 32), torch.tensor([3, 700])
+    with torch.no_grad():
+        before, after = (net(x, t, encoder_hidden_states=text).sample for net in (coarse, fine))
+    assert torch.allclose(before, after, atol=1e-6)
+    added = {name for name in fine.attn_processors if name not in coarse.attn_processors}
+    assert added and all(name.startswith("up_blocks.2") for name in added)
+
+
+def test_hushed_rows_hear_the_words_and_nothing_after(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(tmp_path)
+    clip = build_clip(tokenizer, 32)
+    painter = Painter(build_denoiser(False, 16), clip.text_model, tokenize(tokenizer, [""])[0], tokenizer.eos_token_id)
+    ids = tokenize(tokenizer, ["a photo of a cat", "a photo of a potted plant on grass"])
+    hushed, open_ = (painter.read(ids, torch.full((2,), flag)) for flag in (True, False))
+    nothing = painter.read(painter.empty[None], torch.tensor([False]))[0]
+    for row, words in enumerate((5, 8)):
+        assert torch.equal(hushed[row, : words + 1], open_[row, : words + 1])
+        assert torch.allclose(hushed[row, words + 1 :], nothing[words + 1 :], atol=1e-6)
+        assert not torch.allclose(open_[row, words + 1 :], nothing[words + 1 :], atol=1e-3)
+
+
+def test_batches_depend_on_the_step_alone_and_drop_some_captions(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer(tmp_path)
+    latents = np.arange(40, dtype=np.float16).reshape(40, 1, 1, 1) * np.ones((1, 4, 2, 2), np.float16)
+    batches = LatentBatches(latents, [f"a photo of two {k % 2 * 'cats' or 'dogs'}" for k in range(40)], tokenizer)
+    first, again, other = (batches.draw(step, "cpu") for step in (3, 3, 4))
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1]) and not torch.equal(first[0], other[0])
+    empty = sum(int((batches.draw(step, "cpu")[1] == batches.empty[0]).all(1).sum()) for step in range(40))
+    assert 0.05 < empty / (40 * BATCH) < 0.15
+
+
+def test_losses_fall_when_the_answer_is_right(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(tmp_path)
+    items = [scene("train", k, 32) for k in range(8)]
+    pictures = torch.stack([torch.from_numpy(s.image).permute(2, 0, 1) for s in items]).float() / 127.5 - 1
+    clip, ids = build_clip(tokenizer, 32), tokenize(tokenizer, [s.caption for s in items])
+    codec = build_codec()
+    for module, loss in ((clip, lambda: clip_loss(clip, pictures, ids)), (codec, lambda: codec_loss(codec, pictures))):
+        optimizer, before = torch.optim.AdamW(module.parameters(), 1e-3), None
+        for _ in range(25):
+            value = loss()
+            before = before or value.item()
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+        assert loss().item() < 0.8 * before
+
+
+def test_psnr_worked_out_by_hand() -> None:
+    class Halfway(nn.Module):
+        def encode(self, pictures: torch.Tensor) -> "Halfway":
+            self.latent_dist, self.mean = self, pictures
+            return self
+
+        def decode(self, latent: torch.Tensor) -> "Halfway":
+            self.sample = latent + 0.2  # a tenth of the range of values
+            return self
+
+    assert peak_signal_to_noise(Halfway(), np.zeros((3, 4, 4, 3), np.uint8), "cpu") == pytest.approx(20.0, abs=1e-4)
+
+
+def test_scenes_are_rendered_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    first = rendered(tmp_path, "val", 3, 32, workers=1)
+    assert "3/3" in capsys.readouterr().out
+    again = rendered(tmp_path, "val", 3, 32, workers=1)
+    assert capsys.readouterr().out == ""
+    assert np.array_equal(first.images, again.images) and first.captions == again.captions
+    assert np.array_equal(again.images[2], scene("val", 2, 32).image) and again.captions[2] == scene("val", 2, 32).caption
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_recipes_one_after_the_other(tmp_path: Path) -> None:
+    for network in ("codec", "clip", "denoiser"):
+        assert main(["train", network, "--minutes", "0.1", "--scenes", "64", "--out", str(tmp_path)]) == 0
+    assert main(["train", "bundle", "--out", str(tmp_path), "--to", str(tmp_path / "bundle")]) == 0
+    pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "bundle" / "stable-diffusion")
+    assert pipeline("a cat", num_inference_steps=1, output_type="np").images.shape == (1, 128, 128, 3)
+    trained = json.loads((tmp_path / "bundle" / "training.json").read_text())
+    assert all(entry["steps"] > 0 for entry in trained.values())
+    assert pipeline.tokenizer.model_max_length == CONTEXT_LENGTH
