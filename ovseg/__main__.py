@@ -100,7 +100,7 @@ def _method(options: argparse.Namespace, models: Models) -> Method:
         if not separator:
             raise ValueError(f"A setting must be FIELD=VALUE, but got {item!r}.")
         settings[name] = read_setting(kind, name, value)
-    return suited_to(models, kind, **settings)
+    return suited_to(models, kind, settings)
 
 
 def segment(options: argparse.Namespace) -> None:

@@ -96,7 +96,8 @@ class Segmentation:
         classes: tuple[str, ...],
         scores: Float[Tensor, "k y x"],
         threshold: float | None = None,
-        **details: Any,
+        evidence: tuple[Evidence, ...] = (),
+        timings: dict[str, float] | None = None,
     ) -> "Segmentation":
         """Expand scores to the image and leave the accelerator: the one place that does so.
 
@@ -109,7 +110,7 @@ class Segmentation:
         grown = grown.float().cpu().numpy()
         if threshold is not None:
             grown = np.concatenate([np.full((1, *image.shape[:2]), threshold, np.float32), grown])
-        return cls(image, (BACKGROUND, *classes), grown, threshold=threshold, **details)
+        return cls(image, (BACKGROUND, *classes), grown, evidence, timings or {}, threshold)
 
     @property
     def label_map(self) -> UInt8[np.ndarray, "H W"]:

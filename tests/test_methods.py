@@ -172,11 +172,11 @@ def test_bad_settings_are_one_sentence(models: Models, scene: Scene, settings: d
 
 def test_settings_that_suit_a_backbone() -> None:
     pocket = Models("pocket", device="cpu")
-    suited = suited_to(pocket, DiffSegmenter, draws=2)
+    suited = suited_to(pocket, DiffSegmenter, {"draws": 2})
     assert suited.draws == 2
     for name, value in pocket.checkpoint.settings["diffsegmenter"].items():
         assert getattr(suited, name) == value
     with pytest.raises(ValueError, match="must be one of threshold"):
-        suited_to(pocket, DiffSegmenter, sharpness=1)
+        suited_to(pocket, DiffSegmenter, {"sharpness": 1})
     with pytest.raises(ValueError, match="must be one of diffsegmenter"):
         find_method("magic")

@@ -1,6 +1,6 @@
 """Recording attention while a U-Net runs: processors and hooks that live for one call."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -132,7 +132,7 @@ def _wanted(site: Site, capture: Capture) -> bool:
     return site.stride in strides or site.path in capture.queries
 
 
-def _keeper(recorder: Recorder, path: str):
+def _keeper(recorder: Recorder, path: str) -> Callable[[torch.nn.Module, tuple, Tensor | tuple], None]:
     def keep(module: torch.nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
         recorder.features[path] = output[0] if isinstance(output, tuple) else output
 

@@ -12,6 +12,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 from torch import Tensor
+from transformers import BatchEncoding
 
 from ovseg.backbones.base import Capture, OnStep, Text, Trace, grid_at
 from ovseg.backbones.recording import find_sites, recording
@@ -92,7 +93,7 @@ class StableDiffusion:
             raise ValueError(f"Picture sides must be multiples of {unit}, but got {image.shape[0]} x {image.shape[1]}.")
         pixels = torch.from_numpy(np.array(image)).to(self.vae.device).permute(2, 0, 1)[None]
         posterior = self.vae.encode((pixels.float() / 127.5 - 1).to(self.vae.dtype)).latent_dist
-        latent = posterior.mean if sample_seed is None else _sample(posterior, sample_seed)
+        latent = posterior.mean if sample_seed is None else posterior.sample(generator(sample_seed))
         return latent * self.vae.config.scaling_factor
 
     @torch.no_grad()
@@ -190,7 +191,7 @@ class StableDiffusion:
         decoded = self.vae.decode(latent / self.vae.config.scaling_factor).sample[0].float().clamp(-1, 1)
         return ((decoded + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
 
-    def _tokenise(self, prompts: Sequence[str]):
+    def _tokenise(self, prompts: Sequence[str]) -> BatchEncoding:
         return self.pipeline.tokenizer(
             list(prompts), padding="max_length", truncation=True, return_offsets_mapping=True, return_tensors="pt"
         )
@@ -199,11 +200,6 @@ class StableDiffusion:
         tokens, room = len(self.pipeline.tokenizer(prompt).input_ids), self.pipeline.tokenizer.model_max_length
         if tokens > room:
             raise ValueError(f"The prompt must fit {room} tokens, but it has {tokens}; please shorten it.")
-
-
-def _sample(posterior, seed: int) -> Tensor:
-    noise = torch.randn(posterior.mean.shape, generator=generator(seed)).to(posterior.mean)
-    return posterior.mean + posterior.std * noise
 
 
 def _columns(prompt: str, phrase: str, part: str, offsets: list[list[int]]) -> tuple[int, ...]:

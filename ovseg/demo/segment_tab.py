@@ -183,7 +183,7 @@ def _chosen_method(models: Models, name: str, threshold: float, values: tuple) -
     settings = settings_from(kind, mine)
     if "threshold" in kind.__dataclass_fields__:
         settings["threshold"] = threshold
-    return suited_to(models, kind, **settings)
+    return suited_to(models, kind, settings)
 
 
 def _first_views(shown: Shown) -> tuple:

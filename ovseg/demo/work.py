@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gradio as gr
@@ -19,36 +20,23 @@ def stream(work: Callable[[Report], Any]) -> Iterator[tuple[str, float, Any]]:
     Raises:
         gr.Error: the work raised ValueError; its sentence is shown to the visitor.
     """
-    events: queue.Queue[tuple[str, Any]] = queue.Queue()
+    events: queue.Queue[tuple[str, float] | None] = queue.Queue()
     stop = threading.Event()
 
     def report(stage: str, share: float) -> None:
         if stop.is_set():
             raise StoppedError
-        events.put(("report", (stage, share)))
+        events.put((stage, share))
 
-    def run() -> None:
-        try:
-            events.put(("result", work(report)))
-        except StoppedError:
-            events.put(("stopped", None))
-        except BaseException as error:  # handed to the visitor's own thread, which raises it
-            events.put(("error", error))
-
-    threading.Thread(target=run, daemon=True).start()
+    worker = ThreadPoolExecutor(1)
+    future = worker.submit(work, report)
+    future.add_done_callback(lambda _: events.put(None))
     try:
-        while True:
-            kind, value = events.get()
-            if kind == "report":
-                yield (*value, None)
-            elif kind == "error":
-                raise _for_visitor(value)
-            else:
-                yield "done", 1.0, value
-                return
+        while (event := events.get()) is not None:
+            yield (*event, None)
+        yield "done", 1.0, future.result()
+    except ValueError as error:
+        raise gr.Error(str(error), print_exception=False) from error
     finally:
         stop.set()
-
-
-def _for_visitor(error: BaseException) -> BaseException:
-    return gr.Error(str(error), print_exception=False) if isinstance(error, ValueError) else error
+        worker.shutdown(wait=False)

@@ -1,6 +1,8 @@
 """The methods, in the order in which they are shown. A new method is one file here and its name in `METHODS`."""
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
+from types import MappingProxyType
 
 from ovseg.methods.base import Method
 from ovseg.methods.diffsegmenter import DiffSegmenter
@@ -23,7 +25,7 @@ def find_method(name: str) -> type[Method]:
     raise ValueError(f"The method must be one of {', '.join(m.name for m in METHODS)}, but got {name!r}.")
 
 
-def suited_to(models: Models, method: type[Method], **settings: object) -> Method:
+def suited_to(models: Models, method: type[Method], settings: Mapping[str, object] = MappingProxyType({})) -> Method:
     """The method with the settings that suit the backbone, and these on top.
 
     Raises:
