@@ -212,6 +212,7 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--minutes", type=float, default=60, help="in total, over all runs of this network")
     parser.add_argument("--scenes", type=int, default=24000, help="training scenes to render")
     parser.add_argument("--out", type=Path, default=Path("runs/pocket"), help="one folder for all networks")
+    parser.add_argument("--start", type=Path, help="denoiser: a saved pipeline to go on from, such as the shipped one")
     parser.add_argument("--to", type=Path, default=ASSETS / "pocket", help="where `train bundle` writes")
     parser.add_argument("--device", default="cpu")
 
@@ -220,10 +221,13 @@ def train(options: argparse.Namespace) -> None:
     """`train codec|clip|denoiser|bundle`."""
     from ovseg.pocket.recipes import RECIPES, pack
 
+    if options.start and options.network != "denoiser":
+        raise ValueError(f"--start is for the denoiser, but the network is {options.network}.")
+    arguments = {"start": options.start} if options.start else {}
     if options.network == "bundle":
         pack(options.out, options.to)
     elif options.network in RECIPES:
-        RECIPES[options.network](options.out, options.minutes, options.device, options.scenes)
+        RECIPES[options.network](options.out, options.minutes, options.device, options.scenes, **arguments)
     else:
         raise ValueError(f"The network must be one of {', '.join(RECIPES)}, bundle, but got {options.network!r}.")
 

@@ -155,3 +155,10 @@ def test_the_recipes_one_after_the_other(tmp_path: Path) -> None:
     trained = json.loads((tmp_path / "bundle" / "training.json").read_text())
     assert all(entry["steps"] > 0 for entry in trained.values())
     assert pipeline.tokenizer.model_max_length == CONTEXT_LENGTH
+
+    start = ["--start", str(tmp_path / "bundle" / "stable-diffusion")]
+    more = ["train", "denoiser", "--minutes", "0.1", "--scenes", "64", "--out", str(tmp_path / "later"), *start]
+    assert main(more) == 0
+    assert main(["train", "bundle", "--out", str(tmp_path / "later"), "--to", str(tmp_path / "bundle")]) == 0
+    grown = json.loads((tmp_path / "bundle" / "training.json").read_text())
+    assert grown == trained | {"denoiser, continued from a bundle": grown["denoiser, continued from a bundle"]}

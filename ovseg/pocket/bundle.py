@@ -14,6 +14,7 @@ TRAININGS = {
     "clip": "clip",
     "denoiser, without attention on the finest grid": "denoiser/coarse",
     "denoiser, with it": "denoiser/fine",
+    "denoiser, continued from a bundle": "denoiser/more",
 }
 
 
@@ -57,12 +58,17 @@ def pack(root: Path, to: Path) -> None:
     shutil.rmtree(to / "stable-diffusion", ignore_errors=True)
     pipeline = StableDiffusionPipeline.from_pretrained(source, dtype=torch.float16)
     pipeline.save_pretrained(to / "stable-diffusion", max_shard_size=LARGEST_FILE)
-    (to / "training.json").write_text(json.dumps(_what_was_trained(root), indent=2) + "\n")
+    trained, record = _what_was_trained(root), to / "training.json"
+    if "codec" not in trained and record.exists():  # continued from this very bundle: what it saw before still counts
+        trained = json.loads(record.read_text()) | trained
+    record.write_text(json.dumps(trained, indent=2) + "\n")
 
 
 def _what_was_trained(root: Path) -> dict[str, dict]:
     trained = {}
     for name, folder in TRAININGS.items():
+        if not (root / folder).is_dir():
+            continue
         state = torch.load(root / folder / "checkpoint.pt", map_location="cpu", weights_only=True)
         trained[name] = {
             "steps": state["step"],

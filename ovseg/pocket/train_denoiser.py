@@ -136,37 +136,48 @@ class LatentBatches:
         return torch.from_numpy(self.latents[rows]).to(device).float(), ids.to(device)
 
 
-def train_denoiser(root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128) -> None:
-    """Train (or go on training) both stages; leaves samples and `pipeline` in `root/denoiser`."""
+def train_denoiser(
+    root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128, start: Path | None = None
+) -> None:
+    """Train (or go on training) both stages on `root/codec` and `root/clip`; leaves `pipeline` in `root/denoiser`.
+
+    With `start`, a saved pipeline such as the shipped bundle's, its codec and words are taken as they are and its U-Net
+    and text encoder are trained on for all of the time, in `root/denoiser/more`.
+    """
     torch.manual_seed(0)
     out = root / "denoiser"
-    _check_made(root)
-    vae = AutoencoderKL.from_pretrained(root / "codec" / "vae").eval()
-    text_encoder = CLIPTextModel.from_pretrained(root / "clip" / "clip")
-    tokenizer = CLIPTokenizer.from_pretrained(root / "clip" / "tokenizer")
+    parts = StableDiffusionPipeline.from_pretrained(start) if start else _untrained(root, size)
     pictures = rendered(root / "scenes", "train", scenes, size)
-    latents = encoded(out, vae, pictures.images, device)
-    batches = LatentBatches(latents, list(pictures.captions), tokenizer)
-    edge, width = latents.shape[-1], text_encoder.config.hidden_size
+    latents = encoded(out, parts.vae.eval(), pictures.images, device)
+    batches = LatentBatches(latents, list(pictures.captions), parts.tokenizer)
+    empty, end = batches.empty[0], parts.tokenizer.eos_token_id
 
-    empty, end = batches.empty[0], tokenizer.eos_token_id
-    painter = Painter(build_denoiser(False, edge, width), text_encoder, empty, end).to(device)
-    training = Training(painter, out / "coarse", minutes * COARSE_SHARE, learning_rate=1e-3, decays=False)
-    _run(training, batches, device)
-    coarse = training.averaged.module
-    painter = Painter(refine_denoiser(coarse.unet), coarse.text_encoder, empty, end).to(device)
-    training = Training(painter, out / "fine", minutes * (1 - COARSE_SHARE), learning_rate=1e-3)
+    painter = Painter(parts.unet, parts.text_encoder, empty, end).to(device)
+    stage, share = "more", 1.0
+    if not start:
+        training = Training(painter, out / "coarse", minutes * COARSE_SHARE, learning_rate=1e-3, decays=False)
+        _run(training, batches, device)
+        coarse = training.averaged.module
+        painter = Painter(refine_denoiser(coarse.unet), coarse.text_encoder, empty, end).to(device)
+        stage, share = "fine", 1 - COARSE_SHARE
+    training = Training(painter, out / stage, minutes * share, learning_rate=1e-3)
     _run(training, batches, device)
     best = training.averaged.module.eval()
-    pipeline = build_pipeline(vae, best.text_encoder, tokenizer, best.unet)
+    pipeline = build_pipeline(parts.vae, best.text_encoder, parts.tokenizer, best.unet)
     pipeline.save_pretrained(out / "pipeline")
     _save_samples(pipeline, out / "samples.png")
 
 
-def _check_made(root: Path) -> None:
+def _untrained(root: Path, size: int) -> StableDiffusionPipeline:
+    """The codec and CLIP's text tower that were trained before, with a new U-Net."""
     for folder, command in (("codec/vae", "codec"), ("clip/clip", "clip")):
         if not (root / folder).is_dir():
             raise ValueError(f"The denoiser needs {root / folder}, which is not there: run `train {command}` first.")
+    vae = AutoencoderKL.from_pretrained(root / "codec" / "vae")
+    text_encoder = CLIPTextModel.from_pretrained(root / "clip" / "clip")
+    tokenizer = CLIPTokenizer.from_pretrained(root / "clip" / "tokenizer")
+    edge = size // 2 ** (len(vae.config.block_out_channels) - 1)
+    return build_pipeline(vae, text_encoder, tokenizer, build_denoiser(False, edge, text_encoder.config.hidden_size))
 
 
 def _run(training: Training, batches: LatentBatches, device: str) -> None:
