@@ -17,7 +17,7 @@ from ovseg.vocabulary import parse_classes
 
 
 def test_plain_diffusers_loads_it_and_draws() -> None:
-    pipeline = StableDiffusionPipeline.from_pretrained(BACKBONES["pocket"].source, dtype=torch.float32)
+    pipeline = StableDiffusionPipeline.from_pretrained(BACKBONES["pocket"].source)
     pipeline.set_progress_bar_config(disable=True)
     picture = pipeline("a photo of a cat", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]
     assert picture.size == (128, 128) and np.asarray(picture).std() > 5

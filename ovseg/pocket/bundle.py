@@ -57,6 +57,9 @@ def pack(root: Path, to: Path) -> None:
         raise ValueError(f"Packing needs {source}, which is not there: run `train denoiser` first.")
     shutil.rmtree(to / "stable-diffusion", ignore_errors=True)
     pipeline = StableDiffusionPipeline.from_pretrained(source, dtype=torch.float16)
+    # transformers loads a model in the precision of its file and diffusers in float32: a half-precision text encoder
+    # beside the others would make `from_pretrained` without a dtype return a pipeline that cannot run.
+    pipeline.text_encoder.float()
     pipeline.save_pretrained(to / "stable-diffusion", max_shard_size=LARGEST_FILE)
     trained, record = _what_was_trained(root), to / "training.json"
     if "codec" not in trained and record.exists():  # continued from this very bundle: what it saw before still counts

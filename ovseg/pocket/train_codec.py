@@ -31,7 +31,7 @@ def build_codec() -> AutoencoderKL:
 
 def to_tensor(images: np.ndarray, device: torch.device | str) -> Tensor:
     """uint8 (b, h, w, 3) to float (b, 3, h, w) in [-1, 1]."""
-    return torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.tensor(images, device=device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def codec_loss(codec: AutoencoderKL, pictures: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ def peak_signal_to_noise(codec: AutoencoderKL, images: np.ndarray, device: torch
     errors = []
     with torch.no_grad():
         for start in range(0, len(images), 16):
-            pictures = to_tensor(np.asarray(images[start : start + 16]), device)
+            pictures = to_tensor(images[start : start + 16], device)
             out = codec.decode(codec.encode(pictures).latent_dist.mean).sample.clamp(-1, 1)
             errors.append(((out - pictures) / 2).pow(2).mean(dim=(1, 2, 3)))
     return float(-10 * torch.cat(errors).mean().log10())
@@ -90,11 +90,11 @@ def train_codec(root: Path, minutes: float, device: str = "cpu", scenes: int = 2
 
 def _latent_deviation(codec: AutoencoderKL, images: np.ndarray, device: str) -> float:
     with torch.no_grad():
-        return float(codec.encode(to_tensor(np.asarray(images), device)).latent_dist.mean.std())
+        return float(codec.encode(to_tensor(images, device)).latent_dist.mean.std())
 
 
 def _save_sample(codec: AutoencoderKL, images: np.ndarray, path: Path, device: str) -> None:
     with torch.no_grad():
-        out = codec(to_tensor(np.asarray(images), device)).sample.clamp(-1, 1)
+        out = codec(to_tensor(images, device)).sample.clamp(-1, 1)
     decoded = ((out + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     Image.fromarray(np.concatenate([np.concatenate(images, 1), np.concatenate(decoded, 1)])).save(path)

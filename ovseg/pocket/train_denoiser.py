@@ -70,7 +70,7 @@ def encoded(folder: Path, vae: AutoencoderKL, images: np.ndarray, device: str) -
     vae = vae.to(device)
     for start in range(0, len(images), 64):
         with torch.no_grad(), torch.autocast(torch.device(device).type, torch.bfloat16):
-            mean = vae.encode(to_tensor(np.asarray(images[start : start + 64]), device)).latent_dist.mean
+            mean = vae.encode(to_tensor(images[start : start + 64], device)).latent_dist.mean
         latents[start : start + 64] = (mean.float() * vae.config.scaling_factor).cpu().numpy()
         if start % 3200 == 0:
             print(f"encoding scenes: {start}/{len(images)}", flush=True)
@@ -146,7 +146,7 @@ def train_denoiser(
     """
     torch.manual_seed(0)
     out = root / "denoiser"
-    parts = StableDiffusionPipeline.from_pretrained(start) if start else _untrained(root, size)
+    parts = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32) if start else _untrained(root, size)
     pictures = rendered(root / "scenes", "train", scenes, size)
     latents = encoded(out, parts.vae.eval(), pictures.images, device)
     batches = LatentBatches(latents, list(pictures.captions), parts.tokenizer)
