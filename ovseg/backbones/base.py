@@ -87,6 +87,7 @@ class Backbone(Protocol):
 
     name: str
     sites: tuple[Site, ...]
+    strides: tuple[int, ...]  # of the latent grid at which there is attention, finest first
 
     def encode(self, image: UInt8[np.ndarray, "h w 3"], sample_seed: int | None = None) -> Float[Tensor, "1 c y x"]:
         """Scaled latent of a picture: the posterior's mean, or a sample of it if a seed is given."""

@@ -25,7 +25,7 @@ BATCH = 32
 HUSHED_SHARE = 0.7  # of the rows; see `Painter.read`
 UNCONDITIONAL_SHARE = 0.1  # captions dropped, for classifier-free guidance
 SNR_CAP = 5.0  # min-SNR weighting of the noise-prediction loss (Hang et al. 2023, section 3.4)
-GUIDANCE = 4.0
+GUIDANCE = 6.0
 COARSE_SHARE = 0.68  # of the time, spent without attention on the finest grid
 SAMPLE_PROMPTS = (
     "a photo of a cat", "a photo of a car on road", "a photo of a tree on grass under sky", "a photo of a boat on water",
