@@ -82,7 +82,7 @@ class DiffSegmenter(Method):
             scores = torch.stack([rows.refined[own].amax(0) for own in of_class])
             # Expanded first, then normalised: the order of the released code, and not the same on spiky maps.
             scores = maps.normalise(maps.resize(scores, scene.image.shape[:2]))
-            evidence = rows.evidence(names, [own[0] for own in of_class])
+            evidence = rows.evidence(names, [own[0] for own in of_class], was_refined=self.refinements > 0)
         return Segmentation.from_scores(
             scene.image, names, scores, self.threshold, evidence=evidence, timings=stages.timings
         )
@@ -168,11 +168,12 @@ class Rows:
             affinity,
         )
 
-    def evidence(self, names: tuple[str, ...], rows: list[int]) -> tuple[Evidence, ...]:
+    def evidence(self, names: tuple[str, ...], rows: list[int], was_refined: bool) -> tuple[Evidence, ...]:
         """What the viewer may look at, for one row per class (its first phrase's)."""
         items = []
         for name, row in zip(names, rows, strict=True):
-            items.append(_heat(f"{name}: refined", self.refined[row], "Refined by self-attention", name))
+            if was_refined:
+                items.append(_heat(f"{name}: refined", self.refined[row], "Refined by self-attention", name))
             items.append(_heat(f"{name}: fused", self.fused[row], "Cross-attention, fused", name))
         for per_row in self.per_stride.values():
             grid = "x".join(str(side) for side in per_row.shape[-2:])
