@@ -6,7 +6,6 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ovseg.backbones.base import OnStep
-from ovseg.backbones.stable_diffusion import resized
 from ovseg.models import Models
 from ovseg.types import Scene
 
@@ -37,6 +36,11 @@ def to_rgb(picture: Image.Image) -> np.ndarray:
     rgba = upright.convert("RGBA")
     white = Image.new("RGBA", rgba.size, "white")
     return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
+
+
+def resized(image: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
+    """An RGB uint8 picture at another size, by Pillow's antialiased bilinear filter."""
+    return np.asarray(Image.fromarray(image).resize((hw[1], hw[0]), Image.Resampling.BILINEAR))
 
 
 def from_image(

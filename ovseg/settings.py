@@ -2,9 +2,8 @@
 
 import ast
 import typing
-from dataclasses import fields
 
-from ovseg.methods import Method
+from ovseg.methods import Method, check_setting
 
 
 def read_setting(method: type[Method], name: str, text: str) -> object:
@@ -13,11 +12,8 @@ def read_setting(method: type[Method], name: str, text: str) -> object:
     Raises:
         ValueError: the method has no such field, or the text is no such value.
     """
-    types = typing.get_type_hints(method)
-    if name not in [field.name for field in fields(method)]:
-        known = ", ".join(field.name for field in fields(method))
-        raise ValueError(f"A setting of {method.title} must be one of {known}, but got {name!r}.")
-    return parse_value(name, types[name], text)
+    check_setting(method, name)
+    return parse_value(name, typing.get_type_hints(method)[name], text)
 
 
 def parse_value(name: str, kind: object, text: str) -> object:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
-from PIL import Image
 from torch import Tensor
 from transformers import BatchEncoding
 
@@ -217,8 +216,3 @@ def _columns(prompt: str, phrase: str, part: str, offsets: list[list[int]]) -> t
             f"The phrase must lie within the {len(offsets)} tokens that the encoder takes, but {phrase!r} does not."
         )
     return columns
-
-
-def resized(image: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
-    """An RGB uint8 picture at another size, by Pillow's antialiased bilinear filter."""
-    return np.asarray(Image.fromarray(image).resize((hw[1], hw[0]), Image.Resampling.BILINEAR))

@@ -6,7 +6,7 @@ from dataclasses import Field, fields
 import gradio as gr
 from gradio.components import Component
 
-from ovseg.methods import Method
+from ovseg.methods import Method, find_method
 from ovseg.settings import parse_value
 
 LIVE = ("threshold",)  # turned beside the picture, after the run
@@ -15,7 +15,7 @@ LIVE = ("threshold",)  # turned beside the picture, after the run
 def method_controls(method: type[Method], suited: Method) -> list[Component]:
     """One control per field, in order, at the values that suit the backbone; `LIVE` fields have theirs elsewhere."""
     types = typing.get_type_hints(method)
-    return [_control(f, types[f.name], getattr(suited, f.name)) for f in fields(method) if f.name not in LIVE]
+    return [_control(f, types[f.name], getattr(suited, f.name)) for f in _turned(method)]
 
 
 def settings_from(method: type[Method], values: typing.Sequence[object]) -> dict[str, object]:
@@ -25,23 +25,25 @@ def settings_from(method: type[Method], values: typing.Sequence[object]) -> dict
         ValueError: a text is no value of its field.
     """
     types = typing.get_type_hints(method)
-    names = [f.name for f in fields(method) if f.name not in LIVE]
-    return {name: _read(name, types[name], value) for name, value in zip(names, values, strict=True)}
+    return {f.name: _read(f.name, types[f.name], value) for f, value in zip(_turned(method), values, strict=True)}
 
 
-def pick_method(methods: typing.Sequence[type[Method]], name: str, values: typing.Sequence[object]):
+def pick_method(
+    methods: typing.Sequence[type[Method]], name: str, values: typing.Sequence[object]
+) -> tuple[type[Method], typing.Sequence[object]]:
     """The method called `name` and its part of `values`, which hold the controls of all methods one after the other.
 
     Raises:
         ValueError: no method is called so.
     """
-    start = 0
-    for method in methods:
-        count = sum(f.name not in LIVE for f in fields(method))
-        if method.name == name:
-            return method, values[start : start + count]
-        start += count
-    raise ValueError(f"The method must be one of {', '.join(m.name for m in methods)}, but got {name!r}.")
+    kind = find_method(name)
+    start = sum(len(_turned(method)) for method in methods[: methods.index(kind)])
+    return kind, values[start : start + len(_turned(kind))]
+
+
+def _turned(method: type[Method]) -> list[Field]:
+    """The fields that have a control among a method's settings."""
+    return [field for field in fields(method) if field.name not in LIVE]
 
 
 def _read(name: str, kind: object, value: object) -> object:

@@ -10,7 +10,7 @@ from ovseg.models import Models
 
 METHODS: tuple[type[Method], ...] = (DiffSegmenter,)
 
-__all__ = ["METHODS", "Method", "find_method", "suited_to"]
+__all__ = ["METHODS", "Method", "check_setting", "find_method", "suited_to"]
 
 
 def find_method(name: str) -> type[Method]:
@@ -25,14 +25,23 @@ def find_method(name: str) -> type[Method]:
     raise ValueError(f"The method must be one of {', '.join(m.name for m in METHODS)}, but got {name!r}.")
 
 
+def check_setting(method: type[Method], name: str) -> None:
+    """Pass if the method has a setting of this name.
+
+    Raises:
+        ValueError: it has none.
+    """
+    known = [field.name for field in fields(method)]
+    if name not in known:
+        raise ValueError(f"A setting of {method.title} must be one of {', '.join(known)}, but got {name!r}.")
+
+
 def suited_to(models: Models, method: type[Method], settings: Mapping[str, object] = MappingProxyType({})) -> Method:
     """The method with the settings that suit the backbone, and these on top.
 
     Raises:
         ValueError: a setting that the method does not have.
     """
-    known = [field.name for field in fields(method)]
     for name in settings:
-        if name not in known:
-            raise ValueError(f"A setting of {method.title} must be one of {', '.join(known)}, but got {name!r}.")
+        check_setting(method, name)
     return replace(method(), **{**models.checkpoint.settings.get(method.name, {}), **settings})

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from ovseg.backbones import BACKBONES
 from ovseg.pocket.bundle import build_pipeline, scheduler_settings
 from ovseg.pocket.data import rendered
 from ovseg.pocket.train_clip import tokenize
@@ -25,7 +26,6 @@ BATCH = 32
 HUSHED_SHARE = 0.7  # of the rows; see `Painter.read`
 UNCONDITIONAL_SHARE = 0.1  # captions dropped, for classifier-free guidance
 SNR_CAP = 5.0  # min-SNR weighting of the noise-prediction loss (Hang et al. 2023, section 3.4)
-GUIDANCE = 6.0
 COARSE_SHARE = 0.68  # of the time, spent without attention on the finest grid
 SAMPLE_PROMPTS = (
     "a photo of a cat", "a photo of a car on road", "a photo of a tree on grass under sky", "a photo of a boat on water",
@@ -193,7 +193,11 @@ def _run(training: Training, batches: LatentBatches, device: str) -> None:
 def _save_samples(pipeline: StableDiffusionPipeline, path: Path) -> None:
     generators = [torch.Generator().manual_seed(seed) for seed in range(len(SAMPLE_PROMPTS))]
     images = pipeline(
-        list(SAMPLE_PROMPTS), generator=generators, num_inference_steps=30, guidance_scale=GUIDANCE, output_type="np"
+        list(SAMPLE_PROMPTS),
+        generator=generators,
+        num_inference_steps=30,
+        guidance_scale=BACKBONES["pocket"].guidance,
+        output_type="np",
     ).images
     rows = [np.concatenate(list(images[k : k + 4]), 1) for k in range(0, len(images), 4)]
     Image.fromarray((np.concatenate(rows) * 255).round().astype(np.uint8)).save(path)
