@@ -14,7 +14,6 @@ TRAININGS = {
     "clip": "clip",
     "denoiser, without attention on the finest grid": "denoiser/coarse",
     "denoiser, with it": "denoiser/fine",
-    "denoiser, continued from a bundle": "denoiser/more",
 }
 
 
@@ -62,22 +61,28 @@ def pack(root: Path, to: Path) -> None:
     pipeline.text_encoder.float()
     pipeline.save_pretrained(to / "stable-diffusion", max_shard_size=LARGEST_FILE)
     trained, record = _what_was_trained(root), to / "training.json"
-    if "codec" not in trained and record.exists():  # continued from this very bundle: what it saw before still counts
-        trained = json.loads(record.read_text()) | trained
+    if record.exists() and not any(entry["part"] == "codec" for entry in trained):
+        # Continued from this very bundle: what it saw before still counts, but this training only once.
+        starts = {entry["started"] for entry in trained}
+        trained = [entry for entry in json.loads(record.read_text()) if entry["started"] not in starts] + trained
     record.write_text(json.dumps(trained, indent=2) + "\n")
 
 
-def _what_was_trained(root: Path) -> dict[str, dict]:
-    trained = {}
+def _what_was_trained(root: Path) -> list[dict]:
+    trained = []
     for name, folder in TRAININGS.items():
         if not (root / folder).is_dir():
             continue
         state = torch.load(root / folder / "checkpoint.pt", map_location="cpu", weights_only=True)
-        trained[name] = {
-            "steps": state["step"],
-            "samples": state["samples"],
-            "minutes": round(state["spent"] / 60, 1),
-            "loss": round(state["smooth_loss"], 4),
-            "parameters": sum(t.numel() for t in state["module"].values()),
-        }
+        trained.append(
+            {
+                "part": name,
+                "started": state["started"],
+                "steps": state["step"],
+                "samples": state["samples"],
+                "minutes": round(state["spent"] / 60, 1),
+                "loss": round(state["smooth_loss"], 4),
+                "parameters": sum(t.numel() for t in state["module"].values()),
+            }
+        )
     return trained

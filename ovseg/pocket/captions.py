@@ -32,6 +32,13 @@ def describe(rng: np.random.Generator, things: tuple[str, ...], stuff: tuple[str
     return caption
 
 
+def describe_ground(rng: np.random.Generator, stuff: tuple[str, ...]) -> str:
+    """A caption that names only the stuff, in either order: "a photo of sky and grass"."""
+    opening = OPENINGS[int(rng.integers(len(OPENINGS)))]
+    words = [_word(rng, stuff[int(k)]) for k in rng.permutation(len(stuff))]
+    return f"{opening} {_join(words)}".strip()
+
+
 def indefinite(word: str) -> str:
     """The word with its article: "an apple", "a tv"."""
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"

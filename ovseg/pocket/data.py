@@ -12,10 +12,11 @@ from ovseg.pocket.world import scene
 
 @dataclass(frozen=True)
 class ScenePictures:
-    """Rendered scenes 0 ... n-1 of one split: `images` uint8 (n, size, size, 3), and their captions."""
+    """Rendered scenes 0 ... n-1 of one split: `images` uint8 (n, size, size, 3), captions, and the stuff of each."""
 
     images: np.ndarray
     captions: tuple[str, ...]
+    stuff: tuple[tuple[str, ...], ...]
 
 
 def rendered(folder: Path, split: str, count: int, size: int, workers: int = 2) -> ScenePictures:
@@ -23,28 +24,31 @@ def rendered(folder: Path, split: str, count: int, size: int, workers: int = 2) 
     stem = folder / f"{split}-{size}px-{count}"
     if not stem.with_suffix(".json").exists():
         _render(stem, split, count, size, workers)
+    words = json.loads(stem.with_suffix(".json").read_text())
     return ScenePictures(
-        np.load(stem.with_suffix(".npy"), mmap_mode="r"), tuple(json.loads(stem.with_suffix(".json").read_text()))
+        np.load(stem.with_suffix(".npy"), mmap_mode="r"),
+        tuple(entry["caption"] for entry in words),
+        tuple(tuple(entry["stuff"]) for entry in words),
     )
 
 
 def _render(stem: Path, split: str, count: int, size: int, workers: int) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
     images = np.lib.format.open_memmap(stem.with_suffix(".npy"), "w+", np.uint8, (count, size, size, 3))
-    captions: list[str] = []
+    words: list[dict] = []
     parts = [(split, start, min(start + 500, count), size) for start in range(0, count, 500)]
     with ProcessPoolExecutor(workers) as pool:
-        for (_, start, stop, _), (pictures, words) in zip(parts, pool.map(_render_part, parts), strict=True):
+        for (_, start, stop, _), (pictures, entries) in zip(parts, pool.map(_render_part, parts), strict=True):
             images[start:stop] = pictures
-            captions.extend(words)
+            words.extend(entries)
             print(f"\rrendering {split} scenes: {stop}/{count}", end="", flush=True)
     print()
     images.flush()
     # Written last: its presence says that the pictures are complete.
-    stem.with_suffix(".json").write_text(json.dumps(captions))
+    stem.with_suffix(".json").write_text(json.dumps(words))
 
 
-def _render_part(part: tuple[str, int, int, int]) -> tuple[np.ndarray, list[str]]:
+def _render_part(part: tuple[str, int, int, int]) -> tuple[np.ndarray, list[dict]]:
     split, start, stop, size = part
     scenes = [scene(split, index, size) for index in range(start, stop)]
-    return np.stack([s.image for s in scenes]), [s.caption for s in scenes]
+    return np.stack([s.image for s in scenes]), [{"caption": s.caption, "stuff": s.stuff} for s in scenes]

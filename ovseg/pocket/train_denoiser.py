@@ -6,25 +6,31 @@ Two stages, because attention on the finest grid costs half of the speed on a CP
 it to the last up block with zero-initialised output, so that the second stage starts from the function of the first.
 """
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from ovseg.backbones import BACKBONES
 from ovseg.pocket.bundle import build_pipeline, scheduler_settings
+from ovseg.pocket.captions import describe_ground
 from ovseg.pocket.data import rendered
 from ovseg.pocket.train_clip import tokenize
 from ovseg.pocket.train_codec import to_tensor
 from ovseg.pocket.training import Training
 
 BATCH = 32
+RATE = 1e-3
 HUSHED_SHARE = 0.7  # of the rows; see `Painter.read`
 UNCONDITIONAL_SHARE = 0.1  # captions dropped, for classifier-free guidance
+GROUND_SHARE = 0.12  # captions that name only the stuff: the scenes' own always begin with things
 SNR_CAP = 5.0  # min-SNR weighting of the noise-prediction loss (Hang et al. 2023, section 3.4)
 COARSE_SHARE = 0.68  # of the time, spent without attention on the finest grid
 SAMPLE_PROMPTS = (
@@ -44,24 +50,37 @@ def build_denoiser(fine: bool, latent_size: int = 32, text_width: int = 128) -> 
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D" if fine else "UpBlock2D"),
         cross_attention_dim=text_width,
-        attention_head_dim=4,
+        attention_head_dim=(1, 4, 4),  # heads, by diffusers' naming; several narrow ones are slow on the finest grid
         norm_num_groups=16,
     )
 
 
-def refine_denoiser(coarse: UNet2DConditionModel) -> UNet2DConditionModel:
-    """The same function with attention on the finest grid added, its output projections at zero."""
+def hasten_attention(unet: UNet2DConditionModel) -> None:
+    """Plain matrix products in place of the fused kernel wherever they are faster on a CPU, up to six times."""
+    finest = f"up_blocks.{len(unet.up_blocks) - 1}."
+    long = {name for name in unet.attn_processors if name.startswith(finest) and ".attn1." in name}
+    unet.set_attn_processor({n: AttnProcessor2_0() if n in long else AttnProcessor() for n in unet.attn_processors})
+
+
+def refine_denoiser(coarse: UNet2DConditionModel, earlier: UNet2DConditionModel | None = None) -> UNet2DConditionModel:
+    """The U-Net with attention on the finest grid added: that of an `earlier` one of the same build, or, with its output
+    projections at zero, one that does not change the function."""
     fine = build_denoiser(True, coarse.config.sample_size, coarse.config.cross_attention_dim)
+    if earlier is not None and earlier.config.attention_head_dim == fine.config.attention_head_dim:
+        fine.load_state_dict(earlier.state_dict())
+    else:
+        for block in fine.up_blocks[-1].attentions:
+            torch.nn.init.zeros_(block.proj_out.weight)
+            torch.nn.init.zeros_(block.proj_out.bias)
     fine.load_state_dict(coarse.state_dict(), strict=False)
-    for block in fine.up_blocks[-1].attentions:
-        torch.nn.init.zeros_(block.proj_out.weight)
-        torch.nn.init.zeros_(block.proj_out.bias)
     return fine
 
 
 def encoded(folder: Path, vae: AutoencoderKL, images: np.ndarray, device: str) -> np.ndarray:
-    """Scaled latents of all pictures, float16 (n, 4, y, x), computed once and mapped from a file afterwards."""
-    path, partial = folder / f"latents-{len(images)}.npy", folder / f"latents-{len(images)}.partial"
+    """Scaled latents of all pictures, float16 (n, 4, y, x), computed once by each codec, mapped from a file later."""
+    weights = b"".join(tensor.detach().cpu().numpy().tobytes() for tensor in vae.state_dict().values())
+    path = folder / f"latents-{len(images)}-{hashlib.sha256(weights).hexdigest()[:8]}.npy"
+    partial = path.with_suffix(".partial")
     if path.exists():
         return np.load(path, mmap_mode="r")
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,9 +130,10 @@ class Painter(nn.Module):
 
 
 def denoiser_loss(painter: Painter, noiser: DDPMScheduler, latents: Tensor, ids: Tensor) -> Tensor:
-    """Mean squared error of the predicted noise at uniform timesteps, min-SNR weighted."""
+    """Mean squared error of the predicted noise, min-SNR weighted, at timesteps spread evenly over the batch."""
     noise = torch.randn_like(latents)
-    timesteps = torch.randint(0, noiser.config.num_train_timesteps, (len(latents),), device=latents.device)
+    slots = torch.randperm(len(latents), device=latents.device) + torch.rand(len(latents), device=latents.device)
+    timesteps = (slots * (noiser.config.num_train_timesteps / len(latents))).long()
     predicted = painter(noiser.add_noise(latents, noise, timesteps), timesteps, ids)
     alphas = noiser.alphas_cumprod.to(latents.device)[timesteps]
     ratio = alphas / (1 - alphas)
@@ -121,18 +141,25 @@ def denoiser_loss(painter: Painter, noiser: DDPMScheduler, latents: Tensor, ids:
 
 
 class LatentBatches:
-    """Random batches of latents with their captions' token ids, some captions dropped; a function of the step alone."""
+    """Random batches of latents with the token ids of captions; a function of the step alone.
 
-    def __init__(self, latents: np.ndarray, captions: list[str], tokenizer: CLIPTokenizer) -> None:
+    Most captions are the scenes' own, some name only the stuff, some are empty.
+    """
+
+    def __init__(
+        self, latents: np.ndarray, captions: Sequence[str], grounds: Sequence[str], tokenizer: CLIPTokenizer
+    ) -> None:
         self.latents = latents
-        self.ids, self.empty = tokenize(tokenizer, captions), tokenize(tokenizer, [""])
+        self.ids, self.ground_ids = tokenize(tokenizer, list(captions)), tokenize(tokenizer, list(grounds))
+        self.empty = tokenize(tokenizer, [""])
 
     def draw(self, step: int, device: str) -> tuple[Tensor, Tensor]:
         """Latents (b, 4, y, x) and token ids (b, tokens)."""
         rng = np.random.default_rng([3, step])
         rows = rng.integers(0, len(self.latents), BATCH)
-        dropped = torch.from_numpy(rng.random(BATCH) < UNCONDITIONAL_SHARE)[:, None]
-        ids = torch.where(dropped, self.empty, self.ids[rows])
+        kind = torch.from_numpy(rng.random(BATCH))[:, None]
+        ids = torch.where(kind < 1 - GROUND_SHARE, self.ids[rows], self.ground_ids[rows])
+        ids = torch.where(kind < UNCONDITIONAL_SHARE, self.empty, ids)
         return torch.from_numpy(self.latents[rows]).to(device).float(), ids.to(device)
 
 
@@ -141,31 +168,47 @@ def train_denoiser(
 ) -> None:
     """Train (or go on training) both stages on `root/codec` and `root/clip`; leaves `pipeline` in `root/denoiser`.
 
-    With `start`, a saved pipeline such as the shipped bundle's, its codec and words are taken as they are and its U-Net
-    and text encoder are trained on for all of the time, in `root/denoiser/more`.
+    With `start`, a saved pipeline such as the shipped bundle's, its codec and words are taken as they are, and its U-Net
+    and text encoder are where both stages begin.
     """
     torch.manual_seed(0)
     out = root / "denoiser"
-    parts = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32) if start else _untrained(root, size)
+    earlier = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32) if start else None
+    parts = earlier or _untrained(root, size)
     pictures = rendered(root / "scenes", "train", scenes, size)
     latents = encoded(out, parts.vae.eval(), pictures.images, device)
-    batches = LatentBatches(latents, list(pictures.captions), parts.tokenizer)
-    empty, end = batches.empty[0], parts.tokenizer.eos_token_id
+    grounds = [describe_ground(np.random.default_rng([4, row]), stuff) for row, stuff in enumerate(pictures.stuff)]
+    batches = LatentBatches(latents, pictures.captions, grounds, parts.tokenizer)
 
-    painter = Painter(parts.unet, parts.text_encoder, empty, end).to(device)
-    stage, share = "more", 1.0
-    if not start:
-        training = Training(painter, out / "coarse", minutes * COARSE_SHARE, learning_rate=1e-3, decays=False)
-        _run(training, batches, device)
-        coarse = training.averaged.module
-        painter = Painter(refine_denoiser(coarse.unet), coarse.text_encoder, empty, end).to(device)
-        stage, share = "fine", 1 - COARSE_SHARE
-    training = Training(painter, out / stage, minutes * share, learning_rate=1e-3)
+    unet = build_denoiser(False, parts.unet.config.sample_size, parts.unet.config.cross_attention_dim)
+    unet.load_state_dict(parts.unet.state_dict(), strict=False)
+    middle_rate = RATE * (1 - COARSE_SHARE)  # one straight line over both stages
+    training = _training(
+        parts, unet, parts.text_encoder, out / "coarse", minutes * COARSE_SHARE, (RATE, middle_rate), device
+    )
+    _run(training, batches, device)
+    coarse = training.averaged.module
+    unet = refine_denoiser(coarse.unet, earlier and earlier.unet)
+    training = _training(
+        parts, unet, coarse.text_encoder, out / "fine", minutes * (1 - COARSE_SHARE), (middle_rate, 0.0), device
+    )
     _run(training, batches, device)
     best = training.averaged.module.eval()
+    best.unet.set_default_attn_processor()
     pipeline = build_pipeline(parts.vae, best.text_encoder, parts.tokenizer, best.unet)
     pipeline.save_pretrained(out / "pipeline")
     _save_samples(pipeline, out / "samples.png")
+
+
+def _training(
+    parts: StableDiffusionPipeline, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, out: Path, minutes: float,
+    rates: tuple[float, float], device: str,
+) -> Training:  # fmt: skip
+    if device == "cpu":
+        hasten_attention(unet)
+    empty, end = tokenize(parts.tokenizer, [""])[0], parts.tokenizer.eos_token_id
+    painter = Painter(unet, text_encoder, empty, end).to(device)
+    return Training(painter, out, minutes, learning_rate=rates[0], last_rate=rates[1])
 
 
 def _untrained(root: Path, size: int) -> StableDiffusionPipeline:

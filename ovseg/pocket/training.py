@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 WARM_UP_STEPS = 200
-DECAY_SHARE = 0.3  # the last part of the time, in which the learning rate falls to zero
+COUNTED = ("step", "spent", "samples", "smooth_loss", "started")  # what a checkpoint holds beside weights
 
 
 class Training:
@@ -18,17 +19,18 @@ class Training:
 
     Iterating yields step numbers until the time is spent; `update(loss)` makes one step. The state is saved to
     `out/checkpoint.pt` every two minutes and at the end, and taken up again when the same folder is used.
-    The learning rate warms up, stays, and (if `decays`) falls linearly over the last part of the time.
+    The learning rate warms up and falls linearly with the time spent, to `last_rate` at its end.
     """
 
     def __init__(
-        self, module: nn.Module, out: Path, minutes: float, learning_rate: float, ema: float = 0.999, decays: bool = True
+        self, module: nn.Module, out: Path, minutes: float, learning_rate: float, last_rate: float = 0.0, ema: float = 0.999
     ) -> None:
         self.module, self.out, self.seconds = module, out, minutes * 60
-        self.learning_rate, self.decays = learning_rate, decays
+        self.learning_rate, self.last_rate = learning_rate, last_rate
         self.averaged = AveragedModel(module, multi_avg_fn=_warming_average(ema))
         self.optimizer = torch.optim.AdamW(module.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
         self.step, self.spent, self.samples, self.smooth_loss = 0, 0.0, 0, 0.0
+        self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
         if self.checkpoint.exists():
             self._load()
 
@@ -72,7 +74,7 @@ class Training:
 
     def save(self) -> None:
         """Write the checkpoint; a stop while writing leaves the one before."""
-        state = {name: getattr(self, name) for name in ("step", "spent", "samples", "smooth_loss")}
+        state = {name: getattr(self, name) for name in COUNTED}
         for name in ("module", "averaged", "optimizer"):
             state[name] = getattr(self, name).state_dict()
         partial = self.checkpoint.with_suffix(".partial")
@@ -83,14 +85,13 @@ class Training:
         state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         for name in ("module", "averaged", "optimizer"):
             getattr(self, name).load_state_dict(state[name])
-        for name in ("step", "spent", "samples", "smooth_loss"):
+        for name in COUNTED:
             setattr(self, name, state[name])
         print(f"resuming {self.checkpoint} at step {self.step}, {self.spent / 60:.1f} minutes in")
 
     def _rate(self) -> float:
         warm = min(1.0, (self.step + 1) / WARM_UP_STEPS)
-        fall = min(1.0, max(1 - self.progress, 0.01) / DECAY_SHARE) if self.decays else 1.0
-        return self.learning_rate * warm * fall
+        return warm * (self.learning_rate + (self.last_rate - self.learning_rate) * self.progress)
 
     def _line(self) -> str:
         left = max(self.seconds - self.spent, 0) / 60
