@@ -13,8 +13,12 @@ from ovseg import view
 from ovseg.assets import ASSETS
 from ovseg.backbones import BACKBONES
 from ovseg.card import run_card
-from ovseg.evaluation.benchmark import Benchmark, as_markdown
+from ovseg.evaluation import workers
+from ovseg.evaluation.baselines import MEASURABLE, find_measurable
+from ovseg.evaluation.benchmark import Benchmark, as_markdown, with_best_threshold
 from ovseg.evaluation.datasets import DATASETS, find_dataset
+from ovseg.evaluation.labels import LABEL_SOURCES
+from ovseg.evaluation.protocols import PROTOCOLS, find_protocol
 from ovseg.methods import METHODS, Method, find_method, suited_to
 from ovseg.models import Models
 from ovseg.scene import from_image, from_prompt, read_image
@@ -83,8 +87,8 @@ def _add_segment(commands: Any) -> None:
     _add_network(parser)
 
 
-def _add_method(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--method", default=METHODS[0].name, help=", ".join(m.name for m in METHODS))
+def _add_method(parser: argparse.ArgumentParser, names: Sequence[str] = tuple(m.name for m in METHODS)) -> None:
+    parser.add_argument("--method", default=names[0], help=", ".join(names))
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", dest="settings", help=_settings_help())
 
 
@@ -92,8 +96,7 @@ def _settings_help() -> str:
     return "; ".join(f"{m.name}: {', '.join(f.name for f in fields(m))}" for m in METHODS)
 
 
-def _method(options: argparse.Namespace, models: Models) -> Method:
-    kind = find_method(options.method)
+def _method(options: argparse.Namespace, models: Models, kind: type[Method]) -> Method:
     settings = {}
     for item in options.settings:
         name, separator, value = item.partition("=")
@@ -106,7 +109,7 @@ def _method(options: argparse.Namespace, models: Models) -> Method:
 def segment(options: argparse.Namespace) -> None:
     """`segment IMAGE --classes ... --out DIR`."""
     models, classes = _models(options), parse_classes(options.classes)
-    method, image = _method(options, models), read_image(options.image)
+    method, image = _method(options, models, find_method(options.method)), read_image(options.image)
     scene = from_image(models, image, options.seed, square=options.square)
     result = method.segment(models, scene, classes, _progress)
     written = view.write_masks(result, options.out, run_card(models, scene, classes, method, result))
@@ -163,18 +166,34 @@ def serve(options: argparse.Namespace) -> None:
 def _add_evaluate(commands: Any) -> None:
     parser = _command(commands, "evaluate", evaluate, "Measure a method on a data set; a stopped run goes on in its folder.")
     parser.add_argument("--dataset", default="pocket-val", help=", ".join(DATASETS))
-    parser.add_argument("--count", type=int, default=64, help="pictures")
+    parser.add_argument("--data", type=Path, help="the folder that holds it; the pocket world needs none")
+    parser.add_argument("--split", help="of a benchmark: the one that papers report if not given, or the training split")
+    parser.add_argument("--count", type=int, help="pictures; all of a benchmark, 64 of the pocket world if not given")
+    parser.add_argument("--labels", default="ground-truth", help=f"classes asked for: {', '.join(LABEL_SOURCES)}")
+    parser.add_argument("--protocol", default="native", help=", ".join(PROTOCOLS))
+    parser.add_argument(
+        "--threshold-from", type=Path, metavar="DIR", help="take the best threshold of a run on another split"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, required=True, help="folder for table.md, table.json and the pictures' counts")
-    _add_method(parser)
+    parser.add_argument("--workers", type=int, default=1, help="processes here; or start this command with torchrun")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the tables, the sheet and the pictures' counts")
+    _add_method(parser, MEASURABLE)
     _add_network(parser)
 
 
 def evaluate(options: argparse.Namespace) -> None:
     """`evaluate --method M --dataset D --count N --out DIR`."""
-    models, dataset = _models(options), find_dataset(options.dataset)
-    task = Benchmark(models, _method(options, models), dataset, options.count, options.seed)
-    print(as_markdown(task.run(options.out, _progress)))
+    models, dataset = _models(options), find_dataset(options.dataset, options.data, options.split)
+    count = options.count or (64 if dataset.length is None else None)
+    protocol = find_protocol(options.protocol)
+    method = _method(options, models, find_measurable(options.method))
+    task = Benchmark(models, method, dataset, count, options.seed, options.labels, protocol)
+    if options.threshold_from:
+        task = with_best_threshold(task, options.threshold_from)
+    table = workers.run(task, options.out, options.workers, _progress)
+    if table:
+        _progress(f"{dataset.name} {task.total}/{task.total}", 1.0)
+        print(as_markdown(table))
 
 
 def _add_timings(commands: Any) -> None:

@@ -39,6 +39,10 @@ class Models:
         self.dtype = DTYPES[dtype or default]
         self._lock = threading.Lock()
 
+    def __reduce__(self) -> tuple:
+        """Pickled as what to load, not as what is loaded: another process loads for itself."""
+        return Models, (self.name, str(self.device), str(self.dtype).removeprefix("torch."))
+
     @property
     def backbone(self) -> StableDiffusion:
         """The diffusion network, loaded on first use; visitors who come meanwhile wait for the same one."""

@@ -29,10 +29,14 @@ def palette(count: int) -> np.ndarray:
 
 def overlay(segmentation: Segmentation, opacity: float = 0.6, hidden: Collection[str] = ()) -> np.ndarray:
     """Class colours laid over the picture, uint8 (H, W, 3); background and `hidden` labels show the picture."""
-    labels, colours = segmentation.label_map, palette(len(segmentation.labels))
-    amount = np.array([0.0 if k == 0 or name in hidden else opacity for k, name in enumerate(segmentation.labels)])
-    alpha = amount[labels][..., None]
-    return (segmentation.image * (1 - alpha) + colours[labels] * alpha).round().astype(np.uint8)
+    shown = np.array([k > 0 and name not in hidden for k, name in enumerate(segmentation.labels)])
+    return paint(segmentation.image, segmentation.label_map, palette(len(segmentation.labels)), opacity * shown)
+
+
+def paint(image: np.ndarray, label_map: np.ndarray, colours: np.ndarray, opacity: np.ndarray) -> np.ndarray:
+    """A picture under a label map (H, W), uint8 (H, W, 3); `colours` (k, 3) and `opacity` (k,) belong to the labels."""
+    alpha = opacity[label_map][..., None]
+    return (image * (1 - alpha) + colours[label_map] * alpha).round().astype(np.uint8)
 
 
 def heat(values: np.ndarray) -> np.ndarray:

@@ -1,18 +1,27 @@
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ovseg.__main__ import main
-from ovseg.evaluation import benchmark
-from ovseg.evaluation.benchmark import Benchmark
-from ovseg.evaluation.datasets import PocketDataset, find_dataset, present_classes
-from ovseg.evaluation.metrics import confusion, dataset_miou, iou_per_label, mean_image_miou, pixel_accuracy
+from ovseg.evaluation import benchmark, workers
+from ovseg.evaluation.baselines import AllBackground, CentrePrior, OneClass
+from ovseg.evaluation.benchmark import Benchmark, with_best_threshold
+from ovseg.evaluation.datasets import PocketDataset, Sample, find_dataset
+from ovseg.evaluation.labels import all_names, ground_truth
+from ovseg.evaluation.metrics import confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
+from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under, window_starts
 from ovseg.methods import DiffSegmenter
 from ovseg.models import Models
 from ovseg.pocket.world import LABELS, scene
+from ovseg.scene import from_image
+from ovseg.vocabulary import parse_classes
 
 TRUTH = np.array([[0, 0, 1], [1, 2, 255]], np.uint8)
 GUESS = np.array([[0, 1, 1], [1, 0, 2]], np.uint8)
@@ -26,10 +35,11 @@ def test_metrics_worked_out_by_hand() -> None:
     first = confusion(TRUTH, GUESS, 4)
     assert iou_per_label(first)[:3].tolist() == [1 / 3, 2 / 3, 0.0] and np.isnan(iou_per_label(first)[3])
     second = confusion(np.full((2, 2), 1, np.uint8), np.full((2, 2), 1, np.uint8), 4)
-    both = np.stack([first, second])
-    assert dataset_miou(both) == pytest.approx((1 / 3 + 6 / 7 + 0) / 3)
-    assert mean_image_miou(both) == pytest.approx(((1 / 3 + 2 / 3 + 0) / 3 + 1) / 2)
-    assert pixel_accuracy(both) == pytest.approx(7 / 9)
+    assert dataset_miou(first + second) == pytest.approx((1 / 3 + 6 / 7 + 0) / 3)
+    assert dataset_miou(first + second, np.array([False, True, True, True])) == pytest.approx((6 / 7 + 0) / 2)
+    assert (image_miou(first), image_miou(second)) == (pytest.approx((1 / 3 + 2 / 3 + 0) / 3), 1)
+    assert np.isnan(image_miou(np.zeros((3, 3), np.int64)))
+    assert pixel_accuracy(first + second) == pytest.approx(7 / 9)
 
 
 def test_maps_that_do_not_fit_are_refused() -> None:
@@ -42,24 +52,28 @@ def test_maps_that_do_not_fit_are_refused() -> None:
 @pytest.mark.parametrize("stuff", [False, True])
 def test_pocket_samples_hold_the_worlds_masks(stuff: bool) -> None:
     dataset, item = PocketDataset("val", stuff), scene("val", 3)
-    sample = dataset.sample(3)
+    sample, words = dataset.sample(3), dataset.classes()
     for label in np.unique(item.labels):
         name = LABELS[label] if stuff or label < 24 else "background"
-        assert {dataset.labels[k] for k in sample.labels[item.labels == label]} == {name}
-    classes = {word.name for word in present_classes(dataset, sample)}
-    assert classes == set(item.things) | (set(item.stuff) if stuff else set())
+        assert {words[k - 1].name if k else "background" for k in sample.labels[item.labels == label]} == {name}
+    assert {words[k].name for k in ground_truth(sample, words)} == set(item.things) | (set(item.stuff) if stuff else set())
+    assert all_names(sample, words) == list(range(len(words)))
+    assert PocketDataset("train").sample(0).name == "train-030000"  # not one that was trained on
 
 
 def test_a_stopped_run_goes_on_where_it_was(models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task = Benchmark(models, DiffSegmenter(), PocketDataset("val"), 4)
     whole = task.run(tmp_path / "whole")
+    stages = []
 
     def stop_at_the_third(stage: str, share: float) -> None:
+        stages.append(stage)
         if share >= 0.5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         task.run(tmp_path / "parts", stop_at_the_third)
+    assert stages[0] == "pocket-val 1/4" and stages[1].startswith("pocket-val 2/4, ") and stages[1].endswith(" left")
     assert len(list((tmp_path / "parts" / "images").glob("*.npz"))) == 2
     measured = []
     original = Benchmark._measure
@@ -68,6 +82,34 @@ def test_a_stopped_run_goes_on_where_it_was(models: Models, tmp_path: Path, monk
     assert measured == ["val-000002", "val-000003"]
     assert json.loads((tmp_path / "parts" / "table.json").read_text()) == whole
     assert "dataset mIoU" in (tmp_path / "parts" / "table.md").read_text()
+    # Four pictures, each beside its truth and what the method says, once from the worst and once from the best.
+    assert Image.open(tmp_path / "parts" / "sheet.png").width == 6 * 200 + 8
+
+
+def test_two_workers_give_the_table_of_one(tiny_folder: Path, tmp_path: Path) -> None:
+    task = Benchmark(Models(str(tiny_folder), "cpu"), DiffSegmenter(), PocketDataset("novel"), 5)
+    told = []
+    table = workers.run(task, tmp_path / "two", 2, lambda stage, share: told.append(share))
+    assert table == workers.run(task, tmp_path / "one", 1)
+    assert told == sorted(told) and 0 < told[-1] < 1
+
+
+def test_torchrun_gives_the_table_of_one(tiny_folder: Path, tmp_path: Path) -> None:
+    command = ["-m", "ovseg", "evaluate", "--dataset", "pocket-novel", "--count", "3", "--device", "cpu"]
+    command += ["--backbone", str(tiny_folder), "--out"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    subprocess.run([*launcher, *command, str(tmp_path / "many")], check=True, env=environment, timeout=240)
+    assert main([*command[2:], str(tmp_path / "one")]) == 0
+    assert (tmp_path / "many" / "table.json").read_text() == (tmp_path / "one" / "table.json").read_text()
+
+
+def test_a_worker_that_fails_says_why(tiny_folder: Path, tmp_path: Path) -> None:
+    task = Benchmark(Models(str(tiny_folder), "cpu"), DiffSegmenter(draws=0), PocketDataset("novel"), 2)
+    with pytest.raises(ValueError, match="draws must be 1 or more"):
+        workers.run(task, tmp_path, 2)
+    with pytest.raises(ValueError, match="workers must be 1 or more, but got 0"):
+        workers.run(task, tmp_path, 0)
 
 
 def test_the_sweep_agrees_with_the_methods_own_threshold(models: Models, tmp_path: Path) -> None:
@@ -76,19 +118,93 @@ def test_the_sweep_agrees_with_the_methods_own_threshold(models: Models, tmp_pat
     assert len(table["miou_at_threshold"]) == len(benchmark.THRESHOLDS)
 
 
+def test_a_threshold_comes_from_a_split_that_is_not_reported(models: Models, tmp_path: Path) -> None:
+    train, val = (Benchmark(models, DiffSegmenter(), PocketDataset(split), 2) for split in ("train", "val"))
+    swept = train.run(tmp_path / "train")["miou_at_threshold"]
+    chosen = with_best_threshold(val, tmp_path / "train")
+    assert str(chosen.method.threshold) == max(swept, key=swept.get)
+    assert chosen.settings()["threshold"] == "the best on pocket-train (2 pictures)"
+    with pytest.raises(ValueError, match="another split than the one reported, pocket-train"):
+        with_best_threshold(train, tmp_path / "train")
+    with pytest.raises(ValueError, match="same settings of the method"):
+        with_best_threshold(replace(val, method=DiffSegmenter(draws=2)), tmp_path / "train")
+    with pytest.raises(ValueError, match="with labels 'all', but that one has 'ground-truth'"):
+        with_best_threshold(replace(val, labels="all"), tmp_path / "train")
+    with pytest.raises(ValueError, match=r"there is no .*nowhere"):
+        with_best_threshold(val, tmp_path / "nowhere")
+
+
 def test_a_folder_of_another_run_is_refused(models: Models, tmp_path: Path) -> None:
     task = Benchmark(models, DiffSegmenter(), PocketDataset("val"), 1)
     task.run(tmp_path)
     with pytest.raises(ValueError, match="run with other settings"):
         replace(task, method=DiffSegmenter(draws=2)).run(tmp_path)
     with pytest.raises(ValueError, match="1 or more, but got 0"):
-        replace(task, count=0).run(tmp_path)
+        replace(task, count=0)
+    with pytest.raises(ValueError, match="say how many"):
+        replace(task, count=None)
     with pytest.raises(ValueError, match="data set must be one of pocket-train"):
         find_dataset("imagenet")
+    with pytest.raises(ValueError, match="labels must be one of ground-truth, all"):
+        replace(task, labels="guess")
+
+
+def test_without_a_background_every_pixel_gets_a_class(models: Models) -> None:
+    task = Benchmark(models, DiffSegmenter(threshold=0.99), PocketDataset("val", stuff=True), 1)
+    sample = task.dataset.sample(0)
+    (prediction,) = task._predict(sample)
+    assert prediction.min() > 0 and not task.sweeps
+    nothing = Sample("empty", sample.image, np.full_like(sample.labels, 255))
+    assert [p.max() for p in task._predict(nothing)] == [0]
+
+
+def test_trivial_answers(models: Models, tmp_path: Path) -> None:
+    def of(method: object, name: str) -> dict:
+        return Benchmark(models, method, PocketDataset("val"), 3).run(tmp_path / name)
+
+    sample = PocketDataset("val").sample(0)
+    background, one, centre = (of(kind(), kind.name) for kind in (AllBackground, OneClass, CentrePrior))
+    shares = [float((PocketDataset("val").sample(k).labels == 0).mean()) for k in range(3)]
+    assert background["pixel_accuracy"] == pytest.approx(np.mean(shares))
+    assert one["iou"]["background"] == 0 and 0 < one["mean_image_miou"] < 0.5
+    assert "miou_at_threshold" in centre and "miou_at_threshold" not in background
+    result = CentrePrior(width=0.3).segment(models, from_image(models, sample.image), parse_classes("cat, dog"))
+    assert result.label_map[64, 64] == 1 and result.label_map[0, 0] == 0 and result.label_map.max() == 1
+
+
+def test_windows_cover_the_picture_and_the_last_one_is_moved_back() -> None:
+    assert window_starts(448, 448, 224) == [0]
+    assert window_starts(597, 448, 224) == [0, 149]
+    assert window_starts(300, 448, 224) == [0]
+    assert [len(list(PROTOCOLS[name].boxes((448, 597)))) for name in ("native", "tcl", "ovdiff")] == [1, 2, 2 + 6 + 1]
+    assert len(list(PROTOCOLS["sclip"].boxes((336, 448)))) == 6
+    assert PROTOCOLS["tcl"].working_hw((375, 500)) == (448, 597) and PROTOCOLS["freeseg"].working_hw((375, 500)) == (
+        512,
+        512,
+    )
+    assert PROTOCOLS["tcl"].working_hw((100, 1000)) == (205, 2048)
+
+
+def test_scores_are_averaged_over_windows(models: Models) -> None:
+    image, classes = scene("val", 1).image[:96], parse_classes("cat, dog")
+    method = CentrePrior(width=0.4)
+    plain = method.segment(models, from_image(models, image), classes)
+    assert np.array_equal(segment_under(PROTOCOLS["native"], method, models, image, classes).scores, plain.scores)
+    windows = Protocol("test", "", windows=(96,), stride=32)
+    result = segment_under(windows, method, models, image, classes)
+    assert result.scores.shape == (3, 96, 128) and result.threshold == method.threshold
+    window = method.segment(models, from_image(models, np.ascontiguousarray(image[:, :96])), classes).scores
+    assert np.allclose(result.scores[:, :, :32], window[:, :, :32])
+    assert np.allclose(result.scores[:, :, 32:96], (window[:, :, 32:] + window[:, :, :64]) / 2)
+    assert segment_under(Protocol("test", "", square=64), method, models, image, classes).scores.shape == (3, 96, 128)
 
 
 def test_evaluate_command(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    arguments = ["evaluate", "--dataset", "pocket-novel", "--count", "2", "--out", str(tmp_path / "run")]
-    assert main([*arguments, "--backbone", str(tiny_folder), "--device", "cpu", "--set", "draws=2"]) == 0
+    arguments = ["evaluate", "--dataset", "pocket-novel", "--count", "2", "--backbone", str(tiny_folder), "--device", "cpu"]
+    assert main([*arguments, "--set", "draws=2", "--out", str(tmp_path / "run")]) == 0
     out = capsys.readouterr().out
-    assert "on pocket-novel, 2 pictures" in out and "draws 2" in out
+    assert "on pocket-novel, 2 pictures" in out and "draws 2" in out and "protocol native" in out
+    assert main([*arguments, "--method", "one-class", "--out", str(tmp_path / "one")]) == 0
+    assert "one-class (no settings) on pocket-novel" in capsys.readouterr().out
+    assert main([*arguments, "--data", str(tmp_path), "--out", str(tmp_path / "two")]) == 2
+    assert "takes no folder" in capsys.readouterr().err

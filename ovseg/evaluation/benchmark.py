@@ -1,66 +1,140 @@
-"""Running a method over a data set: one file per picture, so that a stopped run goes on; then a table."""
+"""Running a method over a data set: one file per picture, so that a stopped run goes on; then a table and a sheet."""
 
+import io
 import json
 import os
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from ovseg.evaluation.datasets import Dataset, Sample, present_classes
-from ovseg.evaluation.metrics import confusion, dataset_miou, iou_per_label, mean_image_miou, pixel_accuracy
+from ovseg import view
+from ovseg.evaluation.datasets import Dataset, Sample
+from ovseg.evaluation.labels import find_label_source
+from ovseg.evaluation.metrics import IGNORED, confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
+from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
 from ovseg.methods import Method
 from ovseg.models import Models
-from ovseg.scene import from_image
-from ovseg.types import Report, Segmentation, silent
+from ovseg.types import BACKGROUND, Report, silent
+from ovseg.vocabulary import ClassWord
 
 THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(20))
+SHOWN = 8  # pictures of each end on the sheet
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A method on the first `count` samples of a data set, asked for the classes that each truth holds.
+    """A method on the first `count` samples of a data set.
 
-    The background is scored. Where it is a threshold, a picture is also counted at each of `THRESHOLDS`, so that a
-    threshold can be chosen on one split and reported on another.
+    Where the background is a threshold, a picture is also counted at each of `THRESHOLDS`, so that a threshold can be
+    chosen on one split and reported on another. Where the protocol does not score background, every pixel gets the
+    best of the classes.
+
+    Args:
+        count: number of samples; all that the data set has if not given.
+        seed: of the noise.
+        labels: a name of `LABEL_SOURCES`.
+        protocol: sizes, windows and names.
+        threshold_note: where the background's threshold was chosen.
     """
 
     models: Models
     method: Method
     dataset: Dataset
-    count: int
+    count: int | None = None
     seed: int = 0
+    labels: str = "ground-truth"
+    protocol: Protocol = PROTOCOLS["native"]
+    threshold_note: str = "the method's own setting"
+
+    def __post_init__(self) -> None:
+        find_label_source(self.labels)
+        if self.count is None and self.dataset.length is None:
+            raise ValueError(f"{self.dataset.name} has as many pictures as one likes: say how many.")
+        if self.count is not None and self.count < 1:
+            raise ValueError(f"The number of samples must be 1 or more, but got {self.count}.")
+        if self.count is not None and self.dataset.length is not None and self.count > self.dataset.length:
+            raise ValueError(f"{self.dataset.name} holds {self.dataset.length} samples, but {self.count} were asked for.")
+
+    @cached_property
+    def total(self) -> int:
+        """Number of samples."""
+        return self.count or self.dataset.length
+
+    @cached_property
+    def names(self) -> str:
+        """The variant of the class names."""
+        benchmark = getattr(self.dataset, "layout", None)
+        return (self.protocol.names or {}).get(benchmark.names, "plain") if benchmark else "plain"
+
+    @cached_property
+    def classes(self) -> tuple[ClassWord, ...]:
+        """The data set's classes; label k is class k - 1."""
+        return self.dataset.classes(self.names)
+
+    @cached_property
+    def sweeps(self) -> bool:
+        """Whether every picture is counted at each of `THRESHOLDS` too."""
+        return self.dataset.background == "scored" and any(f.name == "threshold" for f in fields(self.method))
 
     def run(self, out: Path, report: Report = silent) -> dict:
-        """Measure what is not yet in `out/images`, write `table.md` and `table.json`, and return the latter.
+        """Measure what is not yet in `out`, write the tables and the sheet, and return the table.
 
         Raises:
-            ValueError: `out` holds a run with other settings, or there is nothing to measure.
+            ValueError: `out` holds a run with other settings, or a sample is missing or wrong.
         """
-        if self.count < 1:
-            raise ValueError(f"The number of samples must be 1 or more, but got {self.count}.")
+        self.measure(out, range(self.total), report)
+        return self.summarise(out)
+
+    def measure(self, out: Path, indices: range, report: Report = silent) -> None:
+        """Measure those of these samples that are not yet in `out/images`."""
         self._claim(out)
-        for index in range(self.count):
-            path = out / "images" / f"{index:06d}.npz"
-            if not path.exists():
-                report(f"{self.dataset.name} {index + 1}/{self.count}", index / self.count)
-                _write(path, self._measure(self.dataset.sample(index)))
-        matrices = {k: np.stack([m[k] for m in self._load(out)]) for k in ("own", "swept")}
-        table = self._table(matrices["own"], matrices["swept"])
+        missing = [index for index in indices if not self.path(out, index).exists()]
+        begun = time.monotonic()
+        for done, index in enumerate(missing):
+            left = f", {_duration((time.monotonic() - begun) / done * (len(missing) - done))} left" if done else ""
+            share = (len(indices) - len(missing) + done) / len(indices)
+            report(f"{self.dataset.name} {len(indices) - len(missing) + done + 1}/{len(indices)}{left}", share)
+            _write(self.path(out, index), self._measure(self.dataset.sample(index)))
+
+    def keep(self, out: Path, index: int, content: bytes) -> None:
+        """Take over a sample's file that another process wrote elsewhere."""
+        if not self.path(out, index).exists():
+            _replace(self.path(out, index), content)
+
+    def summarise(self, out: Path) -> dict:
+        """Write `table.md`, `table.json` and `sheet.png` of a measured run, and return the table."""
+        table, order = self._table(out)
         (out / "table.json").write_text(json.dumps(table, indent=2) + "\n")
         (out / "table.md").write_text(as_markdown(table))
+        Image.fromarray(self._sheet(out, order)).save(out / "sheet.png")
         return table
 
     def settings(self) -> dict:
-        """What decides the figures: method, backbone, data set, seed."""
+        """What decides the figures."""
+        protocol = self.protocol
+        size = f"{protocol.square} px squashed" if protocol.square else "as it is"
         return {
             "method": self.method.name,
             "settings": json.loads(json.dumps(asdict(self.method))),
             "backbone": self.models.name,
             "dtype": str(self.models.dtype).removeprefix("torch."),
             "dataset": self.dataset.name,
-            "labels": "ground-truth image labels",
-            "background": "scored",
+            "labels": self.labels,
+            "names": self.names,
+            "background": self.dataset.background,
+            "background_words": len(self._background_words()),
+            "threshold": self.threshold_note,
+            "protocol": f"{protocol.name} ({protocol.source})",
+            "picture": f"short side {protocol.short_side} px" if protocol.short_side else size,
+            "windows": f"{', '.join(map(str, protocol.windows))} px, stride {protocol.stride}"
+            if protocol.windows
+            else "none",
+            "refinement": "none",
             "seed": self.seed,
         }
 
@@ -69,48 +143,138 @@ class Benchmark:
         if path.exists() and json.loads(path.read_text()) != self.settings():
             raise ValueError(f"{out} must be a new folder or one of the same run, but it holds a run with other settings.")
         (out / "images").mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.settings(), indent=2) + "\n")
+        _replace(path, json.dumps(self.settings(), indent=2).encode() + b"\n")
+
+    def path(self, out: Path, index: int) -> Path:
+        """The file of a sample's counts."""
+        return out / "images" / f"{index:06d}.npz"
+
+    def _background_words(self) -> tuple[ClassWord, ...]:
+        if self.dataset.background != "scored":
+            return ()
+        taken = {phrase for word in self.classes for phrase in word.phrases}
+        return tuple(ClassWord((word,)) for word in self.protocol.background_words if word not in taken)
 
     def _measure(self, sample: Sample) -> dict[str, np.ndarray]:
-        scene = from_image(self.models, sample.image, self.seed)
-        result = self.method.segment(self.models, scene, present_classes(self.dataset, sample))
-        moved = [result] if result.threshold is None else [result.with_threshold(t) for t in THRESHOLDS]
+        """Confusion matrices, at the method's own threshold and at all, as the places and values of what is not 0."""
+        truth, predictions = self._truth(sample), self._predict(sample)
+        matrices = np.stack([confusion(truth, labels, len(self.classes) + 1) for labels in predictions]).ravel()
+        places = np.flatnonzero(matrices)
         return {
-            "own": self._confusion(sample, result),
-            "swept": np.stack([self._confusion(sample, other) for other in moved]),
+            "places": places.astype(np.int32),
+            "counts": matrices[places].astype(np.int32),
+            "prediction": predictions[0],
         }
 
-    def _confusion(self, sample: Sample, result: Segmentation) -> np.ndarray:
-        index = np.array([self.dataset.labels.index(label) for label in result.labels])
-        return confusion(sample.labels, index[result.label_map], len(self.dataset.labels))
+    def _truth(self, sample: Sample) -> np.ndarray:
+        if self.dataset.background != "ignored":
+            return sample.labels
+        return np.where(sample.labels == 0, np.uint8(IGNORED), sample.labels)
 
-    def _load(self, out: Path) -> list[dict[str, np.ndarray]]:
-        loaded = []
-        for index in range(self.count):
-            with np.load(out / "images" / f"{index:06d}.npz") as file:
-                loaded.append({name: file[name] for name in ("own", "swept")})
-        return loaded
+    def _predict(self, sample: Sample) -> list[np.ndarray]:
+        """Label maps (H, W) in the data set's labels: the method's own, and if it `sweeps`, at each threshold."""
+        asked = find_label_source(self.labels)(sample, self.classes)
+        words = tuple(self.classes[k] for k in asked) + self._background_words()
+        if not asked:
+            return [np.zeros(sample.labels.shape, np.uint8)] * (1 + len(THRESHOLDS) * self.sweeps)
+        result = segment_under(self.protocol, self.method, self.models, sample.image, words, self.seed)
+        label_of = np.array([0, *(k + 1 for k in asked), *(0 for _ in self._background_words())], np.uint8)
+        if self.dataset.background != "scored":
+            return [label_of[result.scores[1:].argmax(0) + 1]]
+        moved = [result.with_threshold(t) for t in THRESHOLDS] if self.sweeps else []
+        return [label_of[segmentation.label_map] for segmentation in (result, *moved)]
 
-    def _table(self, own: np.ndarray, swept: np.ndarray) -> dict:
-        per_label = iou_per_label(own.sum(0))
+    def _load(self, out: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Places and values of every sample's matrices."""
+        for index in range(self.total):
+            with np.load(self.path(out, index)) as file:
+                yield file["places"], file["counts"]
+
+    def _table(self, out: Path) -> tuple[dict, list[int]]:
+        """The table, and the samples from the worst to the best."""
+        size = len(self.classes) + 1
+        totals = np.zeros((1 + len(THRESHOLDS), size, size), np.int64)
+        per_image = []
+        for places, counts in self._load(out):
+            np.add.at(totals.reshape(-1), places, counts)
+            own = np.zeros(size * size, np.int64)
+            own[places[places < own.size]] = counts[places < own.size]
+            per_image.append(image_miou(own.reshape(size, size)))
+        scored = np.arange(size) >= (0 if self.dataset.background == "scored" else 1)
+        labels = (BACKGROUND, *(word.name for word in self.classes))
         table = self.settings() | {
-            "count": self.count,
-            "miou": dataset_miou(own),
-            "mean_image_miou": mean_image_miou(own),
-            "pixel_accuracy": pixel_accuracy(own),
-            "iou": {n: float(v) for n, v in zip(self.dataset.labels, per_label, strict=True) if not np.isnan(v)},
+            "count": self.total,
+            "miou": dataset_miou(totals[0], scored),
+            "mean_image_miou": float(np.nanmean(per_image)),
+            "pixel_accuracy": pixel_accuracy(totals[0]),
+            "iou": {
+                label: float(value)
+                for label, value, counts in zip(labels, iou_per_label(totals[0]), scored, strict=True)
+                if counts and not np.isnan(value)
+            },
         }
-        if swept.shape[1] == len(THRESHOLDS):
-            table["miou_at_threshold"] = {str(t): dataset_miou(swept[:, k]) for k, t in enumerate(THRESHOLDS)}
-        return table
+        if self.sweeps:
+            table["miou_at_threshold"] = {
+                str(t): dataset_miou(total, scored) for t, total in zip(THRESHOLDS, totals[1:], strict=True)
+            }
+        order = [int(k) for k in np.argsort(per_image, kind="stable") if not np.isnan(per_image[k])]
+        return table, order
+
+    def _sheet(self, out: Path, order: list[int]) -> np.ndarray:
+        """The worst pictures and the best: each as it is, with its truth, and with what the method says."""
+        shown = [*order[:SHOWN], *order[max(SHOWN, len(order) - SHOWN) :]]
+        colours = view.palette(len(self.classes) + 1)
+        colours = np.concatenate([colours, np.full((256 - len(colours), 3), 160, np.uint8)])
+        opacity = np.full(256, 0.6)
+        opacity[0] = 0
+        pictures, captions = [], []
+        for index in shown:
+            sample = self.dataset.sample(index)
+            with np.load(self.path(out, index)) as file:
+                prediction = file["prediction"]
+            own = confusion(self._truth(sample), prediction, len(self.classes) + 1)
+            present = [self.classes[k].name for k in find_label_source("ground-truth")(sample, self.classes)]
+            pictures += [sample.image, *(view.paint(sample.image, m, colours, opacity) for m in (sample.labels, prediction))]
+            captions += [sample.name, "truth: " + ", ".join(present), f"{self.method.name}: {image_miou(own):.0%}"]
+        return view.contact_sheet(pictures, captions, columns=6)
+
+
+def with_best_threshold(task: Benchmark, run: Path) -> Benchmark:
+    """The task with the best threshold of a finished run on another split of the same kind.
+
+    Raises:
+        ValueError: there is no such run, it is not of the same kind, or it is on the very same pictures.
+    """
+    path = run / "table.json"
+    if not path.is_file():
+        raise ValueError(f"The threshold must come from a finished run, but there is no {path}.")
+    table, mine = json.loads(path.read_text()), task.settings()
+    if "miou_at_threshold" not in table or not task.sweeps:
+        raise ValueError("A threshold can be chosen only where the background is scored and the method has a threshold.")
+    for key in ("method", "backbone", "labels", "names", "background", "protocol"):
+        if table[key] != mine[key]:
+            raise ValueError(
+                f"The threshold must come from a run with {key} {mine[key]!r}, but that one has {table[key]!r}."
+            )
+    theirs, ours = ({k: v for k, v in t["settings"].items() if k != "threshold"} for t in (table, mine))
+    if theirs != ours:
+        raise ValueError("The threshold must come from a run with the same settings of the method, but they differ.")
+    if table["dataset"] == mine["dataset"]:
+        raise ValueError(f"The threshold must be chosen on another split than the one reported, {mine['dataset']}.")
+    best = max(table["miou_at_threshold"], key=table["miou_at_threshold"].get)
+    note = f"the best on {table['dataset']} ({table['count']} pictures)"
+    return replace(task, method=replace(task.method, threshold=float(best)), threshold_note=note)
 
 
 def as_markdown(table: dict) -> str:
     """The table for people: what ran, on what, and the figures in percent."""
     settings = ", ".join(f"{name} {value}" for name, value in table["settings"].items())
+    words = f" with {table['background_words']} words of its own" if table["background_words"] else ""
     lines = [
-        f"{table['method']} ({settings}) on {table['dataset']}, {table['count']} pictures; backbone {table['backbone']},"
-        f" {table['dtype']}; {table['labels']}; background {table['background']}; seed {table['seed']}.",
+        f"{table['method']} ({settings or 'no settings'}) on {table['dataset']}, {table['count']} pictures; backbone"
+        f" {table['backbone']}, {table['dtype']}; labels {table['labels']}, names {table['names']}; background"
+        f" {table['background']}{words}, its threshold {table['threshold']}; protocol {table['protocol']}; picture"
+        f" {table['picture']}, windows {table['windows']}; refinement {table['refinement']}; seed {table['seed']}.",
         "",
         "| dataset mIoU | mean per-image mIoU | pixel accuracy |",
         "|---|---|---|",
@@ -127,8 +291,19 @@ def as_markdown(table: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    _replace(path, content.getvalue())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    partial.write_bytes(content)
     os.replace(partial, path)

@@ -1,19 +1,27 @@
-"""Data sets with exact masks: pictures, label maps, and the words for the labels."""
+"""Data sets with exact masks: the pocket world, and folders in the official layouts of five benchmarks."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image, UnidentifiedImageError
 
+from ovseg.evaluation.metrics import IGNORED
+from ovseg.evaluation.names import class_words
 from ovseg.pocket.world import LABELS, THINGS, scene
-from ovseg.types import BACKGROUND
+from ovseg.scene import read_image
 from ovseg.vocabulary import ClassWord
+
+Rule = Literal["scored", "ignored", "absent"]
+"""What becomes of pixels that no class owns: a label of their own, left out of the count, or there are none."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture and its truth: `labels` indexes the data set's labels, 255 is not counted."""
+    """A picture and its truth: `labels` is 0 for background, k for class k (from 1), and 255 where nothing is counted."""
 
     name: str
     image: UInt8[np.ndarray, "H W 3"]
@@ -21,10 +29,16 @@ class Sample:
 
 
 class Dataset(Protocol):
-    """Numbered samples. `labels[0]` is background."""
+    """Numbered samples. Label 0 is background, whether it counts or not; label k is class k - 1 of `classes`."""
 
     name: str
-    labels: tuple[str, ...]
+    background: Rule
+    length: int | None
+    """None: as many as are asked for."""
+
+    def classes(self, variant: str) -> tuple[ClassWord, ...]:
+        """The classes in label order, named as this variant of the names does."""
+        ...
 
     def sample(self, index: int) -> Sample:
         """The sample of this number, 0 or more."""
@@ -33,10 +47,14 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True)
 class PocketDataset:
-    """Scenes of the pocket world, as many as are asked for; stuff is background unless `stuff`."""
+    """Scenes of the pocket world, as many as are asked for; stuff is background unless `stuff`.
+
+    Scenes of the training split begin with number 30 000 here: the bundle was trained on lower ones.
+    """
 
     split: str
     stuff: bool = False
+    length = None
 
     @property
     def name(self) -> str:
@@ -44,36 +62,203 @@ class PocketDataset:
         return f"pocket-{self.split}{'-stuff' if self.stuff else ''}"
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """Background, the things, and the stuff if it counts."""
-        return (BACKGROUND, *(LABELS if self.stuff else THINGS))
+    def background(self) -> Rule:
+        """Every pixel of a scene is a thing or stuff."""
+        return "absent" if self.stuff else "scored"
+
+    def classes(self, variant: str = "plain") -> tuple[ClassWord, ...]:
+        """The things, and the stuff if it counts; they have no other names."""
+        if variant != "plain":
+            raise ValueError(f"The names of {self.name} must be plain, but got {variant!r}.")
+        return tuple(ClassWord((name,)) for name in (LABELS if self.stuff else THINGS))
 
     def sample(self, index: int) -> Sample:
-        """Scene `index`; nothing in it is left out of the count."""
-        item = scene(self.split, index)
+        """Scene `index` (30 000 further on in the training split); nothing in it is left out of the count."""
+        number = index + 30_000 * (self.split == "train")
+        item = scene(self.split, number)
         labels = item.labels + 1
         if not self.stuff:
             labels = np.where(labels > len(THINGS), 0, labels)
-        return Sample(f"{self.split}-{index:06d}", item.image, labels.astype(np.uint8))
+        return Sample(f"{self.split}-{number:06d}", item.image, labels.astype(np.uint8))
 
 
-DATASETS: dict[str, Dataset] = {
-    dataset.name: dataset
-    for dataset in (PocketDataset(split, stuff) for stuff in (False, True) for split in ("train", "val", "novel"))
+def _coco_values(stuff: bool) -> tuple[int, ...]:
+    """Labels of COCO-Stuff's pixel values, which are category ids less one: things to 90, stuff from 92 to 182."""
+    without_pictures = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83, 91}
+    ids = [k for k in range(1, 183 if stuff else 91) if k not in without_pictures]
+    values = {category - 1: label for label, category in enumerate(ids, 1)}
+    if not stuff:
+        values |= dict.fromkeys(range(91, 182), 0)
+    return tuple(values.get(value, -1) for value in range(182))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a benchmark keeps its files and what its masks' values mean.
+
+    `images`, `masks` and `listing` are paths from the data set's folder, with {split} and {name}. Without a listing,
+    every mask of the folder counts. `values[v]` is the label of mask value v, -1 where no mask should hold it; 255 is
+    never counted.
+    """
+
+    names: str  # the entry of names.json
+    background: Rule
+    images: str
+    masks: str
+    values: tuple[int, ...]
+    splits: tuple[str, str] = ("val", "train")
+    listing: str = ""
+
+
+_VOC = {
+    "names": "voc",
+    "images": "JPEGImages/{name}.jpg",
+    "masks": "SegmentationClass/{name}.png",
+    "listing": "ImageSets/Segmentation/{split}.txt",
+}
+_CONTEXT = {
+    "names": "context",
+    "images": "JPEGImages/{name}.jpg",
+    "masks": "SegmentationClassContext/{name}.png",
+    "listing": "ImageSets/SegmentationContext/{split}.txt",
+}
+_COCO = {"images": "images/{split}2017/{name}.jpg", "masks": "annotations/{split}2017/{name}.png"}
+LAYOUTS: dict[str, Layout] = {
+    "voc-21": Layout(background="scored", values=tuple(range(21)), **_VOC),
+    "voc-20": Layout(background="ignored", values=tuple(range(21)), **_VOC),
+    "context-60": Layout(background="scored", values=tuple(range(60)), **_CONTEXT),
+    "context-59": Layout(background="ignored", values=tuple(range(60)), **_CONTEXT),
+    "coco-object": Layout(names="coco-object", background="scored", values=_coco_values(stuff=False), **_COCO),
+    "coco-stuff": Layout(names="coco-stuff", background="absent", values=_coco_values(stuff=True), **_COCO),
+    "ade20k": Layout(
+        names="ade20k",
+        background="ignored",
+        values=tuple(range(151)),
+        splits=("validation", "training"),
+        images="images/{split}/{name}.jpg",
+        masks="annotations/{split}/{name}.png",
+    ),
 }
 
 
-def find_dataset(name: str) -> Dataset:
-    """The data set of this name.
+@dataclass(frozen=True)
+class FolderDataset:
+    """A benchmark in its official layout.
+
+    VOC and Context want the folder `VOC2012` or `VOC2010` of a `VOCdevkit`; Context's masks and lists are those that
+    mmsegmentation's conversion writes. COCO wants the layout of the COCO-Stuff release: `images/val2017` beside
+    `annotations/val2017`, the pixel maps as released. ADE20K wants the folder `ADEChallengeData2016`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: from `length` and `sample`, one sentence on the file that is missing or wrong.
     """
-    if name not in DATASETS:
+
+    benchmark: str
+    root: Path
+    split: str
+
+    @property
+    def layout(self) -> Layout:
+        """Where its files are."""
+        return LAYOUTS[self.benchmark]
+
+    @property
+    def name(self) -> str:
+        """The benchmark and the split."""
+        return f"{self.benchmark} {self.split}"
+
+    @property
+    def background(self) -> Rule:
+        """As the benchmark has it."""
+        return self.layout.background
+
+    @property
+    def length(self) -> int:
+        """How many samples there are."""
+        return len(self.samples)
+
+    @cached_property
+    def samples(self) -> tuple[str, ...]:
+        """Names of all samples: those of the list, or of every mask, sorted."""
+        if self.layout.listing:
+            path = self.root / self.layout.listing.format(split=self.split)
+            if not path.is_file():
+                raise ValueError(f"The list of {self.name} must be {path}, but there is no such file.")
+            names = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+        else:
+            path = self._path(self.layout.masks, "").parent
+            # Other tools leave converted masks beside the released ones.
+            names = sorted(p.stem for p in path.glob("*.png") if not p.stem.endswith("TrainIds"))
+        if not names:
+            raise ValueError(f"{self.name} must hold pictures, but {path} names none.")
+        return tuple(names)
+
+    def classes(self, variant: str = "plain") -> tuple[ClassWord, ...]:
+        """The classes in label order, by the names that this variant of names.json gives them."""
+        return class_words(self.layout.names, variant)
+
+    def sample(self, index: int) -> Sample:
+        """The sample of this number."""
+        name = self.samples[index]
+        image, mask = (self._path(pattern, name) for pattern in (self.layout.images, self.layout.masks))
+        if not image.is_file():
+            raise ValueError(f"The picture of {name} must be {image}, but there is no such file.")
+        if not mask.is_file():
+            raise ValueError(f"The mask of {name} must be {mask}, but there is no such file.")
+        picture, labels = read_image(image), self._read_mask(mask)
+        if labels.shape != picture.shape[:2]:
+            expected, got = (" x ".join(map(str, shape[1::-1])) for shape in (picture.shape, labels.shape))
+            raise ValueError(f"The mask {mask} must be {expected} pixels like its picture, but is {got}.")
+        return Sample(name, picture, labels)
+
+    def _path(self, pattern: str, name: str) -> Path:
+        return self.root / pattern.format(split=self.split, name=name)
+
+    def _read_mask(self, path: Path) -> np.ndarray:
+        try:
+            with Image.open(path) as picture:
+                mode, values = picture.mode, np.asarray(picture)
+        except (UnidentifiedImageError, OSError) as error:
+            raise ValueError(f"The mask {path} must be a PNG file, but cannot be read: {error}") from error
+        if mode not in ("P", "L"):
+            raise ValueError(f"The mask {path} must hold one index of 8 bits per pixel, but its mode is {mode}.")
+        table = np.full(256, -1)
+        table[: len(self.layout.values)], table[IGNORED] = self.layout.values, IGNORED
+        labels = table[values]
+        if (labels < 0).any():
+            unknown = ", ".join(map(str, np.unique(values[labels < 0])[:5]))
+            raise ValueError(f"The mask {path} must hold labels of {self.benchmark} only, but holds {unknown}.")
+        return labels.astype(np.uint8)
+
+
+POCKET: dict[str, Dataset] = {
+    dataset.name: dataset
+    for dataset in (PocketDataset(split, stuff) for stuff in (False, True) for split in ("train", "val", "novel"))
+}
+DATASETS: tuple[str, ...] = (*POCKET, *LAYOUTS)
+
+
+def find_dataset(name: str, root: Path | None = None, split: str | None = None) -> Dataset:
+    """The data set of this name.
+
+    Args:
+        root: the folder of a benchmark; the pocket world needs none.
+        split: one of the benchmark's two splits; the one that papers report if not given.
+
+    Raises:
+        ValueError: there is no such data set or split, or the folder is missing.
+    """
+    if name in POCKET:
+        if root or split:
+            raise ValueError(
+                f"{name} makes its own pictures and has its split in its name; it takes no folder and no split."
+            )
+        return POCKET[name]
+    if name not in LAYOUTS:
         raise ValueError(f"The data set must be one of {', '.join(DATASETS)}, but got {name!r}.")
-    return DATASETS[name]
-
-
-def present_classes(dataset: Dataset, sample: Sample) -> tuple[ClassWord, ...]:
-    """Ground-truth image labels: the classes that the truth holds, background left out."""
-    return tuple(ClassWord((dataset.labels[k],)) for k in np.unique(sample.labels) if 0 < k < len(dataset.labels))
+    splits = LAYOUTS[name].splits
+    if split is not None and split not in splits:
+        raise ValueError(f"The split of {name} must be one of {', '.join(splits)}, but got {split!r}.")
+    if root is None or not root.is_dir():
+        raise ValueError(f"{name} needs the folder that holds it, but {root or 'none'} was given.")
+    return FolderDataset(name, root, split or splits[0])

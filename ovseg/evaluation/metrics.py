@@ -1,7 +1,11 @@
-"""Metrics from confusion matrices. Rows are the truth, columns the prediction; pixels of 255 in the truth are left out."""
+"""Metrics from confusion matrices. Rows are the truth, columns the prediction; pixels of 255 in the truth are left out.
+
+Row and column 0 belong to the background. Where a protocol does not score it, row 0 is empty and its IoU must not be
+averaged: that is what `scored` says.
+"""
 
 import numpy as np
-from jaxtyping import Float, Int64, Integer
+from jaxtyping import Bool, Float, Int64, Integer
 
 IGNORED = 255
 
@@ -34,18 +38,26 @@ def iou_per_label(matrix: Integer[np.ndarray, "k k"]) -> Float[np.ndarray, "k"]:
     return np.divide(intersection, union, out=np.full(len(matrix), np.nan), where=union > 0)
 
 
-def dataset_miou(matrices: Integer[np.ndarray, "n k k"]) -> float:
-    """The standard mIoU: counts summed over all pictures, IoU per label, mean over the labels that occur."""
-    return float(np.nanmean(iou_per_label(matrices.sum(0))))
+def dataset_miou(total: Integer[np.ndarray, "k k"], scored: Bool[np.ndarray, "k"] | None = None) -> float:
+    """The standard mIoU: of the counts of all pictures together, the mean IoU over the labels that occur.
+
+    Args:
+        total: the sum of the pictures' matrices.
+        scored: which labels are averaged; all if not given.
+    """
+    ious = iou_per_label(total)
+    return float(np.nanmean(ious if scored is None else ious[scored]))
 
 
-def mean_image_miou(matrices: Integer[np.ndarray, "n k k"]) -> float:
-    """The per-image metric of FreeSeg-Diff's code: mean IoU over the labels of a picture's truth, then over pictures."""
-    per_image = [iou_per_label(matrix)[matrix.sum(1) > 0].mean() for matrix in matrices if matrix.any()]
-    return float(np.mean(per_image))
+def image_miou(matrix: Integer[np.ndarray, "k k"]) -> float:
+    """Mean IoU over the labels of one picture's truth; NaN where nothing is counted.
+
+    Its mean over pictures is the metric of FreeSeg-Diff's code, and not comparable to `dataset_miou`.
+    """
+    present = matrix.sum(1) > 0
+    return float(iou_per_label(matrix)[present].mean()) if present.any() else float("nan")
 
 
-def pixel_accuracy(matrices: Integer[np.ndarray, "n k k"]) -> float:
-    """Share of counted pixels whose label is right."""
-    total = matrices.sum(0)
+def pixel_accuracy(total: Integer[np.ndarray, "k k"]) -> float:
+    """Share of counted pixels whose label is right, of the sum of the pictures' matrices."""
     return float(np.trace(total) / total.sum())

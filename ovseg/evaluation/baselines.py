@@ -1,0 +1,81 @@
+"""Trivial answers, to be printed beside every figure: what a method must leave far behind."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from ovseg.methods import METHODS, Method, find_method
+from ovseg.models import Models
+from ovseg.types import Paper, Report, Scene, Segmentation, knob, silent
+from ovseg.vocabulary import ClassWord
+
+_NO_PAPER = Paper("a trivial answer", "", "", "", "")
+
+
+@dataclass(frozen=True)
+class AllBackground(Method):
+    """Nothing is anywhere."""
+
+    name: ClassVar[str] = "all-background"
+    title: ClassVar[str] = "All background"
+    paper: ClassVar[Paper] = _NO_PAPER
+
+    def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent) -> Segmentation:
+        """Background over the whole picture."""
+        return Segmentation.from_scores(scene.image, _names(classes), torch.zeros(len(classes), 1, 1), threshold=0.5)
+
+
+@dataclass(frozen=True)
+class OneClass(Method):
+    """The class that is asked for first is everywhere."""
+
+    name: ClassVar[str] = "one-class"
+    title: ClassVar[str] = "One class everywhere"
+    paper: ClassVar[Paper] = _NO_PAPER
+
+    def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent) -> Segmentation:
+        """The first class over the whole picture."""
+        scores = torch.zeros(len(classes), 1, 1)
+        scores[0] = 1
+        return Segmentation.from_scores(scene.image, _names(classes), scores, threshold=0.5)
+
+
+@dataclass(frozen=True)
+class CentrePrior(Method):
+    """The class that is asked for first is in the middle of the picture."""
+
+    name: ClassVar[str] = "centre-prior"
+    title: ClassVar[str] = "Centre prior"
+    paper: ClassVar[Paper] = _NO_PAPER
+    width: float = knob(0.5, "Standard deviation of the prior, in half sides of the picture.", low=0.1, high=2, step=0.05)
+    threshold: float = knob(0.5, "Constant score of the background.", low=0, high=1, step=0.05)
+
+    def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent) -> Segmentation:
+        """A Gaussian around the centre, 1 at its height, for the first class."""
+        ys, xs = (torch.linspace(-1, 1, side) for side in scene.image.shape[:2])
+        scores = torch.zeros(len(classes), *scene.image.shape[:2])
+        scores[0] = torch.exp(-(ys[:, None] ** 2 + xs[None, :] ** 2) / (2 * self.width**2))
+        return Segmentation.from_scores(scene.image, _names(classes), scores, self.threshold)
+
+
+def _names(classes: tuple[ClassWord, ...]) -> tuple[str, ...]:
+    return tuple(word.name for word in classes)
+
+
+BASELINES: tuple[type[Method], ...] = (AllBackground, OneClass, CentrePrior)
+
+
+def find_measurable(name: str) -> type[Method]:
+    """The method or the trivial answer of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for baseline in BASELINES:
+        if baseline.name == name:
+            return baseline
+    return find_method(name)
+
+
+MEASURABLE: tuple[str, ...] = tuple(kind.name for kind in (*METHODS, *BASELINES))
