@@ -14,6 +14,8 @@ from ovseg.assets import ASSETS
 from ovseg.backbones import BACKBONES
 from ovseg.card import run_card
 from ovseg.evaluation import workers
+from ovseg.evaluation.ablations import ABLATIONS, Ablation
+from ovseg.evaluation.ablations import as_markdown as ablation_table
 from ovseg.evaluation.baselines import MEASURABLE, find_measurable
 from ovseg.evaluation.benchmark import Benchmark, as_markdown, with_best_threshold
 from ovseg.evaluation.datasets import DATASETS, find_dataset
@@ -49,6 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_generate(commands)
     _add_serve(commands)
     _add_evaluate(commands)
+    _add_ablate(commands)
+    _add_pocket_report(commands)
     _add_timings(commands)
     _add_scenes(commands)
     _add_train(commands)
@@ -196,6 +200,47 @@ def evaluate(options: argparse.Namespace) -> None:
         print(as_markdown(table))
 
 
+def _add_ablate(commands: Any) -> None:
+    parser = _command(commands, "ablate", ablate, "Measure the variants of a method, one thing changed in each; one table.")
+    parser.add_argument("--method", default=METHODS[0].name, help=", ".join(ABLATIONS))
+    parser.add_argument("--dataset", default="pocket-val", help=", ".join(DATASETS))
+    parser.add_argument("--data", type=Path, help="the folder that holds it; the pocket world needs none")
+    parser.add_argument("--split", help="of a benchmark, as `evaluate` takes it")
+    parser.add_argument("--count", type=int, default=64, help="pictures")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the table and the runs")
+    _add_network(parser)
+
+
+def ablate(options: argparse.Namespace) -> None:
+    """`ablate --method M --dataset D --count N --out DIR`."""
+    models, kind = _models(options), find_method(options.method)
+    dataset = find_dataset(options.dataset, options.data, options.split)
+    task = Benchmark(models, suited_to(models, kind), dataset, options.count)
+    rows = Ablation(task, kind).run(options.out, _progress)
+    _progress("measured", 1.0)
+    print(ablation_table(rows))
+
+
+def _add_pocket_report(commands: Any) -> None:
+    parser = _command(commands, "pocket-report", pocket_report, "Measure every figure of the pocket bundle's card.")
+    parser.add_argument("--per-thing", type=int, default=8, help="pictures generated of each thing")
+    parser.add_argument("--pairs", type=int, default=64, help="pictures generated of two things")
+    parser.add_argument("--count", type=int, default=256, help="scenes for CLIP and the segmenters")
+    parser.add_argument("--out", type=Path, required=True, help="folder for card.md, card.json, samples.png and the runs")
+    _add_network(parser)
+
+
+def pocket_report(options: argparse.Namespace) -> None:
+    """`pocket-report --out DIR`."""
+    from ovseg.evaluation.pocket_report import PocketReport
+
+    report = PocketReport(_models(options), options.out, options.per_thing, options.pairs, options.count)
+    rows = report.run(_progress)
+    _progress("measured", 1.0)
+    for row in rows:
+        print(f"{row.value:>28}  {row.what}" + (f" (aim {row.aim})" if row.aim else ""))
+
+
 def _add_timings(commands: Any) -> None:
     parser = _command(commands, "timings", timings, "Measure how long loading, generating and segmenting take here.")
     parser.add_argument("--runs", type=int, default=5)
@@ -227,21 +272,23 @@ def scenes(options: argparse.Namespace) -> None:
 
 def _add_train(commands: Any) -> None:
     parser = _command(commands, "train", train, "Train a network of the pocket bundle, or go on with it; then pack it.")
-    parser.add_argument("network", help="codec, clip, denoiser, in this order; then bundle, which packs what was trained")
+    parser.add_argument(
+        "network", help="codec, denoiser, clip, judge, in this order; then bundle, which packs what was trained"
+    )
     parser.add_argument("--minutes", type=float, default=60, help="in total, over all runs of this network")
     parser.add_argument("--scenes", type=int, default=24000, help="training scenes to render")
     parser.add_argument("--out", type=Path, default=Path("runs/pocket"), help="one folder for all networks")
-    parser.add_argument("--start", type=Path, help="denoiser: a saved pipeline to go on from, such as the shipped one")
+    parser.add_argument("--start", type=Path, help="denoiser, clip: a saved pipeline to build on, such as the shipped one")
     parser.add_argument("--to", type=Path, default=ASSETS / "pocket", help="where `train bundle` writes")
     parser.add_argument("--device", default="cpu")
 
 
 def train(options: argparse.Namespace) -> None:
-    """`train codec|clip|denoiser|bundle`."""
+    """`train codec|denoiser|clip|judge|bundle`."""
     from ovseg.pocket.recipes import RECIPES, pack
 
-    if options.start and options.network != "denoiser":
-        raise ValueError(f"--start is for the denoiser, but the network is {options.network}.")
+    if options.start and options.network not in ("denoiser", "clip"):
+        raise ValueError(f"--start is for the denoiser and clip, but the network is {options.network}.")
     arguments = {"start": options.start} if options.start else {}
     if options.network == "bundle":
         pack(options.out, options.to)

@@ -2,11 +2,15 @@
 
 import threading
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 
 from ovseg.backbones import find_checkpoint, load_backbone
 from ovseg.backbones.stable_diffusion import StableDiffusion
+
+if TYPE_CHECKING:
+    from ovseg.pretrained.clip import Clip
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
@@ -37,7 +41,7 @@ class Models:
         if (dtype or default) not in DTYPES:
             raise ValueError(f"The dtype must be one of {', '.join(DTYPES)}, but got {dtype!r}.")
         self.dtype = DTYPES[dtype or default]
-        self._lock = threading.Lock()
+        self._lock, self._clip_lock = threading.Lock(), threading.Lock()
 
     def __reduce__(self) -> tuple:
         """Pickled as what to load, not as what is loaded: another process loads for itself."""
@@ -48,6 +52,18 @@ class Models:
         """The diffusion network, loaded on first use; visitors who come meanwhile wait for the same one."""
         with self._lock:
             return self._backbone
+
+    @property
+    def clip(self) -> "Clip":
+        """The picture-and-text network that goes with the backbone, loaded on first use."""
+        with self._clip_lock:
+            return self._clip
+
+    @cached_property
+    def _clip(self) -> "Clip":
+        from ovseg.pretrained.clip import Clip  # here, because open_clip takes seconds to import
+
+        return Clip(self.checkpoint.clip, self.device, self.dtype)
 
     @cached_property
     def _backbone(self) -> StableDiffusion:

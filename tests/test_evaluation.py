@@ -56,8 +56,10 @@ def test_pocket_samples_hold_the_worlds_masks(stuff: bool) -> None:
     for label in np.unique(item.labels):
         name = LABELS[label] if stuff or label < 24 else "background"
         assert {words[k - 1].name if k else "background" for k in sample.labels[item.labels == label]} == {name}
-    assert {words[k].name for k in ground_truth(sample, words)} == set(item.things) | (set(item.stuff) if stuff else set())
-    assert all_names(sample, words) == list(range(len(words)))
+    assert {words[k].name for k in ground_truth(None, sample, words)} == set(item.things) | (
+        set(item.stuff) if stuff else set()
+    )
+    assert all_names(None, sample, words) == list(range(len(words)))
     assert PocketDataset("train").sample(0).name == "train-030000"  # not one that was trained on
 
 
@@ -145,7 +147,7 @@ def test_a_folder_of_another_run_is_refused(models: Models, tmp_path: Path) -> N
         replace(task, count=None)
     with pytest.raises(ValueError, match="data set must be one of pocket-train"):
         find_dataset("imagenet")
-    with pytest.raises(ValueError, match="labels must be one of ground-truth, all"):
+    with pytest.raises(ValueError, match="labels must be one of ground-truth, clip, all"):
         replace(task, labels="guess")
 
 

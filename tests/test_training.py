@@ -11,19 +11,23 @@ from torch import nn
 
 from ovseg.__main__ import main
 from ovseg.pocket.data import rendered
-from ovseg.pocket.tokenizer import CONTEXT_LENGTH, build_tokenizer
-from ovseg.pocket.train_clip import build_clip, clip_loss, tokenize
-from ovseg.pocket.train_codec import build_codec, codec_loss, peak_signal_to_noise
+from ovseg.pocket.open_clip_export import export_open_clip
+from ovseg.pocket.tokenizer import CONTEXT_LENGTH, build_tokenizer, tokenize
+from ovseg.pocket.train_clip import CaptionedBatches, average_precision, build_clip, clip_loss, name_prompts
+from ovseg.pocket.train_codec import build_codec, codec_loss, peak_signal_to_noise, to_tensor
 from ovseg.pocket.train_denoiser import (
     LatentBatches,
     Painter,
     build_denoiser,
+    build_text_encoder,
     encoded,
     hasten_attention,
     refine_denoiser,
 )
+from ovseg.pocket.train_judge import Judge, accuracy, build_judge, judge_loss, truth_of
 from ovseg.pocket.training import Training
 from ovseg.pocket.world import scene
+from ovseg.pretrained.clip import Clip
 
 
 def advance(training: Training, steps: int) -> list[int]:
@@ -110,8 +114,8 @@ def test_the_hastened_attention_computes_the_same() -> None:
 
 def test_hushed_rows_hear_the_words_and_nothing_after(tmp_path: Path) -> None:
     tokenizer = build_tokenizer(tmp_path)
-    clip = build_clip(tokenizer, 32)
-    painter = Painter(build_denoiser(False, 16), clip.text_model, tokenize(tokenizer, [""])[0], tokenizer.eos_token_id)
+    words = build_text_encoder(tokenizer)
+    painter = Painter(build_denoiser(False, 16), words, tokenize(tokenizer, [""])[0], tokenizer.eos_token_id)
     ids = tokenize(tokenizer, ["a photo of a cat", "a photo of a potted plant on grass"])
     hushed, open_ = (painter.read(ids, torch.full((2,), flag)) for flag in (True, False))
     nothing = painter.read(painter.empty[None], torch.tensor([False]))[0]
@@ -138,9 +142,15 @@ def test_losses_fall_when_the_answer_is_right(tmp_path: Path) -> None:
     tokenizer = build_tokenizer(tmp_path)
     items = [scene("train", k, 32) for k in range(8)]
     pictures = torch.stack([torch.from_numpy(s.image).permute(2, 0, 1) for s in items]).float() / 127.5 - 1
-    clip, ids = build_clip(tokenizer, 32), tokenize(tokenizer, [s.caption for s in items])
+    clip, ids = build_clip(build_text_encoder(tokenizer), 32), tokenize(tokenizer, [s.caption for s in items])
+    judge, truth = build_judge(), torch.from_numpy(truth_of(tuple(s.things for s in items)))
+    words = {name: weight.clone() for name, weight in clip.text_model.state_dict().items()}
     codec = build_codec()
-    for module, loss in ((clip, lambda: clip_loss(clip, pictures, ids)), (codec, lambda: codec_loss(codec, pictures))):
+    for module, loss in (
+        (clip, lambda: clip_loss(clip, pictures, ids, torch.eye(8, dtype=torch.bool))),
+        (codec, lambda: codec_loss(codec, pictures)),
+        (judge, lambda: judge_loss(judge, pictures, truth)),
+    ):
         optimizer, before = torch.optim.AdamW(module.parameters(), 1e-3), None
         for _ in range(25):
             value = loss()
@@ -149,6 +159,7 @@ def test_losses_fall_when_the_answer_is_right(tmp_path: Path) -> None:
             value.backward()
             optimizer.step()
         assert loss().item() < 0.8 * before
+    assert all(torch.equal(weight, words[name]) for name, weight in clip.text_model.state_dict().items())
 
 
 def test_psnr_worked_out_by_hand() -> None:
@@ -186,13 +197,13 @@ def test_latents_are_kept_for_the_codec_that_made_them(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_the_recipes_one_after_the_other(tmp_path: Path) -> None:
-    for network in ("codec", "clip", "denoiser"):
+    for network in ("codec", "denoiser", "clip", "judge"):
         assert main(["train", network, "--minutes", "0.1", "--scenes", "64", "--out", str(tmp_path)]) == 0
     assert main(["train", "bundle", "--out", str(tmp_path), "--to", str(tmp_path / "bundle")]) == 0
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "bundle" / "stable-diffusion")
     assert pipeline("a cat", num_inference_steps=1, output_type="np").images.shape == (1, 128, 128, 3)
     trained = json.loads((tmp_path / "bundle" / "training.json").read_text())
-    assert all(entry["steps"] > 0 for entry in trained) and len(trained) == 4
+    assert all(entry["steps"] > 0 for entry in trained) and len(trained) == 5
     assert pipeline.tokenizer.model_max_length == CONTEXT_LENGTH
 
     start = ["--start", str(tmp_path / "bundle" / "stable-diffusion")]
@@ -201,4 +212,80 @@ def test_the_recipes_one_after_the_other(tmp_path: Path) -> None:
     for _ in range(2):  # packing again adds nothing
         assert main(["train", "bundle", "--out", str(tmp_path / "later"), "--to", str(tmp_path / "bundle")]) == 0
     grown = json.loads((tmp_path / "bundle" / "training.json").read_text())
-    assert grown[:4] == trained and [entry["part"] for entry in grown[4:]] == [entry["part"] for entry in trained[2:]]
+    assert grown[:5] == trained and [entry["part"] for entry in grown[5:]] == [entry["part"] for entry in trained[1:3]]
+
+
+def test_every_caption_that_fits_is_a_positive() -> None:
+    """With all captions fitting all pictures nothing is left to learn; with one each it is plain InfoNCE."""
+    torch.manual_seed(0)
+
+    class Unit:
+        """Towers that hand on what they get, as `clip_loss` calls them."""
+
+        logit_scale = torch.zeros(())
+
+        def __getattr__(self, name: str) -> object:
+            return lambda *args, **kwargs: (
+                args[0] if args else type("Output", (), {"pooler_output": next(iter(kwargs.values()))})
+            )
+
+    image, text = torch.randn(4, 6), torch.randn(4, 6)
+    logits = torch.nn.functional.normalize(image, dim=-1) @ torch.nn.functional.normalize(text, dim=-1).T
+    target = torch.arange(4)
+    plain = (torch.nn.functional.cross_entropy(logits, target) + torch.nn.functional.cross_entropy(logits.T, target)) / 2
+    assert torch.allclose(clip_loss(Unit(), image, text, torch.eye(4, dtype=torch.bool)), plain)
+    pair = torch.eye(4, dtype=torch.bool)
+    pair[0, 1] = True
+    expected = -(logits.log_softmax(1)[0, :2].mean() + logits.log_softmax(1)[[1, 2, 3], [1, 2, 3]].sum()) / 4
+    backwards = -(logits.log_softmax(0)[:2, 1].mean() + logits.log_softmax(0)[[0, 2, 3], [0, 2, 3]].sum()) / 4
+    assert torch.allclose(clip_loss(Unit(), image, text, pair), (expected + backwards) / 2)
+
+
+def test_captions_of_a_batch_are_true_of_their_pictures(tmp_path: Path) -> None:
+    pictures = rendered(tmp_path, "val", 12, 32, workers=1)
+    images, ids, fits = CaptionedBatches(pictures, build_tokenizer(tmp_path)).draw(3, "cpu")
+    again = CaptionedBatches(pictures, build_tokenizer(tmp_path)).draw(3, "cpu")
+    assert all(torch.equal(one, other) for one, other in zip((images, ids, fits), again, strict=True))
+    assert fits.diagonal().all() and not fits.all() and images.shape == (len(ids), 3, 32, 32)
+
+
+def test_average_precision_worked_out_by_hand() -> None:
+    scores = np.array([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0], [0.1, 0.3, 0.0]])
+    truth = np.array([[True, True, False], [False, False, False], [True, False, False]])
+    assert average_precision(scores, truth) == pytest.approx(((1 + 2 / 3) / 2 + 1 / 3) / 2)
+    assert name_prompts()[0] == "a photo of an airplane" and name_prompts()[-1] == "a photo of wood"
+
+
+def test_open_clip_loads_the_same_clip(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(tmp_path / "words")
+    model = build_clip(build_text_encoder(tokenizer), 64).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.02)
+    export_open_clip(model, tokenizer, tmp_path / "clip")
+    clip = Clip(f"local-dir:{tmp_path / 'clip'}")
+    picture, prompts = scene("val", 0, 64).image, ["a photo of a cat", "Two dogs, on grass"]
+    with torch.no_grad():
+        image = model.get_image_features(pixel_values=to_tensor(picture[None], "cpu")).pooler_output
+        text = model.get_text_features(input_ids=tokenize(tokenizer, [p.lower() for p in prompts])).pooler_output
+    expected = torch.nn.functional.normalize(image, dim=-1) @ torch.nn.functional.normalize(text, dim=-1).T
+    assert torch.allclose(clip.similarity([picture], prompts), expected, atol=1e-5)
+    assert clip.scale == pytest.approx(float(model.logit_scale.exp()))
+    with pytest.raises(ValueError, match=r"folder with open_clip_config\.json, but there is none"):
+        Clip(f"local-dir:{tmp_path}")
+    with pytest.raises(ValueError, match="NAME/TAG of open_clip's table, but got 'nonsense'"):
+        Clip("nonsense")
+
+
+def test_the_judge_is_loaded_from_its_folder_and_counted(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="run `train judge` first"):
+        Judge(tmp_path)
+    build_judge().save_pretrained(tmp_path)
+    judge = Judge(tmp_path)
+    images = np.stack([scene("val", k, 64).image for k in range(3)])
+    assert judge.probabilities(images).shape == (3, 24) and judge.found(images).dtype == bool
+    found = np.array([[True, False], [True, True]])
+    truth = np.array([[True, False], [False, True]])
+    assert accuracy(found, truth) == {"precision": pytest.approx(2 / 3), "recall": 1.0, "all right": 0.5}
+    assert truth_of((("cat", "dog"),)).sum() == 2

@@ -18,7 +18,9 @@ class Checkpoint:
     """Where a backbone's weights are, what it knows, and which settings suit it.
 
     `knows` is one sentence for the page; `classes` fills its class box; `settings` maps a method's name to the fields
-    that differ from the paper's for this backbone.
+    that differ from the paper's for this backbone. `clip` is the model that looks at pictures beside it, as open_clip
+    names one ("local-dir:FOLDER", or "NAME/TAG" of its table), and `clip_ratio` the share of the best class's logit that
+    a class must reach to be taken for present.
     """
 
     source: str
@@ -29,12 +31,15 @@ class Checkpoint:
     guidance: float = 7.5
     prompt: str = "a photograph of a cat and a dog"
     variant: str | None = "fp16"
+    clip: str = "ViT-L-14-quickgelu/openai"  # DiffSegmenter's filter uses this one, and this ratio
+    clip_ratio: float = 0.97
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 BACKBONES: dict[str, Checkpoint] = {
     "pocket": Checkpoint(
         source=str(ASSETS / "pocket" / "stable-diffusion"),
+        clip=f"local-dir:{ASSETS / 'pocket' / 'open_clip'}",
         title="Pocket Stable Diffusion (ships with ovseg)",
         knows="A small diffusion model that this project trained on its own emoji scenes. It knows 24 things and 8 kinds of"
         " stuff at 128 px, and nothing else: on a photograph its masks mean little. This first version segments things"

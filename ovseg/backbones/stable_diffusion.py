@@ -173,7 +173,7 @@ class StableDiffusion:
                 output_type="latent",
                 callback_on_step_end=step_done,
             ).images
-        return self._decode(latent), latent
+        return self.decode(latent), latent
 
     def rows_per_pass(self, latent_hw: tuple[int, int], capture: Capture) -> int:
         """Prompts per pass, from the memory that their recorded maps and activations take."""
@@ -186,7 +186,9 @@ class StableDiffusion:
             budget = CUDA_SHARE * torch.cuda.mem_get_info(self.unet.device)[0]
         return int(min(max(budget // (maps + activations), 1), MOST_ROWS))
 
-    def _decode(self, latent: Tensor) -> np.ndarray:
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> np.ndarray:
+        """The picture of a scaled latent, RGB uint8 (h, w, 3)."""
         decoded = self.vae.decode(latent / self.vae.config.scaling_factor).sample[0].float().clamp(-1, 1)
         return ((decoded + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
 

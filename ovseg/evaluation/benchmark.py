@@ -14,7 +14,7 @@ from PIL import Image
 
 from ovseg import view
 from ovseg.evaluation.datasets import Dataset, Sample
-from ovseg.evaluation.labels import find_label_source
+from ovseg.evaluation.labels import find_label_source, ground_truth
 from ovseg.evaluation.metrics import IGNORED, confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
 from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
 from ovseg.methods import Method
@@ -124,7 +124,7 @@ class Benchmark:
             "backbone": self.models.name,
             "dtype": str(self.models.dtype).removeprefix("torch."),
             "dataset": self.dataset.name,
-            "labels": self.labels,
+            "labels": f"clip, ratio {self.models.checkpoint.clip_ratio}" if self.labels == "clip" else self.labels,
             "names": self.names,
             "background": self.dataset.background,
             "background_words": len(self._background_words()),
@@ -173,7 +173,7 @@ class Benchmark:
 
     def _predict(self, sample: Sample) -> list[np.ndarray]:
         """Label maps (H, W) in the data set's labels: the method's own, and if it `sweeps`, at each threshold."""
-        asked = find_label_source(self.labels)(sample, self.classes)
+        asked = find_label_source(self.labels)(self.models, sample, self.classes)
         words = tuple(self.classes[k] for k in asked) + self._background_words()
         if not asked:
             return [np.zeros(sample.labels.shape, np.uint8)] * (1 + len(THRESHOLDS) * self.sweeps)
@@ -233,7 +233,7 @@ class Benchmark:
             with np.load(self.path(out, index)) as file:
                 prediction = file["prediction"]
             own = confusion(self._truth(sample), prediction, len(self.classes) + 1)
-            present = [self.classes[k].name for k in find_label_source("ground-truth")(sample, self.classes)]
+            present = [self.classes[k].name for k in ground_truth(self.models, sample, self.classes)]
             pictures += [sample.image, *(view.paint(sample.image, m, colours, opacity) for m in (sample.labels, prediction))]
             captions += [sample.name, "truth: " + ", ".join(present), f"{self.method.name}: {image_miou(own):.0%}"]
         return view.contact_sheet(pictures, captions, columns=6)

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer, ResNetForImageClassification
+
+from ovseg.pocket.open_clip_export import export_open_clip
 
 LARGEST_FILE = "9MB"  # a repository on a hub takes files of 10 MB without large-file storage
 TRAININGS = {
     "codec": "codec",
-    "clip": "clip",
     "denoiser, without attention on the finest grid": "denoiser/coarse",
     "denoiser, with it": "denoiser/fine",
+    "clip": "clip",
+    "judge": "judge",
 }
 
 
@@ -46,26 +49,39 @@ def build_pipeline(
 
 
 def pack(root: Path, to: Path) -> None:
-    """Write the trained pipeline of `root` as half-precision shards to `to/stable-diffusion`, with `to/training.json`.
+    """Write what was trained in `root` as half-precision files to `to`, with `to/training.json`.
+
+    The pipeline goes to `to/stable-diffusion` in shards, CLIP to `to/open_clip`, the judge to `to/judge`; what was not
+    trained stays as it is.
 
     Raises:
-        ValueError: the denoiser was not trained yet.
+        ValueError: nothing was trained yet.
     """
-    source = root / "denoiser" / "pipeline"
-    if not source.is_dir():
-        raise ValueError(f"Packing needs {source}, which is not there: run `train denoiser` first.")
-    shutil.rmtree(to / "stable-diffusion", ignore_errors=True)
-    pipeline = StableDiffusionPipeline.from_pretrained(source, dtype=torch.float16)
-    # transformers loads a model in the precision of its file and diffusers in float32: a half-precision text encoder
-    # beside the others would make `from_pretrained` without a dtype return a pipeline that cannot run.
-    pipeline.text_encoder.float()
-    pipeline.save_pretrained(to / "stable-diffusion", max_shard_size=LARGEST_FILE)
+    pipeline, clip, judge = root / "denoiser" / "pipeline", root / "clip" / "clip", root / "judge" / "judge"
+    if not any(folder.is_dir() for folder in (pipeline, clip, judge)):
+        raise ValueError(f"Packing needs {pipeline}, which is not there: run `train denoiser` first.")
+    if pipeline.is_dir():
+        _pack_pipeline(pipeline, to / "stable-diffusion")
+    if clip.is_dir():
+        tokenizer = CLIPTokenizer.from_pretrained(clip)
+        export_open_clip(CLIPModel.from_pretrained(clip), tokenizer, to / "open_clip", torch.float16)
+    if judge.is_dir():
+        ResNetForImageClassification.from_pretrained(judge, dtype=torch.float16).save_pretrained(to / "judge")
     trained, record = _what_was_trained(root), to / "training.json"
     if record.exists() and not any(entry["part"] == "codec" for entry in trained):
         # Continued from this very bundle: what it saw before still counts, but this training only once.
         starts = {entry["started"] for entry in trained}
         trained = [entry for entry in json.loads(record.read_text()) if entry["started"] not in starts] + trained
     record.write_text(json.dumps(trained, indent=2) + "\n")
+
+
+def _pack_pipeline(source: Path, to: Path) -> None:
+    shutil.rmtree(to, ignore_errors=True)
+    pipeline = StableDiffusionPipeline.from_pretrained(source, dtype=torch.float16)
+    # transformers loads a model in the precision of its file and diffusers in float32: a half-precision text encoder
+    # beside the others would make `from_pretrained` without a dtype return a pipeline that cannot run.
+    pipeline.text_encoder.float()
+    pipeline.save_pretrained(to, max_shard_size=LARGEST_FILE)
 
 
 def _what_was_trained(root: Path) -> list[dict]:

@@ -20,14 +20,14 @@ def describe(rng: np.random.Generator, things: tuple[str, ...], stuff: tuple[str
 
     Args:
         things: one entry per instance; two of a kind are counted ("two cats").
-        stuff: one or two names, upper first.
+        stuff: one or two names, upper first; none, to leave it out.
     """
     opening = OPENINGS[int(rng.integers(len(OPENINGS)))]
     counted = {thing: things.count(thing) for thing in things}
     order = [list(counted)[int(k)] for k in rng.permutation(len(counted))]
     phrases = [_phrase(_word(rng, thing), counted[thing]) for thing in order]
     caption = f"{opening} {_join(phrases)}".strip()
-    if rng.random() < 0.55:
+    if rng.random() < 0.55 and stuff:
         caption += _place(rng, stuff)
     return caption
 

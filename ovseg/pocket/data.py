@@ -12,10 +12,11 @@ from ovseg.pocket.world import scene
 
 @dataclass(frozen=True)
 class ScenePictures:
-    """Rendered scenes 0 ... n-1 of one split: `images` uint8 (n, size, size, 3), captions, and the stuff of each."""
+    """Rendered scenes 0 ... n-1 of one split: `images` uint8 (n, size, size, 3), captions, and what is in each."""
 
     images: np.ndarray
     captions: tuple[str, ...]
+    things: tuple[tuple[str, ...], ...]
     stuff: tuple[tuple[str, ...], ...]
 
 
@@ -28,6 +29,7 @@ def rendered(folder: Path, split: str, count: int, size: int, workers: int = 2) 
     return ScenePictures(
         np.load(stem.with_suffix(".npy"), mmap_mode="r"),
         tuple(entry["caption"] for entry in words),
+        tuple(tuple(entry["things"]) for entry in words),
         tuple(tuple(entry["stuff"]) for entry in words),
     )
 
@@ -51,4 +53,6 @@ def _render(stem: Path, split: str, count: int, size: int, workers: int) -> None
 def _render_part(part: tuple[str, int, int, int]) -> tuple[np.ndarray, list[dict]]:
     split, start, stop, size = part
     scenes = [scene(split, index, size) for index in range(start, stop)]
-    return np.stack([s.image for s in scenes]), [{"caption": s.caption, "stuff": s.stuff} for s in scenes]
+    return np.stack([s.image for s in scenes]), [
+        {"caption": s.caption, "things": s.things, "stuff": s.stuff} for s in scenes
+    ]

@@ -4,7 +4,8 @@ from ovseg.pocket.bundle import pack
 from ovseg.pocket.train_clip import train_clip
 from ovseg.pocket.train_codec import train_codec
 from ovseg.pocket.train_denoiser import train_denoiser
+from ovseg.pocket.train_judge import train_judge
 
-RECIPES = {"codec": train_codec, "clip": train_clip, "denoiser": train_denoiser}
+RECIPES = {"codec": train_codec, "denoiser": train_denoiser, "clip": train_clip, "judge": train_judge}
 
 __all__ = ["RECIPES", "pack"]

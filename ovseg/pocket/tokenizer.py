@@ -6,10 +6,12 @@ so pocket words become the same tokens as in Stable Diffusion; other words fall 
 
 import gzip
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 
+from torch import Tensor
 from transformers import CLIPTokenizer
 
 from ovseg.pocket.captions import OPENINGS, PLURALS, SYNONYMS
@@ -20,6 +22,11 @@ PAD = "!"  # as in Stable Diffusion 2: a token of its own, so that padding can l
 CONTEXT_LENGTH = 32
 COMMON_MERGES = 600  # the first merges of the list are kept whole, so that unknown words are not spelt letter by letter
 FUNCTION_WORDS = "a an the and in front of on under with behind two near by at photo picture image one three next to"
+
+
+def tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
+    """Padded token ids (b, context length)."""
+    return tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
 def clip_merges() -> list[str]:

@@ -1,4 +1,8 @@
-"""The pocket CLIP: contrastive on scenes and captions. Its text tower is the pipeline's text encoder."""
+"""The pocket CLIP: an image tower trained to agree with the pipeline's own text encoder.
+
+The text encoder is that of the diffusion model and stays as it is, so both speak of the same words; the image tower and
+the two projections are trained (the reverse of Zhai et al. 2022, "LiT", which locks the image tower).
+"""
 
 from pathlib import Path
 
@@ -6,85 +10,143 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTokenizer
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig
 
-from ovseg.pocket.data import rendered
-from ovseg.pocket.tokenizer import CONTEXT_LENGTH, END, START, build_tokenizer
+from ovseg.pocket.captions import describe, describe_ground, indefinite
+from ovseg.pocket.data import ScenePictures, rendered
+from ovseg.pocket.open_clip_export import export_open_clip
+from ovseg.pocket.tokenizer import tokenize
 from ovseg.pocket.train_codec import to_tensor
 from ovseg.pocket.training import Training
-from ovseg.pocket.world import LABELS, scene
+from ovseg.pocket.world import LABELS, THINGS, scene
 
-BATCH = 64
+BATCH = 128
+KINDS = (0.4, 0.4, 0.2)  # shares of captions: the scene's own, one of its things alone, its stuff alone
 
 
-def build_clip(tokenizer: CLIPTokenizer, size: int = 128) -> CLIPModel:
-    """A ViT of 16 px patches and a causal text transformer, both small; `quick_gelu` as in OpenAI's."""
-    text = {
-        "vocab_size": len(tokenizer), "hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 4,
-        "num_attention_heads": 4, "max_position_embeddings": CONTEXT_LENGTH, "projection_dim": 128,
-        "bos_token_id": tokenizer.convert_tokens_to_ids(START), "eos_token_id": tokenizer.convert_tokens_to_ids(END),
-        "pad_token_id": tokenizer.pad_token_id,
-    }  # fmt: skip
-    vision = {
-        "hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 5, "num_attention_heads": 3,
-        "image_size": size, "patch_size": 16, "projection_dim": 128,
-    }  # fmt: skip
-    model = CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=128))
-    for table in (model.text_model.embeddings.token_embedding, model.text_model.embeddings.position_embedding):
-        torch.nn.init.normal_(table.weight, std=0.05)
+def build_clip(text_encoder: CLIPTextModel, size: int = 128) -> CLIPModel:
+    """A ViT of 16 px patches beside this text encoder; `quick_gelu` in both, as in OpenAI's."""
+    vision = CLIPVisionConfig(
+        hidden_size=192, intermediate_size=768, num_hidden_layers=5, num_attention_heads=3, image_size=size, patch_size=16
+    )
+    width = text_encoder.config.hidden_size
+    model = CLIPModel(CLIPConfig(text_config=text_encoder.config, vision_config=vision, projection_dim=width))
+    model.text_model.load_state_dict(text_encoder.state_dict())
+    model.text_model.requires_grad_(False)
     return model
 
 
-def clip_loss(model: CLIPModel, pictures: Tensor, ids: Tensor) -> Tensor:
-    """Symmetric InfoNCE over the batch (Radford et al. 2021, section 2.3)."""
+def clip_loss(model: CLIPModel, pictures: Tensor, ids: Tensor, fits: Tensor) -> Tensor:
+    """InfoNCE in both directions (Radford et al. 2021, section 2.3) with every caption that fits as a positive.
+
+    Args:
+        pictures: (b, 3, h, w).
+        ids: token ids (b, tokens).
+        fits: bool (b, b); whether the caption of column j is true of the picture of row i. A cat fits many pictures of
+            a small world: without this, most of what the loss pushes apart belongs together.
+    """
     image = F.normalize(model.visual_projection(model.vision_model(pixel_values=pictures).pooler_output).float(), dim=-1)
     text = F.normalize(model.text_projection(model.text_model(input_ids=ids).pooler_output).float(), dim=-1)
     logits = model.logit_scale.exp().clamp(max=100) * image @ text.T
-    target = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    by_row, by_column = fits.float() / fits.sum(1, keepdim=True), fits.float() / fits.sum(0, keepdim=True)
+    rows, columns = -(by_row * logits.log_softmax(1)).sum(1), -(by_column * logits.log_softmax(0)).sum(0)
+    return (rows.mean() + columns.mean()) / 2
 
 
-def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:
-    """Padded token ids (b, CONTEXT_LENGTH)."""
-    return tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt").input_ids
+def name_prompts() -> list[str]:
+    """ "a photo of" every label of the world, in their order: "a cat", but "grass"."""
+    return [f"a photo of {indefinite(name) if name in THINGS else name}" for name in LABELS]
+
+
+class CaptionedBatches:
+    """Random batches of pictures with one caption each, and which caption fits which picture; a function of the step."""
+
+    def __init__(self, pictures: ScenePictures, tokenizer: CLIPTokenizer) -> None:
+        self.pictures, self.tokenizer = pictures, tokenizer
+        self.held = _bits([{*t, *s} for t, s in zip(pictures.things, pictures.stuff, strict=True)])
+
+    def draw(self, step: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures (b, 3, h, w), token ids (b, tokens), and `fits` as `clip_loss` wants it."""
+        rng = np.random.default_rng([2, step])
+        rows = rng.integers(0, len(self.pictures.images), BATCH)
+        captions, named = zip(*(self._caption(rng, row) for row in rows), strict=True)
+        said = _bits(named)
+        fits = (self.held[rows][:, None] & said[None, :]) == said[None, :]
+        return (
+            to_tensor(self.pictures.images[rows], device),
+            tokenize(self.tokenizer, captions).to(device),
+            torch.from_numpy(fits).to(device),
+        )
+
+    def _caption(self, rng: np.random.Generator, row: int) -> tuple[str, set[str]]:
+        """A caption, and the labels that it surely names."""
+        things, stuff = self.pictures.things[row], self.pictures.stuff[row]
+        kind = rng.choice(3, p=KINDS)
+        if kind == 0:
+            return self.pictures.captions[row], set(things)
+        one = things[int(rng.integers(len(things)))]
+        ground = stuff[int(rng.integers(len(stuff)))]
+        return (describe(rng, (one,), ()), {one}) if kind == 1 else (describe_ground(rng, (ground,)), {ground})
+
+
+def _bits(sets: list[set[str]] | tuple[set[str], ...]) -> np.ndarray:
+    return np.array([sum(1 << LABELS.index(name) for name in names) for names in sets], np.int64)
 
 
 def mean_average_precision(model: CLIPModel, tokenizer: CLIPTokenizer, device: str, count: int = 256) -> float:
-    """Zero-shot: val scenes ranked by their cosine with "a photo of a NAME"; average precision, mean over all labels."""
+    """Zero-shot: val scenes ranked by their cosine with `name_prompts`; average precision, mean over all labels."""
     scenes = [scene("val", index) for index in range(count)]
     with torch.no_grad():
         pictures = to_tensor(np.stack([s.image for s in scenes]), device)
         image = model.get_image_features(pixel_values=pictures).pooler_output
-        ids = tokenize(tokenizer, [f"a photo of a {name}" for name in LABELS]).to(device)
-        text = model.get_text_features(input_ids=ids).pooler_output
+        text = model.get_text_features(input_ids=tokenize(tokenizer, name_prompts()).to(device)).pooler_output
     scores = (F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T).cpu().numpy()
+    truth = np.array([[name in s.things or name in s.stuff for name in LABELS] for s in scenes])
+    return average_precision(scores, truth)
+
+
+def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
+    """Average precision of each column of scores (n, k) against bool truth (n, k), mean over the columns that occur."""
     precisions = []
-    for column, name in enumerate(LABELS):
-        truth = np.array([name in s.things or name in s.stuff for s in scenes])[np.argsort(-scores[:, column])]
-        if truth.any():
-            precisions.append((np.cumsum(truth) / np.arange(1, count + 1))[truth].mean())
+    for column in range(truth.shape[1]):
+        ranked = truth[np.argsort(-scores[:, column], kind="stable"), column]
+        if ranked.any():
+            precisions.append((np.cumsum(ranked) / np.arange(1, len(ranked) + 1))[ranked].mean())
     return float(np.mean(precisions))
 
 
-def train_clip(root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128) -> None:
-    """Train (or go on training) CLIP; leaves its checkpoint and the folders `clip` and `tokenizer` in `root/clip`."""
+def train_clip(
+    root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128, start: Path | None = None
+) -> None:
+    """Train (or go on training) CLIP on the text encoder of `root/denoiser/pipeline`, or of `start` if given.
+
+    Leaves `root/clip/clip`, as transformers loads it, and `root/clip/open_clip`, as open_clip does.
+
+    Raises:
+        ValueError: there is no text encoder to train on.
+    """
     torch.manual_seed(0)
-    out = root / "clip"
+    out, source = root / "clip", start or root / "denoiser" / "pipeline"
+    if not (source / "text_encoder").is_dir():
+        raise ValueError(f"CLIP needs the text encoder in {source}, which is not there: run `train denoiser` first.")
     pictures = rendered(root / "scenes", "train", scenes, size)
-    tokenizer = build_tokenizer(out / "tokenizer")
-    ids = tokenize(tokenizer, list(pictures.captions))
-    training = Training(build_clip(tokenizer, size).to(device), out, minutes, learning_rate=1e-3, ema=0.99)
+    tokenizer = CLIPTokenizer.from_pretrained(source / "tokenizer")
+    model = build_clip(CLIPTextModel.from_pretrained(source / "text_encoder", dtype=torch.float32), size)
+    training, batches = (
+        Training(model.to(device), out, minutes, learning_rate=1e-3, ema=0.998),
+        CaptionedBatches(pictures, tokenizer),
+    )
     for step in training:
-        rows = np.random.default_rng([2, step]).integers(0, len(pictures.images), BATCH)
-        batch = to_tensor(pictures.images[rows], device)
+        picture, ids, fits = batches.draw(step, device)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            loss = clip_loss(training.module, batch, ids[rows].to(device))
+            loss = clip_loss(training.module, picture, ids, fits)
         training.update(loss, BATCH)
         if step % 300 == 299:
-            print(f"mAP on val: {mean_average_precision(training.averaged.module, tokenizer, device, 128):.3f}")
+            print(f"mAP on val: {mean_average_precision(training.averaged.module, tokenizer, device, 128):.3f}", flush=True)
     best = training.averaged.module.eval()
     best.save_pretrained(out / "clip")
-    tokenizer.save_pretrained(out / "tokenizer")
+    tokenizer.save_pretrained(out / "clip")
     processor = CLIPImageProcessor(size={"shortest_edge": size}, crop_size=size, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     processor.save_pretrained(out / "clip")
+    export_open_clip(best, tokenizer, out / "open_clip")
     print(f"mAP on 256 val scenes: {mean_average_precision(best, tokenizer, device):.3f}")

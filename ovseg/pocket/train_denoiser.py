@@ -1,6 +1,6 @@
 """The pocket denoiser: a small U-Net of Stable Diffusion's layout, trained on the codec's latents of scenes.
 
-The text encoder starts as CLIP's text tower and is trained along.
+Its text encoder is trained along with it.
 
 Two stages, because attention on the finest grid costs half of the speed on a CPU: `coarse` trains without it, `fine` adds
 it to the last up block with zero-initialised output, so that the second stage starts from the function of the first.
@@ -16,16 +16,17 @@ from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNe
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from PIL import Image
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ovseg.backbones import BACKBONES
 from ovseg.pocket.bundle import build_pipeline, scheduler_settings
 from ovseg.pocket.captions import describe_ground
 from ovseg.pocket.data import rendered
-from ovseg.pocket.train_clip import tokenize
+from ovseg.pocket.tokenizer import CONTEXT_LENGTH, build_tokenizer, tokenize
 from ovseg.pocket.train_codec import to_tensor
 from ovseg.pocket.training import Training
 
+TEXT_WIDTH = 128
 BATCH = 32
 RATE = 1e-3
 HUSHED_SHARE = 0.7  # of the rows; see `Painter.read`
@@ -39,7 +40,21 @@ SAMPLE_PROMPTS = (
 )  # fmt: skip
 
 
-def build_denoiser(fine: bool, latent_size: int = 32, text_width: int = 128) -> UNet2DConditionModel:
+def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """A causal transformer of CLIP's kind, small; `quick_gelu` as in OpenAI's."""
+    model = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer), hidden_size=TEXT_WIDTH, intermediate_size=4 * TEXT_WIDTH, num_hidden_layers=4,
+            num_attention_heads=4, max_position_embeddings=CONTEXT_LENGTH, projection_dim=TEXT_WIDTH,
+            bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        )
+    )  # fmt: skip
+    for table in (model.embeddings.token_embedding, model.embeddings.position_embedding):
+        torch.nn.init.normal_(table.weight, std=0.05)
+    return model
+
+
+def build_denoiser(fine: bool, latent_size: int = 32, text_width: int = TEXT_WIDTH) -> UNet2DConditionModel:
     """Attention at strides 2 and 4 of the latent, and at stride 1 in the last up block if `fine`."""
     return UNet2DConditionModel(
         sample_size=latent_size,
@@ -99,7 +114,7 @@ def encoded(folder: Path, vae: AutoencoderKL, images: np.ndarray, device: str) -
 
 
 class Painter(nn.Module):
-    """U-Net and text encoder, trained together: CLIP alone, as small as this one, tells words apart too weakly.
+    """U-Net and text encoder, trained together.
 
     Args:
         empty: token ids (tokens,) of the empty prompt.
@@ -150,7 +165,7 @@ class LatentBatches:
         self, latents: np.ndarray, captions: Sequence[str], grounds: Sequence[str], tokenizer: CLIPTokenizer
     ) -> None:
         self.latents = latents
-        self.ids, self.ground_ids = tokenize(tokenizer, list(captions)), tokenize(tokenizer, list(grounds))
+        self.ids, self.ground_ids = tokenize(tokenizer, captions), tokenize(tokenizer, grounds)
         self.empty = tokenize(tokenizer, [""])
 
     def draw(self, step: int, device: str) -> tuple[Tensor, Tensor]:
@@ -166,7 +181,7 @@ class LatentBatches:
 def train_denoiser(
     root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128, start: Path | None = None
 ) -> None:
-    """Train (or go on training) both stages on `root/codec` and `root/clip`; leaves `pipeline` in `root/denoiser`.
+    """Train (or go on training) both stages on `root/codec`; leaves `pipeline` in `root/denoiser`.
 
     With `start`, a saved pipeline such as the shipped bundle's, its codec and words are taken as they are, and its U-Net
     and text encoder are where both stages begin.
@@ -212,15 +227,13 @@ def _training(
 
 
 def _untrained(root: Path, size: int) -> StableDiffusionPipeline:
-    """The codec and CLIP's text tower that were trained before, with a new U-Net."""
-    for folder, command in (("codec/vae", "codec"), ("clip/clip", "clip")):
-        if not (root / folder).is_dir():
-            raise ValueError(f"The denoiser needs {root / folder}, which is not there: run `train {command}` first.")
+    """The codec that was trained before, with a new U-Net and text encoder."""
+    if not (root / "codec" / "vae").is_dir():
+        raise ValueError(f"The denoiser needs {root / 'codec' / 'vae'}, which is not there: run `train codec` first.")
     vae = AutoencoderKL.from_pretrained(root / "codec" / "vae")
-    text_encoder = CLIPTextModel.from_pretrained(root / "clip" / "clip")
-    tokenizer = CLIPTokenizer.from_pretrained(root / "clip" / "tokenizer")
+    tokenizer = build_tokenizer(root / "denoiser" / "tokenizer")
     edge = size // 2 ** (len(vae.config.block_out_channels) - 1)
-    return build_pipeline(vae, text_encoder, tokenizer, build_denoiser(False, edge, text_encoder.config.hidden_size))
+    return build_pipeline(vae, build_text_encoder(tokenizer), tokenizer, build_denoiser(False, edge))
 
 
 def _run(training: Training, batches: LatentBatches, device: str) -> None:

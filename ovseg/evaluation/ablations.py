@@ -1,0 +1,107 @@
+"""Tables of variants: one method, one data set, one thing changed per row, each row with the command that gives it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ovseg.evaluation.benchmark import Benchmark
+from ovseg.methods import Method, suited_to
+from ovseg.types import Report, silent
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row: fields of the method that differ from the settings that suit the backbone, and the label source."""
+
+    what: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    labels: str = "ground-truth"
+
+
+ABLATIONS: dict[str, tuple[Variant, ...]] = {
+    "diffsegmenter": (
+        Variant("the settings that suit the backbone"),
+        Variant("self-attention applied once, as in the paper", {"refinements": 1}),
+        Variant("without self-attention", {"refinements": 0}),
+        Variant("stride 1 alone", {"stride_weights": (1.0, 0.0, 0.0)}),
+        Variant("stride 2 alone", {"stride_weights": (0.0, 1.0, 0.0)}),
+        Variant("stride 4 alone", {"stride_weights": (0.0, 0.0, 1.0)}),
+        *(Variant(f"t = {t}", {"timesteps": (t,)}) for t in (20, 50, 100, 200, 300, 500)),
+        Variant("1 noise draw", {"draws": 1}),
+        Variant("4 noise draws", {"draws": 4}),
+        Variant("8 noise draws", {"draws": 8}),
+        Variant("classes by the CLIP filter", labels="clip"),
+        Variant("all class names on every picture", labels="all"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """All variants of `task`'s method on its data set. Each has a folder of its own in `out` and can be taken up again."""
+
+    task: Benchmark
+    kind: type[Method]
+
+    def run(self, out: Path, report: Report = silent) -> list[dict]:
+        """Measure every variant; write `ablation.md` and `ablation.json`, and return its rows.
+
+        Raises:
+            ValueError: the method has no table of variants.
+        """
+        if self.kind.name not in ABLATIONS:
+            raise ValueError(f"The method must be one of {', '.join(ABLATIONS)}, but got {self.kind.name!r}.")
+        rows = list(self._rows(out, report))
+        (out / "ablation.json").write_text(json.dumps(rows, indent=2) + "\n")
+        (out / "ablation.md").write_text(as_markdown(rows))
+        return rows
+
+    def _rows(self, out: Path, report: Report) -> Iterator[dict]:
+        variants = ABLATIONS[self.kind.name]
+        for number, variant in enumerate(variants):
+            method = suited_to(self.task.models, self.kind, variant.settings)
+            task = replace(self.task, method=method, labels=variant.labels)
+
+            def told(stage: str, share: float, number: int = number, what: str = variant.what) -> None:
+                report(f"{what}: {stage}", (number + share) / len(variants))
+
+            table = task.run(out / f"{number:02d}", told)
+            swept = table.get("miou_at_threshold", {})
+            best = max(swept, key=swept.get) if swept else None
+            yield {
+                "what": variant.what,
+                "miou": table["miou"],
+                "mean_image_miou": table["mean_image_miou"],
+                "pixel_accuracy": table["pixel_accuracy"],
+                "best_threshold": best,
+                "miou_at_best": swept.get(best),
+                "command": self._command(variant, out / f"{number:02d}"),
+            }
+
+    def _command(self, variant: Variant, out: Path) -> str:
+        command = f"python -m ovseg evaluate --method {self.kind.name} --dataset {self.task.dataset.name}"
+        command += f" --count {self.task.total}"
+        if variant.settings:
+            command += " --set " + " ".join(f"{name}={_as_text(value)}" for name, value in variant.settings.items())
+        if variant.labels != "ground-truth":
+            command += f" --labels {variant.labels}"
+        return f"{command} --out runs/{out.name}"
+
+
+def _as_text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def as_markdown(rows: list[dict]) -> str:
+    """The rows for people, in percent."""
+    lines = [
+        "| variant | dataset mIoU | per-image mIoU | pixels | with the best threshold on these pictures | command |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        best = f"{row['miou_at_best']:.1%} at {row['best_threshold']}" if row["best_threshold"] else ""
+        figures = f"{row['miou']:.1%} | {row['mean_image_miou']:.1%} | {row['pixel_accuracy']:.1%}"
+        lines.append(f"| {row['what']} | {figures} | {best} | `{row['command']}` |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,154 @@
+"""What the pocket bundle reaches, figure by figure: the bundle's card, `python -m ovseg pocket-report`."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ovseg import view
+from ovseg.assets import ASSETS
+from ovseg.evaluation.baselines import BASELINES
+from ovseg.evaluation.benchmark import Benchmark
+from ovseg.evaluation.datasets import POCKET
+from ovseg.methods import METHODS, Method, suited_to
+from ovseg.models import Models
+from ovseg.pocket.captions import indefinite
+from ovseg.pocket.train_clip import average_precision, name_prompts
+from ovseg.pocket.train_codec import peak_signal_to_noise
+from ovseg.pocket.train_judge import Judge, accuracy, truth_of
+from ovseg.pocket.world import LABELS, THINGS, scene
+from ovseg.scene import from_prompt
+from ovseg.types import Report, silent
+
+CODEC_SCENES = 128
+SPLITS = ("pocket-val", "pocket-novel", "pocket-val-stuff")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of the card. `aim` is what was set out for; empty where the figure only wants to be beaten."""
+
+    what: str
+    value: str
+    aim: str = ""
+
+
+@dataclass(frozen=True)
+class PocketReport:
+    """All figures of the bundle. Pictures and runs are kept in `out`, so that a stopped report goes on.
+
+    Args:
+        per_thing: pictures generated of each thing, seeds 0, 1, ...
+        pairs: prompts of two things, drawn with seed 0; one picture each.
+        count: scenes of each split for the segmenters, and for CLIP.
+    """
+
+    models: Models
+    out: Path
+    per_thing: int = 8
+    pairs: int = 64
+    count: int = 256
+    judge: Path = ASSETS / "pocket" / "judge"
+
+    def run(self, report: Report = silent) -> list[Figure]:
+        """Measure everything; write `card.md`, `card.json` and `samples.png`, and return the rows.
+
+        Raises:
+            ValueError: a number is below 1, or a network of the bundle is missing.
+        """
+        if min(self.per_thing, self.pairs, self.count) < 1:
+            raise ValueError(
+                "The numbers of pictures per thing, pairs and scenes must be 1 or more, but got"
+                f" {self.per_thing}, {self.pairs} and {self.count}."
+            )
+        figures = [*self._codec(), *self._generator(report), *self._clip(), *self._segmenters(report)]
+        self._write(figures)
+        return figures
+
+    def _codec(self) -> list[Figure]:
+        vae, images = self.models.backbone.vae, _val_images(CODEC_SCENES)
+        value = peak_signal_to_noise(vae, images, self.models.device)
+        return [Figure(f"codec: PSNR on {CODEC_SCENES} val scenes", f"{value:.1f} dB", "27 dB")]
+
+    def _generator(self, report: Report) -> list[Figure]:
+        judge = Judge(self.judge, self.models.device)
+        images, truth = _val_images(self.count), truth_of(tuple(scene("val", k).things for k in range(self.count)))
+        real, through_codec = (accuracy(judge.found(pictures), truth) for pictures in (images, self._decoded(images)))
+        rows = [
+            Figure(f"the judge on {self.count} real val scenes: precision / recall", _precision_recall(real)),
+            Figure("the judge on the same scenes through the codec", _precision_recall(through_codec)),
+        ]
+        single = [(thing,) for thing in THINGS for _ in range(self.per_thing)]
+        found = judge.found(self._generated(single, report))
+        hits = np.array([found[k, THINGS.index(thing)] for k, (thing,) in enumerate(single)]).reshape(len(THINGS), -1)
+        rows.append(Figure(f'"a photo of a X": X found by the judge, {len(single)} pictures', f"{hits.mean():.0%}", "90 %"))
+        each = ", ".join(f"{thing} {share:.0%}" for thing, share in zip(THINGS, hits.mean(1), strict=True))
+        rows.append(Figure("the same for each thing", each))
+        rng = np.random.default_rng(0)
+        two = [tuple(THINGS[k] for k in rng.permutation(len(THINGS))[:2]) for _ in range(self.pairs)]
+        found = judge.found(self._generated(two, report))
+        both = np.array([all(found[k, THINGS.index(thing)] for thing in pair) for k, pair in enumerate(two)])
+        rows.append(Figure(f'"a photo of a X and a Y": both found, {self.pairs} pictures', f"{both.mean():.0%}", "70 %"))
+        return rows
+
+    def _generated(self, wanted: list[tuple[str, ...]], report: Report) -> np.ndarray:
+        """One picture (n, h, w, 3) for each tuple of things; the seed counts the pictures of one prompt."""
+        folder = self.out / "generated"
+        folder.mkdir(parents=True, exist_ok=True)
+        pictures, seen = [], {}
+        for done, things in enumerate(wanted):
+            seed = seen[things] = seen.get(things, -1) + 1
+            prompt = "a photo of " + " and ".join(indefinite(thing) for thing in things)
+            path = folder / f"{'-'.join(things).replace(' ', '_')}-{seed}.png"
+            if not path.exists():
+                report(f"{prompt}, {done + 1}/{len(wanted)}", done / len(wanted))
+                Image.fromarray(from_prompt(self.models, prompt, seed).image).save(path)
+            pictures.append(np.asarray(Image.open(path).convert("RGB")))
+        return np.stack(pictures)
+
+    def _decoded(self, images: np.ndarray) -> np.ndarray:
+        """Real pictures through the codec: what a perfect denoiser could give."""
+        backbone = self.models.backbone
+        return np.stack([backbone.decode(backbone.encode(image)) for image in images])
+
+    def _clip(self) -> list[Figure]:
+        images = _val_images(self.count)
+        scores = self.models.clip.similarity(list(images), name_prompts()).cpu().numpy()
+        scenes = [scene("val", k) for k in range(self.count)]
+        truth = np.array([[name in s.things or name in s.stuff for name in LABELS] for s in scenes])
+        value = average_precision(scores, truth)
+        return [
+            Figure(f"CLIP: zero-shot mean average precision, {self.count} val scenes, 32 labels", f"{value:.2f}", "0.90")
+        ]
+
+    def _segmenters(self, report: Report) -> list[Figure]:
+        rows = []
+        for split in SPLITS:
+            for kind in METHODS:
+                rows.append(self._measured(suited_to(self.models, kind), split, report))
+        return rows + [self._measured(kind(), "pocket-val", report) for kind in BASELINES]
+
+    def _measured(self, method: Method, split: str, report: Report) -> Figure:
+        task = Benchmark(self.models, method, POCKET[split], self.count)
+        table = task.run(self.out / "runs" / f"{method.name}-{split}", report)
+        figures = " / ".join(f"{table[key]:.1%}" for key in ("miou", "mean_image_miou", "pixel_accuracy"))
+        what = f"{method.title} on {split}, {self.count} scenes: dataset mIoU / mean per-image mIoU / pixel accuracy"
+        return Figure(what, figures)
+
+    def _write(self, figures: list[Figure]) -> None:
+        lines = ["| figure | value | aim |", "|---|---|---|", *(f"| {f.what} | {f.value} | {f.aim} |" for f in figures)]
+        (self.out / "card.md").write_text("\n".join(lines) + "\n")
+        (self.out / "card.json").write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")
+        names = [f"{thing.replace(' ', '_')}-0.png" for thing in THINGS]
+        pictures = [np.asarray(Image.open(self.out / "generated" / name)) for name in names]
+        Image.fromarray(view.contact_sheet(pictures, THINGS, columns=8, cell=128)).save(self.out / "samples.png")
+
+
+def _val_images(count: int) -> np.ndarray:
+    return np.stack([scene("val", index).image for index in range(count)])
+
+
+def _precision_recall(figures: dict[str, float]) -> str:
+    return f"{figures['precision']:.1%} / {figures['recall']:.1%}"

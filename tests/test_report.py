@@ -1,0 +1,75 @@
+"""The pocket bundle's card and the tables of variants, on the tiny pipeline."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from ovseg.__main__ import main
+from ovseg.evaluation.ablations import ABLATIONS, Ablation
+from ovseg.evaluation.benchmark import Benchmark
+from ovseg.evaluation.datasets import PocketDataset
+from ovseg.evaluation.labels import by_clip
+from ovseg.evaluation.pocket_report import PocketReport
+from ovseg.methods import DiffSegmenter
+from ovseg.models import Models
+from ovseg.pocket.open_clip_export import export_open_clip
+from ovseg.pocket.train_clip import build_clip
+from ovseg.pocket.train_judge import build_judge
+
+
+@pytest.fixture
+def with_clip(tiny_folder: Path, tmp_path: Path) -> Models:
+    """The tiny pipeline beside a CLIP of random weights on its text encoder."""
+    text = CLIPTextModel.from_pretrained(tiny_folder / "text_encoder")
+    export_open_clip(build_clip(text, 64), CLIPTokenizer.from_pretrained(tiny_folder / "tokenizer"), tmp_path / "clip")
+    models = Models(str(tiny_folder), device="cpu")
+    models.checkpoint = replace(models.checkpoint, clip=f"local-dir:{tmp_path / 'clip'}", steps=1)
+    return models
+
+
+def test_the_clip_filter_keeps_what_comes_near_the_best(with_clip: Models) -> None:
+    dataset = PocketDataset("val")
+    sample, classes = dataset.sample(0), dataset.classes()
+    cosines = with_clip.clip.similarity([sample.image], [f"A photo of a {word.name}" for word in classes])[0].numpy()
+    kept = by_clip(with_clip, sample, classes)
+    assert int(cosines.argmax()) in kept
+    assert kept == [k for k, value in enumerate(cosines) if value >= 0.97 * cosines.max()]
+    assert Benchmark(with_clip, DiffSegmenter(), dataset, 1, labels="clip").settings()["labels"] == "clip, ratio 0.97"
+
+
+def test_the_card_holds_every_figure(with_clip: Models, tmp_path: Path) -> None:
+    build_judge().save_pretrained(tmp_path / "judge")
+    report = PocketReport(with_clip, tmp_path / "card", per_thing=1, pairs=2, count=2, judge=tmp_path / "judge")
+    rows = report.run()
+    generated = sorted((tmp_path / "card" / "generated").glob("*.png"))
+    assert len(generated) == 24 + 2 and np.asarray(Image.open(generated[0])).shape == (64, 64, 3)
+    what = " ".join(row.what for row in rows)
+    for part in ("PSNR", "real val scenes", "X found", "both found", "mean average precision", "All background"):
+        assert part in what
+    assert json.loads((tmp_path / "card" / "card.json").read_text())[0]["aim"] == "27 dB"
+    assert (tmp_path / "card" / "card.md").read_text().count("\n") == len(rows) + 2
+    times = [path.stat().st_mtime_ns for path in generated]
+    assert report.run() == rows and [path.stat().st_mtime_ns for path in generated] == times
+    with pytest.raises(ValueError, match="1 or more, but got 1, 0 and 2"):
+        replace(report, pairs=0).run()
+
+
+def test_every_variant_has_its_row_and_its_command(with_clip: Models, tmp_path: Path) -> None:
+    task = Benchmark(with_clip, DiffSegmenter(), PocketDataset("val"), 1)
+    told = []
+    rows = Ablation(task, DiffSegmenter).run(tmp_path, lambda stage, share: told.append(share))
+    assert [row["what"] for row in rows] == [variant.what for variant in ABLATIONS["diffsegmenter"]]
+    assert told == sorted(told) and told[-1] < 1
+    by_what = {row["what"]: row for row in rows}
+    assert "--set timesteps=50 " in by_what["t = 50"]["command"]
+    assert "--labels clip " in by_what["classes by the CLIP filter"]["command"]
+    # The command gives the row: taken literally, with the tiny backbone in the place of the shipped one.
+    command = by_what["stride 2 alone"]["command"].split()[3:-1]
+    assert main([*command, str(tmp_path / "again"), "--backbone", with_clip.name, "--device", "cpu"]) == 0
+    assert json.loads((tmp_path / "again" / "table.json").read_text())["miou"] == by_what["stride 2 alone"]["miou"]
+    assert "| t = 500 |" in (tmp_path / "ablation.md").read_text()
