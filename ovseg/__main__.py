@@ -276,6 +276,7 @@ def _add_train(commands: Any) -> None:
         "network", help="codec, denoiser, clip, judge, in this order; then bundle, which packs what was trained"
     )
     parser.add_argument("--minutes", type=float, default=60, help="in total, over all runs of this network")
+    parser.add_argument("--piece", type=float, metavar="MINUTES", help="stop after this long; the checkpoint is kept small")
     parser.add_argument("--scenes", type=int, default=24000, help="training scenes to render")
     parser.add_argument("--out", type=Path, default=Path("runs/pocket"), help="one folder for all networks")
     parser.add_argument("--start", type=Path, help="denoiser, clip: a saved pipeline to build on, such as the shipped one")
@@ -289,7 +290,7 @@ def train(options: argparse.Namespace) -> None:
 
     if options.start and options.network not in ("denoiser", "clip"):
         raise ValueError(f"--start is for the denoiser and clip, but the network is {options.network}.")
-    arguments = {"start": options.start} if options.start else {}
+    arguments = {"piece": options.piece} | ({"start": options.start} if options.start else {})
     if options.network == "bundle":
         pack(options.out, options.to)
     elif options.network in RECIPES:

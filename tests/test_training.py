@@ -1,6 +1,7 @@
 """The recipes: the shared loop on a tiny module, the denoiser's parts, and all of them one after the other."""
 
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,34 @@ def test_a_training_ends_with_its_time_and_its_rate_falls_to_nothing(tmp_path: P
         training.update((training.module(torch.ones(1, 2)) - 3).pow(2).mean(), samples=1)
     assert training.progress == 1 and rates[-1] < 0.05 * max(rates)
     assert list(Training(line(), tmp_path, minutes=0.5 / 60, learning_rate=0.1)) == []
+
+
+def test_a_piece_stops_early_and_its_checkpoint_is_small(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    wide = nn.Sequential(nn.Linear(1500, 1500), nn.Linear(1500, 1500), nn.Linear(1500, 1))
+    training = Training(wide, tmp_path, minutes=10, learning_rate=1e-3, piece=0.2 / 60)
+    for _ in training:
+        training.update(wide(torch.randn(2, 1500)).pow(2).mean(), samples=2)
+    assert not training.finished and training.step > 0
+    files = list((tmp_path / "checkpoint").iterdir())
+    parameters = sum(p.numel() for p in wide.parameters())
+    assert len(files) == 4 and max(f.stat().st_size for f in files) < 16 * 2**20
+    assert sum(f.stat().st_size for f in files) < 10.1 * parameters
+    torch.manual_seed(1)
+    again = Training(deepcopy(wide), tmp_path, minutes=10, learning_rate=1e-3, piece=0.2 / 60)
+    assert again.step == training.step and again.started == training.started
+    for ours, theirs in zip(again.module.parameters(), wide.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+        mine, other = again.optimizer.state[ours], training.optimizer.state[theirs]
+        assert mine["step"] == other["step"] and torch.allclose(mine["exp_avg"], other["exp_avg"], rtol=0.01, atol=1e-12)
+
+
+def test_a_stop_between_the_renames_of_a_save_loses_nothing(tmp_path: Path) -> None:
+    training = Training(line(), tmp_path, minutes=10, learning_rate=0.1)
+    advance(training, 3)
+    training.save()
+    training.folder.rename(tmp_path / "checkpoint.old")
+    assert Training(line(), tmp_path, minutes=10, learning_rate=0.1).step == 3
 
 
 def test_the_average_forgets_where_it_began(tmp_path: Path) -> None:

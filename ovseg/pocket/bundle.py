@@ -8,6 +8,7 @@ import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer, ResNetForImageClassification
 
+from ovseg.pocket import checkpoint
 from ovseg.pocket.open_clip_export import export_open_clip
 
 LARGEST_FILE = "9MB"  # a repository on a hub takes files of 10 MB without large-file storage
@@ -87,18 +88,18 @@ def _pack_pipeline(source: Path, to: Path) -> None:
 def _what_was_trained(root: Path) -> list[dict]:
     trained = []
     for name, folder in TRAININGS.items():
-        if not (root / folder).is_dir():
+        state = root / folder / "checkpoint"
+        if not checkpoint.exists(state):
             continue
-        state = torch.load(root / folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+        counted = checkpoint.counted(state)
         trained.append(
             {
                 "part": name,
-                "started": state["started"],
-                "steps": state["step"],
-                "samples": state["samples"],
-                "minutes": round(state["spent"] / 60, 1),
-                "loss": round(state["smooth_loss"], 4),
-                "parameters": sum(t.numel() for t in state["module"].values()),
+                "started": counted["started"],
+                "steps": counted["step"],
+                "samples": counted["samples"],
+                "minutes": round(counted["spent"] / 60, 1),
+                "loss": round(counted["smooth_loss"], 4),
             }
         )
     return trained

@@ -17,7 +17,7 @@ from ovseg.pocket.data import ScenePictures, rendered
 from ovseg.pocket.open_clip_export import export_open_clip
 from ovseg.pocket.tokenizer import tokenize
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Training
+from ovseg.pocket.training import Training, batch_size
 from ovseg.pocket.world import LABELS, THINGS, scene
 
 BATCH = 128
@@ -68,7 +68,7 @@ class CaptionedBatches:
     def draw(self, step: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures (b, 3, h, w), token ids (b, tokens), and `fits` as `clip_loss` wants it."""
         rng = np.random.default_rng([2, step])
-        rows = rng.integers(0, len(self.pictures.images), BATCH)
+        rows = rng.integers(0, len(self.pictures.images), batch_size(BATCH, device))
         captions, named = zip(*(self._caption(rng, row) for row in rows), strict=True)
         said = _bits(named)
         fits = (self.held[rows][:, None] & said[None, :]) == said[None, :]
@@ -116,8 +116,9 @@ def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
 
 
 def train_clip(
-    root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128, start: Path | None = None
-) -> None:
+    root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128, piece: float | None = None,
+    start: Path | None = None,
+) -> None:  # fmt: skip
     """Train (or go on training) CLIP on the text encoder of `root/denoiser/pipeline`, or of `start` if given.
 
     Leaves `root/clip/clip`, as transformers loads it, and `root/clip/open_clip`, as open_clip does.
@@ -132,17 +133,17 @@ def train_clip(
     pictures = rendered(root / "scenes", "train", scenes, size)
     tokenizer = CLIPTokenizer.from_pretrained(source / "tokenizer")
     model = build_clip(CLIPTextModel.from_pretrained(source / "text_encoder", dtype=torch.float32), size)
-    training, batches = (
-        Training(model.to(device), out, minutes, learning_rate=1e-3, ema=0.998),
-        CaptionedBatches(pictures, tokenizer),
-    )
+    training = Training(model.to(device), out, minutes, learning_rate=1e-3, ema=0.998, piece=piece)
+    batches = CaptionedBatches(pictures, tokenizer)
     for step in training:
         picture, ids, fits = batches.draw(step, device)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             loss = clip_loss(training.module, picture, ids, fits)
-        training.update(loss, BATCH)
+        training.update(loss, len(picture))
         if step % 300 == 299:
             print(f"mAP on val: {mean_average_precision(training.averaged.module, tokenizer, device, 128):.3f}", flush=True)
+    if not training.finished:
+        return
     best = training.averaged.module.eval()
     best.save_pretrained(out / "clip")
     tokenizer.save_pretrained(out / "clip")

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from ovseg.pocket.data import rendered
-from ovseg.pocket.training import Training
+from ovseg.pocket.training import Training, batch_size
 
 CROP, BATCH = 64, 16
 KL_WEIGHT, GRADIENT_WEIGHT = 1e-3, 0.5
@@ -55,32 +55,36 @@ def peak_signal_to_noise(codec: AutoencoderKL, images: np.ndarray, device: torch
     return float(-10 * torch.cat(errors).mean().log10())
 
 
-def crops(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """BATCH random CROP x CROP windows of random pictures, half of them mirrored."""
-    size, out = images.shape[1], np.empty((BATCH, CROP, CROP, 3), np.uint8)
-    for k in range(BATCH):
+def crops(images: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
+    """`count` random CROP x CROP windows of random pictures, half of them mirrored."""
+    size, out = images.shape[1], np.empty((count, CROP, CROP, 3), np.uint8)
+    for k in range(count):
         top, left = rng.integers(0, size - CROP + 1, 2)
         window = images[rng.integers(len(images)), top : top + CROP, left : left + CROP]
         out[k] = window[:, ::-1] if rng.random() < 0.5 else window
     return out
 
 
-def train_codec(root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128) -> None:
+def train_codec(
+    root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128, piece: float | None = None
+) -> None:
     """Train (or go on training) the codec; leaves its checkpoint, a sample picture and `vae` in `root/codec`."""
     torch.manual_seed(0)
     out = root / "codec"
     pictures = rendered(root / "scenes", "train", scenes, size).images
     held_out = rendered(root / "scenes", "val", 128, size).images
     codec = build_codec().to(device)
-    training = Training(codec, out, minutes, learning_rate=2e-3, ema=0.995)
+    training = Training(codec, out, minutes, learning_rate=2e-3, ema=0.995, piece=piece)
     for step in training:
         rng = np.random.default_rng([1, step])
-        batch = to_tensor(crops(pictures, rng), device)
+        batch = to_tensor(crops(pictures, rng, batch_size(BATCH, device)), device)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             loss = codec_loss(codec, batch)
-        training.update(loss, BATCH)
+        training.update(loss, len(batch))
         if step % 500 == 499:
             print(f"PSNR on val scenes: {peak_signal_to_noise(training.averaged.module, held_out[:32], device):.2f} dB")
+    if not training.finished:
+        return
     best = training.averaged.module.eval()
     best.register_to_config(scaling_factor=round(1 / _latent_deviation(best, pictures[:256], device), 4))
     best.save_pretrained(out / "vae")

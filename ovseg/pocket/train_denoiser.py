@@ -24,7 +24,7 @@ from ovseg.pocket.captions import describe_ground
 from ovseg.pocket.data import rendered
 from ovseg.pocket.tokenizer import CONTEXT_LENGTH, build_tokenizer, tokenize
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Training
+from ovseg.pocket.training import Training, batch_size
 
 TEXT_WIDTH = 128
 BATCH = 32
@@ -170,17 +170,18 @@ class LatentBatches:
 
     def draw(self, step: int, device: str) -> tuple[Tensor, Tensor]:
         """Latents (b, 4, y, x) and token ids (b, tokens)."""
-        rng = np.random.default_rng([3, step])
-        rows = rng.integers(0, len(self.latents), BATCH)
-        kind = torch.from_numpy(rng.random(BATCH))[:, None]
+        rng, count = np.random.default_rng([3, step]), batch_size(BATCH, device)
+        rows = rng.integers(0, len(self.latents), count)
+        kind = torch.from_numpy(rng.random(count))[:, None]
         ids = torch.where(kind < 1 - GROUND_SHARE, self.ids[rows], self.ground_ids[rows])
         ids = torch.where(kind < UNCONDITIONAL_SHARE, self.empty, ids)
         return torch.from_numpy(self.latents[rows]).to(device).float(), ids.to(device)
 
 
 def train_denoiser(
-    root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128, start: Path | None = None
-) -> None:
+    root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128, piece: float | None = None,
+    start: Path | None = None,
+) -> None:  # fmt: skip
     """Train (or go on training) both stages on `root/codec`; leaves `pipeline` in `root/denoiser`.
 
     With `start`, a saved pipeline such as the shipped bundle's, its codec and words are taken as they are, and its U-Net
@@ -197,33 +198,27 @@ def train_denoiser(
 
     unet = build_denoiser(False, parts.unet.config.sample_size, parts.unet.config.cross_attention_dim)
     unet.load_state_dict(parts.unet.state_dict(), strict=False)
+    words, empty = parts.text_encoder, batches.empty[0]
     middle_rate = RATE * (1 - COARSE_SHARE)  # one straight line over both stages
-    training = _training(
-        parts, unet, parts.text_encoder, out / "coarse", minutes * COARSE_SHARE, (RATE, middle_rate), device
-    )
-    _run(training, batches, device)
-    coarse = training.averaged.module
-    unet = refine_denoiser(coarse.unet, earlier and earlier.unet)
-    training = _training(
-        parts, unet, coarse.text_encoder, out / "fine", minutes * (1 - COARSE_SHARE), (middle_rate, 0.0), device
-    )
-    _run(training, batches, device)
-    best = training.averaged.module.eval()
-    best.unet.set_default_attn_processor()
-    pipeline = build_pipeline(parts.vae, best.text_encoder, parts.tokenizer, best.unet)
+    for stage, share, rates in (
+        ("coarse", COARSE_SHARE, (RATE, middle_rate)),
+        ("fine", 1 - COARSE_SHARE, (middle_rate, 0.0)),
+    ):
+        if stage == "fine":
+            unet = refine_denoiser(unet, earlier and earlier.unet)
+        if device == "cpu":
+            hasten_attention(unet)
+        painter = Painter(unet, words, empty, parts.tokenizer.eos_token_id).to(device)
+        training = Training(painter, out / stage, minutes * share, *rates, piece=piece)
+        steps = _run(training, batches, device)
+        if not training.finished or (piece and steps and stage == "coarse"):
+            return  # a piece is one stage's at most
+        best = training.averaged.module.eval()
+        unet, words = best.unet, best.text_encoder
+    unet.set_default_attn_processor()
+    pipeline = build_pipeline(parts.vae, words, parts.tokenizer, unet)
     pipeline.save_pretrained(out / "pipeline")
     _save_samples(pipeline, out / "samples.png")
-
-
-def _training(
-    parts: StableDiffusionPipeline, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, out: Path, minutes: float,
-    rates: tuple[float, float], device: str,
-) -> Training:  # fmt: skip
-    if device == "cpu":
-        hasten_attention(unet)
-    empty, end = tokenize(parts.tokenizer, [""])[0], parts.tokenizer.eos_token_id
-    painter = Painter(unet, text_encoder, empty, end).to(device)
-    return Training(painter, out, minutes, learning_rate=rates[0], last_rate=rates[1])
 
 
 def _untrained(root: Path, size: int) -> StableDiffusionPipeline:
@@ -236,14 +231,16 @@ def _untrained(root: Path, size: int) -> StableDiffusionPipeline:
     return build_pipeline(vae, build_text_encoder(tokenizer), tokenizer, build_denoiser(False, edge))
 
 
-def _run(training: Training, batches: LatentBatches, device: str) -> None:
-    noiser = DDPMScheduler(**scheduler_settings())
+def _run(training: Training, batches: LatentBatches, device: str) -> int:
+    """Train as long as the training wants; returns the number of steps made."""
+    noiser, first = DDPMScheduler(**scheduler_settings()), training.step
     for step in training:
         torch.manual_seed(step)
         latents, ids = batches.draw(step, device)
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             loss = denoiser_loss(training.module, noiser, latents, ids)
-        training.update(loss, BATCH)
+        training.update(loss, len(latents))
+    return training.step - first
 
 
 def _save_samples(pipeline: StableDiffusionPipeline, path: Path) -> None:

@@ -15,7 +15,7 @@ from transformers import ResNetConfig, ResNetForImageClassification
 
 from ovseg.pocket.data import rendered
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Training
+from ovseg.pocket.training import Training, batch_size
 from ovseg.pocket.world import THINGS, scene
 
 BATCH = 64
@@ -87,22 +87,26 @@ def accuracy_on(judge: Judge, split: str, count: int) -> dict[str, float]:
     return accuracy(judge.found(np.stack([s.image for s in scenes])), truth_of(tuple(s.things for s in scenes)))
 
 
-def train_judge(root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128) -> None:
+def train_judge(
+    root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128, piece: float | None = None
+) -> None:
     """Train (or go on training) the judge; leaves its checkpoint and the folder `judge` in `root/judge`."""
     torch.manual_seed(0)
     out = root / "judge"
     pictures = rendered(root / "scenes", "train", scenes, size)
     truth = truth_of(pictures.things)
-    training = Training(build_judge().to(device), out, minutes, learning_rate=2e-3, ema=0.995)
+    training = Training(build_judge().to(device), out, minutes, learning_rate=2e-3, ema=0.995, piece=piece)
     training.module.train()
     for step in training:
         rng = np.random.default_rng([5, step])
-        rows = rng.integers(0, len(pictures.images), BATCH)
+        rows = rng.integers(0, len(pictures.images), batch_size(BATCH, device))
         batch = to_tensor(pictures.images[rows], device)
         batch = batch.flip(-1) if rng.random() < 0.5 else batch
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             loss = judge_loss(training.module, batch, torch.from_numpy(truth[rows]).to(device))
-        training.update(loss, BATCH)
+        training.update(loss, len(rows))
+    if not training.finished:
+        return
     best = training.averaged.module.eval()
     best.save_pretrained(out / "judge")
     figures = accuracy_on(Judge(out / "judge", device), "val", 256)

@@ -1,6 +1,5 @@
 """The loop that every pocket recipe shares: a time budget, a schedule, an average of the weights, and resuming."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -10,34 +9,49 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from ovseg.pocket import checkpoint
+
 WARM_UP_STEPS = 200
 COUNTED = ("step", "spent", "samples", "smooth_loss", "started")  # what a checkpoint holds beside weights
+
+
+def batch_size(on_cpu: int, device: str) -> int:
+    """Samples of a step: on an accelerator eight times those on a CPU, to keep it busy."""
+    return on_cpu if device == "cpu" else 8 * on_cpu
 
 
 class Training:
     """Trains one module for `minutes` in total, over as many runs as it takes.
 
-    Iterating yields step numbers until the time is spent; `update(loss)` makes one step. The state is saved to
-    `out/checkpoint.pt` every two minutes and at the end, and taken up again when the same folder is used.
-    The learning rate warms up and falls linearly with the time spent, to `last_rate` at its end.
+    Iterating yields step numbers until the time is spent, or until this run has taken `piece` minutes; `update(loss)`
+    makes one step. The state is saved to `out/checkpoint` every two minutes and at the end, and taken up again when the
+    same folder is used; a piece's is rounded so that it can be carried to another machine. The learning rate warms up
+    and falls linearly with the time spent, to `last_rate` at its end.
     """
 
     def __init__(
-        self, module: nn.Module, out: Path, minutes: float, learning_rate: float, last_rate: float = 0.0, ema: float = 0.999
-    ) -> None:
+        self, module: nn.Module, out: Path, minutes: float, learning_rate: float, last_rate: float = 0.0,
+        ema: float = 0.999, piece: float | None = None,
+    ) -> None:  # fmt: skip
         self.module, self.out, self.seconds = module, out, minutes * 60
+        self.piece = piece * 60 if piece else None
         self.learning_rate, self.last_rate = learning_rate, last_rate
         self.averaged = AveragedModel(module, multi_avg_fn=_warming_average(ema))
         self.optimizer = torch.optim.AdamW(module.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
         self.step, self.spent, self.samples, self.smooth_loss = 0, 0.0, 0, 0.0
         self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
-        if self.checkpoint.exists():
+        if checkpoint.exists(self.folder):
             self._load()
 
     @property
-    def checkpoint(self) -> Path:
+    def folder(self) -> Path:
         """Where the state is kept."""
-        return self.out / "checkpoint.pt"
+        return self.out / "checkpoint"
+
+    @property
+    def finished(self) -> bool:
+        """Whether all of the time is spent; what the training was for can be taken from `averaged` then."""
+        return self.progress >= 1
 
     @property
     def progress(self) -> float:
@@ -46,8 +60,8 @@ class Training:
 
     def __iter__(self) -> Iterator[int]:
         self.out.mkdir(parents=True, exist_ok=True)
-        last_save = last_line = last = time.monotonic()
-        while self.progress < 1:
+        begun = last_save = last_line = last = time.monotonic()
+        while not self.finished and (self.piece is None or last - begun < self.piece):
             for group in self.optimizer.param_groups:
                 group["lr"] = self._rate()
             yield self.step
@@ -60,7 +74,7 @@ class Training:
                 last_save = now
                 self.save()
         self.save()
-        print(self._line(), flush=True)
+        print(self._line() + ("" if self.finished else "; run again to go on"), flush=True)
 
     def update(self, loss: Tensor, samples: int) -> None:
         """One optimiser step on `loss`, which `samples` pictures made."""
@@ -74,20 +88,14 @@ class Training:
 
     def save(self) -> None:
         """Write the checkpoint; a stop while writing leaves the one before."""
-        state = {name: getattr(self, name) for name in COUNTED}
-        for name in ("module", "averaged", "optimizer"):
-            state[name] = getattr(self, name).state_dict()
-        partial = self.checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
-        os.replace(partial, self.checkpoint)
+        counted = {name: getattr(self, name) for name in COUNTED}
+        compact = self.piece is not None
+        checkpoint.save(self.folder, self.module, self.averaged, self.optimizer, counted, compact)
 
     def _load(self) -> None:
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        for name in ("module", "averaged", "optimizer"):
-            getattr(self, name).load_state_dict(state[name])
-        for name in COUNTED:
-            setattr(self, name, state[name])
-        print(f"resuming {self.checkpoint} at step {self.step}, {self.spent / 60:.1f} minutes in")
+        for name, value in checkpoint.load(self.folder, self.module, self.averaged, self.optimizer).items():
+            setattr(self, name, value)
+        print(f"resuming {self.folder} at step {self.step}, {self.spent / 60:.1f} minutes in")
 
     def _rate(self) -> float:
         warm = min(1.0, (self.step + 1) / WARM_UP_STEPS)
