@@ -1,0 +1,134 @@
+"""Clustering of features: k-means on whatever device the points are on, and agglomerative clustering."""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def kmeans(
+    points: Float[Tensor, "n d"], count: int, restarts: int = 10, seed: int = 0, iterations: int = 300
+) -> tuple[Int[Tensor, "n"], Float[Tensor, "k d"]]:
+    """Lloyd's k-means from greedy k-means++ starts (Arthur and Vassilvitskii 2007); the best of several restarts.
+
+    Where points have more dimensions than there are points, distances are taken from their Gram matrix: the same objective,
+    and an iteration costs n x n x k in place of n x d x k.
+
+    Args:
+        count: clusters; fewer come back where fewer points differ.
+        seed: of the starts, drawn on the CPU, so that every device begins alike.
+
+    Returns:
+        The cluster of each point, and the centres.
+
+    Raises:
+        ValueError: there are no points, or `count` or `restarts` is below 1.
+    """
+    if len(points) == 0 or count < 1 or restarts < 1:
+        raise ValueError(f"k-means needs points, a cluster and a start, but got {len(points)}, {count} and {restarts}.")
+    rows = points.float()
+    space = _Gram(rows) if len(rows) < rows.shape[1] else _Points(rows)
+    generator = torch.Generator().manual_seed(seed)
+    best: tuple[float, Tensor] | None = None
+    for _ in range(restarts):
+        labels, inertia = _lloyd(space, _plus_plus(space, count, generator), iterations)
+        if best is None or inertia < best[0]:
+            best = inertia, labels
+    labels = torch.unique(best[1], return_inverse=True)[1]
+    return labels, membership(labels, int(labels.max()) + 1).to(rows.dtype) @ rows
+
+
+def agglomerate(points: Float[Tensor, "n d"], count: int) -> Int[Tensor, "n"]:
+    """Ward's agglomerative clustering, by scikit-learn on the CPU; the cluster of each point."""
+    from sklearn.cluster import AgglomerativeClustering
+
+    wanted = min(count, len(points))
+    labels = AgglomerativeClustering(wanted).fit_predict(points.float().cpu().numpy())
+    return torch.from_numpy(np.asarray(labels, np.int64)).to(points.device)
+
+
+def inertia_of(points: Float[Tensor, "n d"], labels: Int[Tensor, "n"]) -> float:
+    """The k-means objective: the sum of squared distances to the centres of the clusters."""
+    rows = points.double()
+    centres = membership(labels, int(labels.max()) + 1).double() @ rows
+    return float((rows - centres[labels]).pow(2).sum())
+
+
+def membership(labels: Int[Tensor, "n"], count: int) -> Float[Tensor, "k n"]:
+    """Rows that average the points of each cluster when multiplied with them; zeros for an empty one."""
+    chosen = torch.nn.functional.one_hot(labels, count).T.float()
+    return chosen / chosen.sum(1, keepdim=True).clamp(min=1)
+
+
+class _Points:
+    """Squared distances from the points themselves; centres are (k, d)."""
+
+    def __init__(self, points: Tensor) -> None:
+        self.points = points - points.mean(0)  # a far-off origin would cost the differences their precision
+        self.squares = self.points.pow(2).sum(1)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def at(self, index: int) -> Tensor:
+        """Distances (n,) to one of the points."""
+        return (self.points - self.points[index]).pow(2).sum(1)
+
+    def to_clusters(self, labels: Tensor, count: int) -> Tensor:
+        """Distances (n, k) to the centres of clusters."""
+        centres = membership(labels, count) @ self.points
+        return (self.squares[:, None] - 2 * self.points @ centres.T + centres.pow(2).sum(1)).clamp(min=0)
+
+
+class _Gram:
+    """The same from the inner products of centred points: a centre is a row of weights over the points."""
+
+    def __init__(self, points: Tensor) -> None:
+        centred = points - points.mean(0)
+        self.gram = centred @ centred.T
+        self.squares = self.gram.diagonal()
+
+    def __len__(self) -> int:
+        return len(self.gram)
+
+    def at(self, index: int) -> Tensor:
+        return (self.squares + self.squares[index] - 2 * self.gram[index]).clamp(min=0)
+
+    def to_clusters(self, labels: Tensor, count: int) -> Tensor:
+        weights = membership(labels, count)
+        products = self.gram @ weights.T
+        return (self.squares[:, None] - 2 * products + (weights * products.T).sum(1)).clamp(min=0)
+
+
+def _plus_plus(space: _Points | _Gram, count: int, generator: torch.Generator) -> Tensor:
+    """Labels (n,) by the nearest of the chosen starts; as many as `count`, or as there are different points."""
+    first = int(torch.randint(len(space), (), generator=generator))
+    nearest, labels = space.at(first), torch.zeros(len(space), dtype=torch.long, device=space.squares.device)
+    for number in range(1, min(count, len(space))):
+        chances = nearest.double().cpu()
+        if chances.sum() <= 0:
+            break
+        trials = torch.multinomial(chances, 2 + int(math.log(count)), replacement=True, generator=generator)
+        candidates = [space.at(int(index)) for index in trials]
+        closest = min(candidates, key=lambda distances: float(torch.minimum(nearest, distances).sum()))
+        labels[closest < nearest] = number
+        nearest = torch.minimum(nearest, closest)
+    return labels
+
+
+def _lloyd(space: _Points | _Gram, labels: Tensor, iterations: int) -> tuple[Tensor, float]:
+    """Labels and inertia once no point changes its cluster."""
+    count = int(labels.max()) + 1
+    for _ in range(iterations):
+        distances = space.to_clusters(labels, count)
+        nearest, assigned = distances.min(1)
+        for empty in (torch.bincount(assigned, minlength=count) == 0).nonzero().flatten():
+            farthest = int(nearest.argmax())
+            assigned[farthest], nearest[farthest] = empty, 0
+        if torch.equal(assigned, labels):
+            break
+        labels = assigned
+    distances = space.to_clusters(labels, count)
+    return labels, float(distances.gather(1, labels[:, None]).double().sum())

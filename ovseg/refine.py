@@ -1,0 +1,190 @@
+"""Edge refinement of scores against the picture: PAMR and a fully connected CRF."""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+DILATIONS = (1, 2, 4, 8, 12, 24)
+NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
+SHARPNESS = 0.1  # of a pixel's local deviation
+
+
+def pamr(
+    image: Float[Tensor, "3 H W"],
+    scores: Float[Tensor, "k h w"],
+    iterations: int = 10,
+    dilations: tuple[int, ...] = DILATIONS,
+) -> Float[Tensor, "k H W"]:
+    """Pixel-adaptive mask refinement (Araslanov and Roth 2020, arXiv 2005.08104, section 3.2).
+
+    Every score becomes a mean of those at 8 neighbours of each dilation, weighted by how alike the colours are. Affinities
+    are computed anew for each neighbour: memory does not grow with their number.
+
+    Args:
+        image: colours in any range; an affine change of it changes nothing.
+        scores: expanded to the image's size first (bilinear, corners aligned).
+    """
+    height, width = image.shape[1:]
+    if scores.shape[1:] != image.shape[1:]:
+        scores = F.interpolate(scores[None], (height, width), mode="bilinear", align_corners=True)[0]
+    scale = 1e-8 + SHARPNESS * _local_deviation(image, dilations)
+    # The log of the softmax's denominator, gathered one neighbour at a time.
+    total = torch.full((height, width), -torch.inf, dtype=image.dtype, device=image.device)
+    for shifted in _shifts(image, dilations):
+        total = torch.logaddexp(total, _affinity(image, shifted, scale))
+    for _ in range(iterations):
+        gathered = torch.zeros_like(scores)
+        for colours, values in zip(_shifts(image, dilations), _shifts(scores, dilations), strict=True):
+            gathered += (_affinity(image, colours, scale) - total).exp() * values
+        scores = gathered
+    return scores
+
+
+def _affinity(image: Tensor, shifted: Tensor, scale: Tensor) -> Tensor:
+    return -((image - shifted).abs() / scale).mean(0)
+
+
+def _shifts(values: Tensor, dilations: tuple[int, ...]) -> Iterator[Tensor]:
+    """`values` (c, H, W) seen from each neighbour, borders replicated; views of one padded copy."""
+    reach = max(dilations)
+    padded = F.pad(values[None], (reach,) * 4, mode="replicate")[0]
+    height, width = values.shape[1:]
+    for dilation in dilations:
+        for dy, dx in NEIGHBOURS:
+            top, left = reach + dy * dilation, reach + dx * dilation
+            yield padded[:, top : top + height, left : left + width]
+
+
+def _local_deviation(image: Tensor, dilations: tuple[int, ...]) -> Tensor:
+    """Sample deviation of each channel over the neighbours of all dilations; the centre counts once for each dilation."""
+    count = 9 * len(dilations)
+    mean = (len(dilations) * image + sum(_shifts(image, dilations))) / count
+    squares = len(dilations) * (image - mean).pow(2)
+    for shifted in _shifts(image, dilations):
+        squares = squares + (shifted - mean).pow(2)
+    return (squares / (count - 1)).sqrt()
+
+
+def dense_crf(
+    image: Float[Tensor, "3 H W"],
+    unary: Float[Tensor, "k H W"],
+    smoothness: tuple[float, float] = (20.0, 5.0),
+    appearance: tuple[float, float, float] = (20.0, 20.0, 100.0),
+    iterations: int = 10,
+) -> Float[Tensor, "k H W"]:
+    """Mean field of a fully connected CRF with Potts compatibility (Krähenbühl and Koltun 2011, arXiv 1210.5644).
+
+    The two Gaussian kernels are applied on a permutohedral lattice, each normalised by D^-1/2 on both sides; a pixel's
+    own belief counts among its neighbours', as in the authors' code.
+
+    Args:
+        image: colours, 0 to 255.
+        unary: energies, such as minus the log of probabilities.
+        smoothness: deviation in pixels and weight of the kernel of positions.
+        appearance: deviation in pixels, in colour, and weight of the kernel of positions and colours.
+
+    Returns:
+        Probabilities of the labels.
+    """
+    height, width = image.shape[1:]
+    ys, xs = torch.meshgrid(
+        torch.arange(height, device=image.device), torch.arange(width, device=image.device), indexing="ij"
+    )
+    places = torch.stack([ys.flatten(), xs.flatten()], 1).float()
+    colours = image.reshape(3, -1).T.float()
+    near, alike, strength = appearance
+    kernels = (
+        (smoothness[1], Lattice(places / smoothness[0])),
+        (strength, Lattice(torch.cat([places / near, colours / alike], 1))),
+    )
+    energies = unary.reshape(len(unary), -1).T.float()
+    beliefs = (-energies).softmax(1)
+    for _ in range(iterations):
+        support = sum(weight * lattice.filter(beliefs) for weight, lattice in kernels)
+        beliefs = (support - energies).softmax(1)
+    return beliefs.T.reshape(unary.shape)
+
+
+class Lattice:
+    """Gaussian filtering in d dimensions on a permutohedral lattice (Adams, Baek and Davis 2010, sections 3 and 4).
+
+    `filter` approximates the product with the matrix exp(-|f_i - f_j|^2 / 2), normalised by D^-1/2 on both sides, in time
+    linear in the points.
+
+    Args:
+        features: (n, d), already divided by the deviations.
+    """
+
+    def __init__(self, features: Float[Tensor, "n d"]) -> None:
+        keys, self._weights = _simplices(features.double())
+        codes, steps = _coded(keys)
+        vertices, places = torch.unique(codes, return_inverse=True)
+        self._places, self._size = places, len(vertices)
+        self._neighbours = [(_find(vertices, vertices + step), _find(vertices, vertices - step)) for step in steps]
+        self._scale = self._smooth(torch.ones(len(features), 1, device=features.device)).clamp(min=1e-20).rsqrt()
+
+    def filter(self, values: Float[Tensor, "n c"]) -> Float[Tensor, "n c"]:
+        """The normalised filter applied to every column."""
+        return self._scale * self._smooth(self._scale * values)
+
+    def _smooth(self, values: Tensor) -> Tensor:
+        corners = self._places.shape[1]
+        # The last row stands for every vertex that does not exist.
+        grid = values.new_zeros(self._size + 1, values.shape[1])
+        for corner in range(corners):
+            grid.index_add_(0, self._places[:, corner], values * self._weights[:, corner : corner + 1])
+        for after, before in self._neighbours:
+            grid[:-1] = grid[:-1] * 0.5 + (grid[before] + grid[after]) * 0.25
+        out = sum(grid[self._places[:, k]] * self._weights[:, k : k + 1] for k in range(corners))
+        return out / (1 + 2.0 ** -(corners - 1))
+
+
+def _simplices(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Lattice coordinates (n, d + 1, d + 1) of the corners of the simplex around each point, and its weights (n, d + 1)."""
+    count, dimensions = features.shape
+    corners = dimensions + 1
+    numbers = torch.arange(1, corners, device=features.device)
+    # Onto the plane of coordinates that sum to zero; the blur's deviation there is that of a unit Gaussian.
+    scaled = features * (corners * (2 / 3) ** 0.5 / (numbers * (numbers + 1)).sqrt())
+    sums = torch.cat([scaled.flip(1).cumsum(1).flip(1), torch.zeros_like(scaled[:, :1])], 1)
+    lifted = sums.clone()
+    lifted[:, 1:] -= numbers * scaled
+    nearest = (lifted / corners).round()
+    excess = nearest.sum(1, keepdim=True)
+    order = (lifted - corners * nearest).argsort(dim=1, descending=True, stable=True)
+    rank = order.argsort(1) + excess
+    nearest = nearest + (rank < 0).double() - (rank > dimensions).double()
+    rank = (rank + corners * ((rank < 0).double() - (rank > dimensions).double())).long()
+    rest = (lifted - corners * nearest) / corners
+    weights = torch.zeros(count, corners + 1, dtype=features.dtype, device=features.device)
+    weights.scatter_add_(1, dimensions - rank, rest).scatter_add_(1, corners - rank, -rest)
+    weights[:, 0] += 1 + weights[:, corners]
+    remainder = torch.arange(corners, device=features.device)
+    # Corner k adds k to every coordinate, less d + 1 to those of the k highest ranks.
+    step = remainder[:, None] - corners * (rank[:, None, :] > (dimensions - remainder)[:, None])
+    keys = (corners * nearest)[:, None, :].long() + step
+    return keys, weights[:, :corners].float()
+
+
+def _coded(keys: Tensor) -> tuple[Tensor, list[int]]:
+    """One whole number for each vertex (n, d + 1), and what a step along each axis of the lattice adds to it."""
+    coordinates = keys[..., :-1]  # the last follows from the others
+    low = coordinates.amin((0, 1)) - 1
+    radix = (coordinates.amax((0, 1)) - low + 2).tolist()
+    corners, places, place = keys.shape[-1], [], 1
+    for extent in radix:
+        places.append(place)
+        place *= extent
+    assert place < 2**62, f"The lattice has too many places for one number each: {radix}."
+    codes = ((coordinates - low) * torch.tensor(places, device=keys.device)).sum(-1)
+    every = sum(places)
+    return codes, [every - (corners * places[axis] if axis < len(places) else 0) for axis in range(corners)]
+
+
+def _find(vertices: Tensor, wanted: Tensor) -> Tensor:
+    """Places of `wanted` among the sorted vertices; their number where there is none."""
+    places = torch.searchsorted(vertices, wanted).clamp(max=len(vertices) - 1)
+    return torch.where(vertices[places] == wanted, places, len(vertices))
