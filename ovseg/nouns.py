@@ -1,0 +1,65 @@
+"""Nouns of a caption, by the Hanover Tagger (Wartena 2019), which carries its English model in its package."""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+# What a caption says about the picture itself or about amounts, when "of" follows: the next noun is what is shown.
+FRAMES = frozenset({
+    "photo", "photograph", "picture", "image", "painting", "drawing", "view", "shot", "close-up", "closeup", "close", "scene",
+    "group", "couple", "pair", "bunch", "lot", "herd", "flock", "pile", "stack", "row", "set", "number", "variety", "piece",
+    "slice", "kind", "type", "collection", "crowd", "top", "side", "front", "back",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NounPhrase:
+    """A noun with what stands before it: "a brown kitchen floor" has adjectives ("brown",), name "kitchen floor"."""
+
+    adjectives: tuple[str, ...]
+    name: str  # compound nouns in a row, the last as its dictionary form: "traffic light"
+
+    @property
+    def head(self) -> str:
+        """The last noun alone, in its dictionary form."""
+        return self.name.rsplit(" ", 1)[-1]
+
+    @property
+    def described(self) -> str:
+        """With its adjectives: "brown kitchen floor"."""
+        return " ".join((*self.adjectives, self.name))
+
+
+def noun_phrases(caption: str) -> tuple[NounPhrase, ...]:
+    """The things that a caption names, each once, in order; none for a caption without nouns."""
+    phrases: dict[str, NounPhrase] = {}
+    adjectives: list[str] = []
+    nouns: list[tuple[str, str]] = []
+    for word, lemma, tag in (*_tagged(caption), ("", "", "END")):
+        if tag.startswith(("NN", "NP")):
+            nouns.append((word, lemma))
+            continue
+        if nouns and not (tag == "PRF" and nouns[-1][1] in FRAMES):
+            name = " ".join([*(w for w, _ in nouns[:-1]), nouns[-1][1]])
+            phrases.setdefault(name, NounPhrase(tuple(adjectives), name))
+        if nouns or not tag.startswith("AJ"):
+            adjectives = []
+        nouns = []
+        if tag.startswith("AJ"):
+            adjectives.append(word)
+    return tuple(phrases.values())
+
+
+def _tagged(caption: str) -> list[tuple[str, str, str]]:
+    """(word, dictionary form, tag of the British National Corpus) of each word; punctuation breaks phrases."""
+    words = re.findall(r"[a-z]+(?:['-][a-z]+)*|[^\sa-z]", caption.lower())
+    tagged = _tagger().tag_sent(words) if words else []
+    return [(word, lemma.lower(), tag) for word, lemma, tag in tagged]
+
+
+@cache
+def _tagger() -> Any:
+    from HanTa.HanoverTagger import HanoverTagger  # here, because its model takes a moment to load
+
+    return HanoverTagger("morphmodel_en.pgz")
