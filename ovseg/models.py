@@ -10,6 +10,7 @@ from ovseg.backbones import find_checkpoint, load_backbone
 from ovseg.backbones.stable_diffusion import StableDiffusion
 
 if TYPE_CHECKING:
+    from ovseg.pretrained.captioner import Captioner
     from ovseg.pretrained.clip import Clip
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -41,7 +42,8 @@ class Models:
         if (dtype or default) not in DTYPES:
             raise ValueError(f"The dtype must be one of {', '.join(DTYPES)}, but got {dtype!r}.")
         self.dtype = DTYPES[dtype or default]
-        self._lock, self._clip_lock = threading.Lock(), threading.Lock()
+        self._lock, self._clip_lock, self._captioner_lock = threading.Lock(), threading.Lock(), threading.Lock()
+        self._captioners: dict[str, Captioner] = {}
 
     def __reduce__(self) -> tuple:
         """Pickled as what to load, not as what is loaded: another process loads for itself."""
@@ -58,6 +60,22 @@ class Models:
         """The picture-and-text network that goes with the backbone, loaded on first use."""
         with self._clip_lock:
             return self._clip
+
+    def captioner(self, name: str = "") -> "Captioner":
+        """A captioner by its name in the table, or the one that goes with the backbone; loaded on first use.
+
+        Raises:
+            ValueError: there is no captioner of this name, or it cannot be loaded.
+        """
+        from ovseg.pretrained.captioner import CAPTIONERS, Captioner
+
+        if name and name not in CAPTIONERS:
+            raise ValueError(f"The captioner must be one of {', '.join(CAPTIONERS)}, but got {name!r}.")
+        source = CAPTIONERS[name].source if name else self.checkpoint.captioner
+        with self._captioner_lock:
+            if source not in self._captioners:
+                self._captioners[source] = Captioner(source, self.device, self.dtype)
+            return self._captioners[source]
 
     @cached_property
     def _clip(self) -> "Clip":

@@ -7,9 +7,9 @@ from typing import Any
 
 # What a caption says about the picture itself or about amounts, when "of" follows: the next noun is what is shown.
 FRAMES = frozenset({
-    "photo", "photograph", "picture", "image", "painting", "drawing", "view", "shot", "close-up", "closeup", "close", "scene",
-    "group", "couple", "pair", "bunch", "lot", "herd", "flock", "pile", "stack", "row", "set", "number", "variety", "piece",
-    "slice", "kind", "type", "collection", "crowd", "top", "side", "front", "back",
+    "photo", "photograph", "picture", "image", "painting", "drawing", "view", "shot", "close-up", "closeup", "close",
+    "scene", "group", "couple", "pair", "bunch", "lot", "herd", "flock", "pile", "stack", "row", "set", "number", "variety",
+    "piece", "slice", "kind", "type", "collection", "crowd", "top", "side", "front", "back",
 })  # fmt: skip
 
 

@@ -17,11 +17,15 @@ def read_setting(method: type[Method], name: str, text: str) -> object:
 
 
 def parse_value(name: str, kind: object, text: str) -> object:
-    """`text` as a value of the type `kind`: int, float, bool, str, or a tuple of int or float."""
+    """`text` as a value of the type `kind`: int, float, bool, str, a Literal of words, or a tuple of int or float."""
     if kind is str:
         return text
     if kind is bool:
         return _yes_or_no(name, text)
+    if typing.get_origin(kind) is typing.Literal:
+        if text not in typing.get_args(kind):
+            raise ValueError(f"{name} must be one of {', '.join(typing.get_args(kind))}, but got {text!r}.")
+        return text
     if typing.get_origin(kind) is tuple:
         inner = typing.get_args(kind)[0]
         return tuple(_number(name, inner, part) for part in text.strip("() ").split(",") if part.strip())

@@ -1,5 +1,6 @@
 """Tiny real parts: a Stable Diffusion pipeline of SD's own block layout with random weights, saved as a folder."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -12,11 +13,14 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ovseg.models import Models
 from ovseg.pocket.bundle import build_pipeline
+from ovseg.pocket.open_clip_export import export_open_clip
 from ovseg.pocket.tokenizer import CONTEXT_LENGTH, END, START, build_tokenizer
+from ovseg.pocket.train_captioner import build_captioner, build_processor
+from ovseg.pocket.train_clip import build_clip
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +56,33 @@ def models(tiny_folder: Path) -> Models:
 def precise_models(tiny_folder: Path) -> Models:
     """The same in double precision: attention of random weights is nearly flat, and min-max blows rounding up."""
     return Models(str(tiny_folder), device="cpu", dtype="float64")
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP of random weights on the tiny pipeline's text encoder, as open_clip loads it."""
+    torch.manual_seed(0)
+    text, folder = CLIPTextModel.from_pretrained(tiny_folder / "text_encoder"), tmp_path_factory.mktemp("clip")
+    export_open_clip(build_clip(text, 64), CLIPTokenizer.from_pretrained(tiny_folder / "tokenizer"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def captioner_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BLIP-2 of random weights that speaks the pocket world's words."""
+    torch.manual_seed(0)
+    processor, folder = build_processor(64), tmp_path_factory.mktemp("captioner")
+    build_captioner(processor).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def with_clip(tiny_folder: Path, clip_folder: Path, captioner_folder: Path) -> Models:
+    """The tiny pipeline beside a CLIP and a captioner, all of random weights."""
+    models = Models(str(tiny_folder), device="cpu")
+    models.checkpoint = replace(models.checkpoint, clip=f"local-dir:{clip_folder}", captioner=str(captioner_folder), steps=1)
+    return models
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from ovseg.__main__ import main
 from ovseg.evaluation.ablations import ABLATIONS, Ablation
@@ -17,19 +16,7 @@ from ovseg.evaluation.labels import by_clip
 from ovseg.evaluation.pocket_report import PocketReport
 from ovseg.methods import DiffSegmenter
 from ovseg.models import Models
-from ovseg.pocket.open_clip_export import export_open_clip
-from ovseg.pocket.train_clip import build_clip
 from ovseg.pocket.train_judge import build_judge
-
-
-@pytest.fixture
-def with_clip(tiny_folder: Path, tmp_path: Path) -> Models:
-    """The tiny pipeline beside a CLIP of random weights on its text encoder."""
-    text = CLIPTextModel.from_pretrained(tiny_folder / "text_encoder")
-    export_open_clip(build_clip(text, 64), CLIPTokenizer.from_pretrained(tiny_folder / "tokenizer"), tmp_path / "clip")
-    models = Models(str(tiny_folder), device="cpu")
-    models.checkpoint = replace(models.checkpoint, clip=f"local-dir:{tmp_path / 'clip'}", steps=1)
-    return models
 
 
 def test_the_clip_filter_keeps_what_comes_near_the_best(with_clip: Models) -> None:

@@ -11,10 +11,19 @@ from torch import Tensor
 from ovseg.backbones.base import Capture, Site, grid_at
 
 
-class Recorder:
-    """Collects what the processors and hooks of one pass see. It never leaves `backbones/`."""
+class Enough(Exception):  # noqa: N818  no error: how a pass ends early
+    """All that was asked for is recorded; the rest of the network need not run."""
 
-    def __init__(self) -> None:
+
+class Recorder:
+    """Collects what the processors and hooks of one pass see. It never leaves `backbones/`.
+
+    Args:
+        awaited: how many sites and modules are to be recorded; once all are, the pass is ended by `Enough`. None: never.
+    """
+
+    def __init__(self, awaited: int | None = None) -> None:
+        self._awaited = awaited
         self.cross: dict[Site, Tensor] = {}
         self.queries: dict[Site, Tensor] = {}
         self.features: dict[str, Tensor] = {}
@@ -28,6 +37,13 @@ class Recorder:
         else:
             self._self_sums[stride] = probabilities
         self._self_sites[stride] = self._self_sites.get(stride, 0) + 1
+
+    def arrived(self) -> None:
+        """One more of what was awaited is recorded."""
+        if self._awaited is not None:
+            self._awaited -= 1
+            if self._awaited == 0:
+                raise Enough
 
     def self_attention(self) -> dict[int, Tensor]:
         """Mean over the sites of each stride."""
@@ -68,6 +84,7 @@ class RecordingProcessor:
             self.recorder.cross[self.site] = probabilities.unflatten(1, self.grid)
         elif not is_cross and self.site.stride in self.capture.self_attention:
             self.recorder.add_self_attention(self.site.stride, probabilities)
+        self.recorder.arrived()
         return attn.to_out[1](attn.to_out[0](mixed))
 
 
@@ -99,9 +116,12 @@ def find_sites(unet: UNet2DConditionModel) -> tuple[Site, ...]:
 
 @contextmanager
 def recording(
-    unet: UNet2DConditionModel, sites: tuple[Site, ...], capture: Capture, latent_hw: tuple[int, int]
+    unet: UNet2DConditionModel, sites: tuple[Site, ...], capture: Capture, latent_hw: tuple[int, int], stops: bool = False
 ) -> Iterator[Recorder]:
     """Record what `capture` asks for during the block; processors and hooks are as before afterwards, come what may.
+
+    Args:
+        stops: end the block as soon as all of it is recorded, where what the network would still compute is not needed.
 
     Raises:
         ValueError: a path that the network does not have.
@@ -110,17 +130,20 @@ def recording(
     unknown = [path for path in (*capture.queries, *capture.features) if path not in modules]
     if unknown:
         raise ValueError(f"Captured paths must be modules of the network, but it has no {unknown[0]!r}.")
-    recorder, before = Recorder(), dict(unet.attn_processors)
+    wanted = [site for site in sites if _wanted(site, capture)]
+    recorder = Recorder(len(wanted) + len(set(capture.features)) if stops else None)
+    before = dict(unet.attn_processors)
     chosen = dict(before)
-    for site in sites:
-        if _wanted(site, capture):
-            chosen[f"{site.path}.processor"] = RecordingProcessor(recorder, site, latent_hw, capture)
+    for site in wanted:
+        chosen[f"{site.path}.processor"] = RecordingProcessor(recorder, site, latent_hw, capture)
     hooks = []
     try:
         # `set_attn_processor` empties the dictionary it is given, so each call gets a copy of its own.
         unet.set_attn_processor(dict(chosen))
-        hooks += [modules[path].register_forward_hook(_keeper(recorder, path)) for path in capture.features]
+        hooks += [modules[path].register_forward_hook(_keeper(recorder, path)) for path in dict.fromkeys(capture.features)]
         yield recorder
+    except Enough:
+        pass
     finally:
         for hook in hooks:
             hook.remove()
@@ -135,5 +158,6 @@ def _wanted(site: Site, capture: Capture) -> bool:
 def _keeper(recorder: Recorder, path: str) -> Callable[[torch.nn.Module, tuple, Tensor | tuple], None]:
     def keep(module: torch.nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
         recorder.features[path] = output[0] if isinstance(output, tuple) else output
+        recorder.arrived()
 
     return keep

@@ -135,7 +135,7 @@ class StableDiffusion:
         noise = torch.randn(latent.shape, generator=generator(seed)).to(latent)
         noised = alphas[timestep].sqrt().to(latent) * latent + (1 - alphas[timestep]).sqrt().to(latent) * noise
         latent_hw = tuple(latent.shape[-2:])
-        with self._lock, recording(self.unet, self.sites, capture, latent_hw) as recorder:
+        with self._lock, recording(self.unet, self.sites, capture, latent_hw, stops=True) as recorder:
             self.unet(noised.expand(len(text.prompts), -1, -1, -1), timestep, encoder_hidden_states=text.embeddings)
         return Trace(
             text, timestep, latent_hw, recorder.cross, recorder.self_attention(), recorder.queries, recorder.features

@@ -64,5 +64,7 @@ def _control(field: Field, kind: object, value: object) -> Component:
         return gr.Slider(
             field.metadata["low"], field.metadata["high"], value, step=step, label=label, info=note, elem_id=elem_id
         )
+    if typing.get_origin(kind) is typing.Literal:
+        return gr.Dropdown(list(typing.get_args(kind)), value=value, label=label, info=note, elem_id=elem_id)
     text = ", ".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
     return gr.Textbox(text, label=label, info=note, elem_id=elem_id)

@@ -14,6 +14,8 @@ class Method(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     paper: ClassVar[Paper]
+    names_itself: ClassVar[bool] = False
+    """Whether it runs without classes, finding words by itself."""
 
     @abstractmethod
     def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent) -> Segmentation:

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer, ResNetForImageClassification
+from transformers import (
+    Blip2ForConditionalGeneration,
+    Blip2Processor,
+    CLIPModel,
+    CLIPTextModel,
+    CLIPTokenizer,
+    ResNetForImageClassification,
+)
 
 from ovseg.pocket import checkpoint
 from ovseg.pocket.open_clip_export import export_open_clip
@@ -18,6 +25,7 @@ TRAININGS = {
     "denoiser, with it": "denoiser/fine",
     "clip": "clip",
     "judge": "judge",
+    "captioner": "captioner",
 }
 
 
@@ -52,14 +60,15 @@ def build_pipeline(
 def pack(root: Path, to: Path) -> None:
     """Write what was trained in `root` as half-precision files to `to`, with `to/training.json`.
 
-    The pipeline goes to `to/stable-diffusion` in shards, CLIP to `to/open_clip`, the judge to `to/judge`; what was not
-    trained stays as it is.
+    The pipeline goes to `to/stable-diffusion` in shards, CLIP to `to/open_clip`, the judge and the captioner to folders of
+    their names; what was not trained stays as it is.
 
     Raises:
         ValueError: nothing was trained yet.
     """
-    pipeline, clip, judge = root / "denoiser" / "pipeline", root / "clip" / "clip", root / "judge" / "judge"
-    if not any(folder.is_dir() for folder in (pipeline, clip, judge)):
+    pipeline, clip = root / "denoiser" / "pipeline", root / "clip" / "clip"
+    judge, captioner = root / "judge" / "judge", root / "captioner" / "captioner"
+    if not any(folder.is_dir() for folder in (pipeline, clip, judge, captioner)):
         raise ValueError(f"Packing needs {pipeline}, which is not there: run `train denoiser` first.")
     if pipeline.is_dir():
         _pack_pipeline(pipeline, to / "stable-diffusion")
@@ -68,6 +77,10 @@ def pack(root: Path, to: Path) -> None:
         export_open_clip(CLIPModel.from_pretrained(clip), tokenizer, to / "open_clip", torch.float16)
     if judge.is_dir():
         ResNetForImageClassification.from_pretrained(judge, dtype=torch.float16).save_pretrained(to / "judge")
+    if captioner.is_dir():
+        model = Blip2ForConditionalGeneration.from_pretrained(captioner, dtype=torch.float16)
+        model.save_pretrained(to / "captioner", max_shard_size=LARGEST_FILE)
+        Blip2Processor.from_pretrained(captioner).save_pretrained(to / "captioner")
     trained, record = _what_was_trained(root), to / "training.json"
     if record.exists() and not any(entry["part"] == "codec" for entry in trained):
         # Continued from this very bundle: what it saw before still counts, but this training only once.

@@ -64,3 +64,22 @@ def _place(rng: np.random.Generator, stuff: tuple[str, ...]) -> str:
     ground = f" in front of {lower}" if stuff[-1] in ("sky", "bricks") else f" on {lower}"
     above = f" under {upper}" if stuff[0] == "sky" else f" with {upper} behind"
     return ground if lower_only else ground + above
+
+
+def names_in(caption: str, names: tuple[str, ...]) -> set[str]:
+    """Which of these names a caption holds, by whatever word it says them: synonyms and plurals count."""
+    found, rest = set(), f" {caption.lower().replace(',', ' ')} "
+    # Longer phrases first and taken out, so that "potted plant" is not read as "plant" too.
+    for phrase, name in sorted(_phrases_of(names).items(), key=lambda item: -len(item[0])):
+        if f" {phrase} " in rest:
+            found.add(name)
+            rest = rest.replace(f" {phrase} ", "  ")
+    return found
+
+
+def _phrases_of(names: tuple[str, ...]) -> dict[str, str]:
+    phrases = {}
+    for name in names:
+        for word in (name, *SYNONYMS.get(name, ())):
+            phrases[word] = phrases[PLURALS.get(word, word + "s")] = name
+    return phrases

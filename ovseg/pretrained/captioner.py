@@ -1,0 +1,76 @@
+"""Captions of pictures: BLIP (Li et al. 2022, arXiv 2201.12086) and BLIP-2 (Li et al. 2023, arXiv 2301.12597)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import (
+    AutoConfig,
+    AutoProcessor,
+    Blip2ForConditionalGeneration,
+    BlipForConditionalGeneration,
+)
+
+ARCHITECTURES = {"blip": BlipForConditionalGeneration, "blip-2": Blip2ForConditionalGeneration}
+
+
+@dataclass(frozen=True)
+class CaptionerSpec:
+    """A row of the table: where the weights are, and one sentence for the page."""
+
+    source: str
+    title: str
+
+
+CAPTIONERS: dict[str, CaptionerSpec] = {
+    "blip2": CaptionerSpec("Salesforce/blip2-opt-2.7b", "BLIP-2 with OPT-2.7B; 15 GB in float32, half of it in float16."),
+    "blip-large": CaptionerSpec("Salesforce/blip-image-captioning-large", "BLIP large, DiffSegmenter's; 1.9 GB."),
+    "blip-base": CaptionerSpec("Salesforce/blip-image-captioning-base", "BLIP base, FreeSeg-Diff's; 1 GB."),
+}
+
+
+class Captioner:
+    """A frozen captioner with one verb.
+
+    Args:
+        source: a repository of the hub or a local folder, with its processor.
+
+    Raises:
+        ValueError: it cannot be loaded, or is neither a BLIP nor a BLIP-2.
+    """
+
+    def __init__(self, source: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        self.source, self.device, self.dtype = source, torch.device(device), dtype
+        try:
+            kind = AutoConfig.from_pretrained(source).model_type
+            if kind not in ARCHITECTURES:
+                raise ValueError(f"The captioner must be one of {', '.join(ARCHITECTURES)}, but {source} is {kind}.")
+            self._processor = AutoProcessor.from_pretrained(source)
+            model = ARCHITECTURES[kind].from_pretrained(source, dtype=dtype, use_safetensors=True)
+        except OSError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"The captioner {source} must be on disk or on the hub, but loading it failed: {reason}"
+            ) from error
+        self._model = model.to(self.device).eval().requires_grad_(False)
+
+    @torch.inference_mode()
+    def caption(self, image: np.ndarray, prefix: str = "", beams: int = 3, longest: int = 30) -> str:
+        """One sentence on an RGB uint8 picture (H, W, 3), without a full stop.
+
+        Args:
+            prefix: how the sentence must begin; it is part of the answer.
+            beams: of the beam search; 1 is greedy.
+            longest: tokens that are added at most.
+        """
+        inputs = self._processor(images=image, text=prefix, return_tensors="pt").to(self.device)
+        inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
+        tokens = self._model.generate(**inputs, num_beams=beams, max_new_tokens=longest, do_sample=False)
+        text = (
+            " ".join(self._processor.batch_decode(tokens, skip_special_tokens=True)[0].split())
+            .replace(" ,", ",")
+            .rstrip(" .")
+        )
+        begun = " ".join(prefix.split())
+        # Some versions give the whole sentence back, some only what they added to the prefix.
+        return text if text.lower().startswith(begun.lower()) else f"{begun} {text}".strip()

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers.processors import TemplateProcessing
+from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
+
+from ovseg.models import Models
+from ovseg.pocket.captions import names_in
+from ovseg.pocket.train_captioner import QUERIES, build_captioner, build_processor, caption_loss, encode_captions
+from ovseg.pocket.train_codec import to_tensor
+from ovseg.pocket.world import LABELS, THINGS, scene
+from ovseg.pretrained.captioner import Captioner
+
+
+def test_blip2_captions_and_goes_on_from_a_prefix(captioner_folder: Path, picture: np.ndarray) -> None:
+    captioner = Captioner(str(captioner_folder))
+    assert captioner.caption(picture) == captioner.caption(picture) != ""
+    begun = captioner.caption(picture, "a photo of a cat", longest=3)
+    assert begun.startswith("a photo of a cat") and len(begun.split()) <= 8
+    assert captioner.caption(picture, beams=1)
+
+
+def test_blip_goes_through_the_same_verb(tmp_path: Path, picture: np.ndarray) -> None:
+    tokenizer = build_processor(64).tokenizer
+    tokenizer.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]"})
+    ends = [("[CLS]", tokenizer.cls_token_id), ("[SEP]", tokenizer.sep_token_id)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = BlipConfig(
+        text_config={
+            **small, "vocab_size": len(tokenizer), "encoder_hidden_size": 32, "bos_token_id": tokenizer.cls_token_id,
+            "sep_token_id": tokenizer.sep_token_id, "eos_token_id": tokenizer.sep_token_id, "pad_token_id": 0,
+            "max_position_embeddings": 64,
+        },
+        vision_config={**small, "image_size": 64, "patch_size": 16},
+    )  # fmt: skip
+    BlipForConditionalGeneration(config).save_pretrained(tmp_path)
+    BlipProcessor(BlipImageProcessor(size={"height": 64, "width": 64}), tokenizer).save_pretrained(tmp_path)
+    caption = Captioner(str(tmp_path)).caption(picture, "a photo of", longest=4)
+    assert caption.startswith("a photo of") and len(caption.split()) <= 7
+
+
+def test_what_is_no_captioner_is_one_sentence(tiny_folder: Path, tmp_path: Path, with_clip: Models) -> None:
+    with pytest.raises(ValueError, match="must be on disk or on the hub, but loading it failed"):
+        Captioner(str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=r"must be one of blip, blip-2, but .* is clip_text_model"):
+        Captioner(str(tiny_folder / "text_encoder"))
+    with pytest.raises(ValueError, match="captioner must be one of blip2, blip-large, blip-base, but got 'gpt'"):
+        with_clip.captioner("gpt")
+    assert with_clip.captioner() is with_clip.captioner()
+
+
+def test_the_loss_reads_words_and_the_end_and_nothing_else() -> None:
+    processor = build_processor(64)
+    ids = encode_captions(processor, ("a cat", "a cat and a dog on grass"))
+    words = [processor.tokenizer.decode(row[QUERIES:], skip_special_tokens=True).strip() for row in ids]
+    assert words == ["a cat", "a cat and a dog on grass"]
+    model = build_captioner(processor).eval()
+    pictures = to_tensor(np.stack([scene("val", k, 64).image for k in range(2)]), "cpu")
+    loss = caption_loss(model, pictures, ids).detach()
+    assert 3 < float(loss) < 8  # about the log of the number of words
+    longer = ids.clone()
+    longer[0, -1] = 0  # padding already
+    assert float(caption_loss(model, pictures, longer).detach()) == pytest.approx(float(loss))
+
+
+def test_things_are_found_in_captions_by_any_of_their_words() -> None:
+    assert names_in("two kittens, a houseplant and a tv on a lawn", LABELS) == {"cat", "potted plant", "tv", "grass"}
+    assert names_in("a potted plant", THINGS) == {"potted plant"} and names_in("", THINGS) == set()
+    for index in range(60):
+        item = scene("train", index, 32)
+        assert names_in(item.caption, THINGS) == set(item.things)

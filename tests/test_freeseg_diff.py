@@ -1,0 +1,117 @@
+"""FreeSeg-Diff on tiny networks of random weights: its steps one by one, and the whole of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ovseg.methods.freeseg_diff import FreeSegDiff, assign, principal, spoken_of
+from ovseg.models import Models
+from ovseg.nouns import noun_phrases
+from ovseg.pocket.world import scene
+from ovseg.scene import from_image
+from ovseg.types import Scene
+from ovseg.vocabulary import parse_classes
+
+CLASSES = parse_classes("cat, dog, potted plant")
+
+
+@pytest.fixture(scope="module")
+def wide(with_clip: Models) -> Scene:
+    return from_image(with_clip, scene("val", 1).image[:80], seed=2)
+
+
+def test_clusters_get_names_as_the_released_rule_says() -> None:
+    similar = np.array([[0.6, 0.5, 0.1], [0.3, 0.4, 0.2], [0.1, 0.1, 0.7]])
+    assert assign(similar, (True, True, True), one_each=True) == (0, 1, 2)
+    assert assign(similar, (True, False, True), one_each=True) == (0, None, 2)
+    assert assign(similar, (True, False, False), one_each=False) == (0, 0, 0)
+    assert assign(similar, (False, False, False), one_each=False) == (None, None, None)
+    # Two names whose best cluster is the same one: the better takes it, the other speaks for none.
+    assert assign(np.array([[0.9, 0.1], [0.8, 0.7]]), (True, True), one_each=True) == (0, None)
+    assert assign(np.zeros((0, 2)), (), one_each=True) == (None, None)
+
+
+def test_only_classes_that_the_caption_speaks_of_may_be_found(with_clip: Models) -> None:
+    assert spoken_of(with_clip, CLASSES, noun_phrases("a photo of a cat")) == (True, False, False)
+    assert spoken_of(with_clip, CLASSES, noun_phrases("running quickly")) == (False, False, False)
+
+
+@pytest.mark.parametrize("refinement", ["crf", "pamr", "none"])
+@pytest.mark.parametrize("crop", ["whole", "tight"])
+def test_every_class_has_a_cluster_at_most(with_clip: Models, wide: Scene, refinement: str, crop: str) -> None:
+    method = FreeSegDiff(words="classes", refinement=refinement, crop=crop)
+    result = method.segment(with_clip, wide, CLASSES)
+    assert result.labels == ("background", "cat", "dog", "potted plant") and result.threshold is None
+    assert result.scores.shape == (4, 80, 128) and np.isfinite(result.scores).all()
+    assert 2 <= len(np.unique(result.label_map)) <= 4
+    again = method.segment(with_clip, wide, CLASSES)
+    assert np.array_equal(result.scores, again.scores)
+    titles = [item.title for item in result.evidence]
+    assert titles[0].startswith("No caption was needed") and sum(t.startswith("Cluster ") for t in titles) == 4
+    if refinement == "none":
+        regions = torch.from_numpy(result.evidence[0].map)[None, None].float()
+        grown = torch.nn.functional.interpolate(regions, (80, 128), mode="nearest")[0, 0].numpy()
+        assert all(len(np.unique(result.label_map[grown == k])) == 1 for k in range(4))
+
+
+def test_without_classes_the_caption_gives_the_words(with_clip: Models, wide: Scene) -> None:
+    said = replace(wide, caption="a photo of a brown dog and a traffic light")
+    result = FreeSegDiff(refinement="none").segment(with_clip, said, ())
+    assert result.labels == ("background", "brown dog", "traffic light")
+    joined = FreeSegDiff(refinement="none", vocabulary="open").segment(with_clip, said, parse_classes("sofa"))
+    assert joined.labels == ("background", "sofa", "brown dog", "traffic light")
+    assert 1 not in joined.label_map  # the caption does not speak of it
+    captioned = FreeSegDiff(refinement="none").segment(with_clip, wide, ())
+    assert captioned.evidence[0].title.startswith("Caption: ")
+
+
+def test_nothing_to_say_is_all_background(with_clip: Models, wide: Scene) -> None:
+    for classes in ((), CLASSES):
+        result = FreeSegDiff().segment(with_clip, replace(wide, caption="running quickly"), classes)
+        assert result.label_map.max() == 0 and result.shares["background"] == 1
+
+
+def test_a_picture_of_one_colour_and_more_clusters_than_places(with_clip: Models) -> None:
+    plain = from_image(with_clip, np.full((64, 64, 3), 200, np.uint8))
+    result = FreeSegDiff(words="classes", clusters=20).segment(with_clip, plain, CLASSES)
+    assert result.scores.shape == (4, 64, 64) and np.isfinite(result.scores).all()
+    coarse = FreeSegDiff(words="classes", clusters=20, grid_stride=8).segment(with_clip, plain, CLASSES)
+    assert len(np.unique(coarse.evidence[0].map)) <= 16
+    adaptive = FreeSegDiff(words="classes", adaptive=True, algorithm="agglomerative").segment(with_clip, plain, CLASSES)
+    assert len(np.unique(adaptive.evidence[0].map)) == 5
+
+
+def test_the_network_stops_after_the_last_query_that_is_read(with_clip: Models, wide: Scene) -> None:
+    unet, ran = with_clip.backbone.unet, []
+    hooks = [
+        module.register_forward_pre_hook(lambda module, inputs, name=name: ran.append(name))
+        for name, module in unet.named_modules()
+        if name.count(".") <= 3
+    ]
+    try:
+        FreeSegDiff(words="classes", refinement="none").segment(with_clip, wide, CLASSES)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert "up_blocks.1" in ran and "up_blocks.1.attentions.2" in ran
+    assert not any(name.startswith(("up_blocks.2", "up_blocks.3", "conv_out")) for name in ran)
+
+
+def test_wrong_settings_are_one_sentence(with_clip: Models, wide: Scene) -> None:
+    for settings, sentence in (
+        ({"template": "a photo"}, r"must hold \{\} once"),
+        ({"draws": 0}, "must be 1 or more, but got 0 and 4"),
+        ({"query_stride": 3}, "query_stride must be one of this backbone's, 1, 2, 4, 8, but got 3"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            FreeSegDiff(**settings).segment(with_clip, wide, CLASSES)
+
+
+def test_components_as_colours() -> None:
+    ramp = torch.linspace(0, 1, 12).reshape(1, 3, 4) * torch.tensor([3.0, 1.0, 0.5]).reshape(3, 1, 1)
+    colours = principal(ramp)
+    assert colours.shape == (3, 4, 3)
+    first = colours[..., 0].ravel().astype(int)
+    assert sorted({first[0], first[-1]}) == [0, 255] and (np.diff(first) >= 0).all() | (np.diff(first) <= 0).all()
