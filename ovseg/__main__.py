@@ -23,6 +23,10 @@ from ovseg.evaluation.labels import LABEL_SOURCES
 from ovseg.evaluation.protocols import PROTOCOLS, find_protocol
 from ovseg.methods import METHODS, Method, find_method, suited_to
 from ovseg.models import Models
+from ovseg.nouns import noun_phrases
+from ovseg.pretrained import lavis
+from ovseg.pretrained.captioner import CAPTIONERS
+from ovseg.pretrained.lavis import MODELS as LAVIS_MODELS
 from ovseg.scene import from_image, from_prompt, read_image
 from ovseg.settings import read_setting
 from ovseg.timings import measure, table
@@ -49,6 +53,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_segment(commands)
     _add_generate(commands)
+    _add_caption(commands)
+    _add_lavis(commands)
     _add_serve(commands)
     _add_evaluate(commands)
     _add_ablate(commands)
@@ -151,6 +157,39 @@ def generate(options: argparse.Namespace) -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(scene.image).save(options.out)
     print(f"wrote {options.out} ({scene.image.shape[1]} x {scene.image.shape[0]})")
+
+
+def _add_caption(commands: Any) -> None:
+    parser = _command(commands, "caption", caption, "Say in a sentence what a picture shows, and the things that it names.")
+    parser.add_argument("image", type=Path)
+    parser.add_argument(
+        "--captioner", default="", help=f"{', '.join((*CAPTIONERS, *LAVIS_MODELS))}; the backbone's if not given"
+    )
+    parser.add_argument("--prefix", default="", help="how the sentence must begin")
+    _add_network(parser)
+
+
+def caption(options: argparse.Namespace) -> None:
+    """`caption IMAGE`."""
+    image = read_image(options.image)
+    sentence = _models(options).captioner(options.captioner).caption(image, options.prefix)
+    print(sentence)
+    print("things: " + (", ".join(phrase.described for phrase in noun_phrases(sentence)) or "none"))
+
+
+def _add_lavis(commands: Any) -> None:
+    parser = _command(commands, "lavis", manage_lavis, "Build the environment of the LAVIS captioner.")
+    parser.add_argument("action", choices=["install", "status"])
+
+
+def manage_lavis(options: argparse.Namespace) -> None:
+    """`lavis install|status`."""
+    if options.action == "install":
+        print(f"LAVIS is ready in {lavis.install()}")
+    elif lavis.is_installed():
+        print(f"LAVIS is ready in {lavis.environment()}")
+    else:
+        print(lavis.obstacle() or "LAVIS is not installed: run `python -m ovseg lavis install`.")
 
 
 def _add_serve(commands: Any) -> None:

@@ -12,6 +12,7 @@ from ovseg.backbones.stable_diffusion import StableDiffusion
 if TYPE_CHECKING:
     from ovseg.pretrained.captioner import Captioner
     from ovseg.pretrained.clip import Clip
+    from ovseg.pretrained.lavis import LavisCaptioner
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
@@ -43,7 +44,7 @@ class Models:
             raise ValueError(f"The dtype must be one of {', '.join(DTYPES)}, but got {dtype!r}.")
         self.dtype = DTYPES[dtype or default]
         self._lock, self._clip_lock, self._captioner_lock = threading.Lock(), threading.Lock(), threading.Lock()
-        self._captioners: dict[str, Captioner] = {}
+        self._captioners: dict[str, Captioner | LavisCaptioner] = {}
 
     def __reduce__(self) -> tuple:
         """Pickled as what to load, not as what is loaded: another process loads for itself."""
@@ -61,20 +62,25 @@ class Models:
         with self._clip_lock:
             return self._clip
 
-    def captioner(self, name: str = "") -> "Captioner":
+    def captioner(self, name: str = "") -> "Captioner | LavisCaptioner":
         """A captioner by its name in the table, or the one that goes with the backbone; loaded on first use.
 
         Raises:
             ValueError: there is no captioner of this name, or it cannot be loaded.
         """
         from ovseg.pretrained.captioner import CAPTIONERS, Captioner
+        from ovseg.pretrained.lavis import MODELS, LavisCaptioner
 
-        if name and name not in CAPTIONERS:
-            raise ValueError(f"The captioner must be one of {', '.join(CAPTIONERS)}, but got {name!r}.")
-        source = CAPTIONERS[name].source if name else self.checkpoint.captioner
+        known = (*CAPTIONERS, *MODELS)
+        if name and name not in known:
+            raise ValueError(f"The captioner must be one of {', '.join(known)}, but got {name!r}.")
+        source = CAPTIONERS[name].source if name in CAPTIONERS else name or self.checkpoint.captioner
         with self._captioner_lock:
             if source not in self._captioners:
-                self._captioners[source] = Captioner(source, self.device, self.dtype)
+                in_lavis = name in MODELS
+                self._captioners[source] = (
+                    LavisCaptioner(name, str(self.device)) if in_lavis else Captioner(source, self.device, self.dtype)
+                )
             return self._captioners[source]
 
     @cached_property

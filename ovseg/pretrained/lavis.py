@@ -1,0 +1,174 @@
+"""Captions by salesforce-lavis (Li et al. 2022, arXiv 2209.09019), in an environment and a process of its own."""
+
+import base64
+import io
+import json
+import os
+import queue
+import shutil
+import subprocess
+import sys
+import threading
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUIREMENTS = ROOT / "requirements-lavis.txt"
+WORKER = Path(__file__).parent / "lavis_worker.py"
+READY = "ready.txt"  # written last; holds the requirements that were installed
+MODELS = {"lavis-blip": ("blip_caption", "base_coco"), "lavis-blip2": ("blip2_opt", "caption_coco_opt2.7b")}
+
+
+def environment() -> Path:
+    """Where the environment is: `OVSEG_LAVIS`, or a folder of the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("OVSEG_LAVIS") or cache / "ovseg" / "lavis")
+
+
+def is_installed() -> bool:
+    """Whether the environment is complete, and of today's requirements."""
+    ready = environment() / READY
+    return ready.is_file() and ready.read_text() == REQUIREMENTS.read_text()
+
+
+def obstacle() -> str:
+    """Why the environment cannot be built here, in words for the page; empty where it can."""
+    if sys.version_info[:2] != (3, 11):
+        have = ".".join(map(str, sys.version_info[:2]))
+        return f"LAVIS needs Python 3.11, and this is {have}: its tokenizers have no build for it."
+    return ""
+
+
+def install(tell: Callable[[str], None] = print) -> Path:
+    """Build the environment; what was begun before is replaced.
+
+    torch and torchvision are those of the running environment; everything else is installed without dependencies.
+
+    Raises:
+        ValueError: it cannot be built here, or pip fails; the last of its lines say why.
+    """
+    if obstacle():
+        raise ValueError(obstacle())
+    folder = environment()
+    tell(f"building the environment of LAVIS in {folder}")
+    shutil.rmtree(folder, ignore_errors=True)
+    venv.create(folder, with_pip=True)
+    (shared,) = {str(Path(path).resolve()) for path in sys.path if (Path(path) / "torch").is_dir()}
+    (site,) = folder.glob("lib/python*/site-packages")
+    # A path file's folders come after the environment's own, so that its older libraries win.
+    (site / "ovseg-main.pth").write_text(shared + "\n")
+    command = [_python(folder), "-m", "pip", "install", "--no-deps", "--ignore-installed", "--no-input", "-r", REQUIREMENTS]
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lines: list[str] = []
+    for line in process.stdout:
+        lines.append(line.rstrip())
+        tell(lines[-1])
+    if process.wait() != 0:
+        raise ValueError("The environment of LAVIS must install, but pip failed: " + " ".join(lines[-3:]))
+    (folder / READY).write_text(REQUIREMENTS.read_text())
+    return folder
+
+
+def _python(folder: Path) -> Path:
+    return folder / "bin" / "python"
+
+
+class LavisCaptioner:
+    """A captioner of LAVIS's model zoo behind the same verb as `Captioner`. Its process starts with the first picture.
+
+    A process that dies or does not answer in time is ended and said so; the next picture starts another.
+
+    Args:
+        name: a name of `MODELS`, or NAME/TYPE of LAVIS's model zoo.
+        seconds: how long an answer may take; loading, which may fetch weights, may take `loading_seconds`.
+        setup: a Python file to run in the process first, such as one that registers models of one's own.
+
+    Raises:
+        ValueError: the environment is not there.
+    """
+
+    def __init__(
+        self, name: str, device: str = "cpu", seconds: float = 120, loading_seconds: float = 1800, setup: Path | None = None
+    ) -> None:
+        if not is_installed():
+            raise ValueError(obstacle() or "LAVIS must be installed first: run `python -m ovseg lavis install`.")
+        self.zoo_name, self.model_type = MODELS[name] if name in MODELS else name.split("/", 1)
+        self.name, self.device, self.setup = name, device, setup
+        self.seconds, self.loading_seconds = seconds, loading_seconds
+        self._process: subprocess.Popen | None = None
+        self._answers: queue.Queue[str | None] = queue.Queue()
+        self._lock, self._count = threading.Lock(), 0
+
+    def caption(self, image: np.ndarray, prefix: str = "") -> str:
+        """One sentence on an RGB uint8 picture (H, W, 3), that begins with `prefix`.
+
+        Raises:
+            ValueError: the process died, took too long, or could not load or use the model.
+        """
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+                load = {"name": self.zoo_name, "model_type": self.model_type, "device": self.device}
+                self._ask({"load": load}, self.loading_seconds)
+            content = io.BytesIO()
+            Image.fromarray(image).save(content, "PNG")
+            picture = base64.b64encode(content.getvalue()).decode()
+            text = self._ask({"caption": picture, "prefix": prefix}, self.seconds)["caption"]
+        text, begun = " ".join(text.split()).rstrip(" ."), " ".join(prefix.split())
+        return text if text.lower().startswith(begun.lower()) else f"{begun} {text}".strip()
+
+    def close(self) -> None:
+        """End the process: it goes when its input is closed, or is made to."""
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        process.stdin.close()
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def _start(self) -> None:
+        self.close()
+        # -P: the worker's own folder is not searched, where this very file would be taken for LAVIS.
+        command = [str(_python(environment())), "-P", str(WORKER), *(["--setup", str(self.setup)] if self.setup else [])]
+        # The main environment's path must not leak in: it would put today's libraries before LAVIS's.
+        variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables, cwd=environment()
+        )
+        self._answers = queue.Queue()
+        threading.Thread(target=_read, args=(self._process.stdout, self._answers), daemon=True).start()
+
+    def _ask(self, request: dict, seconds: float) -> dict:
+        self._count += 1
+        try:
+            self._process.stdin.write(json.dumps({"id": self._count, **request}) + "\n")
+            self._process.stdin.flush()
+            line = self._answers.get(timeout=seconds)
+        except BrokenPipeError:
+            line = None
+        except queue.Empty:
+            self._process.kill()
+            self.close()
+            raise ValueError(f"LAVIS must answer within {seconds:g} seconds, but did not; it was ended.") from None
+        if line is None:
+            code = self._process.wait()
+            self._process = None
+            raise ValueError(f"The process of LAVIS must stay alive, but ended with code {code}; its log says why.")
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ValueError(f"LAVIS could not caption with {self.name}: {answer['error']}")
+        return answer
+
+
+def _read(stream: io.TextIOBase, answers: "queue.Queue[str | None]") -> None:
+    """Hand on every line, and None at the end."""
+    for line in stream:
+        answers.put(line)
+    answers.put(None)
