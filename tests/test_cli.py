@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from ovseg.__main__ import main
+from ovseg.pretrained.captioner import CAPTIONERS, CaptionerSpec
 
 
 @pytest.fixture
@@ -79,3 +80,32 @@ def test_training_refuses_what_it_cannot_do(tmp_path: Path, capsys: pytest.Captu
     assert "run `train codec` first" in capsys.readouterr().err
     assert main(["train", "bundle", "--out", str(tmp_path), "--to", str(tmp_path)]) == 2
     assert "run `train denoiser` first" in capsys.readouterr().err
+
+
+def test_caption_and_lavis_say_what_is_missing(
+    tmp_path: Path, network: list[str], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (40, 30), "teal").save(tmp_path / "p.png")
+    assert main(["caption", str(tmp_path / "p.png"), "--captioner", "nonsense", *network]) == 2
+    error = capsys.readouterr().err
+    assert "captioner must be one of blip2, blip-large, blip-base, lavis-blip, lavis-blip2, but got 'nonsense'" in error
+    monkeypatch.setenv("OVSEG_LAVIS", str(tmp_path / "nowhere"))
+    assert main(["lavis", "status"]) == 0
+    assert "lavis install" in capsys.readouterr().out
+    assert main(["caption", str(tmp_path / "p.png"), "--captioner", "lavis-blip", *network]) == 2
+    assert "LAVIS must be installed first" in capsys.readouterr().err
+
+
+def test_caption_prints_the_sentence_and_its_things(
+    tmp_path: Path,
+    network: list[str],
+    captioner_folder: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Image.new("RGB", (40, 30), "teal").save(tmp_path / "p.png")
+    monkeypatch.setitem(CAPTIONERS, "tiny", CaptionerSpec(str(captioner_folder), "random weights"))
+    arguments = ["caption", str(tmp_path / "p.png"), "--captioner", "tiny", "--prefix", "a photo of a brown dog and"]
+    assert main([*arguments, *network]) == 0
+    sentence, things = capsys.readouterr().out.splitlines()
+    assert sentence.startswith("a photo of a brown dog and") and things.startswith("things: brown dog")

@@ -53,7 +53,7 @@ class FreeSegDiff(Method):
         "Barbara Toniella Corradini, Mustafa Shukor, Paul Couairon, Guillaume Couairon, Franco Scarselli, Matthieu Cord",
         "IJCNN 2025",
         "2403.20105",
-        "",
+        "https://github.com/bcorrad/FreeSegDiff-release",
     )
 
     words: Literal["caption", "classes"] = knob(
