@@ -9,7 +9,7 @@ import torch
 from ovseg import maps
 from ovseg.backbones.base import Capture, Text, Trace
 from ovseg.methods import METHODS, find_method, suited_to
-from ovseg.methods.diffsegmenter import DiffSegmenter
+from ovseg.methods.diffsegmenter import DiffSegmenter, participle_after
 from ovseg.models import Models
 from ovseg.scene import from_image
 from ovseg.types import Scene, StoppedError
@@ -180,3 +180,34 @@ def test_settings_that_suit_a_backbone() -> None:
         suited_to(pocket, DiffSegmenter, {"sharpness": 1})
     with pytest.raises(ValueError, match="must be one of diffsegmenter"):
         find_method("magic")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "phrase", "word"),
+    [
+        ("a photograph of a cat sitting on grass", "cat", "sitting"),
+        ("a photograph of a traffic light Hanging over a road", "traffic light", "Hanging"),
+        ("a photograph of a cat on a building", "cat", ""),
+        ("a photograph of cats sitting", "cat", ""),
+        ("a photograph of a cat", "cat", ""),
+    ],
+)
+def test_a_participle_after_the_class_belongs_to_it(prompt: str, phrase: str, word: str) -> None:
+    assert participle_after(prompt, phrase) == word
+
+
+def test_prompts_go_on_with_what_the_captioner_sees(with_clip: Models, picture: np.ndarray) -> None:
+    scene = from_image(with_clip, picture)
+    plain, continued = (DiffSegmenter(continued=flag).segment(with_clip, scene, CLASSES) for flag in (False, True))
+    assert plain.scores.shape == continued.scores.shape and not np.allclose(plain.scores, continued.scores)
+
+
+@pytest.mark.parametrize("last_token", [False, True])
+def test_a_participles_tokens_are_read_beside_the_classs(with_clip: Models, picture: np.ndarray, last_token: bool) -> None:
+    method = DiffSegmenter(prompt="a photo of a {} sitting on grass", continued=True, last_token=last_token)
+    text, _ = method._encode(with_clip, from_image(with_clip, picture), parse_classes("potted plant"))
+    assert text.prompts[0].startswith("a photo of a potted plant sitting on grass")
+    plant, sitting = (
+        with_clip.backbone.encode_text(text.prompts, [words]).spans[0] for words in ("potted plant", "sitting")
+    )
+    assert text.spans[0] == ((plant[-1], sitting[0]) if last_token else plant + sitting)

@@ -14,10 +14,11 @@ Differs from the paper and its released code:
 - The picture's aspect is kept; `scene.from_image(square=True, sample_posterior=True)` squashes and samples as the code does.
 - A class may have several phrases: the highest of their maps counts at every place.
 - The background's threshold is given; the released evaluation takes the best of 45 on the test set.
-- Prompts have no caption as continuation yet, so no word after the class is averaged in.
+- Prompts are not continued by a captioner unless `continued` says so; the released code does it with BLIP large.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -64,6 +65,9 @@ class DiffSegmenter(Method):
     )
     prompt: str = knob("a photograph of {}", "Prompt of each class; {} is the class. The released code's VOC stem.")
     last_token: bool = knob(False, "Read the last sub-token of a phrase only, as the released code does.")
+    continued: bool = knob(
+        False, "Let the captioner go on with each prompt, and read a participle after the class too; the code does both."
+    )
 
     def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent) -> Segmentation:
         """Segment a scene into the classes and background.
@@ -74,7 +78,7 @@ class DiffSegmenter(Method):
         self._check()
         stages = Stages(report)
         with stages.stage("encoding the words"):
-            text, owners = self._encode(models, classes)
+            text, owners = self._encode(models, scene, classes)
         rows = self._average(models, scene, text, stages)
         with stages.stage("scoring", 1.0):
             names = tuple(word.name for word in classes)
@@ -97,13 +101,21 @@ class DiffSegmenter(Method):
         if self.prompt.count("{}") != 1:
             raise ValueError(f"The prompt must hold {{}} once, where the class goes, but got {self.prompt!r}.")
 
-    def _encode(self, models: Models, classes: tuple[ClassWord, ...]) -> tuple[Text, list[int]]:
-        """One row per phrase, and the index of the class that each row belongs to."""
+    def _encode(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> tuple[Text, list[int]]:
+        """One row per phrase with the token columns to read, and the index of the class that each row belongs to."""
         phrases, owners = rows_of(classes)
         prompts = [self.prompt.replace("{}", phrase) for phrase in phrases]
+        if self.continued:
+            prompts = [models.captioner().caption(scene.image, prompt) for prompt in prompts]
         # The released code's "++" strengthens the last word of a class alone, as it reads its last token alone.
         emphasised = [phrase.split()[-1] for phrase in phrases] if self.last_token else phrases
-        return models.backbone.encode_text(prompts, phrases, self.emphasis, emphasised), owners
+        text = models.backbone.encode_text(prompts, phrases, self.emphasis, emphasised)
+        spans = [span[-1:] if self.last_token else span for span in text.spans]
+        if self.continued:
+            after = [participle_after(prompt, phrase) for prompt, phrase in zip(prompts, phrases, strict=True)]
+            more = [span[:1] if self.last_token else span for span in models.backbone.encode_text(prompts, after).spans]
+            spans = [own + other for own, other in zip(spans, more, strict=True)]
+        return replace(text, spans=tuple(spans)), owners
 
     def _average(self, models: Models, scene: Scene, text: Text, stages: Stages) -> "Rows":
         """Trace every row at every timestep and draw, and average what comes of it."""
@@ -125,8 +137,7 @@ class DiffSegmenter(Method):
 
     def _analyse(self, trace: Trace) -> "Rows":
         """Steps 8 to 13 of the method: what of each resolution, fused; where, by the finest self-attention."""
-        spans = [span[-1:] if self.last_token else span for span in trace.text.spans]
-        per_stride = {s: maps.phrase_maps(cross, spans) for s, cross in trace.cross_by_stride().items()}
+        per_stride = {s: maps.phrase_maps(cross, trace.text.spans) for s, cross in trace.cross_by_stride().items()}
         weights = {2**power: weight for power, weight in enumerate(self.stride_weights)}
         fused = maps.fuse_strides(per_stride, weights, trace.latent_hw)
         affinity = trace.self_attention.get(FINEST)
@@ -134,6 +145,12 @@ class DiffSegmenter(Method):
             raise ValueError("refinements must be 0 for a backbone without self-attention at stride 1, as this one is.")
         refined = maps.propagate(affinity, fused, self.refinements) if self.refinements else fused
         return Rows(refined, fused, per_stride, None if affinity is None else affinity.mean(0))
+
+
+def participle_after(prompt: str, phrase: str) -> str:
+    """The word that follows a phrase if it ends in "ing", else "" (the released code's rule for what joins a class)."""
+    found = re.search(rf"(?<!\w){re.escape(phrase)}\s+(\w+ing)(?!\w)", prompt, re.IGNORECASE)
+    return found.group(1) if found else ""
 
 
 @dataclass(frozen=True)
