@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
 from ovseg import view
@@ -91,8 +92,21 @@ class Benchmark:
         return self.summarise(out)
 
     def measure(self, out: Path, indices: range, report: Report = silent) -> None:
-        """Measure those of these samples that are not yet in `out/images`."""
+        """Measure those of these samples that are not yet in `out/images`.
+
+        On a CPU with one thread: sums over several are rounded in another order, and then the figures would depend on
+        the number of processes. `workers` is the way to use more cores.
+        """
         self._claim(out)
+        threads = torch.get_num_threads()
+        if self.models.device.type == "cpu":
+            torch.set_num_threads(1)
+        try:
+            self._measure_missing(out, indices, report)
+        finally:
+            torch.set_num_threads(threads)
+
+    def _measure_missing(self, out: Path, indices: range, report: Report) -> None:
         missing = [index for index in indices if not self.path(out, index).exists()]
         begun = time.monotonic()
         for done, index in enumerate(missing):

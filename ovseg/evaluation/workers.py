@@ -62,7 +62,6 @@ def _stop(pool: ProcessPoolExecutor) -> None:
 
 
 def _work(task: Benchmark, out: Path, rank: int, workers: int) -> None:
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
     on_device(task, rank).measure(out, range(rank, task.total, workers))
 
 
