@@ -13,6 +13,7 @@ from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import PocketDataset
 from ovseg.methods import DiffSegmenter, suited_to
 from ovseg.models import Models
+from ovseg.pocket.train_judge import Judge, accuracy_on
 from ovseg.pocket.world import LABELS
 from ovseg.scene import from_prompt
 from ovseg.vocabulary import parse_classes
@@ -55,3 +56,9 @@ def test_a_generated_scene_is_seeded_and_segments() -> None:
     assert np.array_equal(scene.image, again.image)
     result = suited_to(models, DiffSegmenter).segment(models, scene, parse_classes("cat, grass"))
     assert result.scores.shape == (3, 128, 128)
+
+
+def test_the_judge_knows_real_scenes() -> None:
+    """A floor again: how good it is, the card says."""
+    figures = accuracy_on(Judge(ASSETS / "pocket" / "judge"), "val", 48)
+    assert figures["precision"] > 0.85 and figures["recall"] > 0.75
