@@ -37,7 +37,7 @@ def kmeans(
         if best is None or inertia < best[0]:
             best = inertia, labels
     labels = torch.unique(best[1], return_inverse=True)[1]
-    return labels, membership(labels, int(labels.max()) + 1).to(rows.dtype) @ rows
+    return labels, membership(labels, int(labels.max()) + 1) @ rows
 
 
 def agglomerate(points: Float[Tensor, "n d"], count: int) -> Int[Tensor, "n"]:

@@ -46,9 +46,14 @@ class Models:
         self._lock, self._clip_lock, self._captioner_lock = threading.Lock(), threading.Lock(), threading.Lock()
         self._captioners: dict[str, Captioner | LavisCaptioner] = {}
 
+    @property
+    def dtype_name(self) -> str:
+        """The precision as `DTYPES` calls it."""
+        return str(self.dtype).removeprefix("torch.")
+
     def __reduce__(self) -> tuple:
         """Pickled as what to load, not as what is loaded: another process loads for itself."""
-        return Models, (self.name, str(self.device), str(self.dtype).removeprefix("torch."))
+        return Models, (self.name, str(self.device), self.dtype_name)
 
     @property
     def backbone(self) -> StableDiffusion:

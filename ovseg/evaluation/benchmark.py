@@ -136,12 +136,12 @@ class Benchmark:
             "method": self.method.name,
             "settings": json.loads(json.dumps(asdict(self.method))),
             "backbone": self.models.name,
-            "dtype": str(self.models.dtype).removeprefix("torch."),
+            "dtype": self.models.dtype_name,
             "dataset": self.dataset.name,
             "labels": f"clip, ratio {self.models.checkpoint.clip_ratio}" if self.labels == "clip" else self.labels,
             "names": self.names,
             "background": self.dataset.background,
-            "background_words": len(self._background_words()),
+            "background_words": len(self._background_words),
             "threshold": self.threshold_note,
             "protocol": f"{protocol.name} ({protocol.source})",
             "picture": f"short side {protocol.short_side} px" if protocol.short_side else size,
@@ -163,6 +163,7 @@ class Benchmark:
         """The file of a sample's counts."""
         return out / "images" / f"{index:06d}.npz"
 
+    @cached_property
     def _background_words(self) -> tuple[ClassWord, ...]:
         if self.dataset.background != "scored":
             return ()
@@ -188,11 +189,11 @@ class Benchmark:
     def _predict(self, sample: Sample) -> list[np.ndarray]:
         """Label maps (H, W) in the data set's labels: the method's own, and if it `sweeps`, at each threshold."""
         asked = find_label_source(self.labels)(self.models, sample, self.classes)
-        words = tuple(self.classes[k] for k in asked) + self._background_words()
+        words = tuple(self.classes[k] for k in asked) + self._background_words
         if not asked:
             return [np.zeros(sample.labels.shape, np.uint8)] * (1 + len(THRESHOLDS) * self.sweeps)
         result = segment_under(self.protocol, self.method, self.models, sample.image, words, self.seed)
-        label_of = np.array([0, *(k + 1 for k in asked), *(0 for _ in self._background_words())], np.uint8)
+        label_of = np.array([0, *(k + 1 for k in asked), *(0 for _ in self._background_words)], np.uint8)
         if self.dataset.background != "scored":
             return [label_of[result.scores[1:].argmax(0) + 1]]
         moved = [result.with_threshold(t) for t in THRESHOLDS] if self.sweeps else []

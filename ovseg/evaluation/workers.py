@@ -70,7 +70,7 @@ def on_device(task: Benchmark, rank: int) -> Benchmark:
     if task.models.device.type != "cuda" or torch.cuda.device_count() < 2:
         return task
     device = f"cuda:{rank % torch.cuda.device_count()}"
-    return replace(task, models=Models(task.models.name, device, str(task.models.dtype).removeprefix("torch.")))
+    return replace(task, models=Models(task.models.name, device, task.models.dtype_name))
 
 
 def _run_as_one_of_many(task: Benchmark, out: Path, report: Report) -> dict | None:
