@@ -20,7 +20,7 @@ def run_card(
     return {
         "method": {"name": method.name, **asdict(method)} | {"threshold": segmentation.threshold},
         "paper": f"{method.paper.title}, arXiv {method.paper.arxiv}",
-        "backbone": {"name": models.name, "device": str(models.device), "dtype": str(models.dtype).removeprefix("torch.")},
+        "backbone": {"name": models.name, "device": str(models.device), "dtype": models.dtype_name},
         "classes": ["|".join(word.phrases) for word in classes],
         "seed": scene.seed,
         "caption": scene.caption,

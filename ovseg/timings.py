@@ -38,7 +38,7 @@ def measure(models: Models, runs: int) -> list[tuple[str, float, int]]:
 
 def table(models: Models, rows: list[tuple[str, float, int]]) -> str:
     """The measurements with what they were made on."""
-    threads, dtype = torch.get_num_threads(), str(models.dtype).removeprefix("torch.")
+    threads, dtype = torch.get_num_threads(), models.dtype_name
     lines = [f"backbone {models.name}, {models.device}, {dtype}, {threads} threads, torch {torch.__version__}"]
     return "\n".join(lines + [f"{seconds:9.3f} s  {what} (median of {runs})" for what, seconds, runs in rows])
 

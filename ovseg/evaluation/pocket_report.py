@@ -15,10 +15,10 @@ from ovseg.evaluation.datasets import POCKET
 from ovseg.methods import METHODS, Method, suited_to
 from ovseg.models import Models
 from ovseg.pocket.captions import indefinite
-from ovseg.pocket.train_clip import average_precision, name_prompts
+from ovseg.pocket.train_clip import average_precision, labels_held, name_prompts
 from ovseg.pocket.train_codec import peak_signal_to_noise
 from ovseg.pocket.train_judge import Judge, accuracy, truth_of
-from ovseg.pocket.world import LABELS, THINGS, scene
+from ovseg.pocket.world import THINGS, scene
 from ovseg.scene import from_prompt
 from ovseg.types import Report, silent
 
@@ -116,9 +116,7 @@ class PocketReport:
     def _clip(self) -> list[Figure]:
         images = _val_images(self.count)
         scores = self.models.clip.similarity(list(images), name_prompts()).cpu().numpy()
-        scenes = [scene("val", k) for k in range(self.count)]
-        truth = np.array([[name in s.things or name in s.stuff for name in LABELS] for s in scenes])
-        value = average_precision(scores, truth)
+        value = average_precision(scores, labels_held([scene("val", k) for k in range(self.count)]))
         return [
             Figure(f"CLIP: zero-shot mean average precision, {self.count} val scenes, 32 labels", f"{value:.2f}", "0.90")
         ]

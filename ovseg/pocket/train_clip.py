@@ -18,7 +18,7 @@ from ovseg.pocket.open_clip_export import export_open_clip
 from ovseg.pocket.tokenizer import tokenize
 from ovseg.pocket.train_codec import to_tensor
 from ovseg.pocket.training import Training, batch_size
-from ovseg.pocket.world import LABELS, THINGS, scene
+from ovseg.pocket.world import LABELS, THINGS, WorldScene, scene
 
 BATCH = 128
 KINDS = (0.4, 0.4, 0.2)  # shares of captions: the scene's own, one of its things alone, its stuff alone
@@ -101,8 +101,12 @@ def mean_average_precision(model: CLIPModel, tokenizer: CLIPTokenizer, device: s
         image = model.get_image_features(pixel_values=pictures).pooler_output
         text = model.get_text_features(input_ids=tokenize(tokenizer, name_prompts()).to(device)).pooler_output
     scores = (F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).T).cpu().numpy()
-    truth = np.array([[name in s.things or name in s.stuff for name in LABELS] for s in scenes])
-    return average_precision(scores, truth)
+    return average_precision(scores, labels_held(scenes))
+
+
+def labels_held(scenes: list[WorldScene]) -> np.ndarray:
+    """Which of `LABELS` each scene holds, bool (n, labels)."""
+    return np.array([[name in s.things or name in s.stuff for name in LABELS] for s in scenes])
 
 
 def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:

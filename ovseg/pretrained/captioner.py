@@ -66,11 +66,13 @@ class Captioner:
         inputs = self._processor(images=image, text=prefix, return_tensors="pt").to(self.device)
         inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
         tokens = self._model.generate(**inputs, num_beams=beams, max_new_tokens=longest, do_sample=False)
-        text = (
-            " ".join(self._processor.batch_decode(tokens, skip_special_tokens=True)[0].split())
-            .replace(" ,", ",")
-            .rstrip(" .")
-        )
-        begun = " ".join(prefix.split())
-        # Some versions give the whole sentence back, some only what they added to the prefix.
-        return text if text.lower().startswith(begun.lower()) else f"{begun} {text}".strip()
+        return as_sentence(self._processor.batch_decode(tokens, skip_special_tokens=True)[0].replace(" ,", ","), prefix)
+
+
+def as_sentence(text: str, prefix: str) -> str:
+    """What a captioner said, without a full stop and with the prefix it was given.
+
+    Some models give the whole sentence back, some only what they added to the prefix.
+    """
+    said, begun = " ".join(text.split()).rstrip(" ."), " ".join(prefix.split())
+    return said if said.lower().startswith(begun.lower()) else f"{begun} {said}".strip()

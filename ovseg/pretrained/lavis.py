@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ovseg.pretrained.captioner import as_sentence
+
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "requirements-lavis.txt"
 WORKER = Path(__file__).parent / "lavis_worker.py"
@@ -118,8 +120,7 @@ class LavisCaptioner:
             Image.fromarray(image).save(content, "PNG")
             picture = base64.b64encode(content.getvalue()).decode()
             text = self._ask({"caption": picture, "prefix": prefix}, self.seconds)["caption"]
-        text, begun = " ".join(text.split()).rstrip(" ."), " ".join(prefix.split())
-        return text if text.lower().startswith(begun.lower()) else f"{begun} {text}".strip()
+        return as_sentence(text, prefix)
 
     def close(self) -> None:
         """End the process: it goes when its input is closed, or is made to."""
