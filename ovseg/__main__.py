@@ -7,6 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from ovseg import view
@@ -16,11 +17,11 @@ from ovseg.card import run_card
 from ovseg.evaluation import workers
 from ovseg.evaluation.ablations import ABLATIONS, Ablation
 from ovseg.evaluation.ablations import as_markdown as ablation_table
-from ovseg.evaluation.baselines import MEASURABLE, find_measurable
+from ovseg.evaluation.baselines import MEASURABLE
 from ovseg.evaluation.benchmark import Benchmark, as_markdown, with_best_threshold
-from ovseg.evaluation.datasets import DATASETS, find_dataset
+from ovseg.evaluation.datasets import DATASETS, Dataset, find_dataset
 from ovseg.evaluation.labels import LABEL_SOURCES
-from ovseg.evaluation.protocols import PROTOCOLS, find_protocol
+from ovseg.evaluation.protocols import PROTOCOLS
 from ovseg.methods import METHODS, Method, find_method, suited_to
 from ovseg.models import Models
 from ovseg.nouns import noun_phrases
@@ -30,7 +31,9 @@ from ovseg.pretrained.lavis import MODELS as LAVIS_MODELS
 from ovseg.scene import from_image, from_prompt, read_image
 from ovseg.settings import read_setting
 from ovseg.timings import measure, table
-from ovseg.vocabulary import parse_classes
+from ovseg.types import named
+from ovseg.vocabulary import ClassWord
+from ovseg.words import asked_for, look_for
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,7 +91,12 @@ def _progress(stage: str, share: float) -> None:
 def _add_segment(commands: Any) -> None:
     parser = _command(commands, "segment", segment, "Segment a picture file into classes; write masks and a run card.")
     parser.add_argument("image", type=Path)
-    parser.add_argument("--classes", required=True, help='such as "dog|puppy, traffic light, sky"')
+    parser.add_argument(
+        "--classes", default="", help='such as "dog|puppy, traffic light, sky"; a caption gives them if left out'
+    )
+    parser.add_argument("--caption", default="", help="what the picture shows; the captioner says it if left out")
+    _add_captioner(parser)
+    parser.add_argument("--only-present", action="store_true", help="leave out classes that CLIP and the caption do not see")
     _add_method(parser)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--square", action="store_true", help="squash to a square first, as DiffSegmenter's code does")
@@ -97,8 +105,13 @@ def _add_segment(commands: Any) -> None:
     _add_network(parser)
 
 
-def _add_method(parser: argparse.ArgumentParser, names: Sequence[str] = tuple(m.name for m in METHODS)) -> None:
-    parser.add_argument("--method", default=names[0], help=", ".join(names))
+def _add_captioner(parser: argparse.ArgumentParser) -> None:
+    known = ", ".join((*CAPTIONERS, *LAVIS_MODELS))
+    parser.add_argument("--captioner", default="", help=f"{known}; the backbone's if not given")
+
+
+def _add_method(parser: argparse.ArgumentParser, kinds: Sequence[type[Method]] = METHODS) -> None:
+    parser.add_argument("--method", default=kinds[0].name, help=", ".join(kind.name for kind in kinds))
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", dest="settings", help=_settings_help())
 
 
@@ -118,9 +131,14 @@ def _method(options: argparse.Namespace, models: Models, kind: type[Method]) -> 
 
 def segment(options: argparse.Namespace) -> None:
     """`segment IMAGE --classes ... --out DIR`."""
-    models, classes = _models(options), parse_classes(options.classes)
-    method, image = _method(options, models, find_method(options.method)), read_image(options.image)
-    scene = from_image(models, image, options.seed, square=options.square)
+    models, kind, image = _models(options), find_method(options.method), read_image(options.image)
+    method = _method(options, models, kind)
+    classes, said = asked_for(
+        models, kind, image, options.classes, caption=options.caption, captioner=options.captioner, report=_progress
+    )
+    if options.only_present:
+        classes = _present(models, image, classes, said)
+    scene = from_image(models, image, options.seed, caption=said, square=options.square)
     result = method.segment(models, scene, classes, _progress)
     written = view.write_masks(result, options.out, run_card(models, scene, classes, method, result))
     if options.attention:
@@ -128,6 +146,14 @@ def segment(options: argparse.Namespace) -> None:
     for name, share in result.shares.items():
         print(f"{share:7.2%}  {name}")
     print("wrote " + ", ".join(str(path) for path in written))
+
+
+def _present(models: Models, image: np.ndarray, classes: tuple[ClassWord, ...], caption: str) -> tuple[ClassWord, ...]:
+    """The classes that seem to be there; what speaks for each is printed."""
+    found = look_for(models, image, classes, caption)
+    for item in found:
+        print(f"{'present' if item.present else 'absent':>8}  {item.name} (looks {item.looks:.2f}, said {item.said:.2f})")
+    return tuple(word for word, item in zip(classes, found, strict=True) if item.present)
 
 
 def _add_generate(commands: Any) -> None:
@@ -162,9 +188,7 @@ def generate(options: argparse.Namespace) -> None:
 def _add_caption(commands: Any) -> None:
     parser = _command(commands, "caption", caption, "Say in a sentence what a picture shows, and the things that it names.")
     parser.add_argument("image", type=Path)
-    parser.add_argument(
-        "--captioner", default="", help=f"{', '.join((*CAPTIONERS, *LAVIS_MODELS))}; the backbone's if not given"
-    )
+    _add_captioner(parser)
     parser.add_argument("--prefix", default="", help="how the sentence must begin")
     _add_network(parser)
 
@@ -186,10 +210,8 @@ def manage_lavis(options: argparse.Namespace) -> None:
     """`lavis install|status`."""
     if options.action == "install":
         print(f"LAVIS is ready in {lavis.install()}")
-    elif lavis.is_installed():
-        print(f"LAVIS is ready in {lavis.environment()}")
     else:
-        print(lavis.obstacle() or "LAVIS is not installed: run `python -m ovseg lavis install`.")
+        print(lavis.obstacle() or lavis.missing() or f"LAVIS is ready in {lavis.environment()}")
 
 
 def _add_serve(commands: Any) -> None:
@@ -206,11 +228,19 @@ def serve(options: argparse.Namespace) -> None:
     launch(_models(options), options.host, options.port)
 
 
-def _add_evaluate(commands: Any) -> None:
-    parser = _command(commands, "evaluate", evaluate, "Measure a method on a data set; a stopped run goes on in its folder.")
+def _add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dataset", default="pocket-val", help=", ".join(DATASETS))
     parser.add_argument("--data", type=Path, help="the folder that holds it; the pocket world needs none")
     parser.add_argument("--split", help="of a benchmark: the one that papers report if not given, or the training split")
+
+
+def _dataset(options: argparse.Namespace) -> Dataset:
+    return find_dataset(options.dataset, options.data, options.split)
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _command(commands, "evaluate", evaluate, "Measure a method on a data set; a stopped run goes on in its folder.")
+    _add_dataset(parser)
     parser.add_argument("--count", type=int, help="pictures; all of a benchmark, 64 of the pocket world if not given")
     parser.add_argument("--labels", default="ground-truth", help=f"classes asked for: {', '.join(LABEL_SOURCES)}")
     parser.add_argument("--protocol", default="native", help=", ".join(PROTOCOLS))
@@ -226,10 +256,10 @@ def _add_evaluate(commands: Any) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """`evaluate --method M --dataset D --count N --out DIR`."""
-    models, dataset = _models(options), find_dataset(options.dataset, options.data, options.split)
+    models, dataset = _models(options), _dataset(options)
     count = options.count or (64 if dataset.length is None else None)
-    protocol = find_protocol(options.protocol)
-    method = _method(options, models, find_measurable(options.method))
+    protocol = named(PROTOCOLS, "protocol", options.protocol)
+    method = _method(options, models, find_method(options.method, MEASURABLE))
     task = Benchmark(models, method, dataset, count, options.seed, options.labels, protocol)
     if options.threshold_from:
         task = with_best_threshold(task, options.threshold_from)
@@ -242,9 +272,7 @@ def evaluate(options: argparse.Namespace) -> None:
 def _add_ablate(commands: Any) -> None:
     parser = _command(commands, "ablate", ablate, "Measure the variants of a method, one thing changed in each; one table.")
     parser.add_argument("--method", default=METHODS[0].name, help=", ".join(ABLATIONS))
-    parser.add_argument("--dataset", default="pocket-val", help=", ".join(DATASETS))
-    parser.add_argument("--data", type=Path, help="the folder that holds it; the pocket world needs none")
-    parser.add_argument("--split", help="of a benchmark, as `evaluate` takes it")
+    _add_dataset(parser)
     parser.add_argument("--count", type=int, default=64, help="pictures")
     parser.add_argument("--out", type=Path, required=True, help="folder for the table and the runs")
     _add_network(parser)
@@ -253,8 +281,7 @@ def _add_ablate(commands: Any) -> None:
 def ablate(options: argparse.Namespace) -> None:
     """`ablate --method M --dataset D --count N --out DIR`."""
     models, kind = _models(options), find_method(options.method)
-    dataset = find_dataset(options.dataset, options.data, options.split)
-    task = Benchmark(models, suited_to(models, kind), dataset, options.count)
+    task = Benchmark(models, suited_to(models, kind), _dataset(options), options.count)
     rows = Ablation(task, kind).run(options.out, _progress)
     _progress("measured", 1.0)
     print(ablation_table(rows))

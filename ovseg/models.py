@@ -2,6 +2,7 @@
 
 import threading
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -66,6 +67,17 @@ class Models:
         """The picture-and-text network that goes with the backbone, loaded on first use."""
         with self._clip_lock:
             return self._clip
+
+    def captioner_obstacle(self, name: str = "") -> str:
+        """Why the captioner of this name, or the backbone's, cannot be used here; empty where it can. Loads nothing."""
+        from ovseg.pretrained import lavis
+
+        if name in lavis.MODELS:
+            return lavis.obstacle() or lavis.missing()
+        source = Path(self.checkpoint.captioner)
+        if not name and source.is_absolute() and not source.is_dir():
+            return f"{self.checkpoint.title} has no captioner in {source.parent.name}/{source.name}."
+        return ""
 
     def captioner(self, name: str = "") -> "Captioner | LavisCaptioner":
         """A captioner by its name in the table, or the one that goes with the backbone; loaded on first use.

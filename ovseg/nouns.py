@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from ovseg.types import BACKGROUND
+from ovseg.vocabulary import ClassWord
+
 # What a caption says about the picture itself or about amounts, when "of" follows: the next noun is what is shown.
 FRAMES = frozenset({
     "photo", "photograph", "picture", "image", "painting", "drawing", "view", "shot", "close-up", "closeup", "close",
@@ -49,6 +52,15 @@ def noun_phrases(caption: str) -> tuple[NounPhrase, ...]:
         if tag.startswith("AJ"):
             adjectives.append(word)
     return tuple(phrases.values())
+
+
+def classes_of(caption: str) -> tuple[ClassWord, ...]:
+    """What a caption names as classes, with their adjectives; none for a caption without nouns.
+
+    "background" is left out: it is what remains, whatever a caption says of it.
+    """
+    named = dict.fromkeys(phrase.described for phrase in noun_phrases(caption) if phrase.head != BACKGROUND)
+    return tuple(ClassWord((name,)) for name in named)
 
 
 def _tagged(caption: str) -> list[tuple[str, str, str]]:

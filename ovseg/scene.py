@@ -43,6 +43,12 @@ def resized(image: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((hw[1], hw[0]), Image.Resampling.BILINEAR))
 
 
+def shrunk(image: np.ndarray, longest: int) -> np.ndarray:
+    """The picture with no side longer than `longest`; a smaller one as it is."""
+    scale = longest / max(image.shape[:2])
+    return image if scale >= 1 else resized(image, tuple(max(1, round(side * scale)) for side in image.shape[:2]))
+
+
 def from_image(
     models: Models,
     image: np.ndarray,
@@ -51,7 +57,6 @@ def from_image(
     caption: str = "",
     square: bool = False,
     sample_posterior: bool = False,
-    longest: int | None = None,
 ) -> Scene:
     """A picture as a scene: resized once to the backbone's resolution and encoded.
 
@@ -60,16 +65,12 @@ def from_image(
         seed: of everything random that is done with the scene.
         square: squash to the training resolution, as DiffSegmenter's code does, instead of keeping the aspect.
         sample_posterior: sample the codec's posterior (seeded), as DiffSegmenter's code does, instead of its mean.
-        longest: shrink the picture first so that no side is longer; keeps a page light.
 
     Raises:
         ValueError: the array is not such a picture.
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ValueError(f"The picture must be uint8 of shape (H, W, 3), but got {image.dtype} of shape {image.shape}.")
-    if longest and max(image.shape[:2]) > longest:
-        scale = longest / max(image.shape[:2])
-        image = resized(image, tuple(max(1, round(side * scale)) for side in image.shape[:2]))
     backbone = models.backbone
     hw = backbone.square_hw() if square else backbone.working_hw(image.shape[:2])
     latent = backbone.encode(resized(image, hw), sample_seed=seed if sample_posterior else None)

@@ -1,10 +1,10 @@
 """The values that move through the program: `Scene`, `Segmentation`, `Evidence`, `Paper`, and `knob` for settings."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 BACKGROUND = "background"
+
+Named = TypeVar("Named")
 
 Report = Callable[[str, float], None]
 """Told the stage of long work and the share of it that is done, 0 to 1. It may raise to stop the work."""
@@ -159,6 +161,17 @@ def knob(default: Any, help: str, *, low: float = 0, high: float = 1, step: floa
     `low`, `high` and `step` matter for numbers only; a control for it is made by its type.
     """
     return field(default=default, metadata={"help": help, "low": low, "high": high, "step": step})
+
+
+def named(table: Mapping[str, Named], what: str, name: str) -> Named:
+    """The entry of this name in a table of what a visitor may choose.
+
+    Raises:
+        ValueError: there is none; the sentence says which there are.
+    """
+    if name not in table:
+        raise ValueError(f"The {what} must be one of {', '.join(table)}, but got {name!r}.")
+    return table[name]
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from ovseg.__main__ import main
 from ovseg.evaluation import benchmark, workers
-from ovseg.evaluation.baselines import AllBackground, CentrePrior, OneClass
+from ovseg.evaluation.baselines import AllBackground, CentrePrior, ClipCentrePrior, OneClass
 from ovseg.evaluation.benchmark import Benchmark, with_best_threshold
 from ovseg.evaluation.datasets import PocketDataset, Sample, find_dataset
 from ovseg.evaluation.labels import all_names, ground_truth
@@ -22,6 +22,7 @@ from ovseg.models import Models
 from ovseg.pocket.world import LABELS, scene
 from ovseg.scene import from_image
 from ovseg.vocabulary import parse_classes
+from ovseg.words import photo_prompts
 
 TRUTH = np.array([[0, 0, 1], [1, 2, 255]], np.uint8)
 GUESS = np.array([[0, 1, 1], [1, 0, 2]], np.uint8)
@@ -147,7 +148,7 @@ def test_a_folder_of_another_run_is_refused(models: Models, tmp_path: Path) -> N
         replace(task, count=None)
     with pytest.raises(ValueError, match="data set must be one of pocket-train"):
         find_dataset("imagenet")
-    with pytest.raises(ValueError, match="labels must be one of ground-truth, clip, all"):
+    with pytest.raises(ValueError, match="label source must be one of ground-truth, clip, clip-caption, all"):
         replace(task, labels="guess")
 
 
@@ -172,6 +173,14 @@ def test_trivial_answers(models: Models, tmp_path: Path) -> None:
     assert "miou_at_threshold" in centre and "miou_at_threshold" not in background
     result = CentrePrior(width=0.3).segment(models, from_image(models, sample.image), parse_classes("cat, dog"))
     assert result.label_map[64, 64] == 1 and result.label_map[0, 0] == 0 and result.label_map.max() == 1
+
+
+def test_the_centre_prior_takes_clips_word_for_the_class(with_clip: Models) -> None:
+    image, classes = PocketDataset("val").sample(0).image, parse_classes("cat, dog, bus")
+    likely = with_clip.clip.probabilities([image], photo_prompts(classes))[0].numpy()
+    result = ClipCentrePrior(threshold=0.0).segment(with_clip, from_image(with_clip, image), classes)
+    assert result.scores[1:, 64, 64] == pytest.approx(likely / likely.max(), abs=1e-2)
+    assert result.label_map[64, 64] == likely.argmax() + 1
 
 
 def test_windows_cover_the_picture_and_the_last_one_is_moved_back() -> None:

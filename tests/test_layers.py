@@ -15,6 +15,7 @@ LAYERS = (
     {"backbones", "pretrained"},
     {"models"},
     {"scene", "methods"},
+    {"words"},
     {"view", "card", "settings", "timings"},
     {"pocket"},
     {"evaluation"},

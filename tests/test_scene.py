@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from ovseg.models import Models
-from ovseg.scene import from_image, from_prompt, read_image
+from ovseg.scene import from_image, from_prompt, read_image, shrunk
 
 
 def test_a_picture_keeps_its_shape_and_its_latent_the_aspect(models: Models, picture: np.ndarray) -> None:
@@ -24,9 +24,9 @@ def test_square_and_sampled_as_the_released_code_does(models: Models, picture: n
     assert torch.equal(sampled.latent, again.latent) and not torch.equal(sampled.latent, scene.latent)
 
 
-def test_large_pictures_are_shrunk_when_asked(models: Models) -> None:
-    scene = from_image(models, np.zeros((30, 400, 3), np.uint8), longest=100)
-    assert scene.image.shape == (8, 100, 3)
+def test_large_pictures_are_shrunk_and_others_left_alone(picture: np.ndarray) -> None:
+    assert shrunk(np.zeros((30, 400, 3), np.uint8), 100).shape == (8, 100, 3)
+    assert shrunk(picture, 90) is picture
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 300, 3), (7, 5, 3)])

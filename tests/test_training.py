@@ -9,6 +9,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from torch import nn
+from transformers import CLIPModel
 
 from ovseg.__main__ import main
 from ovseg.pocket.data import rendered
@@ -301,10 +302,29 @@ def test_open_clip_loads_the_same_clip(tmp_path: Path) -> None:
     expected = torch.nn.functional.normalize(image, dim=-1) @ torch.nn.functional.normalize(text, dim=-1).T
     assert torch.allclose(clip.similarity([picture], prompts), expected, atol=1e-5)
     assert clip.scale == pytest.approx(float(model.logit_scale.exp()))
+    several = clip.text_embeddings(["itap of a cat.", "a cat"]).mean(0)
+    ensemble = clip.class_embeddings(["cat"], ["itap of a {}.", "a {}"])[0]
+    assert torch.allclose(ensemble, several / several.norm(), atol=1e-6)
+    assert torch.allclose(clip.probabilities([picture], prompts).sum(1), torch.ones(1))
+    check_dense_features(clip, model, picture)
     with pytest.raises(ValueError, match=r"folder with open_clip_config\.json, but there is none"):
         Clip(f"local-dir:{tmp_path}")
     with pytest.raises(ValueError, match="NAME/TAG of open_clip's table, but got 'nonsense'"):
         Clip("nonsense")
+
+
+def check_dense_features(clip: Clip, model: CLIPModel, picture: np.ndarray) -> None:
+    """Against the same weights in transformers, which has the projections apart."""
+    vision = model.vision_model
+    with torch.no_grad():
+        states = vision(pixel_values=to_tensor(picture[None], "cpu"), output_hidden_states=True).hidden_states[-2]
+        last = vision.encoder.layers[-1]
+        normed = last.layer_norm1(states)[0, 1:]
+        keys = last.self_attn.k_proj(normed)
+        values = model.visual_projection(vision.post_layernorm(last.self_attn.out_proj(last.self_attn.v_proj(normed))))
+    for kind, expected in (("keys", keys), ("values", values)):
+        found = clip.dense([picture, picture], kind)
+        assert found.shape[2:] == (4, 4) and torch.allclose(found[1].flatten(1).T, expected, atol=1e-5)
 
 
 def test_the_judge_is_loaded_from_its_folder_and_counted(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ import os
 
 import gradio as gr
 
+from ovseg.demo import words
 from ovseg.demo.segment_tab import build_segment_tab
 from ovseg.models import Models
 
 TITLE = "ovseg: how a text-to-image diffusion model segments a picture"
-STYLE = ".gradio-container { max-width: 1400px !important; margin: auto; } .ov-status { min-height: 44px; }"
+STYLE = ".gradio-container { max-width: 1400px !important; margin: auto; } .ov-status { min-height: 44px; }" + words.STYLE
 
 
 def build(models: Models) -> gr.Blocks:
@@ -29,5 +30,9 @@ def launch(models: Models, host: str, port: int) -> None:
         # There, a call runs in a fork of this process: what it loads would be lost, so weights are loaded before.
         _ = models.backbone
     build(models).launch(
-        server_name=host, server_port=port, theme=gr.themes.Soft(font=["system-ui", "sans-serif"]), css=STYLE, ssr_mode=False
+        server_name=host,
+        server_port=port,
+        theme=gr.themes.Soft(font=["system-ui", "sans-serif"]),
+        css=STYLE,
+        ssr_mode=False,
     )

@@ -1,6 +1,5 @@
 """The main tab: a picture and words in, masks and the attention behind them out."""
 
-import html
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -17,15 +16,17 @@ from ovseg.assets import ASSETS
 from ovseg.card import run_card
 from ovseg.demo.canvas import canvas_value, mask_canvas, redraw_script
 from ovseg.demo.controls import method_controls, pick_method, settings_from
-from ovseg.demo.work import stream
+from ovseg.demo.words import captioner_name, wire_words, word_controls
+from ovseg.demo.work import given_picture, on_the_network, status_line, stream
 from ovseg.methods import METHODS, Method, suited_to
 from ovseg.models import Models
 from ovseg.scene import from_image, from_prompt
 from ovseg.types import Report, Segmentation
-from ovseg.vocabulary import parse_classes
+from ovseg.vocabulary import ClassWord
+from ovseg.words import asked_for
 
-LONGEST_SIDE = 1024  # of a picture on the page; larger uploads are shrunk, the command line keeps them
 OPACITY = 0.6
+RESULTS = ("status", "canvas", "threshold", "shown", "group", "gallery", "card", "point")
 EXAMPLES = (
     ("boat-bird.png", "boat, bird"),
     ("cat-car.png", "cat, car"),
@@ -46,17 +47,23 @@ def build_segment_tab(models: Models) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             source = _source_controls(models)
-            words = _class_controls(models)
+            words = word_controls(models)
             with gr.Row():
                 run = gr.Button("Run", variant="primary", elem_id="run")
                 stop = gr.Button("Stop", elem_id="stop")
-            _examples(models, source["image"], words)
+            _examples(models, source["image"], words["words"])
             method, panels, seed = _method_controls(models)
         with gr.Column(scale=3, min_width=320):
             look = _result_controls(models)
-    inputs = [source["image"], words, method, seed, look["threshold"], *(c for panel in panels for c in panel)]
-    events = [_wire_generate(models, source, look), _wire_segment(models, inputs, run, look)]
-    stop.click(lambda: _status("Stopped.", None), outputs=look["status"], cancels=events, api_visibility="private")
+    asked = [words[name] for name in ("words", "caption", "captioner", "present", "checked")]
+    inputs = [source["image"], *asked, method, seed, look["threshold"], *(c for panel in panels for c in panel)]
+    outputs = [look[name] for name in RESULTS] + [words["words"], words["caption"]]
+    events = [
+        _wire_generate(models, source, look),
+        _wire_segment(models, run, inputs, outputs),
+        *wire_words(models, source["image"], words, look["status"]),
+    ]
+    stop.click(lambda: status_line("Stopped.", None), outputs=look["status"], cancels=events, api_visibility="private")
     _wire_views(look)
 
 
@@ -72,19 +79,6 @@ def _source_controls(models: Models) -> dict[str, Any]:
             seed = gr.Number(1, label="Seed of the picture", precision=0, elem_id="picture-seed")
         button = gr.Button("Generate", elem_id="generate")
     return {"image": image, "prompt": prompt, "steps": steps, "seed": seed, "button": button}
-
-
-def _class_controls(models: Models) -> gr.Textbox:
-    words = gr.Textbox(
-        label="Classes",
-        info="Words with commas between them; bars between words for the same thing: dog|puppy, traffic light, sky",
-        placeholder="cat, car",
-        elem_id="classes",
-    )
-    if models.checkpoint.classes:
-        fill = gr.Button("Fill in every word this backbone knows", size="sm", elem_id="fill-classes")
-        fill.click(lambda: models.checkpoint.classes, outputs=words, api_visibility="private", show_progress="hidden")
-    return words
 
 
 def _method_controls(models: Models) -> tuple[gr.Radio, list[list[gr.components.Component]], gr.Number]:
@@ -111,7 +105,7 @@ def _examples(models: Models, image: gr.Image, words: gr.Textbox) -> None:
 
 
 def _result_controls(models: Models) -> dict[str, Any]:
-    look: dict[str, Any] = {"status": gr.HTML(_status("Ready.", None), elem_id="status"), "shown": gr.State(None)}
+    look: dict[str, Any] = {"status": gr.HTML(status_line("Ready.", None), elem_id="status"), "shown": gr.State(None)}
     look["canvas"] = mask_canvas("canvas")
     with gr.Row():
         look["opacity"] = gr.Slider(0, 1, OPACITY, step=0.01, label="Opacity", elem_id="opacity")
@@ -145,37 +139,53 @@ def _wire_generate(models: Models, source: dict[str, Any], look: dict[str, Any])
 
         for stage, share, image in stream(work):
             if image is None:
-                yield gr.skip(), _status(stage, share)
+                yield gr.skip(), status_line(stage, share)
             else:  # last: a skip after a value would leave the browser with neither
-                yield image, _status("Generated. Name the classes and press Run.", None)
+                yield image, status_line("Generated. Name the classes and press Run.", None)
 
     return source["button"].click(
         generate, [source["prompt"], source["seed"], source["steps"]], [source["image"], look["status"]],
-        api_name="generate", **_on_the_network(look["status"]),
+        api_name="generate", **on_the_network(look["status"]),
     )  # fmt: skip
 
 
-def _wire_segment(models: Models, inputs: list, run: gr.Button, look: dict[str, Any]) -> gr.events.Dependency:
+def _wire_segment(models: Models, run: gr.Button, inputs: list, outputs: list) -> gr.events.Dependency:
     @spaces.GPU(duration=60)
-    def segment(image: np.ndarray | None, words: str, method: str, seed: float, threshold: float, *values: Any):
+    def segment(
+        image: np.ndarray | None, words: str, caption: str, captioner: str | None, present: list[str], checked: bool,
+        method: str, seed: float, threshold: float, *values: Any,
+    ):  # fmt: skip
         def work(report: Report) -> Shown:
-            if image is None:
-                raise ValueError("A picture must be given or generated first, but there is none.")
-            classes = parse_classes(words or "")
-            chosen = _chosen_method(models, method, threshold, values)
+            picture, chosen = given_picture(image), _chosen_method(models, method, threshold, values)
             report("loading the network", 0.0)
-            scene = from_image(models, image, _whole("The seed", seed), longest=LONGEST_SIDE)
+            classes, said = asked_for(
+                models, type(chosen), picture, words, caption=caption, captioner=captioner_name(captioner), report=report
+            )
+            if checked:
+                classes = _ticked(classes, present)
+            scene = from_image(models, picture, _whole("The seed", seed), caption=said)
             result = chosen.segment(models, scene, classes, report)
             return Shown(result, run_card(models, scene, classes, chosen, result))
 
         for stage, share, shown in stream(work):
             if shown is None:
-                yield (_status(stage, share), *(gr.skip() for _ in outputs[1:]))
+                yield (status_line(stage, share), *(gr.skip() for _ in outputs[1:]))
             else:
-                yield _first_views(shown)
+                yield (*_first_views(shown), words or ", ".join(shown.card["classes"]), shown.card["caption"])
 
-    outputs = [look[name] for name in ("status", "canvas", "threshold", "shown", "group", "gallery", "card", "point")]
-    return run.click(segment, inputs, outputs, api_name="segment", **_on_the_network(look["status"]))
+    return run.click(segment, inputs, outputs, api_name="segment", **on_the_network(outputs[0]))
+
+
+def _ticked(classes: tuple[ClassWord, ...], present: list[str]) -> tuple[ClassWord, ...]:
+    """Those of the classes that the visitor asks for.
+
+    Raises:
+        ValueError: none is.
+    """
+    kept = tuple(word for word in classes if word.name in present)
+    if not kept:
+        raise ValueError("At least one of the classes must be ticked, but none is.")
+    return kept
 
 
 def _chosen_method(models: Models, name: str, threshold: float, values: tuple) -> Method:
@@ -191,7 +201,7 @@ def _first_views(shown: Shown) -> tuple:
     segmentation = shown.segmentation
     groups = list(dict.fromkeys(e.group for e in segmentation.evidence if e.kind != "affinity"))
     return (
-        _status(f"Done in {sum(segmentation.timings.values()):.1f} s.", None),
+        status_line(f"Done in {sum(segmentation.timings.values()):.1f} s.", None),
         canvas_value(segmentation, OPACITY, uuid.uuid4().hex),
         gr.Slider(interactive=segmentation.threshold is not None),
         shown,
@@ -254,18 +264,7 @@ def write_files(shown: Shown, threshold: float, folder: Path) -> list[str]:
     return [str(path) for path in view.write_masks(segmentation, folder, card)]
 
 
-def _on_the_network(status: gr.HTML) -> dict[str, Any]:
-    """How events that use the network run: one at a time, and a visitor who waits sees the queue at the status."""
-    return {"concurrency_id": "network", "concurrency_limit": 1, "show_progress": "minimal", "show_progress_on": status}
-
-
 def _whole(name: str, value: float | None) -> int:
     if value is None or value != int(value) or value < 0:
         raise ValueError(f"{name} must be a whole number, 0 or more, but got {value}.")
     return int(value)
-
-
-def _status(text: str, share: float | None) -> str:
-    bar = "" if share is None else f'<progress max="1" value="{share:.3f}" style="width:100%"></progress>'
-    percent = "" if share is None else f" {share:.0%}"
-    return f'<div class="ov-status" aria-live="polite">{html.escape(text)}{percent}{bar}</div>'

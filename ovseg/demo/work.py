@@ -1,5 +1,6 @@
 """Long work behind a page: in a thread, with progress as it goes, and stopped when the visitor stops or leaves."""
 
+import html
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -7,8 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gradio as gr
+import numpy as np
 
+from ovseg.scene import shrunk
 from ovseg.types import Report, StoppedError
+
+LONGEST_SIDE = 1024  # of a picture on the page; larger uploads are shrunk, the command line keeps them
 
 
 def stream(work: Callable[[Report], Any]) -> Iterator[tuple[str, float, Any]]:
@@ -40,3 +45,26 @@ def stream(work: Callable[[Report], Any]) -> Iterator[tuple[str, float, Any]]:
     finally:
         stop.set()
         worker.shutdown(wait=False)
+
+
+def given_picture(picture: np.ndarray | None) -> np.ndarray:
+    """A visitor's picture (H, W, 3), shrunk to what a page bears.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if picture is None:
+        raise ValueError("A picture must be given or generated first, but there is none.")
+    return shrunk(picture, LONGEST_SIDE)
+
+
+def on_the_network(status: gr.HTML) -> dict[str, Any]:
+    """How events that use the network run: one at a time, and a visitor who waits sees the queue at the status."""
+    return {"concurrency_id": "network", "concurrency_limit": 1, "show_progress": "minimal", "show_progress_on": status}
+
+
+def status_line(text: str, share: float | None) -> str:
+    """What is going on, with a bar where a share of the work is done."""
+    bar = "" if share is None else f'<progress max="1" value="{share:.3f}" style="width:100%"></progress>'
+    percent = "" if share is None else f" {share:.0%}"
+    return f'<div class="ov-status" aria-live="polite">{html.escape(text)}{percent}{bar}</div>'

@@ -4,11 +4,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
-from ovseg.methods import METHODS, Method, find_method
+from ovseg.methods import METHODS, Method
 from ovseg.models import Models
 from ovseg.types import Paper, Report, Scene, Segmentation, knob, silent
 from ovseg.vocabulary import ClassWord
+from ovseg.words import photo_prompts
 
 _NO_PAPER = Paper("a trivial answer", "", "", "", "")
 
@@ -52,30 +54,35 @@ class CentrePrior(Method):
     threshold: float = knob(0.5, "Constant score of the background.", low=0, high=1, step=0.05)
 
     def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent) -> Segmentation:
-        """A Gaussian around the centre, 1 at its height, for the first class."""
+        """A Gaussian around the centre, 1 at its height, times what each class weighs."""
         ys, xs = (torch.linspace(-1, 1, side) for side in scene.image.shape[:2])
-        scores = torch.zeros(len(classes), *scene.image.shape[:2])
-        scores[0] = torch.exp(-(ys[:, None] ** 2 + xs[None, :] ** 2) / (2 * self.width**2))
+        prior = torch.exp(-(ys[:, None] ** 2 + xs[None, :] ** 2) / (2 * self.width**2))
+        scores = self._weights(models, scene, classes)[:, None, None] * prior
         return Segmentation.from_scores(scene.image, _names(classes), scores, self.threshold)
+
+    def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Tensor:
+        """1 for the class that is asked for first and 0 for the others (k,)."""
+        return torch.eye(len(classes))[0]
+
+
+@dataclass(frozen=True)
+class ClipCentrePrior(CentrePrior):
+    """The class that CLIP finds most likely is in the middle of the picture."""
+
+    name: ClassVar[str] = "clip-centre-prior"
+    title: ClassVar[str] = "CLIP score times centre prior"
+
+    def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Tensor:
+        """CLIP's probabilities of the classes, the highest of them 1 (k,)."""
+        likely = models.clip.probabilities([scene.image], photo_prompts(classes))[0].cpu()
+        return likely / likely.max()
 
 
 def _names(classes: tuple[ClassWord, ...]) -> tuple[str, ...]:
     return tuple(word.name for word in classes)
 
 
-BASELINES: tuple[type[Method], ...] = (AllBackground, OneClass, CentrePrior)
+BASELINES: tuple[type[Method], ...] = (AllBackground, OneClass, CentrePrior, ClipCentrePrior)
 
 
-def find_measurable(name: str) -> type[Method]:
-    """The method or the trivial answer of this name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    for baseline in BASELINES:
-        if baseline.name == name:
-            return baseline
-    return find_method(name)
-
-
-MEASURABLE: tuple[str, ...] = tuple(kind.name for kind in (*METHODS, *BASELINES))
+MEASURABLE: tuple[type[Method], ...] = (*METHODS, *BASELINES)

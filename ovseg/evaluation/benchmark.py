@@ -15,12 +15,12 @@ from PIL import Image
 
 from ovseg import view
 from ovseg.evaluation.datasets import Dataset, Sample
-from ovseg.evaluation.labels import find_label_source, ground_truth
+from ovseg.evaluation.labels import LABEL_SOURCES, ground_truth
 from ovseg.evaluation.metrics import IGNORED, confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
 from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
 from ovseg.methods import Method
 from ovseg.models import Models
-from ovseg.types import BACKGROUND, Report, silent
+from ovseg.types import BACKGROUND, Report, named, silent
 from ovseg.vocabulary import ClassWord
 
 THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(20))
@@ -53,7 +53,7 @@ class Benchmark:
     threshold_note: str = "the method's own setting"
 
     def __post_init__(self) -> None:
-        find_label_source(self.labels)
+        named(LABEL_SOURCES, "label source", self.labels)
         if self.count is None and self.dataset.length is None:
             raise ValueError(f"{self.dataset.name} has as many pictures as one likes: say how many.")
         if self.count is not None and self.count < 1:
@@ -188,7 +188,7 @@ class Benchmark:
 
     def _predict(self, sample: Sample) -> list[np.ndarray]:
         """Label maps (H, W) in the data set's labels: the method's own, and if it `sweeps`, at each threshold."""
-        asked = find_label_source(self.labels)(self.models, sample, self.classes)
+        asked = LABEL_SOURCES[self.labels](self.models, sample, self.classes)
         words = tuple(self.classes[k] for k in asked) + self._background_words
         if not asked:
             return [np.zeros(sample.labels.shape, np.uint8)] * (1 + len(THRESHOLDS) * self.sweeps)

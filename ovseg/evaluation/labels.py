@@ -7,6 +7,7 @@ import numpy as np
 from ovseg.evaluation.datasets import Sample
 from ovseg.models import Models
 from ovseg.vocabulary import ClassWord
+from ovseg.words import look_for
 
 LabelSource = Callable[[Models, Sample, tuple[ClassWord, ...]], list[int]]
 """Given a sample and all classes, the indices of those to ask for."""
@@ -21,11 +22,15 @@ def by_clip(models: Models, sample: Sample, classes: tuple[ClassWord, ...]) -> l
     """The classes whose logit comes near the best one's: the image filter of DiffSegmenter's released label files.
 
     A class is kept if the logit of "A photo of a CLASS" is at least `clip_ratio` times the highest of all classes', so at
-    least one always is. Of several phrases the first speaks for the class.
+    least one always is.
     """
-    prompts = [f"A photo of a {word.name}" for word in classes]
-    cosines = models.clip.similarity([sample.image], prompts)[0]
-    return [int(k) for k in (cosines >= models.checkpoint.clip_ratio * cosines.max()).nonzero().flatten()]
+    return [k for k, found in enumerate(look_for(models, sample.image, classes)) if found.present]
+
+
+def by_clip_and_caption(models: Models, sample: Sample, classes: tuple[ClassWord, ...]) -> list[int]:
+    """The same and the classes whose name is near a noun of the caption: the released filter's union."""
+    caption = models.captioner().caption(sample.image)
+    return [k for k, found in enumerate(look_for(models, sample.image, classes, caption)) if found.present]
 
 
 def all_names(models: Models, sample: Sample, classes: tuple[ClassWord, ...]) -> list[int]:
@@ -33,15 +38,9 @@ def all_names(models: Models, sample: Sample, classes: tuple[ClassWord, ...]) ->
     return list(range(len(classes)))
 
 
-LABEL_SOURCES: dict[str, LabelSource] = {"ground-truth": ground_truth, "clip": by_clip, "all": all_names}
-
-
-def find_label_source(name: str) -> LabelSource:
-    """The label source of this name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if name not in LABEL_SOURCES:
-        raise ValueError(f"The labels must be one of {', '.join(LABEL_SOURCES)}, but got {name!r}.")
-    return LABEL_SOURCES[name]
+LABEL_SOURCES: dict[str, LabelSource] = {
+    "ground-truth": ground_truth,
+    "clip": by_clip,
+    "clip-caption": by_clip_and_caption,
+    "all": all_names,
+}

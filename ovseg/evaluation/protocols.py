@@ -113,17 +113,6 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
-def find_protocol(name: str) -> Protocol:
-    """The protocol of this name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if name not in PROTOCOLS:
-        raise ValueError(f"The protocol must be one of {', '.join(PROTOCOLS)}, but got {name!r}.")
-    return PROTOCOLS[name]
-
-
 def segment_under(
     protocol: Protocol,
     method: Method,

@@ -1,28 +1,26 @@
 """The methods, in the order in which they are shown. A new method is one file here and its name in `METHODS`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from types import MappingProxyType
 
 from ovseg.methods.base import Method
 from ovseg.methods.diffsegmenter import DiffSegmenter
 from ovseg.models import Models
+from ovseg.types import named
 
 METHODS: tuple[type[Method], ...] = (DiffSegmenter,)
 
 __all__ = ["METHODS", "Method", "check_setting", "find_method", "suited_to"]
 
 
-def find_method(name: str) -> type[Method]:
-    """The method of this name.
+def find_method(name: str, kinds: Sequence[type[Method]] = METHODS) -> type[Method]:
+    """The method of this name among `kinds`.
 
     Raises:
         ValueError: there is none.
     """
-    for method in METHODS:
-        if method.name == name:
-            return method
-    raise ValueError(f"The method must be one of {', '.join(m.name for m in METHODS)}, but got {name!r}.")
+    return named({kind.name: kind for kind in kinds}, "method", name)
 
 
 def check_setting(method: type[Method], name: str) -> None:

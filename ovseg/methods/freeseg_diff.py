@@ -24,7 +24,7 @@ from ovseg.backbones import Capture
 from ovseg.cluster import agglomerate, kmeans
 from ovseg.methods.base import Method
 from ovseg.models import Models
-from ovseg.nouns import NounPhrase, noun_phrases
+from ovseg.nouns import NounPhrase, classes_of, noun_phrases
 from ovseg.refine import dense_crf, pamr
 from ovseg.types import Evidence, Paper, Report, Scene, Segmentation, Stages, knob, silent
 from ovseg.vocabulary import ClassWord
@@ -119,11 +119,10 @@ class FreeSegDiff(Method):
         if classes and self.words == "classes" and self.vocabulary == "closed":
             return Candidates(classes, (True,) * len(classes), "")
         caption = scene.caption or models.captioner().caption(scene.image)
-        found = noun_phrases(caption)
         if classes and self.vocabulary == "closed":
-            return Candidates(classes, spoken_of(models, classes, found), caption)
+            return Candidates(classes, spoken_of(models, classes, noun_phrases(caption)), caption)
         taken = {phrase for word in classes for phrase in word.phrases}
-        own = tuple(ClassWord((name,)) for name in dict.fromkeys(p.described for p in found) if name not in taken)
+        own = tuple(word for word in classes_of(caption) if word.name not in taken)
         allowed = (self.words == "classes",) * len(classes) + (True,) * len(own)
         return Candidates((*classes, *own), allowed, caption)
 
@@ -158,8 +157,7 @@ class FreeSegDiff(Method):
         if not candidates.names:
             return np.zeros((0, len(pictures)), np.float32)
         prompts = [self.template.replace("{}", word.name) for word in candidates.names]
-        logits = models.clip.scale * models.clip.similarity(pictures, prompts)
-        return logits.softmax(1).T.cpu().numpy()
+        return models.clip.probabilities(pictures, prompts).T.cpu().numpy()
 
     def _scores(
         self, image: np.ndarray, regions: Tensor, chosen: tuple[int | None, ...], count: int, device: torch.device

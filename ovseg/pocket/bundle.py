@@ -19,13 +19,13 @@ from ovseg.pocket import checkpoint
 from ovseg.pocket.open_clip_export import export_open_clip
 
 LARGEST_FILE = "9MB"  # a repository on a hub takes files of 10 MB without large-file storage
-TRAININGS = {
-    "codec": "codec",
-    "denoiser, without attention on the finest grid": "denoiser/coarse",
-    "denoiser, with it": "denoiser/fine",
-    "clip": "clip",
-    "judge": "judge",
-    "captioner": "captioner",
+TRAININGS = {  # where each keeps its checkpoint, and what of it is packed
+    "codec": ("codec", "denoiser/pipeline"),
+    "denoiser, without attention on the finest grid": ("denoiser/coarse", "denoiser/pipeline"),
+    "denoiser, with it": ("denoiser/fine", "denoiser/pipeline"),
+    "clip": ("clip", "clip/clip"),
+    "judge": ("judge", "judge/judge"),
+    "captioner": ("captioner", "captioner/captioner"),
 }
 
 
@@ -100,9 +100,9 @@ def _pack_pipeline(source: Path, to: Path) -> None:
 
 def _what_was_trained(root: Path) -> list[dict]:
     trained = []
-    for name, folder in TRAININGS.items():
+    for name, (folder, packed) in TRAININGS.items():
         state = root / folder / "checkpoint"
-        if not checkpoint.exists(state):
+        if not checkpoint.exists(state) or not (root / packed).is_dir():
             continue
         counted = checkpoint.counted(state)
         trained.append(

@@ -12,6 +12,7 @@ import numpy as np
 from ovseg.pocket.captions import describe
 from ovseg.pocket.sprites import Sprite, load_sprites
 from ovseg.pocket.textures import STUFF
+from ovseg.types import named
 
 SPLITS = {"train": 1, "val": 2, "novel": 3}
 THINGS = (
@@ -55,8 +56,7 @@ def scene(split: str, index: int, size: int = 128) -> WorldScene:
     Raises:
         ValueError: the split is unknown or the index is negative.
     """
-    if split not in SPLITS:
-        raise ValueError(f"The split must be one of {', '.join(SPLITS)}, but got {split!r}.")
+    named(SPLITS, "split", split)
     if index < 0:
         raise ValueError(f"The scene index must be 0 or more, but got {index}.")
     # A stream for each part: none of them then depends on how many numbers another draws, which varies with the size.

@@ -4,14 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from transformers import (
-    AutoConfig,
-    AutoProcessor,
-    Blip2ForConditionalGeneration,
-    BlipForConditionalGeneration,
-)
+import transformers  # its classes by name: naming one imports its network, which the table below does not need
 
-ARCHITECTURES = {"blip": BlipForConditionalGeneration, "blip-2": Blip2ForConditionalGeneration}
+ARCHITECTURES = {"blip": "BlipForConditionalGeneration", "blip-2": "Blip2ForConditionalGeneration"}
 
 
 @dataclass(frozen=True)
@@ -42,11 +37,11 @@ class Captioner:
     def __init__(self, source: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.source, self.device, self.dtype = source, torch.device(device), dtype
         try:
-            kind = AutoConfig.from_pretrained(source).model_type
+            kind = transformers.AutoConfig.from_pretrained(source).model_type
             if kind not in ARCHITECTURES:
                 raise ValueError(f"The captioner must be one of {', '.join(ARCHITECTURES)}, but {source} is {kind}.")
-            self._processor = AutoProcessor.from_pretrained(source)
-            model = ARCHITECTURES[kind].from_pretrained(source, dtype=dtype, use_safetensors=True)
+            self._processor = transformers.AutoProcessor.from_pretrained(source)
+            model = getattr(transformers, ARCHITECTURES[kind]).from_pretrained(source, dtype=dtype, use_safetensors=True)
         except OSError as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(

@@ -2,15 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import open_clip
 import torch
 from jaxtyping import Float
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 LOCAL = "local-dir:"
+TEMPLATES = (  # a few of the 80 that Radford et al. used on ImageNet; their released notebook's "sub-set of seven"
+    "itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.", "a {} in a video game.",
+    "art of the {}.", "a photo of the small {}.",
+)  # fmt: skip
 
 
 class Clip:
@@ -50,6 +55,43 @@ class Clip:
         """Unit vectors of prompts; what does not fit the context is cut off."""
         tokens = self._tokenizer(list(prompts)).to(self.device)
         return torch.nn.functional.normalize(self._model.encode_text(tokens).float(), dim=-1)
+
+    def class_embeddings(self, names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Float[Tensor, "n d"]:
+        """Unit vectors of names: the mean over templates, each with a {} for the name (Radford et al., section 3.1.4)."""
+        prompts = [template.replace("{}", name) for name in names for template in templates]
+        rows = self.text_embeddings(prompts).reshape(len(names), len(templates), -1)
+        return torch.nn.functional.normalize(rows.mean(1), dim=-1)
+
+    def probabilities(self, images: Sequence[np.ndarray], prompts: Sequence[str]) -> Float[Tensor, "images prompts"]:
+        """Zero-shot scores: for every picture a softmax over the prompts."""
+        return (self.scale * self.similarity(images, prompts)).softmax(1)
+
+    @torch.inference_mode()
+    def dense(self, images: Sequence[np.ndarray], kind: Literal["keys", "values"]) -> Float[Tensor, "n d y x"]:
+        """Features of every patch, from the last layer's attention; the class token is left out.
+
+        "keys" are the keys, as OVDiff takes them. "values" are the values sent through the rest of the tower, so that they
+        can be compared with words (Zhou et al. 2022, "MaskCLIP", section 3.2).
+
+        Raises:
+            ValueError: the picture tower is no vision transformer.
+        """
+        tower = self._model.visual
+        if not hasattr(tower, "transformer"):
+            raise ValueError(f"Dense features need a vision transformer, but {self.source} is none.")
+        block, seen = tower.transformer.resblocks[-1], []
+        hook = block.ln_1.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+        try:
+            self.image_embeddings(images)
+        finally:
+            hook.remove()
+        width, rows = block.attn.embed_dim, {"keys": 1, "values": 2}[kind]
+        part = slice(rows * width, (rows + 1) * width)
+        found = nn.functional.linear(seen[0], block.attn.in_proj_weight[part], block.attn.in_proj_bias[part])
+        if kind == "values":
+            found = tower.ln_post(block.attn.out_proj(found)) @ tower.proj
+        grid = found[:, 1:].float().unflatten(1, tuple(tower.grid_size))
+        return grid.permute(0, 3, 1, 2)
 
     def similarity(self, images: Sequence[np.ndarray], prompts: Sequence[str]) -> Float[Tensor, "images prompts"]:
         """Cosines of every picture with every prompt."""

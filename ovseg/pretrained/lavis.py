@@ -45,6 +45,11 @@ def obstacle() -> str:
     return ""
 
 
+def missing() -> str:
+    """What to do before LAVIS can be used; empty where it is installed."""
+    return "" if is_installed() else "LAVIS must be installed first: run `python -m ovseg lavis install`."
+
+
 def install(tell: Callable[[str], None] = print) -> Path:
     """Build the environment; what was begun before is replaced.
 
@@ -97,7 +102,7 @@ class LavisCaptioner:
         self, name: str, device: str = "cpu", seconds: float = 120, loading_seconds: float = 1800, setup: Path | None = None
     ) -> None:
         if not is_installed():
-            raise ValueError(obstacle() or "LAVIS must be installed first: run `python -m ovseg lavis install`.")
+            raise ValueError(obstacle() or missing())
         self.zoo_name, self.model_type = MODELS[name] if name in MODELS else name.split("/", 1)
         self.name, self.device, self.setup = name, device, setup
         self.seconds, self.loading_seconds = seconds, loading_seconds

@@ -1,0 +1,96 @@
+"""Words from pictures: captions that give the classes, and the filter that says which classes seem to be there."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+from ovseg.__main__ import main
+from ovseg.demo import build
+from ovseg.methods.diffsegmenter import DiffSegmenter
+from ovseg.methods.freeseg_diff import FreeSegDiff
+from ovseg.models import Models
+from ovseg.vocabulary import parse_classes
+from ovseg.words import asked_for, look_for, nearest_noun, word_states
+
+
+def names(classes: tuple) -> list[str]:
+    return [word.name for word in classes]
+
+
+def test_typed_words_are_taken_and_captions_fill_in(with_clip: Models, picture: np.ndarray) -> None:
+    classes, said = asked_for(with_clip, DiffSegmenter, picture, "cat, dog|puppy")
+    assert names(classes) == ["cat", "dog"] and said == ""
+    classes, said = asked_for(with_clip, DiffSegmenter, picture, " ", caption=" a red bus on a white background ")
+    assert names(classes) == ["red bus"] and said == "a red bus on a white background"
+    own = with_clip.captioner().caption(picture)
+    assert asked_for(with_clip, FreeSegDiff, picture, "") == ((), own)
+    assert asked_for(with_clip, FreeSegDiff, picture, "cat")[1] == own
+    with pytest.raises(ValueError, match=r'Classes must be typed here, .*: the caption "very quickly" names nothing'):
+        asked_for(with_clip, DiffSegmenter, picture, "", caption="very quickly")
+    with pytest.raises(ValueError, match="captioner must be one of"):
+        asked_for(with_clip, DiffSegmenter, picture, "", captioner="gpt")
+
+
+def test_the_filter_keeps_the_best_and_what_comes_near(with_clip: Models, picture: np.ndarray) -> None:
+    classes = parse_classes("cat, dog, sky, grass, bus")
+    cosines = with_clip.clip.similarity([picture], [f"A photo of a {word.name}" for word in classes])[0]
+    best = int(cosines.argmax())
+    alone, _ = (filtered(with_clip, ratio, picture, classes) for ratio in (1.0, 0.0))
+    assert [item.present for item in alone] == [k == best for k in range(5)]
+    assert [item.looks for item in alone] == pytest.approx((cosines / cosines.max()).tolist(), abs=1e-5)
+    assert all(item.said == 0 for item in alone)
+    heard = filtered(with_clip, 1.0, picture, classes, "a bus under a sky")
+    assert {item.name for item in heard if item.said == pytest.approx(1, abs=1e-5)} == {"bus", "sky"}
+    assert all(item.present for item in heard if item.name in ("bus", "sky"))
+
+
+def filtered(models: Models, ratio: float, picture: np.ndarray, classes: tuple, caption: str = "") -> tuple:
+    other = Models(models.name, device="cpu")
+    other.checkpoint = replace(models.checkpoint, clip_ratio=ratio)
+    return look_for(other, picture, classes, caption)
+
+
+def test_words_are_the_mean_of_their_own_tokens(with_clip: Models) -> None:
+    states = word_states(with_clip, ["potted plant", "cat"])
+    text = with_clip.backbone.encode_text(["potted plant"], ["potted plant"])
+    mean = text.embeddings[0, list(text.spans[0])].mean(0)
+    assert torch.allclose(states[0], mean / mean.norm(), atol=1e-6)
+    assert nearest_noun(with_clip, parse_classes("cat, dog"), "") == [0, 0]
+
+
+def test_segment_command_without_classes(with_clip: Models, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    command = ["segment", str(tmp_path / "a.png"), "--backbone", with_clip.name, "--device", "cpu", "--out", str(tmp_path)]
+    assert main([*command, "--caption", "a cat and a dog"]) == 0
+    assert "cat" in (said := capsys.readouterr().out) and "dog" in said
+    assert main([*command, "--caption", "quickly"]) == 2
+    assert 'the caption "quickly" names nothing' in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def visitor(with_clip: Models) -> Iterator[Client]:
+    page = build(with_clip)
+    _, address, _ = page.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, ssr_mode=False)
+    yield Client(address, verbose=False)
+    page.close()
+
+
+def test_the_page_captions_and_looks_for_classes(visitor: Client, picture: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    sent = handle_file(tmp_path / "a.png")
+    sentence, words, status = visitor.predict(sent, "own", api_name="/caption")
+    assert sentence and isinstance(words, str) and ("Captioned" in status or "names nothing" in status)
+    boxes, status = visitor.predict(sent, "cat, dog, bus", "a bus", api_name="/look_for")
+    assert "bus" in boxes["value"] and [value for _, value in boxes["choices"]] == ["cat", "dog", "bus"]
+    assert f"{len(boxes['value'])} of 3 classes" in status
+    with pytest.raises(AppError, match="Classes must be words"):
+        visitor.predict(sent, " ", "", api_name="/look_for")
+    with pytest.raises(AppError, match="A picture must be given"):
+        visitor.predict(None, "own", api_name="/caption")
