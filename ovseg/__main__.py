@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from ovseg.evaluation.benchmark import Benchmark, as_markdown, with_best_thresho
 from ovseg.evaluation.datasets import DATASETS, Dataset, find_dataset
 from ovseg.evaluation.labels import LABEL_SOURCES
 from ovseg.evaluation.protocols import PROTOCOLS
-from ovseg.methods import METHODS, Method, find_method, suited_to
+from ovseg.methods import METHODS, Method, find_method, modes_of, suited_to
 from ovseg.models import Models
 from ovseg.nouns import noun_phrases
 from ovseg.pretrained import lavis
@@ -112,6 +112,7 @@ def _add_captioner(parser: argparse.ArgumentParser) -> None:
 
 def _add_method(parser: argparse.ArgumentParser, kinds: Sequence[type[Method]] = METHODS) -> None:
     parser.add_argument("--method", default=kinds[0].name, help=", ".join(kind.name for kind in kinds))
+    parser.add_argument("--mode", default="suited", help="suited (to the backbone), released (the paper's), best effort")
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", dest="settings", help=_settings_help())
 
 
@@ -126,7 +127,7 @@ def _method(options: argparse.Namespace, models: Models, kind: type[Method]) -> 
         if not separator:
             raise ValueError(f"A setting must be FIELD=VALUE, but got {item!r}.")
         settings[name] = read_setting(kind, name, value)
-    return suited_to(models, kind, settings)
+    return replace(named(modes_of(models, kind), f"mode of {kind.title}", options.mode), **settings)
 
 
 def segment(options: argparse.Namespace) -> None:

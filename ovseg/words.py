@@ -41,6 +41,8 @@ def asked_for(
     """
     classes = parse_classes(words) if words.strip() else ()
     if not caption.strip() and (kind.names_itself or not classes):
+        if obstacle := models.captioner_obstacle(captioner):
+            raise ValueError(f'Classes must be typed, such as "cat, grass": no caption can be made. {obstacle}')
         report("captioning", 0.0)
         caption = models.captioner(captioner).caption(image)
     if classes or kind.names_itself:

@@ -41,8 +41,12 @@ def test_generate_then_segment(tmp_path: Path, network: list[str], capsys: pytes
     "arguments, message",
     [
         (["segment", "none.png", "--classes", "cat"], "none.png does not exist"),
-        (["segment", "{picture}", "--classes", ""], "none was given"),
+        (["segment", "{picture}", "--classes", ","], "none was given"),
         (["segment", "{picture}", "--classes", "cat", "--method", "magic"], "method must be one of"),
+        (
+            ["segment", "{picture}", "--classes", "cat", "--mode", "magic"],
+            "mode of DiffSegmenter must be one of suited, released, but got 'magic'",
+        ),
         (["segment", "{picture}", "--classes", "cat", "--set", "timesteps"], "must be FIELD=VALUE"),
         (
             ["segment", "{picture}", "--classes", "cat", "--set", "draws=many"],

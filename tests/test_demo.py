@@ -2,7 +2,7 @@
 
 import json
 import threading
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import gradio as gr
@@ -11,10 +11,10 @@ import pytest
 
 from ovseg.demo import build
 from ovseg.demo.canvas import best_class_map, canvas_value
-from ovseg.demo.controls import LIVE, method_controls, pick_method, settings_from
+from ovseg.demo.controls import LIVE, control_values, method_controls, pick_method, settings_from
 from ovseg.demo.segment_tab import Shown, write_files
 from ovseg.demo.work import stream
-from ovseg.methods import METHODS, DiffSegmenter
+from ovseg.methods import METHODS, DiffSegmenter, modes_of
 from ovseg.models import Models
 from ovseg.settings import parse_value
 from ovseg.types import Report, Segmentation
@@ -53,6 +53,14 @@ def test_controls_give_back_the_methods_settings(kind: type) -> None:
     controls = method_controls(kind, kind())
     settings = settings_from(kind, [control.value for control in controls])
     assert settings == {f.name: getattr(kind(), f.name) for f in fields(kind) if f.name not in LIVE}
+
+
+@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
+def test_every_mode_fills_the_controls(kind: type) -> None:
+    for method in modes_of(Models("pocket"), kind).values():
+        settings = settings_from(kind, control_values(method))
+        live = {f.name: f.default for f in fields(kind) if f.name in LIVE}
+        assert replace(kind(), **settings) == replace(method, **live)
 
 
 def test_the_chosen_methods_values_are_found_among_all() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from ovseg.methods import modes_of
 from ovseg.methods.freeseg_diff import FreeSegDiff, assign, principal, spoken_of
 from ovseg.models import Models
 from ovseg.nouns import noun_phrases
@@ -97,6 +98,23 @@ def test_the_network_stops_after_the_last_query_that_is_read(with_clip: Models, 
             hook.remove()
     assert "up_blocks.1" in ran and "up_blocks.1.attentions.2" in ran
     assert not any(name.startswith(("up_blocks.2", "up_blocks.3", "conv_out")) for name in ran)
+
+
+@pytest.mark.parametrize("features", ["diffusion", "clip", "pixels"])
+def test_what_is_clustered_can_be_exchanged(with_clip: Models, wide: Scene, features: str) -> None:
+    method = FreeSegDiff(features=features, words="classes", refinement="none", clusters=3)
+    found = method._features(with_clip, wide)
+    assert found.shape[1:] == tuple(side // 2 for side in wide.latent.shape[-2:])
+    assert {"diffusion": 2 * 16, "clip": 192, "pixels": 3}[features] <= found.shape[0]
+    assert len(np.unique(method.segment(with_clip, wide, CLASSES).evidence[0].map)) == 3
+
+
+def test_best_effort_gives_a_class_several_clusters(with_clip: Models, wide: Scene) -> None:
+    modes = modes_of(with_clip, FreeSegDiff)
+    assert list(modes) == ["suited", "released", "best effort"] and modes["released"] == FreeSegDiff()
+    result = replace(modes["best effort"], words="classes", refinement="none").segment(with_clip, wide, CLASSES)
+    given = [item.label for item in result.evidence if item.group == "What CLIP sees"]
+    assert len(given) == len(CLASSES) + 2 and "background" not in given
 
 
 def test_wrong_settings_are_one_sentence(with_clip: Models, wide: Scene) -> None:

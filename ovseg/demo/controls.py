@@ -14,8 +14,17 @@ LIVE = ("threshold",)  # turned beside the picture, after the run
 
 def method_controls(method: type[Method], suited: Method) -> list[Component]:
     """One control per field, in order, at the values that suit the backbone; `LIVE` fields have theirs elsewhere."""
-    types = typing.get_type_hints(method)
-    return [_control(f, types[f.name], getattr(suited, f.name)) for f in _turned(method)]
+    types, shown = typing.get_type_hints(method), control_values(suited)
+    return [
+        _control(f, types[f.name], value, f"knob-{method.name}-{f.name}")
+        for f, value in zip(_turned(method), shown, strict=True)
+    ]
+
+
+def control_values(method: Method) -> list[object]:
+    """What the controls of a method show: numbers, yes and no and choices as they are, anything else as text."""
+    values = [getattr(method, f.name) for f in _turned(type(method))]
+    return [", ".join(map(str, value)) if isinstance(value, tuple) else value for value in values]
 
 
 def settings_from(method: type[Method], values: typing.Sequence[object]) -> dict[str, object]:
@@ -54,9 +63,8 @@ def _read(name: str, kind: object, value: object) -> object:
     return kind(value) if kind in (int, float) else value
 
 
-def _control(field: Field, kind: object, value: object) -> Component:
+def _control(field: Field, kind: object, value: object, elem_id: str) -> Component:
     label, note = field.name.replace("_", " "), field.metadata.get("help", "")
-    elem_id = f"knob-{field.name}"
     if kind is bool:
         return gr.Checkbox(value, label=label, info=note, elem_id=elem_id)
     if kind in (int, float):
@@ -66,5 +74,4 @@ def _control(field: Field, kind: object, value: object) -> Component:
         )
     if typing.get_origin(kind) is typing.Literal:
         return gr.Dropdown(list(typing.get_args(kind)), value=value, label=label, info=note, elem_id=elem_id)
-    text = ", ".join(str(item) for item in value) if isinstance(value, tuple) else str(value)
-    return gr.Textbox(text, label=label, info=note, elem_id=elem_id)
+    return gr.Textbox(value, label=label, info=note, elem_id=elem_id)

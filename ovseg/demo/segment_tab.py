@@ -4,6 +4,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from ovseg import view
 from ovseg.assets import ASSETS
 from ovseg.card import run_card
 from ovseg.demo.canvas import canvas_value, mask_canvas, redraw_script
-from ovseg.demo.controls import method_controls, pick_method, settings_from
-from ovseg.demo.words import captioner_name, wire_words, word_controls
+from ovseg.demo.controls import control_values, method_controls, pick_method, settings_from
+from ovseg.demo.words import QUIET, captioner_name, wire_words, word_controls
 from ovseg.demo.work import given_picture, on_the_network, status_line, stream
-from ovseg.methods import METHODS, Method, suited_to
+from ovseg.methods import METHODS, Method, modes_of, suited_to
 from ovseg.models import Models
 from ovseg.scene import from_image, from_prompt
 from ovseg.types import Report, Segmentation
@@ -87,14 +88,22 @@ def _method_controls(models: Models) -> tuple[gr.Radio, list[list[gr.components.
     for kind in METHODS:
         with gr.Accordion(f"Settings of {kind.title}", open=False, visible=kind is METHODS[0]) as group:
             gr.Markdown(f"{kind.paper.authors}: *{kind.paper.title}*. {kind.paper.venue}, arXiv {kind.paper.arxiv}.")
+            modes = gr.Radio(list(modes_of(models, kind)), value="suited", label="Settings as", elem_id=f"mode-{kind.name}")
             panels.append(method_controls(kind, suited_to(models, kind)))
+            modes.input(partial(_mode_values, models, kind), modes, panels[-1], **QUIET)
         groups.append(group)
     seed = gr.Number(0, label="Seed of the noise", precision=0, elem_id="seed")
     method.change(
         lambda name: [gr.Accordion(visible=kind.name == name) for kind in METHODS],
-        method, groups, api_visibility="private", show_progress="hidden",
+        method, groups, **QUIET,
     )  # fmt: skip
     return method, panels, seed
+
+
+def _mode_values(models: Models, kind: type[Method], mode: str) -> list[object]:
+    """What the controls show in a mode; a list for each control, one alone for one."""
+    values = control_values(modes_of(models, kind)[mode])
+    return values if len(values) > 1 else values[0]
 
 
 def _examples(models: Models, image: gr.Image, words: gr.Textbox) -> None:
@@ -235,10 +244,9 @@ def _wire_views(look: dict[str, Any]) -> None:
         # In gradio's own folder, which `delete_cache` empties.
         return write_files(shown, threshold, Path(tempfile.mkdtemp(dir=look["files"].GRADIO_CACHE)))
 
-    quiet = {"api_visibility": "private", "show_progress": "hidden"}
-    look["group"].input(show_group, [look["shown"], look["group"]], look["gallery"], **quiet)
-    look["canvas"].select(show_point, look["shown"], look["point"], **quiet)
-    look["make"].click(make_files, [look["shown"], look["threshold"]], look["files"], **quiet)
+    look["group"].input(show_group, [look["shown"], look["group"]], look["gallery"], **QUIET)
+    look["canvas"].select(show_point, look["shown"], look["point"], **QUIET)
+    look["make"].click(make_files, [look["shown"], look["threshold"]], look["files"], **QUIET)
 
 
 def _point_view(segmentation: Segmentation, x: float, y: float) -> np.ndarray | None:

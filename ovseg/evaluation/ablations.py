@@ -8,6 +8,7 @@ from typing import Any
 
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.methods import Method, suited_to
+from ovseg.methods.freeseg_diff import FreeSegDiff
 from ovseg.types import Report, silent
 
 
@@ -33,8 +34,22 @@ ABLATIONS: dict[str, tuple[Variant, ...]] = {
         Variant("4 noise draws", {"draws": 4}),
         Variant("8 noise draws", {"draws": 8}),
         Variant("classes by the CLIP filter", labels="clip"),
+        Variant("classes by the CLIP filter or the caption", labels="clip-caption"),
         Variant("all class names on every picture", labels="all"),
-    )
+    ),
+    "freeseg-diff": (
+        Variant("the settings that suit the backbone"),
+        Variant("best effort", dict(FreeSegDiff.presets["best effort"])),
+        Variant("every given class may be found, without a caption", {"words": "classes"}),
+        Variant("all class names, those that the caption speaks of", labels="all"),
+        Variant("CLIP's keys clustered", {"features": "clip"}),
+        Variant("raw pixels clustered", {"features": "pixels"}),
+        *(Variant(f"t = {t}", {"timestep": t}) for t in (0, 50, 100, 200, 300)),
+        *(Variant(f"{k} clusters", {"clusters": k}) for k in (2, 3, 4, 6, 8)),
+        Variant("without refinement", {"refinement": "none"}),
+        Variant("refined by PAMR", {"refinement": "pamr"}),
+        Variant("refined by a CRF", {"refinement": "crf"}),
+    ),
 }
 
 

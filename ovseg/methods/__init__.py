@@ -11,7 +11,7 @@ from ovseg.types import named
 
 METHODS: tuple[type[Method], ...] = (DiffSegmenter,)
 
-__all__ = ["METHODS", "Method", "check_setting", "find_method", "suited_to"]
+__all__ = ["METHODS", "Method", "check_setting", "find_method", "modes_of", "suited_to"]
 
 
 def find_method(name: str, kinds: Sequence[type[Method]] = METHODS) -> type[Method]:
@@ -43,3 +43,9 @@ def suited_to(models: Models, method: type[Method], settings: Mapping[str, objec
     for name in settings:
         check_setting(method, name)
     return replace(method(), **{**models.checkpoint.settings.get(method.name, {}), **settings})
+
+
+def modes_of(models: Models, kind: type[Method]) -> dict[str, Method]:
+    """The method in each of its modes: as it suits the backbone, as its code was released, and its presets."""
+    presets = {name: suited_to(models, kind, settings) for name, settings in kind.presets.items()}
+    return {"suited": suited_to(models, kind), "released": kind(), **presets}

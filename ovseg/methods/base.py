@@ -1,6 +1,8 @@
 """What a method is: a frozen dataclass of hyper-parameters with one verb."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 from ovseg.models import Models
@@ -16,6 +18,8 @@ class Method(ABC):
     paper: ClassVar[Paper]
     names_itself: ClassVar[bool] = False
     """Whether it runs without classes, finding words by itself."""
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType({})
+    """Settings under a name, for modes other than the released code's."""
 
     @abstractmethod
     def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent) -> Segmentation:

@@ -12,7 +12,9 @@ Differs from the paper:
 - A mask's refined probability is kept as its score, so that edges can be looked at.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -27,7 +29,7 @@ from ovseg.models import Models
 from ovseg.nouns import NounPhrase, classes_of, noun_phrases
 from ovseg.refine import dense_crf, pamr
 from ovseg.types import Evidence, Paper, Report, Scene, Segmentation, Stages, knob, silent
-from ovseg.vocabulary import ClassWord
+from ovseg.vocabulary import TEMPLATES, ClassWord
 
 CERTAINTY = 0.9  # what the CRF takes a mask's label for; the released code's setting
 
@@ -62,6 +64,15 @@ class FreeSegDiff(Method):
     vocabulary: Literal["closed", "open"] = knob(
         "closed", "Closed: the given classes alone. Open: the caption's own words join them. Without classes always open."
     )
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType({
+        "best effort": {
+            "timestep": 100, "draws": 4, "adaptive": True, "crop": "tight", "one_each": False, "ensemble": True,
+        }
+    })  # fmt: skip
+
+    features: Literal["diffusion", "clip", "pixels"] = knob(
+        "diffusion", "What is clustered: the diffusion network's queries, as in the code; CLIP's keys; the picture itself."
+    )
     timestep: int = knob(0, "Noise level of the one pass; the code uses 0.", low=0, high=999, step=1)
     draws: int = knob(1, "Noise samples over which the features are averaged; the code uses 1.", low=1, high=16, step=1)
     query_stride: int = knob(
@@ -75,6 +86,7 @@ class FreeSegDiff(Method):
         "whole", "What CLIP sees of a cluster: the whole picture, black outside it, or the box around it. The code: whole."
     )
     template: str = knob("{}", "CLIP's prompt for a word; the code uses the bare name.")
+    ensemble: bool = knob(False, "The mean of seven of CLIP's own templates in place of that prompt.")
     one_each: bool = knob(True, "At most one cluster for each class, as in the code; otherwise a class may have several.")
     refinement: Literal["crf", "pamr", "none"] = knob("crf", "What moves the edges; the code uses a CRF, one for each mask.")
 
@@ -127,15 +139,26 @@ class FreeSegDiff(Method):
         return Candidates((*classes, *own), allowed, caption)
 
     def _features(self, models: Models, scene: Scene) -> Tensor:
-        """Queries (channels, y, x) of every cross-attention at `query_stride`, one after the other, on the grid."""
+        """What is clustered (channels, y, x), on the grid of `grid_stride`."""
+        hw = tuple(max(1, round(side / self.grid_stride)) for side in scene.latent.shape[-2:])
+        if self.features == "diffusion":
+            found = self._queries(models, scene)
+        elif self.features == "clip":
+            found = models.clip.dense([scene.image], "keys")[0]
+        else:
+            pixels = torch.from_numpy(scene.image).permute(2, 0, 1)[None].float()
+            return F.interpolate(pixels, hw, mode="area")[0].to(models.device)
+        return F.interpolate(found[None], hw, mode="bilinear", align_corners=False)[0]
+
+    def _queries(self, models: Models, scene: Scene) -> Tensor:
+        """Queries (channels, y, x) of every cross-attention at `query_stride`, one after the other."""
         backbone = models.backbone
         paths = tuple(s.path for s in backbone.sites if s.stride == self.query_stride and s.path.endswith("attn2"))
         text, total = backbone.encode_text([""], [""]), 0.0
         for draw in range(self.draws):
             trace = backbone.trace(scene.latent, text, self.timestep, Capture(queries=paths), scene.seed + draw)
             total = total + torch.cat([queries[0] for queries in trace.queries.values()]) / self.draws
-        hw = tuple(max(1, round(side / self.grid_stride)) for side in scene.latent.shape[-2:])
-        return F.interpolate(total[None].float(), hw, mode="bilinear", align_corners=False)[0]
+        return total.float()
 
     def _regions(self, features: Tensor, words: int) -> Tensor:
         """The cluster (y, x) of each place, numbered from 0."""
@@ -156,8 +179,8 @@ class FreeSegDiff(Method):
         """CLIP's probabilities (names, clusters): a softmax over all names for each cluster's picture."""
         if not candidates.names:
             return np.zeros((0, len(pictures)), np.float32)
-        prompts = [self.template.replace("{}", word.name) for word in candidates.names]
-        return models.clip.probabilities(pictures, prompts).T.cpu().numpy()
+        templates = TEMPLATES if self.ensemble else [self.template]
+        return models.clip.probabilities(pictures, [word.name for word in candidates.names], templates).T.cpu().numpy()
 
     def _scores(
         self, image: np.ndarray, regions: Tensor, chosen: tuple[int | None, ...], count: int, device: torch.device

@@ -11,11 +11,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from ovseg.vocabulary import TEMPLATES
+
 LOCAL = "local-dir:"
-TEMPLATES = (  # a few of the 80 that Radford et al. used on ImageNet; their released notebook's "sub-set of seven"
-    "itap of a {}.", "a bad photo of the {}.", "a origami {}.", "a photo of the large {}.", "a {} in a video game.",
-    "art of the {}.", "a photo of the small {}.",
-)  # fmt: skip
 
 
 class Clip:
@@ -62,9 +60,11 @@ class Clip:
         rows = self.text_embeddings(prompts).reshape(len(names), len(templates), -1)
         return torch.nn.functional.normalize(rows.mean(1), dim=-1)
 
-    def probabilities(self, images: Sequence[np.ndarray], prompts: Sequence[str]) -> Float[Tensor, "images prompts"]:
-        """Zero-shot scores: for every picture a softmax over the prompts."""
-        return (self.scale * self.similarity(images, prompts)).softmax(1)
+    def probabilities(
+        self, images: Sequence[np.ndarray], names: Sequence[str], templates: Sequence[str] = ("{}",)
+    ) -> Float[Tensor, "images names"]:
+        """Zero-shot scores: for every picture a softmax over the names, or whole prompts."""
+        return (self.scale * self.image_embeddings(images) @ self.class_embeddings(names, templates).T).softmax(1)
 
     @torch.inference_mode()
     def dense(self, images: Sequence[np.ndarray], kind: Literal["keys", "values"]) -> Float[Tensor, "n d y x"]:
