@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ovseg.backbones.base import OnStep
+from ovseg.backbones.base import OnStep, Sampling
 from ovseg.models import Models
 from ovseg.types import Scene
 
@@ -95,12 +95,8 @@ def from_prompt(
     if not prompt.strip():
         raise ValueError('The prompt must say what to show, such as "a photo of a cat", but it is empty.')
     checkpoint = models.checkpoint
-    image, latent = models.backbone.generate(
-        prompt.strip(),
-        seed,
-        checkpoint.steps if steps is None else steps,
-        checkpoint.guidance if guidance is None else guidance,
-        negative,
-        on_step,
+    sampling = Sampling(
+        checkpoint.steps if steps is None else steps, checkpoint.guidance if guidance is None else guidance, negative
     )
-    return Scene(image, latent, prompt.strip(), seed)
+    (made,) = models.backbone.generate(prompt.strip(), [seed], sampling, on_step=on_step)
+    return Scene(made.image, made.latent, prompt.strip(), seed)

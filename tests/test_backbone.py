@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from ovseg.backbones.base import Capture, Site, grid_at
+from ovseg.backbones.base import Capture, Sampling, Site, grid_at
 from ovseg.backbones.recording import find_sites, recording
 from ovseg.backbones.stable_diffusion import StableDiffusion
 from ovseg.models import Models
@@ -146,11 +146,11 @@ def test_emphasis_moves_the_phrase_away_from_the_empty_prompt(backbone: StableDi
 
 
 def test_generation_is_seeded_and_can_be_stopped(backbone: StableDiffusion) -> None:
-    first, latent = backbone.generate("a cat", seed=5, steps=3, guidance=2.0)
-    again, _ = backbone.generate("a cat", seed=5, steps=3, guidance=2.0)
-    other, _ = backbone.generate("a cat", seed=6, steps=3, guidance=2.0)
-    assert first.shape == (64, 64, 3) and latent.shape == (1, 4, 32, 32)
-    assert np.array_equal(first, again) and not np.array_equal(first, other)
+    (first,), (again,) = (backbone.generate("a cat", [5], Sampling(3, 2.0)) for _ in range(2))
+    assert first.image.shape == (64, 64, 3) and first.latent.shape == (1, 4, 32, 32) and first.attribution is None
+    assert np.array_equal(first.image, again.image)
+    both = backbone.generate("a cat", [6, 5], Sampling(3, 2.0))
+    assert torch.allclose(both[1].latent, first.latent, atol=1e-4) and not torch.allclose(both[0].latent, first.latent)
     steps = []
 
     def stop_at_two(done: int, total: int) -> None:
@@ -159,17 +159,37 @@ def test_generation_is_seeded_and_can_be_stopped(backbone: StableDiffusion) -> N
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        backbone.generate("a cat", seed=5, steps=6, guidance=2.0, on_step=stop_at_two)
+        backbone.generate("a cat", [5], Sampling(6, 2.0), on_step=stop_at_two)
     assert steps == [(1, 6), (2, 6)]
 
 
+def test_attribution_is_the_mean_attention_of_the_phrase_on_conditional_rows(backbone: StableDiffusion) -> None:
+    prompt, before = "a photo of a potted plant", dict(backbone.unet.attn_processors)
+    made = backbone.generate(prompt, [1, 2], Sampling(1, 4.0, "blurry", dpm_solver=True), phrase="potted plant")
+    assert dict(backbone.unet.attn_processors) == before
+    text, scheduler = backbone.encode_text([prompt], ["potted plant"]), backbone.pipeline.scheduler
+    scheduler.set_timesteps(1)
+    assert len(text.spans[0]) >= 2
+    for seed, one in zip((1, 2), made, strict=True):
+        noise = torch.randn(1, 4, 32, 32, generator=generator(seed)) * scheduler.init_noise_sigma
+        capture = Capture(cross=backbone.strides)
+        with torch.no_grad(), recording(backbone.unet, backbone.sites, capture, (32, 32)) as recorder:
+            backbone.unet(noise, scheduler.timesteps[0], encoder_hidden_states=text.embeddings)
+        own = [cross[..., list(text.spans[0])].mean(-1) for cross in recorder.cross.values()]
+        grown = [torch.nn.functional.interpolate(m[:, None], (32, 32), mode="bicubic")[0, 0].clamp(min=0) for m in own]
+        assert len(grown) == sum(site.path.endswith("attn2") for site in backbone.sites)
+        assert torch.allclose(one.attribution, torch.stack(grown).mean(0), atol=1e-5)
+    with pytest.raises(ValueError, match="'dog' is not in"):
+        backbone.generate(prompt, [1], Sampling(1, 4.0), phrase="dog")
+
+
 def test_visitors_at_once_get_what_each_would_get_alone(backbone: StableDiffusion) -> None:
-    alone = [backbone.generate("a cat", seed=seed, steps=3, guidance=2.0)[0] for seed in range(3)]
+    def picture(seed: int) -> np.ndarray:
+        return backbone.generate("a cat", [seed], Sampling(3, 2.0))[0].image
+
+    alone = [picture(seed) for seed in range(3)]
     together: dict[int, np.ndarray] = {}
-    threads = [
-        threading.Thread(target=lambda s=seed: together.__setitem__(s, backbone.generate("a cat", s, 3, 2.0)[0]))
-        for seed in range(3)
-    ]
+    threads = [threading.Thread(target=lambda s=seed: together.__setitem__(s, picture(s))) for seed in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -77,6 +77,29 @@ class Trace:
         return {s: torch.stack([m for site, m in self.cross.items() if site.stride == s]).mean(0) for s in strides}
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures are sampled: steps, classifier-free guidance, what to keep out, and whether by DPM-Solver++ whatever
+    scheduler the checkpoint came with."""
+
+    steps: int
+    guidance: float
+    negative: str = ""
+    dpm_solver: bool = False
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A sampled picture with its clean, scaled latent, and where a phrase of its prompt was looked at, if asked.
+
+    `attribution` is the cross-attention that the phrase's tokens received, the mean over steps, sites, heads and tokens.
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]
+    latent: Float[Tensor, "1 c y x"]
+    attribution: Float[Tensor, "y x"] | None = None
+
+
 def grid_at(latent_hw: tuple[int, int], stride: int) -> tuple[int, int]:
     """The grid of a stride: each halving of the network rounds up."""
     return -(-latent_hw[0] // stride), -(-latent_hw[1] // stride)
@@ -104,9 +127,9 @@ class Backbone(Protocol):
         ...
 
     def generate(
-        self, prompt: str, seed: int, steps: int, guidance: float, negative: str = "", on_step: OnStep | None = None
-    ) -> tuple[UInt8[np.ndarray, "h w 3"], Float[Tensor, "1 c y x"]]:
-        """Sample a picture; returns it with its clean, scaled latent."""
+        self, prompt: str, seeds: Sequence[int], sampling: Sampling, phrase: str = "", on_step: OnStep | None = None
+    ) -> tuple[Generated, ...]:
+        """Sample a picture for each seed, all of them together."""
         ...
 
     def rows_per_pass(self, latent_hw: tuple[int, int], capture: Capture) -> int:

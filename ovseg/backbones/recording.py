@@ -1,9 +1,11 @@
 """Recording attention while a U-Net runs: processors and hooks that live for one call."""
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
@@ -50,17 +52,16 @@ class Recorder:
         return {stride: total / self._self_sites[stride] for stride, total in self._self_sums.items()}
 
 
-class RecordingProcessor:
-    """Plain attention that also keeps its probabilities, averaged over heads, or its queries.
+class ObservingProcessor(ABC):
+    """Plain attention that shows its queries and its probabilities, averaged over heads, to `see`.
 
     One head at a time: the probabilities of all heads together, 8 x 4096 x 4096 for Stable Diffusion's finest grid,
     never exist at once.
     """
 
-    def __init__(self, recorder: Recorder, site: Site, latent_hw: tuple[int, int], capture: Capture) -> None:
-        self.recorder, self.site, self.grid = recorder, site, grid_at(latent_hw, site.stride)
-        self.keeps_queries = site.path in capture.queries
-        self.capture = capture
+    @abstractmethod
+    def see(self, query: Tensor, probabilities: Tensor, is_cross: bool) -> None:
+        """Look at queries (b, n, d) and probabilities (b, n, tokens)."""
 
     def __call__(
         self,
@@ -77,15 +78,81 @@ class RecordingProcessor:
         if is_cross and attn.norm_cross:
             context = attn.norm_encoder_hidden_states(context)
         query, key, value = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
+        mixed, probabilities = _attend(attn, query, key, value)
+        self.see(query, probabilities, is_cross)
+        return attn.to_out[1](attn.to_out[0](mixed))
+
+
+class RecordingProcessor(ObservingProcessor):
+    """Keeps what a capture asks for at one site of one pass."""
+
+    def __init__(self, recorder: Recorder, site: Site, latent_hw: tuple[int, int], capture: Capture) -> None:
+        self.recorder, self.site, self.grid = recorder, site, grid_at(latent_hw, site.stride)
+        self.keeps_queries = site.path in capture.queries
+        self.capture = capture
+
+    def see(self, query: Tensor, probabilities: Tensor, is_cross: bool) -> None:
+        """Keep them, on their grid."""
         if self.keeps_queries:
             self.recorder.queries[self.site] = query.transpose(1, 2).unflatten(2, self.grid)
-        mixed, probabilities = _attend(attn, query, key, value)
         if is_cross and self.site.stride in self.capture.cross:
             self.recorder.cross[self.site] = probabilities.unflatten(1, self.grid)
         elif not is_cross and self.site.stride in self.capture.self_attention:
             self.recorder.add_self_attention(self.site.stride, probabilities)
         self.recorder.arrived()
-        return attn.to_out[1](attn.to_out[0](mixed))
+
+
+class Attribution:
+    """The sum of what some tokens receive, over all sites and steps, on the latent grid; one map for each picture."""
+
+    def __init__(self, columns: tuple[int, ...], latent_hw: tuple[int, int], pictures: int) -> None:
+        self.columns, self.latent_hw, self.pictures = list(columns), latent_hw, pictures
+        self._sum, self._count = 0.0, 0
+
+    def add(self, probabilities: Tensor, grid: tuple[int, int]) -> None:
+        """Add one site's probabilities (b, n, tokens) of one step."""
+        # With guidance the pipeline runs the unconditional rows first, so the pictures' own are the last ones.
+        own = probabilities[-self.pictures :, :, self.columns].mean(-1).unflatten(1, grid)
+        grown = F.interpolate(own[:, None], self.latent_hw, mode="bicubic", align_corners=False)[:, 0]
+        self._sum, self._count = self._sum + grown.clamp(min=0), self._count + 1
+
+    def mean(self) -> Tensor:
+        """The mean over all that was added (pictures, y, x)."""
+        return self._sum / self._count
+
+
+class AttributingProcessor(ObservingProcessor):
+    """Adds what one site gives to some tokens."""
+
+    def __init__(self, attribution: Attribution, site: Site) -> None:
+        self.attribution, self.grid = attribution, grid_at(attribution.latent_hw, site.stride)
+
+    def see(self, query: Tensor, probabilities: Tensor, is_cross: bool) -> None:
+        """Add the probabilities."""
+        self.attribution.add(probabilities, self.grid)
+
+
+@contextmanager
+def attributing(
+    unet: UNet2DConditionModel, sites: tuple[Site, ...], columns: tuple[int, ...], latent_hw: tuple[int, int], pictures: int
+) -> Iterator[Attribution]:
+    """Gather what token columns receive from all cross-attention during the block; nothing for no columns."""
+    attribution = Attribution(columns, latent_hw, pictures)
+    crossing = [site for site in sites if site.path.endswith("attn2")] if columns else []
+    with _processors(unet, {site: AttributingProcessor(attribution, site) for site in crossing}):
+        yield attribution
+
+
+@contextmanager
+def _processors(unet: UNet2DConditionModel, chosen: Mapping[Site, ObservingProcessor]) -> Iterator[None]:
+    """Other processors at some sites during the block, and those from before afterwards, come what may."""
+    before = dict(unet.attn_processors)
+    try:
+        # `set_attn_processor` empties the dictionary it is given, so each call gets a copy of its own.
+        unet.set_attn_processor({**before, **{f"{site.path}.processor": chosen[site] for site in chosen}})
+        yield
+    finally:
+        unet.set_attn_processor(dict(before))
 
 
 def _attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,22 +199,15 @@ def recording(
         raise ValueError(f"Captured paths must be modules of the network, but it has no {unknown[0]!r}.")
     wanted = [site for site in sites if _wanted(site, capture)]
     recorder = Recorder(len(wanted) + len(set(capture.features)) if stops else None)
-    before = dict(unet.attn_processors)
-    chosen = dict(before)
-    for site in wanted:
-        chosen[f"{site.path}.processor"] = RecordingProcessor(recorder, site, latent_hw, capture)
-    hooks = []
+    hooks = [modules[path].register_forward_hook(_keeper(recorder, path)) for path in dict.fromkeys(capture.features)]
     try:
-        # `set_attn_processor` empties the dictionary it is given, so each call gets a copy of its own.
-        unet.set_attn_processor(dict(chosen))
-        hooks += [modules[path].register_forward_hook(_keeper(recorder, path)) for path in dict.fromkeys(capture.features)]
-        yield recorder
+        with _processors(unet, {site: RecordingProcessor(recorder, site, latent_hw, capture) for site in wanted}):
+            yield recorder
     except Enough:
         pass
     finally:
         for hook in hooks:
             hook.remove()
-        unet.set_attn_processor(dict(before))
 
 
 def _wanted(site: Site, capture: Capture) -> bool:

@@ -1,6 +1,5 @@
 """Stable Diffusion 1.x and 2.x, and small networks of their layout, as a `Backbone`."""
 
-import copy
 import math
 import re
 import threading
@@ -9,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from torch import Tensor
 from transformers import BatchEncoding
 
-from ovseg.backbones.base import Capture, OnStep, Text, Trace, grid_at
-from ovseg.backbones.recording import find_sites, recording
+from ovseg.backbones.base import Capture, Generated, OnStep, Sampling, Text, Trace, grid_at
+from ovseg.backbones.recording import attributing, find_sites, recording
 from ovseg.types import generator
 
 CPU_BUDGET = 2 * 2**30  # bytes that the recorded maps and activations of one pass may take off an accelerator
@@ -143,37 +142,46 @@ class StableDiffusion:
 
     @torch.no_grad()
     def generate(
-        self, prompt: str, seed: int, steps: int, guidance: float, negative: str = "", on_step: OnStep | None = None
-    ) -> tuple[np.ndarray, Tensor]:
-        """Sample a picture (h, w, 3) with classifier-free guidance; returns it with its scaled latent.
+        self, prompt: str, seeds: Sequence[int], sampling: Sampling, phrase: str = "", on_step: OnStep | None = None
+    ) -> tuple[Generated, ...]:
+        """Sample a picture for each seed with classifier-free guidance, all of them together.
+
+        Args:
+            phrase: a phrase of the prompt whose attention is gathered on the way, on the conditional rows; "" for none.
 
         Raises:
-            ValueError: the prompt does not fit the text encoder, or there are no steps.
+            ValueError: the prompt does not fit the text encoder, the phrase is not in it, or there are no steps.
         """
-        if steps < 1:
-            raise ValueError(f"Generation must take 1 step or more, but got {steps}.")
+        if sampling.steps < 1:
+            raise ValueError(f"Generation must take 1 step or more, but got {sampling.steps}.")
         self._check_length(prompt)
+        columns = self.encode_text([prompt], [phrase]).spans[0]
         # A pipeline of its own over the same weights: a scheduler counts steps and cannot serve two visitors.
         pipeline = StableDiffusionPipeline(**self.pipeline.components, requires_safety_checker=False)
-        pipeline.scheduler = copy.deepcopy(self.pipeline.scheduler)
+        kind = DPMSolverMultistepScheduler if sampling.dpm_solver else type(self.pipeline.scheduler)
+        pipeline.scheduler = kind.from_config(self.pipeline.scheduler.config)
         pipeline.set_progress_bar_config(disable=True)
 
         def step_done(_pipeline: StableDiffusionPipeline, step: int, _timestep: Tensor, values: dict) -> dict:
             if on_step:
-                on_step(step + 1, steps)
+                on_step(step + 1, sampling.steps)
             return values
 
-        with self._lock:
-            latent = pipeline(
-                prompt,
-                negative_prompt=negative,
-                num_inference_steps=steps,
-                guidance_scale=guidance,
-                generator=generator(seed),
+        edge = self.unet.config.sample_size
+        with self._lock, attributing(self.unet, self.sites, columns, (edge, edge), len(seeds)) as attribution:
+            latents = pipeline(
+                [prompt] * len(seeds),
+                negative_prompt=[sampling.negative] * len(seeds),
+                num_inference_steps=sampling.steps,
+                guidance_scale=sampling.guidance,
+                generator=[generator(seed) for seed in seeds],
                 output_type="latent",
                 callback_on_step_end=step_done,
             ).images
-        return self.decode(latent), latent
+        maps = attribution.mean() if phrase else [None] * len(seeds)
+        return tuple(
+            Generated(self.decode(latent), latent, where) for latent, where in zip(latents.split(1), maps, strict=True)
+        )
 
     def rows_per_pass(self, latent_hw: tuple[int, int], capture: Capture) -> int:
         """Prompts per pass, from the memory that their recorded maps and activations take."""
