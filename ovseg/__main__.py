@@ -340,7 +340,8 @@ def scenes(options: argparse.Namespace) -> None:
 def _add_train(commands: Any) -> None:
     parser = _command(commands, "train", train, "Train a network of the pocket bundle, or go on with it; then pack it.")
     parser.add_argument(
-        "network", help="codec, denoiser, clip in this order, judge, captioner; then bundle, which packs what was trained"
+        "network",
+        help="codec, denoiser, clip in this order, judge, captioner, dino; then bundle, which packs what was trained",
     )
     parser.add_argument("--minutes", type=float, default=60, help="in total, over all runs of this network")
     parser.add_argument("--piece", type=float, metavar="MINUTES", help="stop after this long; the checkpoint is kept small")
@@ -352,7 +353,7 @@ def _add_train(commands: Any) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    """`train codec|denoiser|clip|judge|captioner|bundle`."""
+    """`train codec|denoiser|clip|judge|captioner|dino|bundle`."""
     from ovseg.pocket.recipes import RECIPES, pack
 
     if options.start and options.network not in ("denoiser", "clip"):

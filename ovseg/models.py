@@ -13,6 +13,7 @@ from ovseg.backbones.stable_diffusion import StableDiffusion
 if TYPE_CHECKING:
     from ovseg.pretrained.captioner import Captioner
     from ovseg.pretrained.clip import Clip
+    from ovseg.pretrained.dino import Dino
     from ovseg.pretrained.lavis import LavisCaptioner
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -44,7 +45,7 @@ class Models:
         if (dtype or default) not in DTYPES:
             raise ValueError(f"The dtype must be one of {', '.join(DTYPES)}, but got {dtype!r}.")
         self.dtype = DTYPES[dtype or default]
-        self._lock, self._clip_lock, self._captioner_lock = threading.Lock(), threading.Lock(), threading.Lock()
+        self._lock, self._clip_lock, self._captioner_lock, self._dino_lock = (threading.Lock() for _ in range(4))
         self._captioners: dict[str, Captioner | LavisCaptioner] = {}
 
     @property
@@ -67,6 +68,12 @@ class Models:
         """The picture-and-text network that goes with the backbone, loaded on first use."""
         with self._clip_lock:
             return self._clip
+
+    @property
+    def dino(self) -> "Dino":
+        """The self-supervised transformer that goes with the backbone, loaded on first use."""
+        with self._dino_lock:
+            return self._dino
 
     def captioner_obstacle(self, name: str = "") -> str:
         """Why the captioner of this name, or the backbone's, cannot be used here; empty where it can. Loads nothing."""
@@ -105,6 +112,12 @@ class Models:
         from ovseg.pretrained.clip import Clip  # here, because open_clip takes seconds to import
 
         return Clip(self.checkpoint.clip, self.device, self.dtype)
+
+    @cached_property
+    def _dino(self) -> "Dino":
+        from ovseg.pretrained.dino import Dino
+
+        return Dino(self.checkpoint.dino, self.device, self.dtype)
 
     @cached_property
     def _backbone(self) -> StableDiffusion:

@@ -20,7 +20,8 @@ class Checkpoint:
     `knows` is one sentence for the page; `classes` fills its class box; `settings` maps a method's name to the fields
     that differ from the paper's for this backbone. `clip` is the model that looks at pictures beside it, as open_clip
     names one ("local-dir:FOLDER", or "NAME/TAG" of its table), and `clip_ratio` the share of the best class's logit that
-    a class must reach to be taken for present; `captioner` is the folder or repository of a BLIP or BLIP-2.
+    a class must reach to be taken for present; `captioner` and `dino` are the folders or repositories of a BLIP or BLIP-2
+    and of a self-supervised vision transformer.
     """
 
     source: str
@@ -34,6 +35,7 @@ class Checkpoint:
     clip: str = "ViT-L-14-quickgelu/openai"  # DiffSegmenter's filter uses this one, and this ratio
     clip_ratio: float = 0.97
     captioner: str = "Salesforce/blip2-opt-2.7b"
+    dino: str = "facebook/dino-vitb8"
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -41,6 +43,7 @@ BACKBONES: dict[str, Checkpoint] = {
     "pocket": Checkpoint(
         source=str(ASSETS / "pocket" / "stable-diffusion"),
         captioner=str(ASSETS / "pocket" / "captioner"),
+        dino=str(ASSETS / "pocket" / "dino"),
         clip=f"local-dir:{ASSETS / 'pocket' / 'open_clip'}",
         title="Pocket Stable Diffusion (ships with ovseg)",
         knows="A small diffusion model that this project trained on its own emoji scenes. It knows 24 things and 8 kinds of"

@@ -13,6 +13,8 @@ from transformers import (
     CLIPTextModel,
     CLIPTokenizer,
     ResNetForImageClassification,
+    ViTImageProcessor,
+    ViTModel,
 )
 
 from ovseg.pocket import checkpoint
@@ -26,6 +28,7 @@ TRAININGS = {  # where each keeps its checkpoint, and what of it is packed
     "clip": ("clip", "clip/clip"),
     "judge": ("judge", "judge/judge"),
     "captioner": ("captioner", "captioner/captioner"),
+    "dino": ("dino", "dino/dino"),
 }
 
 
@@ -60,15 +63,15 @@ def build_pipeline(
 def pack(root: Path, to: Path) -> None:
     """Write what was trained in `root` as half-precision files to `to`, with `to/training.json`.
 
-    The pipeline goes to `to/stable-diffusion` in shards, CLIP to `to/open_clip`, the judge and the captioner to folders of
-    their names; what was not trained stays as it is.
+    The pipeline goes to `to/stable-diffusion` in shards, CLIP to `to/open_clip`, the judge, the captioner and DINO to
+    folders of their names; what was not trained stays as it is.
 
     Raises:
         ValueError: nothing was trained yet.
     """
     pipeline, clip = root / "denoiser" / "pipeline", root / "clip" / "clip"
-    judge, captioner = root / "judge" / "judge", root / "captioner" / "captioner"
-    if not any(folder.is_dir() for folder in (pipeline, clip, judge, captioner)):
+    judge, captioner, dino = (root / name / name for name in ("judge", "captioner", "dino"))
+    if not any(folder.is_dir() for folder in (pipeline, clip, judge, captioner, dino)):
         raise ValueError(f"Packing needs {pipeline}, which is not there: run `train denoiser` first.")
     if pipeline.is_dir():
         _pack_pipeline(pipeline, to / "stable-diffusion")
@@ -81,6 +84,9 @@ def pack(root: Path, to: Path) -> None:
         model = Blip2ForConditionalGeneration.from_pretrained(captioner, dtype=torch.float16)
         model.save_pretrained(to / "captioner", max_shard_size=LARGEST_FILE)
         Blip2Processor.from_pretrained(captioner).save_pretrained(to / "captioner")
+    if dino.is_dir():
+        ViTModel.from_pretrained(dino, dtype=torch.float16, add_pooling_layer=False).save_pretrained(to / "dino")
+        ViTImageProcessor.from_pretrained(dino).save_pretrained(to / "dino")
     trained, record = _what_was_trained(root), to / "training.json"
     if record.exists() and not any(entry["part"] == "codec" for entry in trained):
         # Continued from this very bundle: what it saw before still counts, but this training only once.

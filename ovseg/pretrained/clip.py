@@ -67,11 +67,17 @@ class Clip:
         return (self.scale * self.image_embeddings(images) @ self.class_embeddings(names, templates).T).softmax(1)
 
     @torch.inference_mode()
-    def dense(self, images: Sequence[np.ndarray], kind: Literal["keys", "values"]) -> Float[Tensor, "n d y x"]:
-        """Features of every patch, from the last layer's attention; the class token is left out.
+    def dense(
+        self, images: Sequence[np.ndarray], kind: Literal["keys", "values"], layer: int = -1
+    ) -> Float[Tensor, "n d y x"]:
+        """Features of every patch, from a layer's attention; the class token is left out.
 
-        "keys" are the keys, as OVDiff takes them. "values" are the values sent through the rest of the tower, so that they
-        can be compared with words (Zhou et al. 2022, "MaskCLIP", section 3.2).
+        "keys" are the keys: OVDiff takes those of layer -2. "values" are the values sent through the rest of the tower, so
+        that they can be compared with words (Zhou et al. 2022, "MaskCLIP", section 3.2); they are the last layer's.
+
+        Args:
+            images: RGB uint8 pictures (H, W, 3) of any shape. Each is squashed to the tower's square, not cropped to it,
+                so that the features cover all of it.
 
         Raises:
             ValueError: the picture tower is no vision transformer.
@@ -79,10 +85,10 @@ class Clip:
         tower = self._model.visual
         if not hasattr(tower, "transformer"):
             raise ValueError(f"Dense features need a vision transformer, but {self.source} is none.")
-        block, seen = tower.transformer.resblocks[-1], []
+        block, seen = tower.transformer.resblocks[layer], []
         hook = block.ln_1.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
         try:
-            self.image_embeddings(images)
+            self._model.encode_image(torch.stack([self._squashed(image) for image in images]))
         finally:
             hook.remove()
         width, rows = block.attn.embed_dim, {"keys": 1, "values": 2}[kind]
@@ -92,6 +98,14 @@ class Clip:
             found = tower.ln_post(block.attn.out_proj(found)) @ tower.proj
         grid = found[:, 1:].float().unflatten(1, tuple(tower.grid_size))
         return grid.permute(0, 3, 1, 2)
+
+    def _squashed(self, image: np.ndarray) -> Tensor:
+        tower = self._model.visual
+        picture = Image.fromarray(image).resize(tower.image_size[::-1], Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.asarray(picture, np.float32) / 255)
+        statistics = tower.preprocess_cfg
+        pixels = (pixels - torch.tensor(statistics["mean"])) / torch.tensor(statistics["std"])
+        return pixels.permute(2, 0, 1).to(self.device, self.dtype)
 
     def similarity(self, images: Sequence[np.ndarray], prompts: Sequence[str]) -> Float[Tensor, "images prompts"]:
         """Cosines of every picture with every prompt."""

@@ -1,0 +1,76 @@
+"""DINO: its loss and crops, its keys against the network's own projection, and what a short training leaves."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+from ovseg.pocket.train_dino import PATCH, Student, crops, dino_loss, found_things, train_dino
+from ovseg.pretrained.dino import Dino
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("dino")
+    config = ViTConfig(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, image_size=32, patch_size=8
+    )
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    ViTImageProcessor(image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.4]).save_pretrained(folder)
+    return folder
+
+
+def test_keys_are_those_of_the_last_layer_on_any_shape(folder: Path) -> None:
+    dino, picture = Dino(str(folder)), np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+    keys = dino.keys([picture, picture[:, ::-1]])
+    assert keys.shape == (2, 24, 4, 6) and dino.patch == 8
+    model = ViTModel.from_pretrained(folder, add_pooling_layer=False).eval()
+    pixels = (torch.from_numpy(picture / 255).float() - torch.tensor([0.4, 0.5, 0.6])) / torch.tensor([0.2, 0.3, 0.4])
+    with torch.no_grad():
+        states = model(
+            pixels.permute(2, 0, 1)[None], interpolate_pos_encoding=True, output_hidden_states=True
+        ).hidden_states[-2]
+        expected = model.layers[-1].attention.k_proj(model.layers[-1].layernorm_before(states))[0, 1:]
+    assert torch.allclose(keys[0].flatten(1).T, expected, atol=1e-5)
+    assert dino.keys([picture[:30, :45]]).shape == (1, 24, 4, 6)
+
+
+def test_what_is_no_vision_transformer_is_one_sentence(tmp_path: Path, tiny_folder: Path) -> None:
+    with pytest.raises(ValueError, match="must be on disk or on the hub, but loading it failed"):
+        Dino(str(tmp_path / "nowhere"))
+    with pytest.raises(ValueError, match=r"must be a vit, but .* is a clip_text_model"):
+        Dino(str(tiny_folder / "text_encoder"))
+
+
+def test_crops_are_seeded_and_stay_inside_the_picture() -> None:
+    ramp = torch.linspace(-1, 1, 64).expand(2, 3, 64, 64)
+    one, again = (crops(ramp, torch.Generator().manual_seed(3), (0.2, 0.5), 24) for _ in range(2))
+    assert one.shape == (2, 3, 24, 24) and torch.equal(one, again) and one.abs().max() <= 1
+    steps = one[:, 0, 12].diff(dim=1)
+    assert all((row >= -1e-6).all() or (row <= 1e-6).all() for row in steps)
+
+
+def test_the_loss_is_lowest_where_the_student_says_what_the_teacher_says() -> None:
+    torch.manual_seed(0)
+    student, teacher = Student(32), Student(32)
+    large, small = [torch.randn(4, 3, 24, 24) for _ in range(2)], [torch.randn(4, 3, 16, 16)]
+    before = dino_loss(student, teacher, large, small)
+    assert float(student.centre.abs().sum()) > 0
+    optimizer = torch.optim.Adam(student.parameters(), 1e-3)
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = dino_loss(student, teacher, large, small)
+        loss.backward()
+        optimizer.step()
+    assert float(loss) < float(before)
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_a_short_training_leaves_a_folder_that_loads(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    train_dino(tmp_path, 0.01, scenes=64, size=64)
+    assert "mean IoU" in capsys.readouterr().out
+    dino = Dino(str(tmp_path / "dino" / "dino"))
+    assert dino.patch == PATCH and 0 <= found_things(dino, "val", 2) <= 1
