@@ -65,7 +65,7 @@ def test_the_loss_is_lowest_where_the_student_says_what_the_teacher_says() -> No
         loss = dino_loss(student, teacher, large, small)
         loss.backward()
         optimizer.step()
-    assert float(loss) < float(before)
+    assert loss.item() < before.item()
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 

@@ -50,7 +50,10 @@ class Student(nn.Module):
     def forward(self, crops: Tensor) -> Tensor:
         """Answers on crops (n, 3, h, w)."""
         states = self.vit(crops, interpolate_pos_encoding=True).last_hidden_state[:, 0]
-        return self.last(F.normalize(self.head(states).float(), dim=-1))
+        directions = F.normalize(self.head(states).float(), dim=-1)
+        # Divided by the teacher's temperature, half precision would round answers to steps of a fifth.
+        with torch.autocast(crops.device.type, enabled=False):
+            return self.last(directions)
 
 
 def crops(pictures: Tensor, generator: torch.Generator, share: tuple[float, float], side: int) -> Tensor:
