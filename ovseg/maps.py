@@ -46,3 +46,9 @@ def propagate(affinity: Float[Tensor, "b n n"], maps: Float[Tensor, "b y x"], ti
     for _ in range(times):
         flat = affinity @ flat
     return flat[..., 0].reshape(maps.shape)
+
+
+def window_starts(length: int, side: int, stride: int) -> list[int]:
+    """Where windows of this side begin: every stride, the last one moved back to fit."""
+    count = max(length - side + stride - 1, 0) // stride + 1
+    return [max(min(k * stride, length - side), 0) for k in range(count)]

@@ -1,5 +1,6 @@
 """`Models`: loads every network lazily, once, and owns its device and dtype."""
 
+import os
 import threading
 from functools import cached_property
 from pathlib import Path
@@ -7,15 +8,19 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ovseg.assets import ASSETS
 from ovseg.backbones import find_checkpoint, load_backbone
 from ovseg.backbones.stable_diffusion import StableDiffusion
+from ovseg.prototypes import Store
 
 if TYPE_CHECKING:
     from ovseg.pretrained.captioner import Captioner
     from ovseg.pretrained.clip import Clip
     from ovseg.pretrained.dino import Dino
     from ovseg.pretrained.lavis import LavisCaptioner
+    from ovseg.pretrained.proposals import Proposals
 
+SHIPPED = ASSETS / "pocket" / "prototypes"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -74,6 +79,26 @@ class Models:
         """The self-supervised transformer that goes with the backbone, loaded on first use."""
         with self._dino_lock:
             return self._dino
+
+    @cached_property
+    def store(self) -> Store:
+        """Where OVDiff's prototypes are kept: `OVSEG_PROTOTYPES`, or a folder of the user's cache, and what is shipped."""
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return Store(Path(os.environ.get("OVSEG_PROTOTYPES") or cache / "ovseg" / "prototypes"), SHIPPED)
+
+    def proposals(self, name: str) -> "Proposals":
+        """Class-agnostic masks: "maskcut", or "cutler" from the folder that `OVSEG_CUTLER` names.
+
+        Raises:
+            ValueError: there are no such masks here.
+        """
+        from ovseg.pretrained.proposals import Cutler, by_maskcut
+
+        if name == "maskcut":
+            return by_maskcut(self.dino)
+        if not os.environ.get("OVSEG_CUTLER"):
+            raise ValueError("CutLER needs its folder in the variable OVSEG_CUTLER, but that is not set.")
+        return Cutler(Path(os.environ["OVSEG_CUTLER"]), str(self.device))
 
     def captioner_obstacle(self, name: str = "") -> str:
         """Why the captioner of this name, or the backbone's, cannot be used here; empty where it can. Loads nothing."""

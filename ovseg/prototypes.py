@@ -1,7 +1,7 @@
-"""What OVDiff keeps of a class: support images with their masks, and the feature vectors made of them; and their store.
+"""What OVDiff keeps of a class: drawn pictures, their masks, and the feature vectors made of them; and the store for it.
 
-A store is a folder of safetensors files, one for each support set and one for each of its extractors, written whole or
-not at all, so that several processes can share it. A file says what made it and holds a checksum of its content.
+A store is a folder of safetensors files, for each class one of pictures, one of masks and one for each extractor, written
+whole or not at all, so that several processes can share it. A file says what made it and holds a checksum of its content.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,132 +20,153 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+Settings = Mapping[str, Any]
+"""All that decides a file's content beside the word, JSON-ready."""
+
 FORMAT = "ovseg prototypes 1"
-NOWHERE = 255  # in `Prototypes.regions`: a place that belongs to no part
+NOWHERE = 255  # in `Side.regions`: a place that belongs to no part
 
 
 @dataclass(frozen=True)
-class SupportImage:
-    """A generated picture of a class, and which of its pixels are the class and which are surely not."""
+class Drawn:
+    """A generated picture of a class, and how much each place of the latent grid was looked at for the class's words."""
 
     image: UInt8[np.ndarray, "h w 3"]
-    foreground: Bool[np.ndarray, "h w"]
-    background: Bool[np.ndarray, "h w"]
+    attribution: Float16[np.ndarray, "y x"]
 
 
 @dataclass(frozen=True)
-class SupportSet:
-    """The support images of a class. `made_by` is all that decides them, JSON-ready."""
+class Mask:
+    """Which pixels of a drawn picture are the class, and which are surely not."""
 
-    word: str
-    images: tuple[SupportImage, ...]
-    made_by: Mapping[str, Any]
+    foreground: Bool[np.ndarray, "h w"]
+    background: Bool[np.ndarray, "h w"]
 
 
 @dataclass(frozen=True)
 class Side:
     """The prototypes of a class's foreground or background in one extractor.
 
-    Rows are the mean, then one for each image that has the side at all, then the parts. `images` says for each row which
-    support image it is or, for the mean and the parts, comes nearest to it. `regions` says for each support image and
-    place of the feature grid which part it belongs to, or `NOWHERE`.
+    Rows are the mean, then one for each picture that has the side at all, then the parts. `pictures` says for each row
+    which picture it is of or, for the mean and the parts, comes nearest to it. `regions` says for each picture and place
+    of the feature grid which part it belongs to, or `NOWHERE`.
     """
 
     vectors: Float16[np.ndarray, "n d"]
-    images: Int[np.ndarray, "n"]
+    pictures: Int[np.ndarray, "n"]
     parts: int
-    regions: UInt8[np.ndarray, "images y x"]
+    regions: UInt8[np.ndarray, "k y x"]
 
-    def kind_of(self, row: int) -> str:
-        """What a row is: "mean", "image" or "part"."""
-        if row == 0:
-            return "mean"
-        return "part" if row >= len(self.vectors) - self.parts else "image"
+    def part_of(self, row: int) -> int | None:
+        """The part that a row stands for, as `regions` counts them; None for the mean and a picture's."""
+        part = row - (len(self.vectors) - self.parts)
+        return part if part >= 0 else None
 
-    def part_of(self, row: int) -> int:
-        """The part that a row of kind "part" stands for, as `regions` counts them."""
-        return row - (len(self.vectors) - self.parts)
+    def place_of(self, row: int) -> Bool[np.ndarray, "y x"]:
+        """Where a row's features lie in its picture."""
+        region, part = self.regions[self.pictures[row]], self.part_of(row)
+        return region != NOWHERE if part is None else region == part
 
 
 @dataclass(frozen=True)
 class Prototypes:
-    """What one extractor makes of a support set. The background has no rows where no support image shows any."""
+    """What one extractor makes of a class's pictures. The background has no rows where no picture shows any."""
 
-    word: str
-    extractor: str
     foreground: Side
     background: Side
-    made_by: Mapping[str, Any]
 
 
 class Store:
-    """A folder of support sets and prototypes.
+    """A folder of what OVDiff keeps of classes. Every method takes the word and all settings that decide the content.
 
     Args:
         folder: made when something is written to it.
+        shipped: another folder that is looked into where this one has nothing, and never written to.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, shipped: Path | None = None) -> None:
+        self.folder, self.shipped = folder, shipped
 
-    def support_path(self, word: str, made_by: Mapping[str, Any]) -> Path:
-        """Where a support set of these settings is kept."""
-        return self.folder / f"{_slug(word)}-{_digest(made_by)}.support.safetensors"
-
-    def prototypes_path(self, word: str, extractor: str, made_by: Mapping[str, Any]) -> Path:
-        """Where an extractor's prototypes of these settings are kept."""
-        return self.folder / f"{_slug(word)}-{_digest(made_by)}.{extractor}.safetensors"
-
-    def write_support(self, support: SupportSet) -> None:
-        """Keep a support set."""
-        tensors = {}
-        for number, item in enumerate(support.images):
-            tensors[f"{number:04d}/picture"] = _packed(item.image)
-            tensors[f"{number:04d}/masks"] = _masks_packed(item)
-        _write(self.support_path(support.word, support.made_by), tensors, support.word, "support", support.made_by)
-
-    def read_support(self, word: str, made_by: Mapping[str, Any]) -> SupportSet | None:
-        """The support set of these settings, or None where there is none.
+    def read_pictures(self, word: str, made_by: Settings) -> tuple[Drawn, ...]:
+        """The pictures that were drawn so far; none where there are none.
 
         Raises:
             ValueError: the file is damaged, or is another's.
         """
-        path = self.support_path(word, made_by)
-        if not path.exists():
-            return None
-        tensors = read(path, word, made_by)
+        tensors = self._read(word, "pictures", made_by) or {}
         numbers = sorted({name.partition("/")[0] for name in tensors})
-        images = tuple(_unpacked(tensors[f"{n}/picture"], tensors[f"{n}/masks"]) for n in numbers)
-        return SupportSet(word, images, made_by)
+        return tuple(Drawn(_picture(tensors[f"{n}/picture"]), tensors[f"{n}/attribution"]) for n in numbers)
 
-    def write_prototypes(self, kept: Prototypes) -> None:
+    def write_pictures(self, word: str, made_by: Settings, pictures: Sequence[Drawn]) -> None:
+        """Keep pictures; the file can be written again with more."""
+        tensors = {}
+        for number, item in enumerate(pictures):
+            tensors[f"{number:04d}/picture"] = _file_of(Image.fromarray(item.image), "WEBP", lossless=True)
+            tensors[f"{number:04d}/attribution"] = item.attribution
+        self._write(word, "pictures", made_by, tensors)
+
+    def read_masks(self, word: str, made_by: Settings) -> tuple[Mask, ...] | None:
+        """The masks of the first pictures, or None where there are none.
+
+        Raises:
+            ValueError: the file is damaged, or is another's.
+        """
+        tensors = self._read(word, "masks", made_by)
+        if tensors is None:
+            return None
+        marks = [_picture(tensors[name], "L") for name in sorted(tensors)]
+        return tuple(Mask((m & 1) > 0, (m & 2) > 0) for m in marks)
+
+    def write_masks(self, word: str, made_by: Settings, masks: Sequence[Mask]) -> None:
+        """Keep masks."""
+        marks = [Image.fromarray(m.foreground.astype(np.uint8) + 2 * m.background.astype(np.uint8)) for m in masks]
+        self._write(word, "masks", made_by, {f"{n:04d}": _file_of(mark, "PNG") for n, mark in enumerate(marks)})
+
+    def read_prototypes(self, word: str, extractor: str, made_by: Settings) -> Prototypes | None:
+        """An extractor's prototypes, or None where there are none.
+
+        Raises:
+            ValueError: the file is damaged, or is another's.
+        """
+        tensors = self._read(word, extractor, made_by)
+        if tensors is None:
+            return None
+        sides = (
+            Side(*(tensors[f"{side}/{part}"] for part in ("vectors", "pictures")), int(tensors[f"{side}/parts"][0]),
+                 tensors[f"{side}/regions"])
+            for side in ("foreground", "background")
+        )  # fmt: skip
+        return Prototypes(*sides)
+
+    def write_prototypes(self, word: str, extractor: str, made_by: Settings, kept: Prototypes) -> None:
         """Keep an extractor's prototypes."""
         tensors = {}
         for name, side in (("foreground", kept.foreground), ("background", kept.background)):
             tensors[f"{name}/vectors"], tensors[f"{name}/regions"] = side.vectors, side.regions
-            tensors[f"{name}/images"] = side.images.astype(np.int32)
+            tensors[f"{name}/pictures"] = side.pictures.astype(np.int32)
             tensors[f"{name}/parts"] = np.array([side.parts], np.int32)
-        path = self.prototypes_path(kept.word, kept.extractor, kept.made_by)
-        _write(path, tensors, kept.word, kept.extractor, kept.made_by)
+        self._write(word, extractor, made_by, tensors)
 
-    def read_prototypes(self, word: str, extractor: str, made_by: Mapping[str, Any]) -> Prototypes | None:
-        """The prototypes of these settings, or None where there are none.
+    def _name(self, word: str, kind: str, made_by: Settings) -> str:
+        slug = re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_")
+        digest = hashlib.sha256(json.dumps([word, made_by], sort_keys=True).encode()).hexdigest()[:12]
+        return f"{slug}-{digest}.{kind}.safetensors"
 
-        Raises:
-            ValueError: the file is damaged, or is another's.
-        """
-        path = self.prototypes_path(word, extractor, made_by)
-        if not path.exists():
-            return None
-        tensors = read(path, word, made_by)
-        sides = [
-            Side(
-                tensors[f"{name}/vectors"], tensors[f"{name}/images"], int(tensors[f"{name}/parts"][0]),
-                tensors[f"{name}/regions"],
-            )
-            for name in ("foreground", "background")
-        ]  # fmt: skip
-        return Prototypes(word, extractor, *sides, made_by)
+    def _read(self, word: str, kind: str, made_by: Settings) -> dict[str, np.ndarray] | None:
+        for folder in (self.folder, self.shipped):
+            path = folder and folder / self._name(word, kind, made_by)
+            if path and path.exists():
+                return read(path, {"word": word, "kind": kind, "made_by": made_by})
+        return None
+
+    def _write(self, word: str, kind: str, made_by: Settings, tensors: dict[str, np.ndarray]) -> None:
+        """Write beside and rename: a reader sees the whole file or none."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        told = {"format": FORMAT, "word": word, "kind": kind, "made_by": json.dumps(made_by), "checksum": _checksum(tensors)}
+        path = self.folder / self._name(word, kind, made_by)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        partial.write_bytes(save(tensors, told))
+        os.replace(partial, path)
 
     def files(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Every file of the store with what it says of itself, in the order of their names.
@@ -173,29 +194,24 @@ def describe(path: Path) -> dict[str, Any]:
     return {"word": told["word"], "kind": told["kind"], "checksum": told["checksum"], "made_by": json.loads(told["made_by"])}
 
 
-def read(path: Path, word: str | None = None, made_by: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
+def read(path: Path, expected: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
     """The tensors of a file, checked.
 
+    Args:
+        expected: what the file must say of itself, as `describe` gives it.
+
     Raises:
-        ValueError: it is damaged, was changed after it was written, or is not of this word or these settings.
+        ValueError: it is damaged, was changed after it was written, or says something else.
     """
     told = describe(path)
     with safe_open(path, "np") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dictionary
     if _checksum(tensors) != told["checksum"]:
         raise ValueError(f"The prototypes {path.name} must be as they were written, but their content was changed.")
-    if word is not None and (told["word"] != word or told["made_by"] != json.loads(json.dumps(made_by))):
-        raise ValueError(f"The prototypes {path.name} must be of {word!r} and these settings, but are of another kind.")
+    wrong = [name for name, value in (expected or {}).items() if told[name] != json.loads(json.dumps(value))]
+    if wrong:
+        raise ValueError(f"The prototypes {path.name} must be what their name says, but their {wrong[0]} is another.")
     return tensors
-
-
-def _write(path: Path, tensors: dict[str, np.ndarray], word: str, kind: str, made_by: Mapping[str, Any]) -> None:
-    """Write beside and rename: a reader sees the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    told = {"format": FORMAT, "word": word, "kind": kind, "made_by": json.dumps(made_by), "checksum": _checksum(tensors)}
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(save(tensors, told))
-    os.replace(partial, path)
 
 
 def _checksum(tensors: Mapping[str, np.ndarray]) -> str:
@@ -207,29 +223,12 @@ def _checksum(tensors: Mapping[str, np.ndarray]) -> str:
     return total.hexdigest()
 
 
-def _digest(made_by: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:10]
-
-
-def _slug(word: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_") or hashlib.sha256(word.encode()).hexdigest()[:8]
-
-
-def _packed(image: np.ndarray) -> np.ndarray:
-    """A picture as the bytes of a lossless WebP file."""
+def _file_of(picture: Image.Image, kind: str, **options: Any) -> np.ndarray:
+    """The bytes of a picture file."""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "WEBP", lossless=True)
+    picture.save(buffer, kind, **options)
     return np.frombuffer(buffer.getvalue(), np.uint8)
 
 
-def _masks_packed(item: SupportImage) -> np.ndarray:
-    """Both masks as the bytes of a PNG file: 1 foreground, 2 background."""
-    buffer = io.BytesIO()
-    Image.fromarray(item.foreground.astype(np.uint8) + 2 * item.background.astype(np.uint8)).save(buffer, "PNG")
-    return np.frombuffer(buffer.getvalue(), np.uint8)
-
-
-def _unpacked(picture: np.ndarray, masks: np.ndarray) -> SupportImage:
-    image = np.asarray(Image.open(io.BytesIO(picture.tobytes())).convert("RGB"))
-    marks = np.asarray(Image.open(io.BytesIO(masks.tobytes())))
-    return SupportImage(image, (marks & 1) > 0, (marks & 2) > 0)
+def _picture(content: np.ndarray, mode: str = "RGB") -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content.tobytes())).convert(mode))

@@ -17,7 +17,7 @@ def read_setting(method: type[Method], name: str, text: str) -> object:
 
 
 def parse_value(name: str, kind: object, text: str) -> object:
-    """`text` as a value of the type `kind`: int, float, bool, str, a Literal of words, or a tuple of int or float."""
+    """`text` as a value of the type `kind`: int, float, bool, str, a Literal of words, or a tuple of int, float or str."""
     if kind is str:
         return text
     if kind is bool:
@@ -28,6 +28,8 @@ def parse_value(name: str, kind: object, text: str) -> object:
         return text
     if typing.get_origin(kind) is tuple:
         inner = typing.get_args(kind)[0]
+        if inner is str:
+            return tuple(part.strip() for part in text.split(",") if part.strip())
         return tuple(_number(name, inner, part) for part in text.strip("() ").split(",") if part.strip())
     return _number(name, kind, text)
 

@@ -1,5 +1,6 @@
 """The values that move through the program: `Scene`, `Segmentation`, `Evidence`, `Paper`, and `knob` for settings."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -53,20 +54,38 @@ class Scene:
 
 
 @dataclass(frozen=True)
+class Claims:
+    """What claims each place of a grid: the nearest of some candidates, best first.
+
+    `nearest` (y, x, k) are indices of candidates and `closeness` (y, x, k) their cosines. A candidate has a title, and a
+    picture of `pictures` with the place in it (`places`, on a grid of its own) that it stands for.
+    """
+
+    nearest: np.ndarray
+    closeness: np.ndarray
+    titles: tuple[str, ...]
+    pictures: tuple[np.ndarray, ...]
+    picture_of: tuple[int, ...]
+    places: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Something that led to a segmentation and can be looked at.
 
     "heat": `map` is float (y, x), brighter is more. "affinity": `map` is float (y, x, y, x), the attention that every
     place pays to every other. "regions": `map` is integer (y, x). "images": `images` holds RGB uint8 pictures.
+    "claims": `claims` says what claims each place.
     `group` names the row of the gallery it belongs to, and `label` the class it speaks of, if any.
     """
 
     title: str
-    kind: Literal["heat", "affinity", "regions", "images"]
+    kind: Literal["heat", "affinity", "regions", "images", "claims"]
     map: np.ndarray | None = None
     images: tuple[np.ndarray, ...] = ()
     group: str = ""
     label: str = ""
+    claims: Claims | None = None
 
 
 @dataclass(frozen=True)
@@ -172,6 +191,17 @@ def named(table: Mapping[str, Named], what: str, name: str) -> Named:
     if name not in table:
         raise ValueError(f"The {what} must be one of {', '.join(table)}, but got {name!r}.")
     return table[name]
+
+
+def fingerprint(network: torch.nn.Module) -> str:
+    """A short name for a network's weights: the same for the same weights on any device, in any precision up to rounding.
+
+    From the shape of every tensor and, rounded to three digits, the sum of its sizes.
+    """
+    total = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        total.update(f"{name} {tuple(tensor.shape)} {float(tensor.double().abs().sum()):.3g}".encode())
+    return total.hexdigest()[:12]
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:

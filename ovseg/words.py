@@ -10,11 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor
 
+from ovseg.backbones.base import word_states
 from ovseg.methods import Method
 from ovseg.models import Models
 from ovseg.nouns import classes_of, noun_phrases
@@ -90,12 +87,5 @@ def nearest_noun(models: Models, classes: Sequence[ClassWord], caption: str) -> 
     nouns = [phrase.head for phrase in noun_phrases(caption)]
     if not nouns:
         return [0.0] * len(classes)
-    cosines = word_states(models, [word.name for word in classes]) @ word_states(models, nouns).T
+    cosines = word_states(models.backbone, [word.name for word in classes]) @ word_states(models.backbone, nouns).T
     return [float(row.max()) for row in cosines]
-
-
-def word_states(models: Models, words: Sequence[str]) -> Float[Tensor, "n d"]:
-    """Unit vectors: the mean of the text encoder's states over each word's own tokens."""
-    text = models.backbone.encode_text(list(words), list(words))
-    rows = [states[list(span)].mean(0) for states, span in zip(text.embeddings.float().cpu(), text.spans, strict=True)]
-    return F.normalize(torch.stack(rows), dim=-1)

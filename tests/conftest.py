@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, ViTConfig, ViTImageProcessor, ViTModel
 
 from ovseg.models import Models
 from ovseg.pocket.bundle import build_pipeline
@@ -78,10 +78,25 @@ def captioner_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def with_clip(tiny_folder: Path, clip_folder: Path, captioner_folder: Path) -> Models:
-    """The tiny pipeline beside a CLIP and a captioner, all of random weights."""
+def dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vision transformer of random weights."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("dino")
+    config = ViTConfig(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, image_size=32, patch_size=8
+    )
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    ViTImageProcessor(image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.4]).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def with_clip(tiny_folder: Path, clip_folder: Path, captioner_folder: Path, dino_folder: Path) -> Models:
+    """The tiny pipeline beside a CLIP, a captioner and a vision transformer, all of random weights."""
     models = Models(str(tiny_folder), device="cpu")
-    models.checkpoint = replace(models.checkpoint, clip=f"local-dir:{clip_folder}", captioner=str(captioner_folder), steps=1)
+    models.checkpoint = replace(
+        models.checkpoint, clip=f"local-dir:{clip_folder}", captioner=str(captioner_folder), dino=str(dino_folder), steps=1
+    )
     return models
 
 

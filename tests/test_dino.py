@@ -5,29 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import ViTConfig, ViTImageProcessor, ViTModel
+from transformers import ViTModel
 
 from ovseg.pocket.train_dino import PATCH, Student, crops, dino_loss, found_things, train_dino
 from ovseg.pretrained.dino import Dino
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("dino")
-    config = ViTConfig(
-        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, image_size=32, patch_size=8
-    )
-    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
-    ViTImageProcessor(image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.4]).save_pretrained(folder)
-    return folder
-
-
-def test_keys_are_those_of_the_last_layer_on_any_shape(folder: Path) -> None:
-    dino, picture = Dino(str(folder)), np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
+def test_keys_are_those_of_the_last_layer_on_any_shape(dino_folder: Path) -> None:
+    dino, picture = Dino(str(dino_folder)), np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8)
     keys = dino.keys([picture, picture[:, ::-1]])
     assert keys.shape == (2, 24, 4, 6) and dino.patch == 8
-    model = ViTModel.from_pretrained(folder, add_pooling_layer=False).eval()
+    model = ViTModel.from_pretrained(dino_folder, add_pooling_layer=False).eval()
     pixels = (torch.from_numpy(picture / 255).float() - torch.tensor([0.4, 0.5, 0.6])) / torch.tensor([0.2, 0.3, 0.4])
     with torch.no_grad():
         states = model(

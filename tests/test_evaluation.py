@@ -16,7 +16,8 @@ from ovseg.evaluation.benchmark import Benchmark, with_best_threshold
 from ovseg.evaluation.datasets import PocketDataset, Sample, find_dataset
 from ovseg.evaluation.labels import all_names, ground_truth
 from ovseg.evaluation.metrics import confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
-from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under, window_starts
+from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
+from ovseg.maps import window_starts
 from ovseg.methods import DiffSegmenter
 from ovseg.models import Models
 from ovseg.pocket.world import LABELS, scene

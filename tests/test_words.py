@@ -12,12 +12,13 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from ovseg.__main__ import main
+from ovseg.backbones.base import word_states
 from ovseg.demo import build
 from ovseg.methods.diffsegmenter import DiffSegmenter
 from ovseg.methods.freeseg_diff import FreeSegDiff
 from ovseg.models import Models
 from ovseg.vocabulary import parse_classes
-from ovseg.words import asked_for, look_for, nearest_noun, word_states
+from ovseg.words import asked_for, look_for, nearest_noun
 
 
 def names(classes: tuple) -> list[str]:
@@ -58,7 +59,7 @@ def filtered(models: Models, ratio: float, picture: np.ndarray, classes: tuple, 
 
 
 def test_words_are_the_mean_of_their_own_tokens(with_clip: Models) -> None:
-    states = word_states(with_clip, ["potted plant", "cat"])
+    states = word_states(with_clip.backbone, ["potted plant", "cat"])
     text = with_clip.backbone.encode_text(["potted plant"], ["potted plant"])
     mean = text.embeddings[0, list(text.spans[0])].mean(0)
     assert torch.allclose(states[0], mean / mean.norm(), atol=1e-6)

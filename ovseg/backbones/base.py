@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
@@ -103,6 +104,13 @@ class Generated:
 def grid_at(latent_hw: tuple[int, int], stride: int) -> tuple[int, int]:
     """The grid of a stride: each halving of the network rounds up."""
     return -(-latent_hw[0] // stride), -(-latent_hw[1] // stride)
+
+
+def word_states(backbone: "Backbone", words: Sequence[str]) -> Float[Tensor, "n d"]:
+    """Unit vectors of words: the mean of the text encoder's states over each word's own tokens."""
+    text = backbone.encode_text(list(words), list(words))
+    rows = [states[list(span)].mean(0) for states, span in zip(text.embeddings.float().cpu(), text.spans, strict=True)]
+    return F.normalize(torch.stack(rows), dim=-1)
 
 
 class Backbone(Protocol):

@@ -4,6 +4,7 @@ import math
 import re
 import threading
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from transformers import BatchEncoding
 
 from ovseg.backbones.base import Capture, Generated, OnStep, Sampling, Text, Trace, grid_at
 from ovseg.backbones.recording import attributing, find_sites, recording
-from ovseg.types import generator
+from ovseg.types import fingerprint, generator
 
 CPU_BUDGET = 2 * 2**30  # bytes that the recorded maps and activations of one pass may take off an accelerator
 CUDA_SHARE = 0.6  # of the free memory, on an accelerator that can say how much is free
@@ -59,6 +60,12 @@ class StableDiffusion:
         self.vae_stride = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.deepest_stride = 2 ** (len(self.unet.config.block_out_channels) - 1)
         self._lock = threading.RLock()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short name for the weights of all parts."""
+        parts = (self.unet, self.vae, self.pipeline.text_encoder)
+        return "-".join(fingerprint(part) for part in parts)
 
     @property
     def strides(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ovseg.maps import window_starts
 from ovseg.methods import Method
 from ovseg.models import Models
 from ovseg.scene import from_image, resized
@@ -60,12 +61,6 @@ class Protocol:
                     yield slice(top, top + side), slice(left, left + side)
         if self.whole_too or not self.windows:
             yield slice(None), slice(None)
-
-
-def window_starts(length: int, side: int, stride: int) -> list[int]:
-    """Where windows of this side begin: every stride, the last one moved back to fit."""
-    count = max(length - side + stride - 1, 0) // stride + 1
-    return [max(min(k * stride, length - side), 0) for k in range(count)]
 
 
 _SCLIP_BACKGROUND = (

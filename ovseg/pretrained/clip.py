@@ -1,6 +1,7 @@
 """CLIP (Radford et al. 2021, arXiv 2103.00020) through open_clip: how well a text fits a picture."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from ovseg.types import fingerprint
 from ovseg.vocabulary import TEMPLATES
 
 LOCAL = "local-dir:"
@@ -36,6 +38,11 @@ class Clip:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(f"The CLIP {source} must be on disk or on the hub, but cannot be loaded: {reason}") from error
         self._model = model.to(self.device, dtype).eval().requires_grad_(False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short name for the weights."""
+        return fingerprint(self._model)
 
     @property
     def scale(self) -> float:

@@ -1,6 +1,7 @@
 """DINO (Caron et al. 2021, arXiv 2104.14294): a vision transformer trained without labels, whose keys follow objects."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -8,6 +9,8 @@ import torch.nn.functional as F
 import transformers
 from jaxtyping import Float
 from torch import Tensor
+
+from ovseg.types import fingerprint
 
 
 class Dino:
@@ -33,6 +36,11 @@ class Dino:
             raise ValueError(f"DINO at {source} must be on disk or on the hub, but loading it failed: {reason}") from error
         self._model = model.to(self.device).eval().requires_grad_(False)
         self._mean, self._std = (torch.tensor(v, device=self.device) for v in (pixels.image_mean, pixels.image_std))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short name for the weights."""
+        return fingerprint(self._model)
 
     @property
     def patch(self) -> int:
