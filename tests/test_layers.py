@@ -20,6 +20,7 @@ LAYERS = (
     {"pocket"},
     {"evaluation"},
     {"demo"},
+    {"commands"},
     {"__main__"},
 )
 ONLY_IN = {

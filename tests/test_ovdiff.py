@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ovseg.__main__ import main
 from ovseg.methods import ovdiff
 from ovseg.methods.ovdiff import OVDiff, parse_numbers
 from ovseg.models import Models
@@ -283,3 +284,22 @@ def test_settings_that_decide_nothing_share_their_files(models: Models) -> None:
     assert [other._settings(models, kind) for kind in ("pictures", "masks", "dino")] == told[:3]
     assert other._settings(models, "diffusion") != told[3]
     assert replace(SMALL, images=2)._settings(models, "pictures") == told[0]
+
+
+def test_prototypes_command(
+    models: Models, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVSEG_PROTOTYPES", str(tmp_path / "kept"))
+    settings = ["steps=1", "parts=2", "masks=otsu", "extractors=diffusion", "sites=0"]
+    network = ["--backbone", models.name, "--device", "cpu"]
+    assert main(["prototypes", "build", "cat", "dog", "--images", "2", "--set", *settings, *network]) == 0
+    said = capsys.readouterr().out
+    assert "2 classes of 2 images: 8 rows of the U-Net to draw them, 4 for features" in said and "TFLOP" in said
+    assert "dog: prototypes of foreground + background: diffusion" in said
+    assert main(["prototypes", "verify", *network]) == 0
+    assert "6 files in" in capsys.readouterr().out
+    path = next((tmp_path / "kept").glob("*.diffusion.safetensors"))
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert main(["prototypes", "list", *network]) == 0 and main(["prototypes", "verify", *network]) == 2
+    assert "content was changed" in capsys.readouterr().err
+    assert main(["prototypes", "build", *network]) == 2 and "Classes must be named" in capsys.readouterr().err

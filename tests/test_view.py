@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from ovseg import view
-from ovseg.types import Evidence, Segmentation
+from ovseg.types import Claims, Evidence, Segmentation
 
 
 def segmentation(scores: list) -> Segmentation:
@@ -83,3 +83,14 @@ def test_evidence_becomes_a_picture_if_it_is_one(kind: str, picture: bool) -> No
     map_ = np.arange(6).reshape(2, 3) if kind == "regions" else np.random.default_rng(0).random((2, 3))
     shown = view.evidence_picture(Evidence("a", kind, map=map_, images=(image,)), image)
     assert (shown is not None) == picture
+
+
+def test_claims_of_a_point_come_with_their_place_lit() -> None:
+    places = (np.array([[True, False], [False, False]]), np.array([[False, False], [False, True]]))
+    pictures = (np.full((4, 4, 3), 200, np.uint8), np.full((4, 4, 3), 100, np.uint8))
+    nearest = np.array([[[0, 1], [1, 0]]])
+    claims = Claims(nearest, np.array([[[0.9, 0.2], [0.8, 0.1]]]), ("cat, mean", "dog, part 2"), pictures, (0, 1), places)
+    (first, title), (second, _) = view.claims_at(claims, 0.9, 0.5)
+    assert title == "dog, part 2: 0.800" and first[3, 3, 0] == 100 and first[0, 0, 0] == 25 and second[0, 0, 0] == 200
+    with pytest.raises(ValueError, match="must lie within the picture"):
+        view.claims_at(claims, 1.5, 0)

@@ -126,8 +126,8 @@ def _result_controls(models: Models) -> dict[str, Any]:
         look["group"] = gr.Radio([], label="Maps", elem_id="evidence-group", visible=False)
         look["gallery"] = gr.Gallery(label="Attention maps", columns=4, format="png", elem_id="gallery", height="auto")
     with gr.Tab("From a point"):
-        gr.Markdown("Click the picture above: where does the network look from there (self-attention)?")
-        look["point"] = gr.Image(label="Self-attention", format="png", interactive=False, elem_id="point", height=320)
+        gr.Markdown("Click the picture above: where does the network look from there, and what claims it?")
+        look["point"] = gr.Gallery(label="From that point", columns=3, format="png", elem_id="point", height="auto")
     with gr.Tab("Files"):
         look["make"] = gr.Button("Make files at this threshold", elem_id="make-files")
         look["files"] = gr.File(label="Overlay, mask, legend, run card", file_count="multiple", elem_id="files")
@@ -208,7 +208,7 @@ def _chosen_method(models: Models, name: str, threshold: float, values: tuple) -
 def _first_views(shown: Shown) -> tuple:
     """All outputs of a finished run: status, canvas, threshold, state, maps, run card, and no point yet."""
     segmentation = shown.segmentation
-    groups = list(dict.fromkeys(e.group for e in segmentation.evidence if e.kind != "affinity"))
+    groups = list(dict.fromkeys(e.group for e in segmentation.evidence if e.kind not in ("affinity", "claims")))
     return (
         status_line(f"Done in {sum(segmentation.timings.values()):.1f} s.", None),
         canvas_value(segmentation, OPACITY, uuid.uuid4().hex),
@@ -217,7 +217,7 @@ def _first_views(shown: Shown) -> tuple:
         gr.Radio(groups, value=groups[0] if groups else None, visible=bool(groups)),
         _gallery(shown, groups[0]) if groups else [],
         shown.card,
-        None,
+        [],
     )
 
 
@@ -236,7 +236,7 @@ def _wire_views(look: dict[str, Any]) -> None:
         return _gallery(shown, group) if shown and group else []
 
     def show_point(shown: Shown | None, event: gr.SelectData):
-        return _point_view(shown.segmentation, *event.index) if shown else None
+        return _point_views(shown.segmentation, *event.index) if shown else []
 
     def make_files(shown: Shown | None, threshold: float) -> list[str]:
         if shown is None:
@@ -249,18 +249,25 @@ def _wire_views(look: dict[str, Any]) -> None:
     look["make"].click(make_files, [look["shown"], look["threshold"]], look["files"], **QUIET)
 
 
-def _point_view(segmentation: Segmentation, x: float, y: float) -> np.ndarray | None:
-    """Where one point looks, with the point marked by a white square."""
-    found = [e for e in segmentation.evidence if e.kind == "affinity"]
-    if not found:
-        return None
+def _point_views(segmentation: Segmentation, x: float, y: float) -> list[tuple[np.ndarray, str]]:
+    """Where one point looks, with the point marked by a white square, and what claims it."""
     x, y = min(max(float(x), 0.0), 1.0), min(max(float(y), 0.0), 1.0)
-    picture = view.heat_overlay(segmentation.image, view.affinity_at(found[0], x, y)).copy()
+    found = []
+    for item in segmentation.evidence:
+        if item.kind == "affinity":
+            picture = view.heat_overlay(segmentation.image, view.affinity_at(item, x, y))
+            found.append((_marked(picture, x, y), "Where it looks: self-attention"))
+        elif item.kind == "claims":
+            found += [(picture, f"{item.group}: {title}") for picture, title in view.claims_at(item.claims, x, y)]
+    return found
+
+
+def _marked(picture: np.ndarray, x: float, y: float) -> np.ndarray:
     height, width = picture.shape[:2]
-    reach = max(height, width) // 64
-    row, column = int(y * (height - 1)), int(x * (width - 1))
-    picture[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1] = 255
-    return picture
+    reach, row, column = max(height, width) // 64, int(y * (height - 1)), int(x * (width - 1))
+    marked = picture.copy()
+    marked[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1] = 255
+    return marked
 
 
 def write_files(shown: Shown, threshold: float, folder: Path) -> list[str]:

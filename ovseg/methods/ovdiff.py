@@ -100,7 +100,7 @@ class OVDiff(Method):
         Raises:
             ValueError: a setting is out of its range, a network cannot be loaded, or a class's pictures show nothing of it.
         """
-        self._check()
+        self.check()
         stages = Stages(report)
         with stages.stage("preparing the classes"):
             kept = [
@@ -141,7 +141,12 @@ class OVDiff(Method):
             kept[extractor] = found
         return kept
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Pass if the settings are in their ranges.
+
+        Raises:
+            ValueError: one is not.
+        """
         unknown = [name for name in self.extractors if name not in EXTRACTORS]
         if unknown or not self.extractors:
             raise ValueError(f"extractors must be some of {', '.join(EXTRACTORS)}, but got {', '.join(self.extractors)!r}.")
@@ -345,10 +350,10 @@ def parse_numbers(text: str) -> tuple[int, ...]:
 
 
 def told_of(report: Report, number: int, count: int) -> Report:
-    """A report on one of several classes, which together are the first half of the work."""
+    """A report on one of several classes."""
 
     def told(stage: str, share: float) -> None:
-        report(f"class {number + 1} of {count}, {stage}", (number + share) / count / 2)
+        report(f"class {number + 1} of {count}, {stage}", (number + share) / count)
 
     return told
 

@@ -1,0 +1,1 @@
+"""The commands of `python -m ovseg`, a file for each kind of work."""
