@@ -106,10 +106,17 @@ class Models:
 
         if name in lavis.MODELS:
             return lavis.obstacle() or lavis.missing()
-        source = Path(self.checkpoint.captioner)
-        if not name and source.is_absolute() and not source.is_dir():
-            return f"{self.checkpoint.title} has no captioner in {source.parent.name}/{source.name}."
-        return ""
+        return "" if name else self._not_there("captioner", self.checkpoint.captioner)
+
+    @property
+    def clip_obstacle(self) -> str:
+        """Why the backbone's CLIP cannot be used here; empty where it can. Loads nothing."""
+        return self._not_there("CLIP", self.checkpoint.clip.removeprefix("local-dir:"))
+
+    def _not_there(self, what: str, source: str) -> str:
+        folder = Path(source)
+        gone = folder.is_absolute() and not folder.is_dir()
+        return f"{self.checkpoint.title} has no {what} in {folder.parent.name}/{folder.name}." if gone else ""
 
     def captioner(self, name: str = "") -> "Captioner | LavisCaptioner":
         """A captioner by its name in the table, or the one that goes with the backbone; loaded on first use.

@@ -36,12 +36,16 @@ def test_the_card_holds_every_figure(with_clip: Models, tmp_path: Path) -> None:
     generated = sorted((tmp_path / "card" / "generated").glob("*.png"))
     assert len(generated) == 24 + 2 and np.asarray(Image.open(generated[0])).shape == (64, 64, 3)
     what = " ".join(row.what for row in rows)
-    for part in ("PSNR", "real val scenes", "X found", "both found", "mean average precision", "All background"):
+    for part in ("PSNR", "real val scenes", "X found", "both found", "mean average precision", "F1", "All background"):
         assert part in what
     assert json.loads((tmp_path / "card" / "card.json").read_text())[0]["aim"] == "27 dB"
     assert (tmp_path / "card" / "card.md").read_text().count("\n") == len(rows) + 2
     times = [path.stat().st_mtime_ns for path in generated]
     assert report.run() == rows and [path.stat().st_mtime_ns for path in generated] == times
+    without = Models(with_clip.name, device="cpu")
+    without.checkpoint = replace(with_clip.checkpoint, clip="local-dir:/nowhere", captioner="/nowhere/captioner")
+    told = {row.what: row.value for row in replace(report, models=without).run()}
+    assert list(told.values()).count("not in this bundle") == 2 and not any("CLIP score" in what for what in told)
     with pytest.raises(ValueError, match="1 or more, but got 1, 0 and 2"):
         replace(report, pairs=0).run()
 

@@ -37,7 +37,11 @@ def word_controls(models: Models) -> dict[str, Any]:
         fill.click(lambda: models.checkpoint.classes, None, look["words"], **QUIET)
     with gr.Row():
         look["say"] = gr.Button("Caption", size="sm", elem_id="caption-button")
-        look["check"] = gr.Button("Which are there?", size="sm", elem_id="check-classes")
+        look["check"] = gr.Button(
+            "Which are there?", size="sm", elem_id="check-classes", interactive=not models.clip_obstacle
+        )
+    if models.clip_obstacle:
+        gr.Markdown(f"*Which are there?* cannot be asked here. {models.clip_obstacle}", elem_id="no-clip")
     look["caption"] = gr.Textbox(
         label="Caption", placeholder="What the picture shows: press Caption, or write it yourself", elem_id="caption"
     )
@@ -56,12 +60,11 @@ def _captioner_choice(models: Models) -> gr.Radio:
     titles = {"": "the backbone's own", **{name: spec.title for name, spec in CAPTIONERS.items()}}
     titles |= {name: f"LAVIS's {kind}/{variant}" for name, (kind, variant) in LAVIS_MODELS.items()}
     obstacles = {name: models.captioner_obstacle(name) for name in titles}
-    usable = [name for name in titles if not obstacles[name]]
     reasons = " ".join(dict.fromkeys(reason for reason in obstacles.values() if reason))
     with gr.Accordion("Captioner", open=False, elem_id="captioner-panel"):
         choice = gr.Radio(
             [(titles[name], name or "own") for name in titles],
-            value=(usable[0] or "own") if usable else None,
+            value=None if obstacles[""] else "own",
             label="Captioner", info=reasons or None, elem_id="captioner",
         )  # fmt: skip
         greyed = ", ".join(f'#captioner label:has(input[value="{name or "own"}"])' for name in titles if obstacles[name])
@@ -81,8 +84,11 @@ def wire_words(models: Models, image: gr.Image, look: dict[str, Any], status: gr
     @spaces.GPU(duration=30)
     def say(picture: np.ndarray | None, captioner: str | None) -> Iterator[tuple[Any, Any, str]]:
         def work(report: Report) -> str:
+            name = captioner_name(captioner)
+            if obstacle := models.captioner_obstacle(name):
+                raise ValueError(f"Another captioner must be chosen: {obstacle}")
             report("captioning", 0.0)
-            return models.captioner(captioner_name(captioner)).caption(given_picture(picture))
+            return models.captioner(name).caption(given_picture(picture))
 
         for stage, share, sentence in stream(work):
             if sentence is None:

@@ -9,12 +9,13 @@ from PIL import Image
 
 from ovseg import view
 from ovseg.assets import ASSETS
-from ovseg.evaluation.baselines import BASELINES
+from ovseg.evaluation.baselines import BASELINES, ClipCentrePrior
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import POCKET
 from ovseg.methods import METHODS, Method, suited_to
 from ovseg.models import Models
 from ovseg.pocket.captions import indefinite
+from ovseg.pocket.train_captioner import f1_of_things
 from ovseg.pocket.train_clip import average_precision, labels_held, name_prompts
 from ovseg.pocket.train_codec import peak_signal_to_noise
 from ovseg.pocket.train_judge import Judge, accuracy, truth_of
@@ -63,7 +64,13 @@ class PocketReport:
                 "The numbers of pictures per thing, pairs and scenes must be 1 or more, but got"
                 f" {self.per_thing}, {self.pairs} and {self.count}."
             )
-        figures = [*self._codec(), *self._generator(report), *self._clip(), *self._segmenters(report)]
+        figures = [
+            *self._codec(),
+            *self._generator(report),
+            *self._clip(),
+            *self._captioner(report),
+            *self._segmenters(report),
+        ]
         self._write(figures)
         return figures
 
@@ -114,6 +121,8 @@ class PocketReport:
         return np.stack([backbone.decode(backbone.encode(image)) for image in images])
 
     def _clip(self) -> list[Figure]:
+        if self.models.clip_obstacle:
+            return [Figure("CLIP: zero-shot mean average precision", "not in this bundle", "0.90")]
         images = _val_images(self.count)
         scores = self.models.clip.similarity(list(images), name_prompts()).cpu().numpy()
         value = average_precision(scores, labels_held([scene("val", k) for k in range(self.count)]))
@@ -121,12 +130,20 @@ class PocketReport:
             Figure(f"CLIP: zero-shot mean average precision, {self.count} val scenes, 32 labels", f"{value:.2f}", "0.90")
         ]
 
+    def _captioner(self, report: Report) -> list[Figure]:
+        what = f"captioner: F1 of the things named, {self.count} val scenes"
+        if self.models.captioner_obstacle():
+            return [Figure(what, "not in this bundle", "0.90")]
+        report("captions", 0.0)
+        return [Figure(what, f"{f1_of_things(self.models.captioner(), 'val', self.count):.2f}", "0.90")]
+
     def _segmenters(self, report: Report) -> list[Figure]:
         rows = []
         for split in SPLITS:
             for kind in METHODS:
                 rows.append(self._measured(suited_to(self.models, kind), split, report))
-        return rows + [self._measured(kind(), "pocket-val", report) for kind in BASELINES]
+        trivial = [kind for kind in BASELINES if kind is not ClipCentrePrior or not self.models.clip_obstacle]
+        return rows + [self._measured(kind(), "pocket-val", report) for kind in trivial]
 
     def _measured(self, method: Method, split: str, report: Report) -> Figure:
         task = Benchmark(self.models, method, POCKET[split], self.count)
