@@ -95,3 +95,15 @@ def test_the_page_captions_and_looks_for_classes(visitor: Client, picture: np.nd
         visitor.predict(sent, " ", "", api_name="/look_for")
     with pytest.raises(AppError, match="A picture must be given"):
         visitor.predict(None, "own", api_name="/caption")
+
+
+def test_the_page_segments_what_a_caption_names(visitor: Client, picture: np.ndarray, tmp_path: Path) -> None:
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    *_, words, said = visitor.predict(
+        image=handle_file(tmp_path / "a.png"), words="", caption="a cat and a dog", api_name="/segment"
+    )
+    assert words == "cat, dog" and said == "a cat and a dog"
+    *_, words, said = visitor.predict(
+        image=handle_file(tmp_path / "a.png"), words="sky|clouds,  cat", caption="", api_name="/segment"
+    )
+    assert words == "sky|clouds,  cat" and said == ""

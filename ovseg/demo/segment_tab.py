@@ -161,7 +161,7 @@ def _wire_generate(models: Models, source: dict[str, Any], look: dict[str, Any])
 def _wire_segment(models: Models, run: gr.Button, inputs: list, outputs: list) -> gr.events.Dependency:
     @spaces.GPU(duration=60)
     def segment(
-        image: np.ndarray | None, words: str, caption: str, captioner: str | None, present: list[str], checked: bool,
+        image: np.ndarray | None, words: str, caption: str, captioner: str | None, present: list[str], checked: str,
         method: str, seed: float, threshold: float, *values: Any,
     ):  # fmt: skip
         def work(report: Report) -> Shown:
@@ -170,7 +170,7 @@ def _wire_segment(models: Models, run: gr.Button, inputs: list, outputs: list) -
             classes, said = asked_for(
                 models, type(chosen), picture, words, caption=caption, captioner=captioner_name(captioner), report=report
             )
-            if checked:
+            if checked and checked == words:
                 classes = _ticked(classes, present)
             scene = from_image(models, picture, _whole("The seed", seed), caption=said)
             result = chosen.segment(models, scene, classes, report)

@@ -50,7 +50,7 @@ def word_controls(models: Models) -> dict[str, Any]:
         info="Run asks for the ticked ones. Behind each: how near its CLIP score is to the best class's, and how near it is"
         " to a word of the caption. Tick a grey one to ask for it all the same.",
     )  # fmt: skip
-    look["checked"] = gr.State(False)
+    look["checked"] = gr.State("")  # the words that the boxes were made for
     look["captioner"] = _captioner_choice(models)
     return look
 
@@ -109,9 +109,9 @@ def wire_words(models: Models, image: gr.Image, look: dict[str, Any], status: gr
                 yield gr.skip(), gr.skip(), status_line(stage, share)
             else:
                 count = sum(item.present for item in found)
-                yield _boxes(found), True, status_line(f"{count} of {len(found)} classes seem to be there.", None)
+                yield _boxes(found), words, status_line(f"{count} of {len(found)} classes seem to be there.", None)
 
-    gone = (lambda: (gr.CheckboxGroup([], value=[], visible=False), False), None, [look["present"], look["checked"]])
+    gone = (lambda: (gr.CheckboxGroup([], value=[], visible=False), ""), None, [look["present"], look["checked"]])
     image.change(lambda: "", None, look["caption"], **QUIET)
     image.change(*gone, **QUIET)
     look["words"].change(*gone, **QUIET)
