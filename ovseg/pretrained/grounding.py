@@ -1,0 +1,154 @@
+"""The grounding module of Grounded Diffusion: which pixels of a picture in the making a word means.
+
+Ziyi Li, Qinye Zhou, Xiaoyun Zhang, Ya Zhang, Yanfeng Wang, Weidi Xie: Open-vocabulary Object Segmentation with Diffusion
+Models; ICCV 2023, arXiv 2301.05221. Layers as in its released code; all widths follow from the features that a backbone
+gives, so the module of Stable Diffusion 1.x has 18.8 million parameters and a small backbone's is small.
+
+Differs from the released code, with the same result unless said:
+- The 1x1 convolutions come before the resizing, and the product with a word's vector before the last enlargement.
+- Pictures of a batch do not see each other; in the code they do, so that only single pictures are right.
+- `independent` words do not see each other either, another result: a word's mask then does not depend on which others are
+  asked for. The code's way is the default.
+- Batch statistics and spectral norms are those of training once `eval()` is called; the code never calls it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+STEPS = (1e-4, 0.1)  # epsilon and momentum of the batch statistics
+PATCH = 4  # sides of the squares of fused features that become one token
+
+
+@dataclass(frozen=True)
+class GroundingSize:
+    """Widths of the module. `channels` maps each stride of the latent grid, 1, 2, 4, 8, to the channels captured there."""
+
+    channels: Mapping[int, int]
+    text: int
+    fused: Mapping[int, int]
+    model: int = 512
+    heads: int = 8
+    feed_forward: int = 2048
+    layers: int = 3
+
+    def __post_init__(self) -> None:
+        if set(self.channels) != set(self.fused) or 1 not in self.channels:
+            raise ValueError(f"fused must have the strides of channels, with 1, but got {set(self.fused)}.")
+
+
+SD1_FUSED = {8: 16, 4: 32, 2: 64, 1: 128}  # the released widths
+
+
+class SegmentationBlock(nn.Module):
+    """Two rounds of batch statistics, ReLU and a spectrally normalised 3x3 convolution, around a shortcut.
+
+    The shortcut starts behind the first ReLU, as in the released code, which overwrites its input there.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        epsilon, momentum = STEPS
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels, epsilon, momentum, affine=False) for _ in range(2))
+        self.convolutions = nn.ModuleList(
+            spectral_norm(nn.Conv2d(channels, channels, 3, padding=1), eps=epsilon) for _ in range(2)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (b, c, y, x) of the same shape."""
+        start = F.relu(self.norms[0](features))
+        return start + self.convolutions[1](F.relu(self.norms[1](self.convolutions[0](start))))
+
+
+class DecoderLayer(nn.Module):
+    """Words look at each other, then at the picture; normalised first, no biases in the attention."""
+
+    def __init__(self, size: GroundingSize) -> None:
+        super().__init__()
+        attention = {"embed_dim": size.model, "num_heads": size.heads, "bias": False, "batch_first": True}
+        self.among_words, self.at_picture = nn.MultiheadAttention(**attention), nn.MultiheadAttention(**attention)
+        self.norms = nn.ModuleList(nn.LayerNorm(size.model) for _ in range(3))
+        self.feed_forward = nn.Sequential(
+            nn.Linear(size.model, size.feed_forward), nn.ReLU(), nn.Linear(size.feed_forward, size.model)
+        )
+
+    def forward(self, words: Tensor, picture: Tensor, alone: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Words (b, n, d), and the attention (b, n, tokens) that they pay to the picture's tokens (b, tokens, d)."""
+        normed = self.norms[0](words)
+        words = words + self.among_words(normed, normed, normed, attn_mask=alone, need_weights=False)[0]
+        looked, attention = self.at_picture(self.norms[1](words), picture, picture)
+        words = words + looked
+        return words + self.feed_forward(self.norms[2](words)), attention
+
+
+class GroundingModule(nn.Module):
+    """Features of a generation step and states of words in, one mask logit map per word out."""
+
+    def __init__(self, size: GroundingSize, independent: bool = False) -> None:
+        super().__init__()
+        self.size, self.independent = size, independent
+        self.strides = tuple(sorted(size.channels, reverse=True))  # coarsest first
+        self.reduce = nn.ModuleDict(
+            {str(s): nn.Conv2d(size.channels[s], size.fused[s], 1, bias=False) for s in self.strides}
+        )
+        widths = [sum(size.fused[s] for s in self.strides[: k + 1]) for k in range(len(self.strides))]
+        self.width = widths[-1]
+        self.blocks = nn.ModuleList(SegmentationBlock(width) for width in widths[1:])
+        self.tokens = nn.Linear(self.width * PATCH * PATCH, size.model, bias=False)
+        self.query = nn.Linear(size.text, size.model, bias=False)
+        self.layers = nn.ModuleList(DecoderLayer(size) for _ in range(size.layers))
+        self.vector = nn.Sequential(
+            nn.Linear(size.model, size.model), nn.ReLU(), nn.Linear(size.model, size.model), nn.ReLU(),
+            nn.Linear(size.model, self.width),
+        )  # fmt: skip
+
+    def fuse(self, features: Mapping[int, Float[Tensor, "b _c _y _x"]]) -> Float[Tensor, "b w y x"]:
+        """One map on the latent grid from the captured features of each stride, coarsest first."""
+        fused = None
+        for number, stride in enumerate(self.strides):
+            reduced = self.reduce[str(stride)](features[stride])
+            if stride > 1:  # every level but the finest enters at twice its own grid
+                reduced = _grown(reduced, features[stride // 2].shape[-2:])
+            if fused is None:
+                fused = reduced
+                continue
+            if fused.shape[-2:] != reduced.shape[-2:]:
+                fused = _grown(fused, reduced.shape[-2:])
+            fused = self.blocks[number - 1](torch.cat([fused, reduced], 1))
+        return fused
+
+    def read(self, fused: Float[Tensor, "b w y x"], words: Float[Tensor, "b n d"]) -> tuple[Tensor, Tensor]:
+        """Logits (b, n, y, x) on the latent grid, and the last layer's attention (b, n, tokens)."""
+        patches = F.unfold(_whole_patches(fused), PATCH, stride=PATCH).transpose(1, 2)
+        picture, state, attention = self.tokens(patches), self.query(words), None
+        alone = ~torch.eye(words.shape[1], dtype=torch.bool, device=words.device) if self.independent else None
+        for layer in self.layers:
+            state, attention = layer(state, picture, alone)
+        return torch.einsum("bnw,bwyx->bnyx", self.vector(state), fused), attention
+
+    def forward(
+        self, features: Mapping[int, Float[Tensor, "b _c _y _x"]], words: Float[Tensor, "b n d"], hw: Sequence[int]
+    ) -> Float[Tensor, "b n h w"]:
+        """Mask logits at a picture's size.
+
+        Args:
+            features: by stride, what the network's blocks put out; both halves of guidance, one after the other in
+                channels, where the module was trained so.
+            words: the text encoder's state of each word.
+        """
+        return _grown(self.read(self.fuse(features), words)[0], hw)
+
+
+def _grown(maps: Tensor, hw: Sequence[int]) -> Tensor:
+    return F.interpolate(maps, tuple(hw), mode="bilinear", align_corners=False)
+
+
+def _whole_patches(features: Tensor) -> Tensor:
+    """Zeros at the right and bottom until patches fit; latent grids of other aspects need not be multiples of 4."""
+    height, width = features.shape[-2:]
+    return F.pad(features, (0, -width % PATCH, 0, -height % PATCH))
