@@ -4,7 +4,7 @@ import os
 import threading
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
@@ -106,17 +106,13 @@ class Models:
 
         if name in lavis.MODELS:
             return lavis.obstacle() or lavis.missing()
-        return "" if name else self._not_there("captioner", self.checkpoint.captioner)
+        return "" if name else self.obstacle("captioner")
 
-    @property
-    def clip_obstacle(self) -> str:
-        """Why the backbone's CLIP cannot be used here; empty where it can. Loads nothing."""
-        return self._not_there("CLIP", self.checkpoint.clip.removeprefix("local-dir:"))
-
-    def _not_there(self, what: str, source: str) -> str:
-        folder = Path(source)
+    def obstacle(self, part: Literal["clip", "captioner", "dino"]) -> str:
+        """Why a network that goes with the backbone cannot be used here; empty where it can. Loads nothing."""
+        folder = Path(getattr(self.checkpoint, part).removeprefix("local-dir:"))
         gone = folder.is_absolute() and not folder.is_dir()
-        return f"{self.checkpoint.title} has no {what} in {folder.parent.name}/{folder.name}." if gone else ""
+        return f"{self.checkpoint.title} has no {part} in {folder.parent.name}/{folder.name}." if gone else ""
 
     def captioner(self, name: str = "") -> "Captioner | LavisCaptioner":
         """A captioner by its name in the table, or the one that goes with the backbone; loaded on first use.

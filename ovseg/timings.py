@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ovseg.methods import METHODS, suited_to
+from ovseg.methods import METHODS, obstacle_to, suited_to
 from ovseg.methods.ovdiff import OVDiff
 from ovseg.models import Models
 from ovseg.scene import from_prompt
@@ -31,6 +31,8 @@ def measure(models: Models, runs: int) -> list[tuple[str, float, int]]:
     rows.append(_median(f"generate, {models.checkpoint.steps} steps", lambda: from_prompt(models, scene.caption, 1), runs))
     classes = parse_classes(CLASSES)
     for kind in METHODS:
+        if obstacle_to(models, kind):
+            continue
         method = suited_to(models, kind)
         result = method.segment(models, scene, classes)
         rows.append(_median(f"{kind.title}, 5 classes", lambda m=method: m.segment(models, scene, classes), runs))

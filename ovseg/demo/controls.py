@@ -50,6 +50,13 @@ def pick_method(
     return kind, values[start : start + len(_turned(kind))]
 
 
+def grey_out(elem_id: str, values: typing.Sequence[str]) -> None:
+    """Let some choices of the radio `elem_id` be seen and not be chosen."""
+    if values:
+        chosen = ", ".join(f'#{elem_id} label:has(input[value="{value}"])' for value in values)
+        gr.HTML(f"<style>{chosen} {{ opacity: .45; pointer-events: none; }}</style>", padding=False)
+
+
 def _turned(method: type[Method]) -> list[Field]:
     """The fields that have a control among a method's settings."""
     return [field for field in fields(method) if field.name not in LIVE]

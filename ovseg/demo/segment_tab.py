@@ -16,10 +16,10 @@ from ovseg import view
 from ovseg.assets import ASSETS
 from ovseg.card import run_card
 from ovseg.demo.canvas import canvas_value, mask_canvas, redraw_script
-from ovseg.demo.controls import control_values, method_controls, pick_method, settings_from
+from ovseg.demo.controls import control_values, grey_out, method_controls, pick_method, settings_from
 from ovseg.demo.words import QUIET, captioner_name, wire_words, word_controls
 from ovseg.demo.work import given_picture, on_the_network, status_line, stream
-from ovseg.methods import METHODS, Method, modes_of, suited_to
+from ovseg.methods import METHODS, Method, modes_of, obstacle_to, suited_to
 from ovseg.models import Models
 from ovseg.scene import from_image, from_prompt
 from ovseg.types import Report, Segmentation
@@ -83,7 +83,12 @@ def _source_controls(models: Models) -> dict[str, Any]:
 
 
 def _method_controls(models: Models) -> tuple[gr.Radio, list[list[gr.components.Component]], gr.Number]:
-    method = gr.Radio([(m.title, m.name) for m in METHODS], value=METHODS[0].name, label="Method", elem_id="method")
+    obstacles = {kind.name: obstacle_to(models, kind) for kind in METHODS}
+    method = gr.Radio(
+        [(kind.title, kind.name) for kind in METHODS], value=METHODS[0].name, label="Method", elem_id="method",
+        info=" ".join(dict.fromkeys(filter(None, obstacles.values()))) or None,
+    )  # fmt: skip
+    grey_out("method", [name for name, obstacle in obstacles.items() if obstacle])
     panels, groups = [], []
     for kind in METHODS:
         with gr.Accordion(f"Settings of {kind.title}", open=False, visible=kind is METHODS[0]) as group:
@@ -199,6 +204,8 @@ def _ticked(classes: tuple[ClassWord, ...], present: list[str]) -> tuple[ClassWo
 
 def _chosen_method(models: Models, name: str, threshold: float, values: tuple) -> Method:
     kind, mine = pick_method(METHODS, name, values)
+    if obstacle := obstacle_to(models, kind):
+        raise ValueError(f"{kind.title} cannot be run here. {obstacle}")
     settings = settings_from(kind, mine)
     if "threshold" in kind.__dataclass_fields__:
         settings["threshold"] = threshold

@@ -7,6 +7,7 @@ import gradio as gr
 import numpy as np
 import spaces
 
+from ovseg.demo.controls import grey_out
 from ovseg.demo.work import given_picture, on_the_network, status_line, stream
 from ovseg.models import Models
 from ovseg.nouns import classes_of
@@ -25,6 +26,7 @@ STYLE = """
 def word_controls(models: Models) -> dict[str, Any]:
     """Class box, caption and captioner, and the boxes that keep or leave out a class."""
     look: dict[str, Any] = {}
+    no_clip = models.obstacle("clip")
     look["words"] = gr.Textbox(
         label="Classes",
         info="Words with commas between them; bars between words for the same thing: dog|puppy, traffic light, sky."
@@ -37,11 +39,9 @@ def word_controls(models: Models) -> dict[str, Any]:
         fill.click(lambda: models.checkpoint.classes, None, look["words"], **QUIET)
     with gr.Row():
         look["say"] = gr.Button("Caption", size="sm", elem_id="caption-button")
-        look["check"] = gr.Button(
-            "Which are there?", size="sm", elem_id="check-classes", interactive=not models.clip_obstacle
-        )
-    if models.clip_obstacle:
-        gr.Markdown(f"*Which are there?* cannot be asked here. {models.clip_obstacle}", elem_id="no-clip")
+        look["check"] = gr.Button("Which are there?", size="sm", elem_id="check-classes", interactive=not no_clip)
+    if no_clip:
+        gr.Markdown(f"*Which are there?* cannot be asked here. {no_clip}", elem_id="no-clip")
     look["caption"] = gr.Textbox(
         label="Caption", placeholder="What the picture shows: press Caption, or write it yourself", elem_id="caption"
     )
@@ -67,9 +67,7 @@ def _captioner_choice(models: Models) -> gr.Radio:
             value=None if obstacles[""] else "own",
             label="Captioner", info=reasons or None, elem_id="captioner",
         )  # fmt: skip
-        greyed = ", ".join(f'#captioner label:has(input[value="{name or "own"}"])' for name in titles if obstacles[name])
-        if greyed:
-            gr.HTML(f"<style>{greyed} {{ opacity: .45; pointer-events: none; }}</style>", padding=False)
+        grey_out("captioner", [name or "own" for name in titles if obstacles[name]])
     return choice
 
 

@@ -12,7 +12,7 @@ from ovseg.assets import ASSETS
 from ovseg.evaluation.baselines import BASELINES, ClipCentrePrior
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import POCKET
-from ovseg.methods import METHODS, Method, suited_to
+from ovseg.methods import METHODS, Method, obstacle_to, suited_to
 from ovseg.models import Models
 from ovseg.pocket.captions import indefinite
 from ovseg.pocket.train_captioner import f1_of_things
@@ -121,7 +121,7 @@ class PocketReport:
         return np.stack([backbone.decode(backbone.encode(image)) for image in images])
 
     def _clip(self) -> list[Figure]:
-        if self.models.clip_obstacle:
+        if self.models.obstacle("clip"):
             return [Figure("CLIP: zero-shot mean average precision", "not in this bundle", "0.90")]
         images = _val_images(self.count)
         scores = self.models.clip.similarity(list(images), name_prompts()).cpu().numpy()
@@ -132,7 +132,7 @@ class PocketReport:
 
     def _captioner(self, report: Report) -> list[Figure]:
         what = f"captioner: F1 of the things named, {self.count} val scenes"
-        if self.models.captioner_obstacle():
+        if self.models.obstacle("captioner"):
             return [Figure(what, "not in this bundle", "0.90")]
         report("captions", 0.0)
         return [Figure(what, f"{f1_of_things(self.models.captioner(), 'val', self.count):.2f}", "0.90")]
@@ -141,8 +141,11 @@ class PocketReport:
         rows = []
         for split in SPLITS:
             for kind in METHODS:
-                rows.append(self._measured(suited_to(self.models, kind), split, report))
-        trivial = [kind for kind in BASELINES if kind is not ClipCentrePrior or not self.models.clip_obstacle]
+                if obstacle_to(self.models, kind):
+                    rows.append(Figure(f"{kind.title} on {split}", "not with this bundle"))
+                else:
+                    rows.append(self._measured(suited_to(self.models, kind), split, report))
+        trivial = [kind for kind in BASELINES if kind is not ClipCentrePrior or not self.models.obstacle("clip")]
         return rows + [self._measured(kind(), "pocket-val", report) for kind in trivial]
 
     def _measured(self, method: Method, split: str, report: Report) -> Figure:

@@ -6,12 +6,14 @@ from types import MappingProxyType
 
 from ovseg.methods.base import Method
 from ovseg.methods.diffsegmenter import DiffSegmenter
+from ovseg.methods.freeseg_diff import FreeSegDiff
+from ovseg.methods.ovdiff import OVDiff
 from ovseg.models import Models
 from ovseg.types import named
 
-METHODS: tuple[type[Method], ...] = (DiffSegmenter,)
+METHODS: tuple[type[Method], ...] = (DiffSegmenter, OVDiff, FreeSegDiff)
 
-__all__ = ["METHODS", "Method", "check_setting", "find_method", "modes_of", "suited_to"]
+__all__ = ["METHODS", "Method", "check_setting", "find_method", "modes_of", "obstacle_to", "suited_to"]
 
 
 def find_method(name: str, kinds: Sequence[type[Method]] = METHODS) -> type[Method]:
@@ -49,3 +51,8 @@ def modes_of(models: Models, kind: type[Method]) -> dict[str, Method]:
     """The method in each of its modes: as it suits the backbone, as its code was released, and its presets."""
     presets = {name: suited_to(models, kind, settings) for name, settings in kind.presets.items()}
     return {"suited": suited_to(models, kind), "released": kind(), **presets}
+
+
+def obstacle_to(models: Models, kind: type[Method]) -> str:
+    """Why a method cannot be run with these networks, in a sentence; empty where it can. Loads nothing."""
+    return " ".join(sentence for part in kind.needs if (sentence := models.obstacle(part)))

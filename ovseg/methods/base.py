@@ -18,6 +18,8 @@ class Method(ABC):
     paper: ClassVar[Paper]
     names_itself: ClassVar[bool] = False
     """Whether it runs without classes, finding words by itself."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """The networks that it uses beside the backbone: "clip", "captioner", "dino"."""
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType({})
     """Settings under a name, for modes other than the released code's."""
 

@@ -50,6 +50,7 @@ class FreeSegDiff(Method):
     name: ClassVar[str] = "freeseg-diff"
     title: ClassVar[str] = "FreeSeg-Diff"
     names_itself: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("clip", "captioner")
     paper: ClassVar[Paper] = Paper(
         "FreeSeg-Diff: Training-Free Open-Vocabulary Segmentation with Diffusion Models",
         "Barbara Toniella Corradini, Mustafa Shukor, Paul Couairon, Guillaume Couairon, Franco Scarselli, Matthieu Cord",

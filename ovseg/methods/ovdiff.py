@@ -44,7 +44,7 @@ from ovseg.vocabulary import STUFF, THINGS, ClassWord, is_stuff
 NOISE_SEED = 43  # of the noise on support images; the code's
 MOST_CANDIDATES = 10  # classes whose subsets are tried; the code's
 BATCH = 8  # pictures drawn together; the code's
-DRAWING = 0.7  # of the progress of a class
+DRAWN, MASKED = 0.7, 0.85  # of the progress of a class
 SHOWN = 5  # prototypes named for each place
 EXTRACTORS = {  # and what names each one's weights
     "diffusion": lambda models: models.backbone.fingerprint,
@@ -59,6 +59,7 @@ class OVDiff(Method):
 
     name: ClassVar[str] = "ovdiff"
     title: ClassVar[str] = "OVDiff"
+    needs: ClassVar[tuple[str, ...]] = ("clip", "dino")
     paper: ClassVar[Paper] = Paper(
         title="Diffusion Models for Open-Vocabulary Segmentation",
         authors="Laurynas Karazija, Iro Laina, Andrea Vedaldi, Christian Rupprecht",
@@ -103,8 +104,9 @@ class OVDiff(Method):
         self.check()
         stages = Stages(report)
         with stages.stage("preparing the classes"):
+            begun = part_of(report, 0.0, 0, 2)
             kept = [
-                self.prepare(models, word.name, told_of(report, number, len(classes))) for number, word in enumerate(classes)
+                self.prepare(models, word.name, told_of(begun, number, len(classes))) for number, word in enumerate(classes)
             ]
         with stages.stage("choosing the classes", 0.5):
             stuff = self._stuff(models, classes)
@@ -135,8 +137,9 @@ class OVDiff(Method):
             raise ValueError(
                 f"The pictures of a class must show it somewhere, but none of {len(pictures)} of {word!r} does."
             )
-        for extractor in missing:
-            found = prototypes_of(self._each(models, extractor, pictures, report), masks, self.parts)
+        for number, extractor in enumerate(missing):
+            told = part_of(report, MASKED, number, len(missing))
+            found = prototypes_of(self._each(models, extractor, pictures, told), masks, self.parts)
             models.store.write_prototypes(word, extractor, self._settings(models, extractor), found)
             kept[extractor] = found
         return kept
@@ -182,7 +185,7 @@ class OVDiff(Method):
 
             def drawn(step: int, steps: int, done: int = len(pictures), count: int = count) -> None:
                 share = (done + count * step / steps) / self.images
-                report(f"image {done + 1} to {done + count} of {self.images}", DRAWING * share)
+                report(f"image {done + 1} to {done + count} of {self.images}", DRAWN * share)
 
             seeds = [self.first_seed + len(pictures) + k for k in range(count)]
             for made in models.backbone.generate(prompt, seeds, sampling, phrase=word, on_step=drawn):
@@ -202,17 +205,14 @@ class OVDiff(Method):
         else:
             propose, masks = models.proposals(self.masks), ()
             for number, (item, attribution) in enumerate(zip(pictures, maps, strict=True)):
-                report(
-                    f"masks of image {number + 1} of {len(pictures)}", DRAWING + (1 - DRAWING) / 2 * number / len(pictures)
-                )
+                report(f"masks of image {number + 1} of {len(pictures)}", DRAWN + (MASKED - DRAWN) * number / len(pictures))
                 masks = (*masks, masks_by_proposals(propose(item.image), attribution))
         models.store.write_masks(word, settings, masks)
         return masks
 
     def _each(self, models: Models, extractor: str, pictures: Sequence[Drawn], report: Report) -> Iterator[Tensor]:
         for number, item in enumerate(pictures):
-            share = (1 + DRAWING) / 2 + (1 - DRAWING) / 2 * number / len(pictures)
-            report(f"{extractor} features of image {number + 1} of {len(pictures)}", share)
+            report(f"{extractor} features of image {number + 1} of {len(pictures)}", number / len(pictures))
             yield self._features(models, extractor, item.image, NOISE_SEED)
 
     def _features(self, models: Models, extractor: str, image: np.ndarray, seed: int) -> Tensor:
@@ -356,6 +356,11 @@ def told_of(report: Report, number: int, count: int) -> Report:
         report(f"class {number + 1} of {count}, {stage}", (number + share) / count)
 
     return told
+
+
+def part_of(report: Report, begun: float, number: int, count: int) -> Report:
+    """A report on one of `count` equal steps that follow when the share `begun` is done."""
+    return lambda stage, share: report(stage, begun + (1 - begun) * (number + share) / count)
 
 
 def _resized(image: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
