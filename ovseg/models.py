@@ -112,7 +112,8 @@ class Models:
         """Why a network that goes with the backbone cannot be used here; empty where it can. Loads nothing."""
         folder = Path(getattr(self.checkpoint, part).removeprefix("local-dir:"))
         gone = folder.is_absolute() and not folder.is_dir()
-        return f"{self.checkpoint.title} has no {part} in {folder.parent.name}/{folder.name}." if gone else ""
+        names = {"clip": "CLIP", "dino": "DINO"}
+        return f"This backbone has no {names.get(part, part)} ({folder.parent.name}/{folder.name})." if gone else ""
 
     def captioner(self, name: str = "") -> "Captioner | LavisCaptioner":
         """A captioner by its name in the table, or the one that goes with the backbone; loaded on first use.

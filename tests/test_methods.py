@@ -97,8 +97,8 @@ def test_a_method_says_which_network_it_lacks(with_clip: Models) -> None:
     bare.checkpoint = replace(with_clip.checkpoint, clip="local-dir:/nowhere/clip", dino="/nowhere/dino")
     assert all(obstacle_to(with_clip, kind) == "" for kind in METHODS)
     assert obstacle_to(bare, DiffSegmenter) == ""
-    assert "has no clip in nowhere/clip. " in obstacle_to(bare, find_method("ovdiff"))
-    assert "has no dino in nowhere/dino." in obstacle_to(bare, find_method("ovdiff"))
+    assert "has no CLIP (nowhere/clip). " in obstacle_to(bare, find_method("ovdiff"))
+    assert "has no DINO (nowhere/dino)." in obstacle_to(bare, find_method("ovdiff"))
 
 
 def test_one_pass_per_batch_of_rows_and_no_unconditional_row(

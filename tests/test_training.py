@@ -24,6 +24,7 @@ from ovseg.pocket.train_denoiser import (
     build_text_encoder,
     encoded,
     hasten_attention,
+    loss_weights,
     refine_denoiser,
 )
 from ovseg.pocket.train_judge import Judge, accuracy, build_judge, judge_loss, truth_of
@@ -277,6 +278,14 @@ def test_captions_of_a_batch_are_true_of_their_pictures(tmp_path: Path) -> None:
     again = CaptionedBatches(pictures, build_tokenizer(tmp_path)).draw(3, "cpu")
     assert all(torch.equal(one, other) for one, other in zip((images, ids, fits), again, strict=True))
     assert fits.diagonal().all() and not fits.all() and images.shape == (len(ids), 3, 32, 32)
+
+
+def test_much_noise_counts_as_the_velocitys_error_would_and_little_noise_less() -> None:
+    ratios = torch.tensor([1.0, 0.25, 0.001, 5.0, 100.0])
+    assert loss_weights(ratios).tolist() == pytest.approx([2.0, 5.0, 20.0, 1.2, 1.01 * 0.05])
+    # The velocity's squared error is that of the noise over the signal's share: alpha = ratio / (1 + ratio).
+    alpha = ratios[:2] / (1 + ratios[:2])
+    assert torch.allclose(loss_weights(ratios)[:2], 1 / alpha)
 
 
 def test_average_precision_worked_out_by_hand() -> None:

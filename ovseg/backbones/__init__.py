@@ -48,7 +48,7 @@ BACKBONES: dict[str, Checkpoint] = {
         title="Pocket Stable Diffusion (ships with ovseg)",
         knows="A small diffusion model that this project trained on its own emoji scenes. It knows 24 things and 8 kinds of"
         " stuff at 128 px, and nothing else: on a photograph its masks mean little. It segments things better than stuff,"
-        " and better than it draws; two things in one prompt run into each other.",
+        " and draws one thing better than two, which often run into each other.",
         classes="airplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, dog, horse, motorbike, person,"
         " potted plant, sheep, sofa, train, tv, tree, house, flower, fish, apple, sky, grass, water, sand, snow, road,"
         " bricks, wood",

@@ -83,10 +83,11 @@ def _source_controls(models: Models) -> dict[str, Any]:
 
 
 def _method_controls(models: Models) -> tuple[gr.Radio, list[list[gr.components.Component]], gr.Number]:
+    needed = dict.fromkeys(part for kind in METHODS for part in kind.needs)
     obstacles = {kind.name: obstacle_to(models, kind) for kind in METHODS}
     method = gr.Radio(
         [(kind.title, kind.name) for kind in METHODS], value=METHODS[0].name, label="Method", elem_id="method",
-        info=" ".join(dict.fromkeys(filter(None, obstacles.values()))) or None,
+        info=" ".join(filter(None, (models.obstacle(part) for part in needed))) or None,
     )  # fmt: skip
     grey_out("method", [name for name, obstacle in obstacles.items() if obstacle])
     panels, groups = [], []
