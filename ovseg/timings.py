@@ -2,14 +2,14 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ovseg.methods import METHODS, obstacle_to, suited_to
+from ovseg.methods import Method, suited_to
 from ovseg.methods.ovdiff import OVDiff
 from ovseg.models import Models
 from ovseg.scene import from_prompt
@@ -18,8 +18,8 @@ from ovseg.vocabulary import parse_classes
 CLASSES = "cat, car, grass, sky, tree"
 
 
-def measure(models: Models, runs: int) -> list[tuple[str, float, int]]:
-    """(what, median seconds, runs) for loading, generating, each method on five classes, and a threshold move.
+def measure(models: Models, runs: int, kinds: Sequence[type[Method]]) -> list[tuple[str, float, int]]:
+    """(what, median seconds, runs) for loading, generating, each of these methods on five classes, and a threshold move.
 
     Raises:
         ValueError: there are no runs.
@@ -30,9 +30,7 @@ def measure(models: Models, runs: int) -> list[tuple[str, float, int]]:
     scene = from_prompt(models, models.checkpoint.prompt, seed=1, steps=2)  # the first call also warms up
     rows.append(_median(f"generate, {models.checkpoint.steps} steps", lambda: from_prompt(models, scene.caption, 1), runs))
     classes = parse_classes(CLASSES)
-    for kind in METHODS:
-        if obstacle_to(models, kind):
-            continue
+    for kind in kinds:
         method = suited_to(models, kind)
         result = method.segment(models, scene, classes)
         rows.append(_median(f"{kind.title}, 5 classes", lambda m=method: m.segment(models, scene, classes), runs))

@@ -108,10 +108,12 @@ def pocket_report(options: argparse.Namespace) -> None:
 def _add_timings(commands: Any) -> None:
     parser = command(commands, "timings", timings, "Measure how long loading, generating and segmenting take here.")
     parser.add_argument("--runs", type=int, default=5)
+    known = ", ".join(kind.name for kind in METHODS)
+    parser.add_argument("--methods", nargs="*", default=[METHODS[0].name], help=f"{known}; the first if not given")
     add_network(parser)
 
 
 def timings(options: argparse.Namespace) -> None:
     """`timings`."""
     models = models_of(options)
-    print(table(models, measure(models, options.runs)))
+    print(table(models, measure(models, options.runs, [find_method(name) for name in options.methods])))
