@@ -27,7 +27,7 @@ class Table:
         vectors, owner, origin, seen = [], [], [], {"foreground": 0, "background": 0}
         for label, name, side in sides:
             count = min(1, len(side.vectors)) if means_only else len(side.vectors)
-            # A row that is not finite comes from a picture without the side.
+            # What half precision could not hold says nothing.
             rows = [k for k in range(count) if np.isfinite(side.vectors[k]).all()]
             vectors.append(torch.from_numpy(side.vectors[rows].astype(np.float32)))
             owner += [label] * len(rows)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from ovseg.assets import ASSETS
+from ovseg.assets import ASSETS, kept_in
 from ovseg.backbones import find_checkpoint, load_backbone
 from ovseg.backbones.stable_diffusion import StableDiffusion
 from ovseg.prototypes import Store
+from ovseg.types import named
 
 if TYPE_CHECKING:
     from ovseg.pretrained.captioner import Captioner
@@ -47,9 +48,7 @@ class Models:
         self.name, self.checkpoint = backbone, find_checkpoint(backbone)
         self.device = _device(device or best_device())
         default = "float32" if self.device.type == "cpu" else "float16"
-        if (dtype or default) not in DTYPES:
-            raise ValueError(f"The dtype must be one of {', '.join(DTYPES)}, but got {dtype!r}.")
-        self.dtype = DTYPES[dtype or default]
+        self.dtype = named(DTYPES, "dtype", dtype or default)
         self._lock, self._clip_lock, self._captioner_lock, self._dino_lock = (threading.Lock() for _ in range(4))
         self._captioners: dict[str, Captioner | LavisCaptioner] = {}
 
@@ -83,8 +82,7 @@ class Models:
     @cached_property
     def store(self) -> Store:
         """Where OVDiff's prototypes are kept: `OVSEG_PROTOTYPES`, or a folder of the user's cache, and what is shipped."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return Store(Path(os.environ.get("OVSEG_PROTOTYPES") or cache / "ovseg" / "prototypes"), SHIPPED)
+        return Store(kept_in("OVSEG_PROTOTYPES", "prototypes"), SHIPPED)
 
     def proposals(self, name: str) -> "Proposals":
         """Class-agnostic masks: "maskcut", or "cutler" from the folder that `OVSEG_CUTLER` names.

@@ -101,7 +101,7 @@ class Store:
         """Keep pictures; the file can be written again with more."""
         tensors = {}
         for number, item in enumerate(pictures):
-            tensors[f"{number:04d}/picture"] = _file_of(Image.fromarray(item.image), "WEBP", lossless=True)
+            tensors[f"{number:04d}/picture"] = _file_of(Image.fromarray(item.image), "WEBP")
             tensors[f"{number:04d}/attribution"] = item.attribution
         self._write(word, "pictures", made_by, tensors)
 
@@ -223,10 +223,10 @@ def _checksum(tensors: Mapping[str, np.ndarray]) -> str:
     return total.hexdigest()
 
 
-def _file_of(picture: Image.Image, kind: str, **options: Any) -> np.ndarray:
-    """The bytes of a picture file."""
+def _file_of(picture: Image.Image, kind: str) -> np.ndarray:
+    """The bytes of a picture file, PNG or WebP, from which the very pixels come back."""
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    picture.save(buffer, kind, lossless=True)  # which PNG is anyway
     return np.frombuffer(buffer.getvalue(), np.uint8)
 
 

@@ -51,6 +51,16 @@ def _check(classes: tuple[ClassWord, ...]) -> None:
         raise ValueError(f"At most 254 classes fit one picture, but got {len(classes)}.")
 
 
+def check_prompt(prompt: str) -> None:
+    """Pass if a prompt has one place for the class.
+
+    Raises:
+        ValueError: it has none, or several.
+    """
+    if prompt.count("{}") != 1:
+        raise ValueError(f"The prompt must hold {{}} once, where the class goes, but got {prompt!r}.")
+
+
 def rows_of(classes: tuple[ClassWord, ...]) -> tuple[list[str], list[int]]:
     """Every phrase, and for each the index of its class."""
     phrases = [phrase for word in classes for phrase in word.phrases]

@@ -9,7 +9,7 @@ from typing import Any
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.methods import Method, suited_to
 from ovseg.methods.freeseg_diff import FreeSegDiff
-from ovseg.types import Report, silent
+from ovseg.types import Report, named, silent
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,7 @@ class Ablation:
         Raises:
             ValueError: the method has no table of variants.
         """
-        if self.kind.name not in ABLATIONS:
-            raise ValueError(f"The method must be one of {', '.join(ABLATIONS)}, but got {self.kind.name!r}.")
+        named(ABLATIONS, "method", self.kind.name)
         rows = list(self._rows(out, report))
         (out / "ablation.json").write_text(json.dumps(rows, indent=2) + "\n")
         (out / "ablation.md").write_text(as_markdown(rows))

@@ -30,7 +30,7 @@ from ovseg.backbones.base import Capture, Text, Trace
 from ovseg.methods.base import Method
 from ovseg.models import Models
 from ovseg.types import Evidence, Paper, Report, Scene, Segmentation, Stages, knob, silent
-from ovseg.vocabulary import ClassWord, rows_of
+from ovseg.vocabulary import ClassWord, check_prompt, rows_of
 
 FINEST = 1  # the stride whose self-attention refines
 
@@ -98,8 +98,7 @@ class DiffSegmenter(Method):
             raise ValueError(
                 f"draws must be 1 or more and refinements 0 or more, but got {self.draws} and {self.refinements}."
             )
-        if self.prompt.count("{}") != 1:
-            raise ValueError(f"The prompt must hold {{}} once, where the class goes, but got {self.prompt!r}.")
+        check_prompt(self.prompt)
 
     def _encode(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> tuple[Text, list[int]]:
         """One row per phrase with the token columns to read, and the index of the class that each row belongs to."""

@@ -39,7 +39,7 @@ from ovseg.prototypes import Drawn, Mask, Prototypes, Side
 from ovseg.refine import pamr
 from ovseg.support import masks_by_otsu, masks_by_proposals, prototypes_of, shaded, stretched
 from ovseg.types import Evidence, Paper, Report, Scene, Segmentation, Stages, knob, silent
-from ovseg.vocabulary import STUFF, THINGS, ClassWord, is_stuff
+from ovseg.vocabulary import STUFF, THINGS, ClassWord, check_prompt, is_stuff
 
 NOISE_SEED = 43  # of the noise on support images; the code's
 MOST_CANDIDATES = 10  # classes whose subsets are tried; the code's
@@ -153,8 +153,7 @@ class OVDiff(Method):
         unknown = [name for name in self.extractors if name not in EXTRACTORS]
         if unknown or not self.extractors:
             raise ValueError(f"extractors must be some of {', '.join(EXTRACTORS)}, but got {', '.join(self.extractors)!r}.")
-        if self.prompt.count("{}") != 1:
-            raise ValueError(f"The prompt must hold {{}} once, where the class goes, but got {self.prompt!r}.")
+        check_prompt(self.prompt)
         if min(self.images, self.parts, self.steps, self.window_stride) < 1 or min(self.windows, default=1) < 1:
             raise ValueError("images, parts, steps, windows and window_stride must be 1 or more.")
 
@@ -203,12 +202,12 @@ class OVDiff(Method):
         if self.masks == "otsu":
             masks = masks_by_otsu(maps)
         else:
-            propose, masks = models.proposals(self.masks), ()
+            propose, masks = models.proposals(self.masks), []
             for number, (item, attribution) in enumerate(zip(pictures, maps, strict=True)):
                 report(f"masks of image {number + 1} of {len(pictures)}", DRAWN + (MASKED - DRAWN) * number / len(pictures))
-                masks = (*masks, masks_by_proposals(propose(item.image), attribution))
+                masks.append(masks_by_proposals(propose(item.image), attribution))
         models.store.write_masks(word, settings, masks)
-        return masks
+        return tuple(masks)
 
     def _each(self, models: Models, extractor: str, pictures: Sequence[Drawn], report: Report) -> Iterator[Tensor]:
         for number, item in enumerate(pictures):
@@ -282,7 +281,7 @@ class OVDiff(Method):
         """The mean cosine (labels, h, w) over crops and extractors, and what is nearest on the whole picture."""
         picture = self._working(scene.image)
         total = torch.zeros(labels, *picture.shape[:2])
-        weight, nearest = torch.zeros(picture.shape[:2]), {}
+        weight, seen = torch.zeros(picture.shape[:2]), {}
         for rows, columns in (*self._boxes(picture.shape[:2]), (slice(None), slice(None))):
             crop = np.ascontiguousarray(picture[rows, columns])
             for extractor, table in tables.items():
@@ -291,8 +290,8 @@ class OVDiff(Method):
                 best = table.best_of_each(cosines, labels)
                 total[:, rows, columns] += F.interpolate(best[None], crop.shape[:2], mode="bilinear", align_corners=False)[0]
                 weight[rows, columns] += 1
-                nearest[extractor] = cosines.topk(min(SHOWN, len(cosines)), 0)  # the whole picture comes last
-        return total / weight, nearest
+                seen[extractor] = cosines  # the whole picture comes last
+        return total / weight, {e: cosines.topk(min(SHOWN, len(cosines)), 0) for e, cosines in seen.items()}
 
     def _working(self, image: np.ndarray) -> np.ndarray:
         if not self.short_side:
@@ -351,11 +350,8 @@ def parse_numbers(text: str) -> tuple[int, ...]:
 
 def told_of(report: Report, number: int, count: int) -> Report:
     """A report on one of several classes."""
-
-    def told(stage: str, share: float) -> None:
-        report(f"class {number + 1} of {count}, {stage}", (number + share) / count)
-
-    return told
+    part = part_of(report, 0.0, number, count)
+    return lambda stage, share: part(f"class {number + 1} of {count}, {stage}", share)
 
 
 def part_of(report: Report, begun: float, number: int, count: int) -> Report:

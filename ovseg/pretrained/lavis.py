@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ovseg.assets import kept_in
 from ovseg.pretrained.captioner import as_sentence
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,8 +28,7 @@ MODELS = {"lavis-blip": ("blip_caption", "base_coco"), "lavis-blip2": ("blip2_op
 
 def environment() -> Path:
     """Where the environment is: `OVSEG_LAVIS`, or a folder of the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("OVSEG_LAVIS") or cache / "ovseg" / "lavis")
+    return kept_in("OVSEG_LAVIS", "lavis")
 
 
 def is_installed() -> bool:
