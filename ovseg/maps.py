@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 
@@ -52,3 +53,19 @@ def window_starts(length: int, side: int, stride: int) -> list[int]:
     """Where windows of this side begin: every stride, the last one moved back to fit."""
     count = max(length - side + stride - 1, 0) // stride + 1
     return [max(min(k * stride, length - side), 0) for k in range(count)]
+
+
+def principal(features: Float[Tensor, "c y x"]) -> UInt8[np.ndarray, "y x 3"]:
+    """The three strongest components of the features as colours."""
+    rows = features.flatten(1).T.double()
+    centred = rows - rows.mean(0)
+    # The strongest directions from the smaller of the two products; few places have many channels, or the reverse.
+    if len(rows) < rows.shape[1]:
+        values, vectors = torch.linalg.eigh(centred @ centred.T)
+        parts = vectors[:, -3:] * values[-3:].clamp(min=0).sqrt()
+    else:
+        parts = centred @ torch.linalg.eigh(centred.T @ centred)[1][:, -3:]
+    parts = F.pad(parts, (3 - parts.shape[1], 0)).flip(1)
+    low, high = parts.amin(0), parts.amax(0)
+    colours = ((parts - low) / (high - low).clamp(min=1e-12) * 255).round().byte()
+    return colours.reshape(*features.shape[1:], 3).cpu().numpy()

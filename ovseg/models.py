@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ovseg.pretrained.captioner import Captioner
     from ovseg.pretrained.clip import Clip
     from ovseg.pretrained.dino import Dino
+    from ovseg.pretrained.grounding import Grounding
     from ovseg.pretrained.lavis import LavisCaptioner
     from ovseg.pretrained.proposals import Proposals
 
@@ -50,7 +51,9 @@ class Models:
         default = "float32" if self.device.type == "cpu" else "float16"
         self.dtype = named(DTYPES, "dtype", dtype or default)
         self._lock, self._clip_lock, self._captioner_lock, self._dino_lock = (threading.Lock() for _ in range(4))
+        self._grounding_lock = threading.Lock()
         self._captioners: dict[str, Captioner | LavisCaptioner] = {}
+        self._groundings: dict[Path, Grounding] = {}
 
     @property
     def dtype_name(self) -> str:
@@ -106,11 +109,39 @@ class Models:
             return lavis.obstacle() or lavis.missing()
         return "" if name else self.obstacle("captioner")
 
-    def obstacle(self, part: Literal["clip", "captioner", "dino"]) -> str:
+    @property
+    def groundings(self) -> Path:
+        """The folder of the grounding modules that go with the backbone: `OVSEG_GROUNDING`, or what ships with it."""
+        if os.environ.get("OVSEG_GROUNDING") or not self.checkpoint.grounding:
+            return kept_in("OVSEG_GROUNDING", "grounding")
+        return Path(self.checkpoint.grounding)
+
+    def grounding(self, name: str) -> "Grounding":
+        """A trained grounding module: one of those that go with the backbone, by its name, or the path of a folder.
+
+        Raises:
+            ValueError: there is none, or it was made for another backbone.
+        """
+        from ovseg.pretrained.grounding import Grounding
+
+        folder = self.groundings / name
+        folder = folder if (folder / "config.json").is_file() else Path(name)
+        with self._grounding_lock:
+            if folder not in self._groundings:
+                loaded = Grounding(folder, self.device)
+                if loaded.told["backbone"] != self.backbone.fingerprint:
+                    raise ValueError(
+                        f"The grounding module must be trained on this backbone, but {folder.name} was trained on another."
+                    )
+                self._groundings[folder] = loaded
+            return self._groundings[folder]
+
+    def obstacle(self, part: Literal["clip", "captioner", "dino", "grounding"]) -> str:
         """Why a network that goes with the backbone cannot be used here; empty where it can. Loads nothing."""
-        folder = Path(getattr(self.checkpoint, part).removeprefix("local-dir:"))
+        source = str(self.groundings) if part == "grounding" else getattr(self.checkpoint, part)
+        folder = Path(source.removeprefix("local-dir:"))
         gone = folder.is_absolute() and not folder.is_dir()
-        names = {"clip": "CLIP", "dino": "DINO"}
+        names = {"clip": "CLIP", "dino": "DINO", "grounding": "grounding module"}
         return f"This backbone has no {names.get(part, part)} ({folder.parent.name}/{folder.name})." if gone else ""
 
     def captioner(self, name: str = "") -> "Captioner | LavisCaptioner":

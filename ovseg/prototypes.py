@@ -7,7 +7,6 @@ whole or not at all, so that several processes can share it. A file says what ma
 import hashlib
 import io
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from jaxtyping import Bool, Float16, Int, UInt8
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
+
+from ovseg.files import write_whole
 
 Settings = Mapping[str, Any]
 """All that decides a file's content beside the word, JSON-ready."""
@@ -161,12 +162,9 @@ class Store:
 
     def _write(self, word: str, kind: str, made_by: Settings, tensors: dict[str, np.ndarray]) -> None:
         """Write beside and rename: a reader sees the whole file or none."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         told = {"format": FORMAT, "word": word, "kind": kind, "made_by": json.dumps(made_by), "checksum": _checksum(tensors)}
         path = self.folder / self._name(word, kind, made_by)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        partial.write_bytes(save(tensors, told))
-        os.replace(partial, path)
+        write_whole(path, save(tensors, told))
 
     def files(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Every file of the store with what it says of itself, in the order of their names.

@@ -21,6 +21,9 @@ from ovseg.pocket.open_clip_export import export_open_clip
 from ovseg.pocket.tokenizer import CONTEXT_LENGTH, END, START, build_tokenizer
 from ovseg.pocket.train_captioner import build_captioner, build_processor
 from ovseg.pocket.train_clip import build_clip
+from ovseg.pocket.train_segmenter import build_segmenter
+from ovseg.pocket.world import THINGS
+from ovseg.pretrained.grounding import GroundingModule, GroundingSize, capture_of, save_grounding, step_features
 
 
 @pytest.fixture(scope="session")
@@ -91,12 +94,37 @@ def dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def with_clip(tiny_folder: Path, clip_folder: Path, captioner_folder: Path, dino_folder: Path) -> Models:
-    """The tiny pipeline beside a CLIP, a captioner and a vision transformer, all of random weights."""
+def grounding_folder(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one grounding module of random weights, S1, for the tiny pipeline."""
+    torch.manual_seed(0)
+    backbone, folder = models.backbone, tmp_path_factory.mktemp("grounding")
+    trace = backbone.trace(torch.zeros(1, 4, 16, 16), backbone.encode_text(["", ""], ["", ""]), 1, capture_of(backbone), 0)
+    channels = {stride: maps.shape[1] for stride, maps in step_features(backbone, trace).items()}
+    size = GroundingSize(channels, 16, dict.fromkeys(channels, 4), model=16, heads=2, feed_forward=16, layers=1)
+    told = {"split": "S1", "seen": ["cat"], "backbone": backbone.fingerprint}
+    save_grounding(GroundingModule(size).eval(), folder / "S1", told, torch.float16)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def detector_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SegFormer of random weights that finds the things of the world."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("detector")
+    build_segmenter(THINGS).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def with_clip(
+    tiny_folder: Path, clip_folder: Path, captioner_folder: Path, dino_folder: Path, grounding_folder: Path
+) -> Models:
+    """The tiny pipeline beside all other networks, of random weights."""
     models = Models(str(tiny_folder), device="cpu")
     models.checkpoint = replace(
-        models.checkpoint, clip=f"local-dir:{clip_folder}", captioner=str(captioner_folder), dino=str(dino_folder), steps=1
-    )
+        models.checkpoint, clip=f"local-dir:{clip_folder}", captioner=str(captioner_folder), dino=str(dino_folder),
+        grounding=str(grounding_folder), steps=1,
+    )  # fmt: skip
     return models
 
 

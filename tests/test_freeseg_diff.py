@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from ovseg.maps import principal
 from ovseg.methods import modes_of
-from ovseg.methods.freeseg_diff import FreeSegDiff, assign, principal, spoken_of
+from ovseg.methods.freeseg_diff import FreeSegDiff, assign, spoken_of
 from ovseg.models import Models
 from ovseg.nouns import noun_phrases
 from ovseg.pocket.world import scene

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # From left to right: a layer may import itself and what stands left of it.
 LAYERS = (
-    {"assets", "types", "_torchvision_compat"},
+    {"assets", "files", "types", "_torchvision_compat"},
     {"vocabulary", "maps", "cluster", "refine", "maskcut", "nouns", "prototypes", "support", "matching"},
     {"backbones", "pretrained"},
     {"models"},
@@ -18,6 +18,7 @@ LAYERS = (
     {"words"},
     {"view", "card", "settings", "timings"},
     {"pocket"},
+    {"factory"},
     {"evaluation"},
     {"demo"},
     {"commands"},

@@ -21,7 +21,8 @@ class Checkpoint:
     that differ from the paper's for this backbone. `clip` is the model that looks at pictures beside it, as open_clip
     names one ("local-dir:FOLDER", or "NAME/TAG" of its table), and `clip_ratio` the share of the best class's logit that
     a class must reach to be taken for present; `captioner` and `dino` are the folders or repositories of a BLIP or BLIP-2
-    and of a self-supervised vision transformer.
+    and of a self-supervised vision transformer, `grounding` the folder of trained grounding modules, and `detector` the
+    instance segmenter that labels what it generates; "" where one has to be trained first.
     """
 
     source: str
@@ -36,6 +37,8 @@ class Checkpoint:
     clip_ratio: float = 0.97
     captioner: str = "Salesforce/blip2-opt-2.7b"
     dino: str = "facebook/dino-vitb8"
+    grounding: str = ""
+    detector: str = "facebook/mask2former-swin-small-coco-instance"
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -44,6 +47,8 @@ BACKBONES: dict[str, Checkpoint] = {
         source=str(ASSETS / "pocket" / "stable-diffusion"),
         captioner=str(ASSETS / "pocket" / "captioner"),
         dino=str(ASSETS / "pocket" / "dino"),
+        grounding=str(ASSETS / "pocket" / "grounding"),
+        detector="",
         clip=f"local-dir:{ASSETS / 'pocket' / 'open_clip'}",
         title="Pocket Stable Diffusion (ships with ovseg)",
         knows="A small diffusion model that this project trained on its own emoji scenes. It knows 24 things and 8 kinds of"

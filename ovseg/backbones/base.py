@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -113,12 +113,14 @@ def word_states(backbone: "Backbone", words: Sequence[str]) -> Float[Tensor, "n 
     return F.normalize(torch.stack(rows), dim=-1)
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """A frozen text-to-image network behind four verbs. One row per prompt, no hidden guidance."""
 
     name: str
     sites: tuple[Site, ...]
     strides: tuple[int, ...]  # of the latent grid at which there is attention, finest first
+    blocks: dict[int, tuple[str, ...]]  # by stride, the modules whose outputs are the network's features
 
     def encode(self, image: UInt8[np.ndarray, "h w 3"], sample_seed: int | None = None) -> Float[Tensor, "1 c y x"]:
         """Scaled latent of a picture: the posterior's mean, or a sample of it if a seed is given."""

@@ -181,6 +181,33 @@ def find_sites(unet: UNet2DConditionModel) -> tuple[Site, ...]:
     return tuple(sites)
 
 
+def find_blocks(unet: UNet2DConditionModel) -> dict[int, tuple[str, ...]]:
+    """The modules whose outputs Stable Diffusion's first code calls its blocks, by stride and in the order of computing.
+
+    One for the first convolution, one for every residual block with the attention behind it, one for every downsampler,
+    the middle; an upsampler belongs to the block before it. Stable Diffusion 1.x has 25.
+    """
+    depth = len(unet.config.block_out_channels)
+    found: list[tuple[int, str]] = [(0, "conv_in")]
+    for i, block in enumerate(unet.down_blocks):
+        found += [(i, path) for path in _layers(f"down_blocks.{i}", block)]
+        if block.downsamplers:
+            found.append((i + 1, f"down_blocks.{i}.downsamplers.0"))
+    found.append((depth - 1, "mid_block"))
+    for i, block in enumerate(unet.up_blocks):
+        power, paths = depth - 1 - i, _layers(f"up_blocks.{i}", block)
+        found += [(power, path) for path in (paths[:-1] if block.upsamplers else paths)]
+        if block.upsamplers:
+            found.append((power - 1, f"up_blocks.{i}.upsamplers.0"))
+    return {2**power: tuple(path for p, path in found if p == power) for power in range(depth)}
+
+
+def _layers(path: str, block: torch.nn.Module) -> list[str]:
+    """The last module of each layer of a block: its attention, or its residual block where it has none."""
+    kind = "attentions" if getattr(block, "attentions", None) else "resnets"
+    return [f"{path}.{kind}.{k}" for k in range(len(block.resnets))]
+
+
 @contextmanager
 def recording(
     unet: UNet2DConditionModel, sites: tuple[Site, ...], capture: Capture, latent_hw: tuple[int, int], stops: bool = False

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import BatchEncoding
 
 from ovseg.backbones.base import Capture, Generated, OnStep, Sampling, Text, Trace, grid_at
-from ovseg.backbones.recording import attributing, find_sites, recording
+from ovseg.backbones.recording import attributing, find_blocks, find_sites, recording
 from ovseg.types import fingerprint, generator
 
 CPU_BUDGET = 2 * 2**30  # bytes that the recorded maps and activations of one pass may take off an accelerator
@@ -56,7 +56,7 @@ class StableDiffusion:
         self.pipeline = pipeline.to(device)
         self.pipeline.set_progress_bar_config(disable=True)
         self.unet, self.vae = pipeline.unet, pipeline.vae
-        self.sites = find_sites(self.unet)
+        self.sites, self.blocks = find_sites(self.unet), find_blocks(self.unet)
         self.vae_stride = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.deepest_stride = 2 ** (len(self.unet.config.block_out_channels) - 1)
         self._lock = threading.RLock()

@@ -7,11 +7,12 @@ from types import MappingProxyType
 from ovseg.methods.base import Method
 from ovseg.methods.diffsegmenter import DiffSegmenter
 from ovseg.methods.freeseg_diff import FreeSegDiff
+from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.methods.ovdiff import OVDiff
 from ovseg.models import Models
 from ovseg.types import named
 
-METHODS: tuple[type[Method], ...] = (DiffSegmenter, OVDiff, FreeSegDiff)
+METHODS: tuple[type[Method], ...] = (DiffSegmenter, OVDiff, FreeSegDiff, GroundedDiffusion)
 
 __all__ = ["METHODS", "Method", "check_setting", "find_method", "modes_of", "obstacle_to", "suited_to"]
 

@@ -19,7 +19,7 @@ class Method(ABC):
     names_itself: ClassVar[bool] = False
     """Whether it runs without classes, finding words by itself."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """The networks that it uses beside the backbone: "clip", "captioner", "dino"."""
+    """The networks that it uses beside the backbone: "clip", "captioner", "dino", "grounding"."""
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType({})
     """Settings under a name, for modes other than the released code's."""
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ovseg.backbones import Capture
 from ovseg.cluster import agglomerate, kmeans
+from ovseg.maps import principal
 from ovseg.methods.base import Method
 from ovseg.models import Models
 from ovseg.nouns import NounPhrase, classes_of, noun_phrases
@@ -265,14 +266,3 @@ def assign(similar: np.ndarray, allowed: tuple[bool, ...], one_each: bool) -> tu
         best = left.argmax(1)
         left = np.where(np.arange(left.shape[1])[None] == best[:, None], left, 0)
     return tuple(int(column.argmax()) if column.size and column.max() > 0 else None for column in left.T)
-
-
-def principal(features: Tensor) -> np.ndarray:
-    """The three strongest components of features (c, y, x) as colours, uint8 (y, x, 3)."""
-    rows = features.flatten(1).T.float()
-    centred = rows - rows.mean(0)
-    values, vectors = torch.linalg.eigh((centred @ centred.T).double())
-    parts = vectors[:, -3:].flip(1) * values[-3:].flip(0).clamp(min=0).sqrt()
-    low, high = parts.amin(0), parts.amax(0)
-    colours = ((parts - low) / (high - low).clamp(min=1e-12) * 255).round().byte()
-    return colours.reshape(*features.shape[1:], 3).cpu().numpy()

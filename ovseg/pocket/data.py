@@ -34,6 +34,29 @@ def rendered(folder: Path, split: str, count: int, size: int, workers: int = 2) 
     )
 
 
+def rendered_labels(folder: Path, split: str, count: int, size: int, workers: int = 2) -> np.ndarray:
+    """The label maps of the same scenes, uint8 (count, size, size), made and mapped in the same way."""
+    path = folder / f"{split}-{size}px-{count}-labels.npy"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        maps = np.lib.format.open_memmap(partial, "w+", np.uint8, (count, size, size))
+        parts = [(split, start, min(start + 500, count), size) for start in range(0, count, 500)]
+        with ProcessPoolExecutor(workers) as pool:
+            for (_, start, stop, _), found in zip(parts, pool.map(_label_part, parts), strict=True):
+                maps[start:stop] = found
+                print(f"\rlabels of {split} scenes: {stop}/{count}", end="", flush=True)
+        print()
+        maps.flush()
+        partial.rename(path)
+    return np.load(path, mmap_mode="r")
+
+
+def _label_part(part: tuple[str, int, int, int]) -> np.ndarray:
+    split, start, stop, size = part
+    return np.stack([scene(split, index, size).labels for index in range(start, stop)])
+
+
 def _render(stem: Path, split: str, count: int, size: int, workers: int) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
     images = np.lib.format.open_memmap(stem.with_suffix(".npy"), "w+", np.uint8, (count, size, size, 3))

@@ -18,7 +18,7 @@ from ovseg.pocket.captions import names_in
 from ovseg.pocket.data import rendered
 from ovseg.pocket.tokenizer import world_words
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Training, batch_size
+from ovseg.pocket.training import Training, batch_size, some_patches, trainable
 from ovseg.pocket.world import THINGS, scene
 from ovseg.pretrained.captioner import Captioner
 
@@ -107,11 +107,14 @@ def train_captioner(
     pictures = rendered(root / "scenes", "train", scenes, size)
     processor = build_processor(size)
     ids = encode_captions(processor, pictures.captions)
-    training = Training(build_captioner(processor).to(device), out, minutes, learning_rate=1e-3, ema=0.998, piece=piece)
+    training = Training(
+        trainable(build_captioner(processor), device), out, minutes, learning_rate=1e-3, ema=0.998, piece=piece
+    )
     for step in training:
         rows = np.random.default_rng([6, step]).integers(0, len(ids), batch_size(BATCH, device))
         batch = to_tensor(pictures.images[rows], device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
+        patches = some_patches(training.module.vision_model.embeddings, training)
+        with torch.autocast(torch.device(device).type, torch.bfloat16), patches:
             loss = caption_loss(training.module, batch, ids[rows].to(device))
         training.update(loss, len(rows))
     if not training.finished:

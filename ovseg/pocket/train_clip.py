@@ -10,14 +10,21 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+)
 
 from ovseg.pocket.captions import describe, describe_ground, indefinite
 from ovseg.pocket.data import ScenePictures, rendered
 from ovseg.pocket.open_clip_export import export_open_clip
 from ovseg.pocket.tokenizer import tokenize
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Training, batch_size
+from ovseg.pocket.training import Training, batch_size, some_patches, trainable
 from ovseg.pocket.world import LABELS, THINGS, WorldScene, scene
 
 BATCH = 128
@@ -30,7 +37,8 @@ def build_clip(text_encoder: CLIPTextModel, size: int = 128) -> CLIPModel:
         hidden_size=192, intermediate_size=768, num_hidden_layers=5, num_attention_heads=3, image_size=size, patch_size=16
     )
     width = text_encoder.config.hidden_size
-    model = CLIPModel(CLIPConfig(text_config=text_encoder.config, vision_config=vision, projection_dim=width))
+    config = CLIPConfig(text_config=text_encoder.config, vision_config=vision, projection_dim=width)
+    model = CLIPModel(config)
     model.text_model.load_state_dict(text_encoder.state_dict())
     model.text_model.requires_grad_(False)
     return model
@@ -137,11 +145,11 @@ def train_clip(
     pictures = rendered(root / "scenes", "train", scenes, size)
     tokenizer = CLIPTokenizer.from_pretrained(source / "tokenizer")
     model = build_clip(CLIPTextModel.from_pretrained(source / "text_encoder", dtype=torch.float32), size)
-    training = Training(model.to(device), out, minutes, learning_rate=1e-3, ema=0.998, piece=piece)
-    batches = CaptionedBatches(pictures, tokenizer)
+    training = Training(trainable(model, device), out, minutes, learning_rate=1e-3, ema=0.998, piece=piece)
+    batches, embeddings = CaptionedBatches(pictures, tokenizer), model.vision_model.embeddings
     for step in training:
         picture, ids, fits = batches.draw(step, device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
+        with torch.autocast(torch.device(device).type, torch.bfloat16), some_patches(embeddings, training):
             loss = clip_loss(training.module, picture, ids, fits)
         training.update(loss, len(picture))
         if step % 300 == 299:

@@ -16,7 +16,7 @@ from transformers import ViTConfig, ViTImageProcessor, ViTModel
 from ovseg.maskcut import mask_cut
 from ovseg.pocket.data import rendered
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Training, batch_size
+from ovseg.pocket.training import Training, batch_size, trainable
 from ovseg.pocket.world import scene
 from ovseg.pretrained.dino import Dino
 
@@ -112,7 +112,9 @@ def train_dino(
     torch.manual_seed(0)
     out = root / "dino"
     pictures = rendered(root / "scenes", "train", scenes, size)
-    training = Training(Student(size).to(device), out, minutes, learning_rate=5e-4, ema=0.996, piece=piece)
+    student = Student(size).to(device)
+    trainable(student.vit, device)
+    training = Training(student, out, minutes, learning_rate=5e-4, ema=0.996, piece=piece)
     sides = (size * 3 // 4 // PATCH * PATCH, size * 3 // 8 // PATCH * PATCH)
     for step in training:
         rows = np.random.default_rng([7, step]).integers(0, len(pictures.images), batch_size(BATCH, device))

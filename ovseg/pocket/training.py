@@ -2,22 +2,35 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
+from transformers import PreTrainedModel
 
 from ovseg.pocket import checkpoint
 
 WARM_UP_STEPS = 200
+SEEN_PATCHES, PATCHES_DROPPED_UNTIL = 0.5, 0.75  # share of the patches that are shown, and of the training in which
 COUNTED = ("step", "spent", "samples", "smooth_loss", "started")  # what a checkpoint holds beside weights
 
 
 def batch_size(on_cpu: int, device: str) -> int:
     """Samples of a step: on an accelerator eight times those on a CPU, to keep it busy."""
     return on_cpu if device == "cpu" else 8 * on_cpu
+
+
+def trainable(model: PreTrainedModel, device: str) -> PreTrainedModel:
+    """A small transformer on its device, ready to train fast there.
+
+    On a CPU the backward pass of torch's fused attention takes three times that of the plain one at 65 tokens.
+    """
+    if device == "cpu":
+        model.set_attn_implementation("eager")
+    return model.to(device)
 
 
 class Training:
@@ -117,3 +130,27 @@ def _warming_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tens
         torch._foreach_lerp_(averaged, current, 1 - kept)
 
     return average
+
+
+@contextmanager
+def some_patches(embeddings: nn.Module, training: Training) -> Iterator[None]:
+    """Show a vision transformer half of each picture's patches, at random, until its training comes to an end.
+
+    It then sees nearly twice as many pictures in the time (Li et al. 2023, "FLIP"), and all patches in the last quarter.
+
+    Args:
+        embeddings: the module that gives the states of the class token and of the patches.
+    """
+
+    def drop(_module: nn.Module, _inputs: tuple, states: Tensor) -> Tensor:
+        draw = torch.rand(len(states), states.shape[1] - 1, generator=torch.Generator().manual_seed(training.step))
+        kept = draw.argsort(1)[:, : round(SEEN_PATCHES * draw.shape[1])].to(states.device)
+        rows = torch.arange(len(states), device=states.device)[:, None]
+        return torch.cat([states[:, :1], states[rows, kept + 1]], 1)
+
+    hook = embeddings.register_forward_hook(drop) if training.progress < PATCHES_DROPPED_UNTIL else None
+    try:
+        yield
+    finally:
+        if hook:
+            hook.remove()

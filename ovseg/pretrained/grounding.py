@@ -12,14 +12,21 @@ Differs from the released code, with the same result unless said:
 - Batch statistics and spectral norms are those of training once `eval()` is called; the code never calls it.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+
+from ovseg.backbones.base import Backbone, Capture, Trace
 
 STEPS = (1e-4, 0.1)  # epsilon and momentum of the batch statistics
 PATCH = 4  # sides of the squares of fused features that become one token
@@ -109,18 +116,23 @@ class GroundingModule(nn.Module):
 
     def fuse(self, features: Mapping[int, Float[Tensor, "b _c _y _x"]]) -> Float[Tensor, "b w y x"]:
         """One map on the latent grid from the captured features of each stride, coarsest first."""
-        fused = None
+        return self.levels(features)[-1]
+
+    def levels(self, features: Mapping[int, Float[Tensor, "b _c _y _x"]]) -> list[Tensor]:
+        """What is fused after each stride (b, w, y, x), coarsest first; the last one is on the latent grid."""
+        fused, levels = None, []
         for number, stride in enumerate(self.strides):
             reduced = self.reduce[str(stride)](features[stride])
             if stride > 1:  # every level but the finest enters at twice its own grid
                 reduced = _grown(reduced, features[stride // 2].shape[-2:])
             if fused is None:
                 fused = reduced
-                continue
-            if fused.shape[-2:] != reduced.shape[-2:]:
-                fused = _grown(fused, reduced.shape[-2:])
-            fused = self.blocks[number - 1](torch.cat([fused, reduced], 1))
-        return fused
+            else:
+                if fused.shape[-2:] != reduced.shape[-2:]:
+                    fused = _grown(fused, reduced.shape[-2:])
+                fused = self.blocks[number - 1](torch.cat([fused, reduced], 1))
+            levels.append(fused)
+        return levels
 
     def read(self, fused: Float[Tensor, "b w y x"], words: Float[Tensor, "b n d"]) -> tuple[Tensor, Tensor]:
         """Logits (b, n, y, x) on the latent grid, and the last layer's attention (b, n, tokens)."""
@@ -152,3 +164,95 @@ def _whole_patches(features: Tensor) -> Tensor:
     """Zeros at the right and bottom until patches fit; latent grids of other aspects need not be multiples of 4."""
     height, width = features.shape[-2:]
     return F.pad(features, (0, -width % PATCH, 0, -height % PATCH))
+
+
+QUERY = "a photograph of a {}"  # the released code's sentence, whose state at the word is the query
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What the module makes of words in a picture, on the latent grid.
+
+    `levels` are the fused features of each stride, coarsest first; `attention` is what each word pays to squares of
+    `PATCH` x `PATCH` places.
+    """
+
+    logits: Float[Tensor, "n y x"]
+    attention: Float[Tensor, "n _py _px"]
+    levels: tuple[Float[Tensor, "_w _y _x"], ...]
+
+
+class Grounding:
+    """A trained grounding module from its folder.
+
+    `told` is what the folder says of the training: `split`, `seen`, `backbone` and more.
+
+    Raises:
+        ValueError: there is none, or it is damaged.
+    """
+
+    def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
+        try:
+            config = json.loads((folder / "config.json").read_text())
+            weights = load_file(folder / "model.safetensors")
+        except (OSError, SafetensorError, json.JSONDecodeError) as error:
+            raise ValueError(f"A grounding module must be in {folder}, but reading it failed: {error}") from error
+        self.told: dict[str, Any] = config["told"]
+        self.module = GroundingModule(_size_from(config["size"]), config["independent"])
+        self.module.load_state_dict({name: weight.float() for name, weight in weights.items()})
+        self.module.to(device).eval().requires_grad_(False)
+
+    @torch.inference_mode()
+    def look(self, features: Mapping[int, Float[Tensor, "1 _c _y _x"]], words: Float[Tensor, "n d"]) -> Looked:
+        """Mask logits of each word.
+
+        Raises:
+            ValueError: the features are those of another backbone.
+        """
+        channels = {stride: maps.shape[1] for stride, maps in features.items()}
+        if channels != dict(self.module.size.channels):
+            raise ValueError(
+                f"The features must have the channels that the module was made for, {dict(self.module.size.channels)},"
+                f" but the backbone gives {channels}."
+            )
+        device = next(self.module.parameters()).device
+        levels = self.module.levels({stride: maps.to(device, torch.float32) for stride, maps in features.items()})
+        logits, attention = self.module.read(levels[-1], words[None].to(device, torch.float32))
+        grid = [-(-side // PATCH) for side in levels[-1].shape[-2:]]
+        return Looked(logits[0], attention[0].unflatten(1, grid), tuple(level[0] for level in levels))
+
+
+def save_grounding(module: GroundingModule, folder: Path, told: Mapping[str, Any], dtype: torch.dtype) -> None:
+    """Write a module as `Grounding` reads it; `told` says what it was trained on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name: weight.detach().cpu().to(dtype if weight.is_floating_point() else weight.dtype).contiguous()
+        for name, weight in module.state_dict().items()
+    }
+    save_file(weights, folder / "model.safetensors")
+    config = {"size": asdict(module.size), "independent": module.independent, "told": dict(told)}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def _size_from(config: Mapping[str, Any]) -> GroundingSize:
+    by_stride = {name: {int(s): width for s, width in config[name].items()} for name in ("channels", "fused")}
+    return GroundingSize(**{**config, **by_stride})
+
+
+def capture_of(backbone: Backbone) -> Capture:
+    """The outputs of every block of the network."""
+    return Capture(features=tuple(path for paths in backbone.blocks.values() for path in paths))
+
+
+def step_features(backbone: Backbone, trace: Trace) -> dict[int, Float[Tensor, "1 _c _y _x"]]:
+    """What the module takes, by stride: all blocks' outputs in channels, the rows of the trace one after the other."""
+    return {
+        stride: torch.cat([trace.features[path] for path in paths], 1).flatten(0, 1)[None]
+        for stride, paths in backbone.blocks.items()
+    }
+
+
+def query_states(backbone: Backbone, words: Sequence[str], sentence: str = QUERY) -> Float[Tensor, "n d"]:
+    """The text encoder's states of words in the query sentence, each the mean over the word's own tokens."""
+    text = backbone.encode_text([sentence.replace("{}", word) for word in words], list(words))
+    return torch.stack([row[list(span)].mean(0) for row, span in zip(text.embeddings, text.spans, strict=True)])

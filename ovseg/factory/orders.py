@@ -1,0 +1,40 @@
+"""What is to be drawn: prompts of one or two objects, a function of a number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+ARTICLES = {True: "an", False: "a"}
+
+
+@dataclass(frozen=True)
+class Order:
+    """One picture to be drawn: its number in the set, the classes in its prompt, the prompt, and the seed."""
+
+    number: int
+    words: tuple[str, ...]
+    prompt: str
+    seed: int
+
+
+def order(number: int, classes: Sequence[str], pairs: float, first_seed: int) -> Order:
+    """The picture of this number: one class, or with probability `pairs` two different ones (spec of the released code:
+    half of each; there, both may be the same).
+
+    Raises:
+        ValueError: there is no class, or one alone where pairs are wanted, or `pairs` is no share.
+    """
+    if not 0 <= pairs <= 1:
+        raise ValueError(f"The share of pairs must be from 0 to 1, but got {pairs}.")
+    if len(classes) < (2 if pairs else 1):
+        raise ValueError(f"There must be a class, and two for pairs, but got {', '.join(classes) or 'none'}.")
+    rng = np.random.default_rng([first_seed, number])
+    count = 2 if rng.random() < pairs else 1
+    words = tuple(classes[int(k)] for k in rng.permutation(len(classes))[:count])
+    return Order(number, words, prompt_of(words), first_seed + number)
+
+
+def prompt_of(words: Sequence[str]) -> str:
+    """ "a photograph of a cat and an apple"."""
+    return "a photograph of " + " and ".join(f"{ARTICLES[word[0] in 'aeiou']} {word}" for word in words)

@@ -1,0 +1,197 @@
+"""Data sets out of nothing but words: generated pictures with masks, as PASCAL VOC and COCO lay them out.
+
+A picture's files are written whole, its prompt's last: a stopped run goes on behind the last complete picture.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ovseg import view
+from ovseg.backbones.base import Sampling
+from ovseg.factory.orders import Order, order
+from ovseg.files import write_whole
+from ovseg.methods.base import Method
+from ovseg.models import Models
+from ovseg.types import BACKGROUND, Report, Scene, silent
+from ovseg.vocabulary import ClassWord
+
+JPEG_QUALITY = 95
+SHEET = 24  # pictures of the contact sheet
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """A data set to be made.
+
+    Args:
+        models: the backbone that draws.
+        method: gives the masks of a prompt's words.
+        classes: words that prompts are made of; label k + 1 is class k.
+        count: pictures.
+        pairs: share of prompts with two classes.
+        seed: of the first picture; the others follow.
+    """
+
+    models: Models
+    method: Method
+    classes: tuple[str, ...]
+    count: int
+    pairs: float = 0.5
+    seed: int = 0
+
+    def run(self, out: Path, report: Report = silent) -> None:
+        """Make what is missing, then write the lists, the annotations, the card and the sheet.
+
+        Raises:
+            ValueError: the folder holds another data set, or cannot be written.
+        """
+        self._claim(out)
+        for number in range(self.count):
+            if not prompt_path(out, number).exists():
+                report(f"picture {number + 1} of {self.count}", number / self.count)
+                self._make(out, order(number, self.classes, self.pairs, self.seed))
+        report("lists and annotations", 0.99)
+        self._finish(out)
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the pictures and masks, JSON-ready; the count may grow."""
+        checkpoint, chosen = self.models.checkpoint, {"method": self.method.name, **asdict(self.method)}
+        told = {"classes": self.classes, "pairs": self.pairs, "seed": self.seed, "masks": chosen}
+        told |= {"backbone": self.models.backbone.fingerprint, "steps": checkpoint.steps, "guidance": checkpoint.guidance}
+        return json.loads(json.dumps(told))
+
+    def _claim(self, out: Path) -> None:
+        if self.count < 1:
+            raise ValueError(f"A data set must have 1 picture or more, but got {self.count}.")
+        order(0, self.classes, self.pairs, self.seed)
+        path, mine = out / "settings.json", self.settings()
+        if path.exists() and json.loads(path.read_text()) != mine:
+            raise ValueError(f"The folder {out} must be empty or hold the same set, but its settings.json says otherwise.")
+        if not path.exists():
+            write_whole(path, (json.dumps(mine, indent=2) + "\n").encode())
+
+    def _make(self, out: Path, wanted: Order) -> None:
+        sampling = Sampling(self.models.checkpoint.steps, self.models.checkpoint.guidance)
+        drawn = self.models.backbone.generate(wanted.prompt, [wanted.seed], sampling)[0]
+        scene = Scene(drawn.image, drawn.latent, wanted.prompt, wanted.seed)
+        found = self.method.segment(self.models, scene, tuple(ClassWord((word,)) for word in wanted.words))
+        numbers = np.array([0, *(self.classes.index(word) + 1 for word in wanted.words)], np.uint8)
+        mask = view.indexed_png(numbers[found.label_map], len(self.classes) + 1)
+        write_whole(out / "JPEGImages" / f"{name_of(wanted.number)}.jpg", _jpeg(drawn.image))
+        write_whole(out / "SegmentationClass" / f"{name_of(wanted.number)}.png", mask)
+        write_whole(prompt_path(out, wanted.number), (json.dumps(asdict(wanted)) + "\n").encode())
+
+    def _finish(self, out: Path) -> None:
+        names = [name_of(number) for number in range(self.count)]
+        write_whole(out / "ImageSets" / "Segmentation" / "train.txt", ("\n".join(names) + "\n").encode())
+        write_whole(out / "labels.txt", ("\n".join([BACKGROUND, *self.classes]) + "\n").encode())
+        annotations = coco(out, self.classes, self.count)
+        write_whole(out / "annotations.json", (json.dumps(annotations) + "\n").encode())
+        write_whole(out / "README.md", self._card(out, annotations).encode())
+        write_whole(out / "sheet.png", view.png(preview(out, self.classes, min(self.count, SHEET))))
+
+    def _card(self, out: Path, annotations: dict[str, Any]) -> str:
+        """The data card: what it is, how it was made, what it holds, and what it is not good for."""
+        settings, counts = self.settings(), dict.fromkeys(self.classes, 0)
+        for item in annotations["annotations"]:
+            counts[self.classes[item["category_id"] - 1]] += 1
+        empty = sum(1 for k in range(self.count) if not read_mask(out, k).any())
+        rows = [f"| {name} | {number} |" for name, number in counts.items()]
+        return "\n".join([
+            "# A synthetic segmentation data set", "",
+            f"{self.count} generated pictures with masks of {len(self.classes)} classes. No picture and no mask was drawn,"
+            " looked at or corrected by a person: both are what networks made of the prompts.", "",
+            f"- Pictures: {self.models.checkpoint.title}, weights {settings['backbone']}, {settings['steps']} steps,"
+            f" guidance {settings['guidance']}, seeds {self.seed} to {self.seed + self.count - 1}; {self.pairs:.0%} of the"
+            " prompts name two classes.",
+            f"- Masks: {self.method.title} ({self.method.paper.venue}, arXiv {self.method.paper.arxiv}),"
+            f" {json.dumps(settings['masks'])}.",
+            f"- Without any mask: {empty} of {self.count} pictures.",
+            "- A class is in a picture's masks only if its prompt names it: what else is drawn counts as background.",
+            "- Layout of PASCAL VOC 2012 (`JPEGImages`, `SegmentationClass`, `ImageSets/Segmentation/train.txt`, label k is"
+            " line k of `labels.txt`) and of COCO (`annotations.json`, run lengths); `prompts/` says what each shall show.",
+            "", "| class | masks |", "|---|---|", *rows, "",
+        ])  # fmt: skip
+
+
+def name_of(number: int) -> str:
+    """The name of a picture's files."""
+    return f"{number:07d}"
+
+
+def prompt_path(out: Path, number: int) -> Path:
+    """The file that says what a picture was made from."""
+    return out / "prompts" / f"{name_of(number)}.json"
+
+
+def read_picture(out: Path, number: int) -> np.ndarray:
+    """RGB uint8 (h, w, 3)."""
+    return np.asarray(Image.open(out / "JPEGImages" / f"{name_of(number)}.jpg").convert("RGB"))
+
+
+def read_mask(out: Path, number: int) -> np.ndarray:
+    """Label of each pixel, uint8 (h, w); 0 is the background."""
+    return np.asarray(Image.open(out / "SegmentationClass" / f"{name_of(number)}.png"))
+
+
+def preview(out: Path, classes: Sequence[str], count: int) -> np.ndarray:
+    """The first pictures under their masks, with their prompts, as one sheet."""
+    colours = view.palette(len(classes) + 1)
+    opacity = np.array([0.0, *(0.6 for _ in classes)])
+    pictures = [view.paint(read_picture(out, k), read_mask(out, k), colours, opacity) for k in range(count)]
+    prompts = [json.loads(prompt_path(out, k).read_text())["prompt"] for k in range(count)]
+    return view.contact_sheet(pictures, prompts, columns=6)
+
+
+def coco(out: Path, classes: Sequence[str], count: int) -> dict[str, Any]:
+    """The data set as COCO annotates one: a mask for each class of each picture, as uncompressed run lengths."""
+    images, annotations = [], []
+    for number in range(count):
+        mask = read_mask(out, number)
+        images.append(
+            {"id": number, "file_name": f"JPEGImages/{name_of(number)}.jpg", "height": mask.shape[0], "width": mask.shape[1]}
+        )
+        for label in (int(value) for value in np.unique(mask) if value):
+            annotations.append({"id": len(annotations) + 1, "image_id": number, **_annotation(mask == label, label)})
+    categories = [{"id": k, "name": name} for k, name in enumerate(classes, 1)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def _annotation(inside: np.ndarray, label: int) -> dict[str, Any]:
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    box = [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
+    counts = list(run_lengths(inside))
+    return {
+        "category_id": label, "area": int(inside.sum()), "bbox": box, "iscrowd": 0,
+        "segmentation": {"size": list(inside.shape), "counts": counts},
+    }  # fmt: skip
+
+
+def run_lengths(inside: np.ndarray) -> Iterator[int]:
+    """COCO's run lengths of a mask (h, w): down the columns, beginning with those outside."""
+    flat = np.concatenate([[False], inside.ravel(order="F")])
+    edges = np.flatnonzero(flat[1:] != flat[:-1])
+    bounds = np.concatenate([[0], edges, [inside.size]])
+    yield from (int(length) for length in np.diff(bounds))
+
+
+def digest(out: Path) -> str:
+    """A short name for the content of a data set: its pictures, masks and prompts."""
+    total = hashlib.sha256()
+    for path in sorted(p for part in ("JPEGImages", "SegmentationClass", "prompts") for p in (out / part).iterdir()):
+        total.update(path.name.encode() + path.read_bytes())
+    return total.hexdigest()[:12]
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return buffer.getvalue()

@@ -1,0 +1,298 @@
+"""Triplets of picture, features and masks, which the grounding module is trained on (Grounded Diffusion, section 3.3).
+
+A set is a folder: `settings.json`; `shards/00000.safetensors`, each with `SHARD` numbered items; `index.parquet`, a row for
+each item with its prompt, what was found, and the checksum of its shard. An item is kept in a file of its own until
+its shard is complete, so that a stop loses the item in hand alone.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from jaxtyping import Bool, Float16, UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from ovseg.backbones.base import Generated, Sampling
+from ovseg.factory.orders import Order, order
+from ovseg.files import write_whole
+from ovseg.models import Models
+from ovseg.pretrained.detector import Detector
+from ovseg.pretrained.grounding import capture_of, step_features
+from ovseg.types import Report, silent
+
+FORMAT = "ovseg triplets 1"
+SHARD = 32  # items
+MOST_WORDS = 2  # of a prompt
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """One item. `masks` has a row for each word of the order that was found, in `found`; the others were not detected.
+
+    `features` maps strides to (channels, y, x), and is empty where a set keeps the latent alone.
+    """
+
+    order: Order
+    found: tuple[str, ...]
+    image: UInt8[np.ndarray, "h w 3"]
+    latent: Float16[np.ndarray, "c y x"]
+    masks: Bool[np.ndarray, "n h w"]
+    features: Mapping[int, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Factory:
+    """Makes a set of triplets.
+
+    Args:
+        models: the backbone that draws.
+        detector: labels what was drawn.
+        classes: words that prompts are made of.
+        count: items of the set, numbered from 0.
+        pairs: share of prompts with two classes.
+        seed: of the first item; the others follow.
+        timestep: noise level at which features are taken.
+        single: a word's surest instance is its mask, as in the released code, in place of all.
+        features: whether to keep the features, 34 million numbers an item for Stable Diffusion 1.x, or the latent alone.
+    """
+
+    models: Models
+    detector: Detector
+    classes: tuple[str, ...]
+    count: int
+    pairs: float = 0.5
+    seed: int = 0
+    timestep: int = 1
+    single: bool = False
+    features: bool = True
+
+    def run(self, out: Path, report: Report = silent, rank: int = 0, world: int = 1) -> None:
+        """Make what is missing of the shards that belong to process `rank` of `world`; `index` then completes the set.
+
+        Raises:
+            ValueError: the folder holds another set, a file in it is damaged or cannot be written, or a class is
+                unknown to the detector.
+        """
+        self._claim(out)
+        mine = [shard for shard in range(-(-self.count // SHARD)) if shard % world == rank]
+        total = sum(len(self._numbers(shard)) for shard in mine)
+        done = 0
+        for shard in mine:
+            numbers = self._numbers(shard)
+            if not shard_path(out, shard).exists():
+                for number in numbers:
+                    report(f"triplet {done + 1} of {total}", done / max(total, 1))
+                    self._item(out, number)
+                    done += 1
+                self._bind(out, shard, numbers)
+            done = mine.index(shard) * SHARD + len(numbers)
+            for number in numbers:  # of a run that was stopped between the two
+                _item_path(out, number).unlink(missing_ok=True)
+
+    def _numbers(self, shard: int) -> range:
+        return range(shard * SHARD, min((shard + 1) * SHARD, self.count))
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the content of the items, JSON-ready; the count may grow."""
+        told = {name: getattr(self, name) for name in ("classes", "pairs", "seed", "timestep", "single", "features")}
+        told |= {"backbone": self.models.backbone.fingerprint, "detector": self.detector.fingerprint, "format": FORMAT}
+        told |= {"steps": self.models.checkpoint.steps, "guidance": self.models.checkpoint.guidance}
+        return json.loads(json.dumps(told))
+
+    def _claim(self, out: Path) -> None:
+        unknown = [word for word in self.classes if not self.detector.knows(word)]
+        if unknown:
+            raise ValueError(
+                f"The classes must be ones that the detector finds ({', '.join(self.detector.labels)}),"
+                f" but got {unknown[0]}."
+            )
+        order(0, self.classes, self.pairs, self.seed)
+        path, mine = out / "settings.json", self.settings()
+        if path.exists() and json.loads(path.read_text()) != mine:
+            raise ValueError(f"The folder {out} must be empty or hold the same set, but its settings.json says otherwise.")
+        if not path.exists():
+            write_whole(path, (json.dumps(mine, indent=2) + "\n").encode())
+
+    def _item(self, out: Path, number: int) -> None:
+        path = _item_path(out, number)
+        if path.exists():
+            return
+        wanted = order(number, self.classes, self.pairs, self.seed)
+        sampling = Sampling(self.models.checkpoint.steps, self.models.checkpoint.guidance)
+        drawn = self.models.backbone.generate(wanted.prompt, [wanted.seed], sampling)[0]
+        write_whole(path, _packed([self._triplet(wanted, drawn)]))
+
+    def _triplet(self, wanted: Order, drawn: Generated) -> Triplet:
+        found = self.detector.masks(drawn.image, wanted.words, self.single)
+        words = tuple(word for word in wanted.words if word in found)
+        masks = np.stack([found[word] for word in words]) if words else np.zeros((0, *drawn.image.shape[:2]), bool)
+        features = features_of(self.models, drawn.latent, wanted, self.timestep) if self.features else {}
+        halves = {stride: maps[0].cpu().to(torch.float16).numpy() for stride, maps in features.items()}
+        return Triplet(wanted, words, drawn.image, drawn.latent[0].cpu().to(torch.float16).numpy(), masks, halves)
+
+    def _bind(self, out: Path, shard: int, numbers: range) -> None:
+        """The items of a shard into one file."""
+        items = [item for number in numbers for item in read_shard(_item_path(out, number))]
+        write_whole(shard_path(out, shard), _packed(items))
+
+
+def features_of(models: Models, latent: torch.Tensor, wanted: Order, timestep: int) -> dict[int, torch.Tensor]:
+    """What the module takes of a drawn latent (1, c, y, x), by stride (1, channels, y, x)."""
+    backbone = models.backbone
+    text = backbone.encode_text(["", wanted.prompt], ["", ""])
+    return step_features(backbone, backbone.trace(latent, text, timestep, capture_of(backbone), wanted.seed))
+
+
+def index(out: Path, count: int) -> dict[str, int]:
+    """Check all shards of a finished set and write `index.parquet`; how many items, words and missed words there are.
+
+    Raises:
+        ValueError: a shard is missing or damaged.
+    """
+    rows = []
+    for shard in range(-(-count // SHARD)):
+        path = shard_path(out, shard)
+        if not path.exists():
+            raise ValueError(f"The set {out} must be complete, but {path.name} is missing: run `triplets` again to go on.")
+        checksum = _checksum(path)
+        for place, item in enumerate(read_shard(path)):
+            missed = [word for word in item.order.words if word not in item.found]
+            rows.append(
+                {**asdict(item.order), "found": list(item.found), "missed": missed, "shard": shard, "place": place,
+                 "checksum": checksum}
+            )  # fmt: skip
+    for row in rows:
+        row["words"] = list(row["words"])
+    text = pa.list_(pa.string())
+    schema = pa.schema(
+        [("number", pa.int64()), ("words", text), ("prompt", pa.string()), ("seed", pa.int64()), ("found", text),
+         ("missed", text), ("shard", pa.int32()), ("place", pa.int32()), ("checksum", pa.string())]
+    )  # fmt: skip
+    buffer = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(rows, schema), buffer)
+    write_whole(out / "index.parquet", buffer.getvalue().to_pybytes())
+    words, missed = sum(len(row["words"]) for row in rows), sum(len(row["missed"]) for row in rows)
+    return {"items": len(rows), "words": words, "missed": missed}
+
+
+class TripletSet:
+    """A finished set: the items with something found in them, read from their shards as they are asked for.
+
+    Raises:
+        ValueError: there is no finished set in the folder, or a shard is missing or not as it was indexed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not (folder / "index.parquet").is_file():
+            raise ValueError(f"A finished set of triplets must be in {folder}, but it has no index.parquet.")
+        self.folder, self.settings = folder, json.loads((folder / "settings.json").read_text())
+        rows = pq.read_table(folder / "index.parquet").to_pylist()
+        for shard, expected in {row["shard"]: row["checksum"] for row in rows}.items():
+            path = shard_path(folder, shard)
+            if not path.exists() or _checksum(path) != expected:
+                raise ValueError(f"The shard {path} must be as it was indexed, but it is missing or was changed.")
+        self.rows = [row for row in rows if row["found"]]
+        self._open: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of the features that are kept; none where there are latents alone."""
+        names = self._shard(self.rows[0]["shard"]).keys()
+        return tuple(sorted(int(name.partition(".")[2]) for name in names if name.startswith("features.")))
+
+    def features(self, number: int) -> dict[int, np.ndarray]:
+        """Of one item, by stride (channels, y, x), float16."""
+        return {stride: self._part(number, f"features.{stride}") for stride in self.strides}
+
+    def latent(self, number: int) -> np.ndarray:
+        """Of one item, float16 (c, y, x)."""
+        return self._part(number, "latent")
+
+    def image(self, number: int) -> np.ndarray:
+        """Of one item, RGB uint8 (h, w, 3)."""
+        return self._part(number, "image")
+
+    def masks(self, number: int) -> np.ndarray:
+        """Of the words that were found in one item, bool (n, h, w)."""
+        return self._part(number, "masks")[: len(self.rows[number]["found"])].astype(bool)
+
+    def order(self, number: int) -> Order:
+        """What one item was made from."""
+        row = self.rows[number]
+        return Order(row["number"], tuple(row["words"]), row["prompt"], row["seed"])
+
+    def _part(self, number: int, name: str) -> np.ndarray:
+        row = self.rows[number]
+        return self._shard(row["shard"]).get_slice(name)[row["place"]]
+
+    def _shard(self, shard: int) -> Any:
+        if shard not in self._open:
+            self._open[shard] = safe_open(shard_path(self.folder, shard), "np")
+        return self._open[shard]
+
+
+def shard_path(out: Path, shard: int) -> Path:
+    """The file of a shard."""
+    return out / "shards" / f"{shard:05d}.safetensors"
+
+
+def _item_path(out: Path, number: int) -> Path:
+    return out / "items" / f"{number:07d}.safetensors"
+
+
+def _packed(items: Sequence[Triplet]) -> bytes:
+    """Items in one safetensors file: every part of all of them stacked, masks padded to `MOST_WORDS`."""
+    shape = items[0].image.shape[:2]
+    masks = np.zeros((len(items), MOST_WORDS, *shape), np.uint8)
+    for row, item in zip(masks, items, strict=True):
+        row[: len(item.masks)] = item.masks
+    tensors = {
+        "image": np.stack([item.image for item in items]),
+        "latent": np.stack([item.latent for item in items]),
+        "masks": masks,
+        **{f"features.{s}": np.stack([item.features[s] for item in items]) for s in items[0].features},
+    }
+    told = [{**asdict(item.order), "found": item.found} for item in items]
+    # One entry: the library writes several in any order, and the same items should be the same bytes.
+    return save(tensors, {"told": json.dumps({"format": FORMAT, "items": told})})
+
+
+def read_shard(path: Path) -> Iterator[Triplet]:
+    """The items of a shard.
+
+    Raises:
+        ValueError: it is damaged or no shard.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            told = json.loads((file.metadata() or {}).get("told", "{}"))
+            if told.get("format") != FORMAT:
+                raise ValueError(f"The shard {path} must be of the format {FORMAT!r}, but is of {told.get('format')!r}.")
+            for place, item in enumerate(told["items"]):
+                parts = {name: file.get_slice(name)[place] for name in file.keys()}  # noqa: SIM118  no dictionary
+                found = tuple(item.pop("found"))
+                wanted = Order(item["number"], tuple(item["words"]), item["prompt"], item["seed"])
+                features = {int(n.partition(".")[2]): part for n, part in parts.items() if n.startswith("features.")}
+                masks = parts["masks"][: len(found)].astype(bool)
+                yield Triplet(wanted, found, parts["image"], parts["latent"], masks, features)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"The shard {path} must be a whole safetensors file, but is not: {error}") from error
+
+
+def _checksum(path: Path) -> str:
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            total.update(part)
+    return total.hexdigest()

@@ -1,0 +1,123 @@
+"""Small SegFormers (Xie et al. 2021) for the pocket world: detectors of some things, and students of data sets."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+from ovseg.pocket.data import rendered, rendered_labels
+from ovseg.pocket.train_codec import to_tensor
+from ovseg.pocket.training import Training, batch_size
+from ovseg.pocket.world import THINGS, scene
+from ovseg.pretrained.detector import SemanticDetector
+from ovseg.types import BACKGROUND
+
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Pictures uint8 (n, h, w, 3) and what each pixel is, (n, h, w): 0 background, k the name k - 1 of some names."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def build_segmenter(names: Sequence[str]) -> SegformerForSemanticSegmentation:
+    """A SegFormer of one layer a stage, with an output for the background and one for each name."""
+    labels = [BACKGROUND, *names]
+    config = SegformerConfig(
+        hidden_sizes=[32, 64, 128, 192], depths=[1, 1, 1, 1], num_attention_heads=[1, 2, 4, 6], decoder_hidden_size=96,
+        id2label=dict(enumerate(labels)), label2id={name: k for k, name in enumerate(labels)},
+    )  # fmt: skip
+    return SegformerForSemanticSegmentation(config)
+
+
+def segmenter_loss(model: SegformerForSemanticSegmentation, pictures: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy in every pixel."""
+    logits = F.interpolate(model(pictures).logits, pictures.shape[2:], mode="bilinear", align_corners=False)
+    return F.cross_entropy(logits.float(), labels)
+
+
+def real_scenes(root: Path, names: Sequence[str], count: int, size: int) -> Masked:
+    """The training scenes that show nothing but these things; what they stand on is background."""
+    pictures, maps = rendered(root / "scenes", "train", count, size), rendered_labels(root / "scenes", "train", count, size)
+    kept = [k for k, things in enumerate(pictures.things) if set(things) <= set(names)]
+    return Masked(pictures.images[kept], only(names)[maps[kept]])
+
+
+def only(names: Sequence[str]) -> np.ndarray:
+    """From the world's labels to 0 for all but these names, and 1, 2, ... for them in order."""
+    numbers = np.zeros(256, np.uint8)
+    for number, name in enumerate(names, 1):
+        numbers[THINGS.index(name)] = number
+    return numbers
+
+
+def train_segmenter(
+    data: Sequence[Masked], names: Sequence[str], out: Path, minutes: float, device: str = "cpu", piece: float | None = None
+) -> bool:
+    """Train (or go on training) a segmenter of these names; each step takes as many pictures from every set of `data`.
+
+    Leaves `out/segmenter` once the minutes are spent, and says whether they are.
+    """
+    torch.manual_seed(0)
+    training = Training(build_segmenter(names).to(device), out, minutes, learning_rate=2e-3, ema=0.998, piece=piece)
+    training.module.train()
+    each = batch_size(BATCH, device) // len(data)
+    for step in training:
+        rng, pictures, labels = np.random.default_rng([8, step]), [], []
+        for part in data:
+            rows = rng.integers(0, len(part), each)
+            pictures.append(part.images[rows])
+            labels.append(part.labels[rows])
+        batch, truth = (
+            to_tensor(np.concatenate(pictures), device),
+            torch.from_numpy(np.concatenate(labels)).to(device).long(),
+        )
+        if rng.random() < 0.5:
+            batch, truth = batch.flip(-1), truth.flip(-1)
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            loss = segmenter_loss(training.module, batch, truth)
+        training.update(loss, len(batch))
+    if training.finished:
+        training.averaged.module.eval().save_pretrained(out / "segmenter")
+    return training.finished
+
+
+def iou_of_things(segmenter: SemanticDetector, names: Sequence[str], split: str, count: int) -> dict[str, float]:
+    """IoU of each name in the first scenes of a split, pixels counted over all of them; names that do not occur are out."""
+    numbers, known = only(names), [segmenter.labels.index(name) if name in segmenter.labels else -1 for name in names]
+    hits, unions = np.zeros(len(names)), np.zeros(len(names))
+    for start in range(0, count, 32):
+        scenes = [scene(split, index) for index in range(start, min(start + 32, count))]
+        said = segmenter.probabilities([s.image for s in scenes]).argmax(1).cpu().numpy()
+        truth = numbers[np.stack([s.labels for s in scenes])]
+        for k, number in enumerate(known):
+            mine, its = said == number, truth == k + 1
+            hits[k] += np.count_nonzero(mine & its)
+            unions[k] += np.count_nonzero(mine | its)
+    return {name: float(hits[k] / unions[k]) for k, name in enumerate(names) if unions[k]}
+
+
+def train_detector(
+    root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128, piece: float | None = None,
+    seen: Sequence[str] = THINGS, name: str = "all",
+) -> None:  # fmt: skip
+    """Train (or go on training) the detector of the things `seen`, on real scenes that show nothing else.
+
+    Leaves `root/detector-NAME/segmenter`.
+    """
+    out = root / f"detector-{name}"
+    finished = train_segmenter([real_scenes(root, seen, scenes, size)], seen, out, minutes, device, piece)
+    if finished:
+        found = iou_of_things(SemanticDetector(str(out / "segmenter"), device), seen, "val", 256)
+        print(f"mIoU of the {len(seen)} things on 256 val scenes: {np.mean(list(found.values())):.1%}")

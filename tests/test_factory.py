@@ -1,0 +1,341 @@
+"""Triplets, what is trained on them, and synthetic data sets, on tiny real networks."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from ovseg import files
+from ovseg.__main__ import main
+from ovseg.factory import synthesize, triplets
+from ovseg.factory.grounded_generation import GROUPS, GroundedGeneration, iou
+from ovseg.factory.orders import order
+from ovseg.factory.splits import UNSEEN, seen_of, unseen_of
+from ovseg.factory.synthesize import Synthesis, coco, digest, read_mask, run_lengths
+from ovseg.factory.train_grounding import GroundingRecipe, TripletBatches, grounding_loss, size_for, train_grounding
+from ovseg.factory.triplets import Factory, TripletSet, features_of, index, read_shard, shard_path
+from ovseg.factory.zero_shot import synthetic_sets
+from ovseg.methods.grounded_diffusion import GroundedDiffusion
+from ovseg.models import Models
+from ovseg.pocket.world import THINGS
+from ovseg.pretrained.detector import Detector, Instance, load_detector
+from ovseg.pretrained.grounding import Grounding
+from ovseg.scene import from_image
+from ovseg.vocabulary import parse_classes
+
+CLASSES = ("cat", "dog", "apple")
+
+
+class Halves(Detector):
+    """Finds the first word it is asked for in the left half, and sometimes the second in the right: what the pipeline does
+    with what a detector says can be foreseen."""
+
+    def __init__(self) -> None:
+        self.source, self.labels_, self.asked = "halves", CLASSES, 0
+
+    labels = property(lambda self: self.labels_)
+    fingerprint = "halves"
+
+    def instances(self, image: np.ndarray) -> tuple[Instance, ...]:
+        left = np.zeros(image.shape[:2], bool)
+        left[:, : image.shape[1] // 2] = True
+        self.asked += 1
+        return (Instance("cat", 0.9, left), Instance("dog", 0.8, ~left), Instance("dog", 0.7, left))
+
+
+@pytest.fixture
+def factory(with_clip: Models, monkeypatch: pytest.MonkeyPatch) -> Factory:
+    monkeypatch.setattr(triplets, "SHARD", 3)
+    return Factory(with_clip, Halves(), CLASSES, 5, pairs=0.5, seed=7)
+
+
+def test_splits_are_those_of_the_papers() -> None:
+    assert all(set(hidden) < set(THINGS) for hidden in UNSEEN.values())
+    for split in UNSEEN:
+        assert not set(seen_of(split)) & set(unseen_of(split)) and len(seen_of(split)) + len(unseen_of(split)) == 24
+    with pytest.raises(ValueError, match="class split must be one of S1, S2, S3, ZS3"):
+        seen_of("S9")
+
+
+def test_orders_are_a_function_of_the_number() -> None:
+    orders = [order(k, CLASSES, 0.5, 3) for k in range(200)]
+    assert orders == [order(k, CLASSES, 0.5, 3) for k in range(200)]
+    assert 70 < sum(len(one.words) == 2 for one in orders) < 130
+    assert all(len(set(one.words)) == len(one.words) for one in orders)
+    assert any(one.prompt == "a photograph of an apple and a cat" for one in orders)
+    assert {word for one in orders for word in one.words} == set(CLASSES)
+    with pytest.raises(ValueError, match="two for pairs"):
+        order(0, ("cat",), 0.5, 0)
+    with pytest.raises(ValueError, match="share of pairs"):
+        order(0, CLASSES, 2.0, 0)
+
+
+def test_triplets_hold_what_was_drawn_and_found(factory: Factory, tmp_path: Path) -> None:
+    factory.run(tmp_path)
+    counts = index(tmp_path, 5)
+    items = [item for shard in range(2) for item in read_shard(shard_path(tmp_path, shard))]
+    assert [item.order for item in items] == [order(k, CLASSES, 0.5, 7) for k in range(5)]
+    assert not list((tmp_path / "items").iterdir())
+    for item in items:
+        assert item.found == tuple(word for word in item.order.words if word != "apple")
+        if "dog" in item.found:  # both of its instances together
+            assert item.masks[item.found.index("dog")].all()
+    missed = sum("apple" in item.order.words for item in items)
+    assert counts == {"items": 5, "words": sum(len(i.order.words) for i in items), "missed": missed} and missed
+    found = TripletSet(tmp_path)
+    assert len(found) == sum(bool(item.found) for item in items)
+    first = next(item for item in items if item.found)
+    assert np.array_equal(found.image(0), first.image) and np.array_equal(found.masks(0), first.masks)
+    again = features_of(factory.models, torch.from_numpy(first.latent)[None].float(), first.order, 1)
+    for stride, maps in found.features(0).items():
+        assert np.allclose(maps, again[stride][0].numpy(), atol=0.05)
+    rows = pq.read_table(tmp_path / "index.parquet").to_pylist()
+    assert [row["prompt"] for row in rows] == [item.order.prompt for item in items]
+
+
+def test_single_instances_and_latents_alone(factory: Factory, tmp_path: Path) -> None:
+    replace(factory, single=True, features=False, count=3).run(tmp_path)
+    index(tmp_path, 3)
+    data = TripletSet(tmp_path)
+    assert data.strides == ()
+    for k in range(len(data)):
+        words = data.rows[k]["found"]
+        if "dog" in words:
+            assert data.masks(k)[words.index("dog")].mean() == 0.5
+    features, _, _ = TripletBatches(data, factory.models).draw(0, "cpu")
+    assert set(features) == {1, 2, 4, 8}
+
+
+def test_a_killed_run_loses_the_item_in_hand_alone(
+    factory: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory.run(tmp_path / "whole")
+
+    def stopped(stage: str, share: float) -> None:
+        if stage == "triplet 3 of 5":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        factory.run(tmp_path / "parts", stopped)
+    assert len(list((tmp_path / "parts" / "items").iterdir())) == 2
+    before = factory.detector.asked
+    factory.run(tmp_path / "parts")
+    assert factory.detector.asked - before == 3
+    for shard in range(2):
+        a, b = (shard_path(tmp_path / part, shard).read_bytes() for part in ("whole", "parts"))
+        assert a == b
+    grown = replace(factory, count=6)
+    grown.run(tmp_path / "whole2")
+    assert index(tmp_path / "whole2", 6)["items"] == 6
+
+
+def test_two_processes_make_what_one_makes(factory: Factory, tmp_path: Path) -> None:
+    factory.run(tmp_path / "one")
+    for rank in (1, 0):
+        factory.run(tmp_path / "two", rank=rank, world=2)
+    for part in ("one", "two"):
+        index(tmp_path / part, 5)
+    one, two = (pq.read_table(tmp_path / part / "index.parquet") for part in ("one", "two"))
+    assert one.equals(two)
+
+
+def test_damage_is_named(factory: Factory, tmp_path: Path) -> None:
+    factory.run(tmp_path)
+    with pytest.raises(ValueError, match=r"no index\.parquet"):
+        TripletSet(tmp_path)
+    index(tmp_path, 5)
+    with pytest.raises(ValueError, match="must be empty or hold the same set"):
+        replace(factory, seed=8).run(tmp_path)
+    with pytest.raises(ValueError, match="ones that the detector finds"):
+        replace(factory, classes=("cat", "unicorn")).run(tmp_path / "other")
+    path = shard_path(tmp_path, 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + b"x")
+    with pytest.raises(ValueError, match=f"{path.name} must be as it was indexed"):
+        TripletSet(tmp_path)
+    path.write_bytes(whole[:100])
+    with pytest.raises(ValueError, match=f"{path.name} must be a whole safetensors file"):
+        index(tmp_path, 5)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"00001\.safetensors is missing"):
+        index(tmp_path, 5)
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ValueError, match=r"item.bin must be writable, but is not: No space left on device"):
+        files.write_whole(tmp_path / "item.bin", b"x")
+
+
+def test_the_module_learns_from_triplets_and_is_loaded_again(factory: Factory, tmp_path: Path) -> None:
+    factory.run(tmp_path / "set")
+    index(tmp_path / "set", 5)
+    train_grounding(factory.models, tmp_path / "set", tmp_path, minutes=0.05, name="S1", recipe=GroundingRecipe(2e-3))
+    loaded = Grounding(tmp_path / "module")
+    assert loaded.told["seen"] == ["cat", "dog"] and loaded.told["backbone"] == factory.models.backbone.fingerprint
+    data = TripletSet(tmp_path / "set")
+    batches = TripletBatches(data, factory.models)
+    features, words, masks = batches.draw(0, "cpu")
+    looked = loaded.look({s: maps[:1] for s, maps in features.items()}, words[0])
+    assert looked.logits.shape[0] == words.shape[1] and looked.attention.sum((1, 2)) == pytest.approx(1, abs=1e-4)
+    torch.manual_seed(0)
+    fresh = type(loaded.module)(loaded.module.size)
+    assert grounding_loss(loaded.module, features, words, masks, "bce") < grounding_loss(
+        fresh, features, words, masks, "bce"
+    )
+    assert grounding_loss(fresh, features, words, masks, "bce+dice") > grounding_loss(fresh, features, words, masks, "bce")
+    with pytest.raises(ValueError, match="loss must be bce or"):
+        GroundingRecipe(loss="hinge")
+
+
+def test_unseen_classes_are_never_shown(factory: Factory, tmp_path: Path) -> None:
+    """What reaches the module are the words of the shards, and these are the split's seen classes."""
+    hidden = unseen_of("S1")
+    all_things = Halves()
+    all_things.labels_ = THINGS
+    replace(factory, detector=all_things, classes=seen_of("S1"), count=40, features=False).run(tmp_path)
+    index(tmp_path, 40)
+    for path in sorted((tmp_path / "shards").iterdir()):
+        for item in read_shard(path):
+            assert not set(item.order.words) & set(hidden) and not set(item.found) & set(hidden)
+            assert not any(word in item.order.prompt.split() for word in hidden)
+
+
+def test_size_follows_the_backbone() -> None:
+    assert size_for({8: 15_360, 4: 14_080, 2: 8_320, 1: 5_120}, 768).model == 512
+    assert size_for({4: 1344, 2: 880, 1: 576}, 128).model == 128
+
+
+@pytest.fixture
+def data_set(with_clip: Models, tmp_path: Path) -> Synthesis:
+    return Synthesis(with_clip, GroundedDiffusion(threshold=0.3), ("cat", "dog"), 4, seed=2)
+
+
+def test_a_synthetic_set_is_voc_and_coco(data_set: Synthesis, tmp_path: Path) -> None:
+    out = tmp_path / "set"
+    data_set.run(out)
+    names = (out / "ImageSets" / "Segmentation" / "train.txt").read_text().split()
+    assert len(names) == 4 and (out / "labels.txt").read_text().split() == ["background", "cat", "dog"]
+    told = json.loads((out / "annotations.json").read_text())
+    assert told == json.loads(json.dumps(coco(out, ("cat", "dog"), 4)))
+    for item in told["annotations"]:
+        mask = read_mask(out, item["image_id"]) == item["category_id"]
+        counts = item["segmentation"]["counts"]
+        flat = np.repeat(np.arange(len(counts)) % 2, counts).astype(bool)
+        assert np.array_equal(flat.reshape(mask.shape, order="F"), mask) and item["area"] == mask.sum()
+        x, y, w, h = item["bbox"]
+        assert mask[y : y + h, x : x + w].sum() == mask.sum()
+    for number in range(4):
+        words = json.loads(synthesize.prompt_path(out, number).read_text())["words"]
+        allowed = {0, *(("cat", "dog").index(word) + 1 for word in words)}
+        assert set(np.unique(read_mask(out, number))) <= allowed
+    assert "No picture and no mask was drawn" in (out / "README.md").read_text()
+    assert Image.open(out / "sheet.png").width > 100
+
+
+def test_a_stopped_synthesis_goes_on(data_set: Synthesis, tmp_path: Path) -> None:
+    data_set.run(tmp_path / "whole")
+
+    def stopped(stage: str, share: float) -> None:
+        if stage == "picture 3 of 4":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        data_set.run(tmp_path / "parts", stopped)
+    data_set.run(tmp_path / "parts")
+    assert digest(tmp_path / "whole") == digest(tmp_path / "parts")
+    with pytest.raises(ValueError, match="must be empty or hold the same set"):
+        replace(data_set, seed=3).run(tmp_path / "parts")
+
+
+def test_run_lengths_begin_outside() -> None:
+    assert list(run_lengths(np.array([[True, False], [True, True]]))) == [0, 2, 1, 1]
+    assert list(run_lengths(np.zeros((2, 2), bool))) == [4]
+
+
+def test_a_set_without_masks_teaches_nothing(data_set: Synthesis, tmp_path: Path) -> None:
+    replace(data_set, method=GroundedDiffusion(threshold=1.0)).run(tmp_path)
+    with pytest.raises(ValueError, match="lacks one kind"):
+        synthetic_sets(tmp_path)
+    with pytest.raises(ValueError, match=r"no annotations\.json"):
+        synthetic_sets(tmp_path / "nowhere")
+
+
+def test_grounded_generation_counts_what_the_judge_finds(with_clip: Models, tmp_path: Path) -> None:
+    judge = Halves()
+    task = GroundedGeneration(with_clip, GroundedDiffusion(), "S1", {"judge": judge}, count=2)
+    table = task.run(tmp_path)
+    assert {row["group"] for row in table["rows"]} == set(GROUPS) and len(table["rows"]) == 2 * len(GROUPS)
+    for row in table["rows"]:
+        assert row["counted"] <= 2 and (row["miou"] is None) == (row["counted"] == 0)
+    drawn = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "pictures").iterdir()}
+    assert task.run(tmp_path) == table
+    assert drawn == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "pictures").iterdir()}
+    seen, unseen = set(seen_of("S1")), set(unseen_of("S1"))
+    for number, (group, (known, hidden)) in enumerate(GROUPS.items()):
+        for one in task._orders(number, group):
+            assert (len(set(one.words) & seen), len(set(one.words) & unseen)) == (known, hidden)
+    assert "cross-attention" in (tmp_path / "table.md").read_text()
+    assert iou(np.array([True, True, False]), np.array([True, False, False])) == 0.5
+
+
+def test_words_alone_and_together(with_clip: Models, picture: np.ndarray) -> None:
+    scene, classes = from_image(with_clip, picture, caption="a photo of a pet"), parse_classes("cat, dog|puppy")
+    together = GroundedDiffusion().segment(with_clip, scene, classes)
+    alone = GroundedDiffusion(words="alone").segment(with_clip, scene, classes)
+    one = GroundedDiffusion(words="alone").segment(with_clip, scene, classes[:1])
+    assert together.threshold == 0.5 and np.allclose(alone.scores[1], one.scores[1], atol=1e-5)
+    assert not np.allclose(alone.scores, together.scores, atol=1e-6)
+    assert {e.group for e in together.evidence} == {"Features", "Logits", "Queries"}
+    assert len([e for e in together.evidence if e.group == "Features"]) == 4
+    with pytest.raises(ValueError, match="A grounding module must be in"):
+        GroundedDiffusion(module="S7").segment(with_clip, scene, classes)
+
+
+def test_a_module_of_another_backbone_is_refused(with_clip: Models, grounding_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_bytes((grounding_folder / "S1" / name).read_bytes())
+    config = json.loads((folder / "config.json").read_text())
+    config["told"]["backbone"] = "another"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="must be trained on this backbone"):
+        with_clip.grounding(str(folder))
+
+
+def test_the_whole_way_from_the_command_line(
+    tiny_folder: Path, detector_folder: Path, grounding_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("OVSEG_GROUNDING", str(grounding_folder))
+    network = ["--backbone", str(tiny_folder), "--device", "cpu"]
+    made = ["triplets", *network, "--split", "S1", "--count", "2", "--latents", "--out", str(tmp_path / "t")]
+    assert main([*made, "--detector", str(detector_folder)]) == 0
+    assert "2 pictures" in capsys.readouterr().out
+    assert main([*made, "--detector", str(tmp_path)]) == 2 and "must be on disk or on the hub" in capsys.readouterr().err
+    made = ["synthesize", *network, "--classes", "cat, dog", "--count", "2", "--out", str(tmp_path / "d")]
+    assert main(made) == 0 and "2 pictures in" in capsys.readouterr().out
+    test = ["grounded-generation", *network, "--judge", str(detector_folder), "--count", "1", "--out", str(tmp_path / "g")]
+    assert main(test) == 0 and "| masks | judge |" in capsys.readouterr().out
+    assert main(["train", "grounding"]) == 2 and "needs --triplets" in capsys.readouterr().err
+    assert main(["triplets", "--count", "0", "--out", str(tmp_path)]) == 2
+
+
+def test_a_segmenter_as_a_detector(detector_folder: Path, picture: np.ndarray, tmp_path: Path) -> None:
+    detector = load_detector(str(detector_folder))
+    assert detector.labels[0] == "background" and detector.knows("Aeroplane") and not detector.knows("unicorn")
+    scores = [item.score for item in detector.instances(picture)]
+    assert scores == sorted(scores, reverse=True)
+    assert detector.probabilities([picture]).shape == (1, 25, 60, 90)
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    with pytest.raises(ValueError, match="must be a maskformer, mask2former, segformer"):
+        load_detector(str(tmp_path))
