@@ -5,6 +5,7 @@ import os
 import gradio as gr
 
 from ovseg.demo import words
+from ovseg.demo.dataset_tab import build_dataset_tab
 from ovseg.demo.segment_tab import build_segment_tab
 from ovseg.models import Models
 
@@ -19,7 +20,10 @@ def build(models: Models) -> gr.Blocks:
             f"# See how a diffusion model segments a picture\n**{models.checkpoint.title}.** {models.checkpoint.knows}",
             elem_id="about",
         )
-        build_segment_tab(models)
+        with gr.Tab("Segment"):
+            build_segment_tab(models)
+        with gr.Tab("Data set"):
+            build_dataset_tab(models)
     page.queue(default_concurrency_limit=8)
     return page
 

@@ -2,8 +2,7 @@
 
 import tempfile
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ovseg.demo.canvas import canvas_value, mask_canvas, redraw_script
 from ovseg.demo.controls import control_values, grey_out, method_controls, pick_method, settings_from
 from ovseg.demo.words import QUIET, captioner_name, wire_words, word_controls
 from ovseg.demo.work import given_picture, on_the_network, status_line, stream
-from ovseg.methods import METHODS, Method, modes_of, obstacle_to, suited_to
+from ovseg.methods import METHODS, Method, find_method, modes_of, obstacle_to, suited_to
 from ovseg.models import Models
 from ovseg.scene import from_image, from_prompt
 from ovseg.types import Report, Segmentation
@@ -59,8 +58,9 @@ def build_segment_tab(models: Models) -> None:
     asked = [words[name] for name in ("words", "caption", "captioner", "present", "checked")]
     inputs = [source["image"], *asked, method, seed, look["threshold"], *(c for panel in panels for c in panel)]
     outputs = [look[name] for name in RESULTS] + [words["words"], words["caption"]]
+    drawn_with = [source["prompt"], source["seed"], source["steps"], words["words"], method, seed, look["threshold"]]
     events = [
-        _wire_generate(models, source, look),
+        _wire_generate(models, source, [*drawn_with, *(c for panel in panels for c in panel)], outputs),
         _wire_segment(models, run, inputs, outputs),
         *wire_words(models, source["image"], words, look["status"]),
     ]
@@ -141,27 +141,39 @@ def _result_controls(models: Models) -> dict[str, Any]:
     return look
 
 
-def _wire_generate(models: Models, source: dict[str, Any], look: dict[str, Any]) -> gr.events.Dependency:
+def _wire_generate(models: Models, source: dict[str, Any], inputs: list, outputs: list) -> gr.events.Dependency:
     @spaces.GPU(duration=60)
-    def generate(prompt: str, seed: float, steps: float) -> Iterator[tuple[Any, str]]:
-        def work(report: Report) -> np.ndarray:
+    def generate(
+        prompt: str, seed: float, steps: float, words: str, method: str, noise_seed: float, threshold: float, *values: Any
+    ):  # fmt: skip
+        def work(report: Report) -> tuple[np.ndarray, Shown | None]:
             report("loading the network", 0.0)
             scene = from_prompt(
                 models, prompt, _whole("The seed", seed), steps=_whole("Steps", steps),
                 on_step=lambda done, total: report("sampling", done / total),
             )  # fmt: skip
-            return scene.image
+            if not find_method(method).names_the_generated:
+                return scene.image, None
+            chosen = _chosen_method(models, method, threshold, values)
+            classes, _ = asked_for(models, type(chosen), scene.image, words, caption=scene.caption)
+            scene = replace(scene, seed=_whole("The seed", noise_seed))
+            result = chosen.segment(models, scene, classes, report)
+            return scene.image, Shown(result, run_card(models, scene, classes, chosen, result))
 
-        for stage, share, image in stream(work):
-            if image is None:
-                yield gr.skip(), status_line(stage, share)
-            else:  # last: a skip after a value would leave the browser with neither
-                yield image, status_line("Generated. Name the classes and press Run.", None)
+        for stage, share, made in stream(work):
+            if made is None:
+                yield (gr.skip(), status_line(stage, share), *(gr.skip() for _ in outputs[1:]))
+                continue
+            image, shown = made  # last: a skip after a value would leave the browser with neither
+            if shown is None:
+                told = status_line("Generated. Name the classes and press Run.", None)
+                yield (image, told, *(gr.skip() for _ in outputs[1:]))
+            else:
+                yield (image, *_first_views(shown), words or ", ".join(shown.card["classes"]), gr.skip())
 
     return source["button"].click(
-        generate, [source["prompt"], source["seed"], source["steps"]], [source["image"], look["status"]],
-        api_name="generate", **on_the_network(look["status"]),
-    )  # fmt: skip
+        generate, inputs, [source["image"], *outputs], api_name="generate", **on_the_network(outputs[0])
+    )
 
 
 def _wire_segment(models: Models, run: gr.Button, inputs: list, outputs: list) -> gr.events.Dependency:

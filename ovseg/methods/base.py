@@ -18,6 +18,8 @@ class Method(ABC):
     paper: ClassVar[Paper]
     names_itself: ClassVar[bool] = False
     """Whether it runs without classes, finding words by itself."""
+    names_the_generated: ClassVar[bool] = False
+    """Whether a picture that is generated gets its masks at once."""
     needs: ClassVar[tuple[str, ...]] = ()
     """The networks that it uses beside the backbone: "clip", "captioner", "dino", "grounding"."""
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType({})

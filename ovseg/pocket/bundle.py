@@ -64,14 +64,15 @@ def pack(root: Path, to: Path) -> None:
     """Write what was trained in `root` as half-precision files to `to`, with `to/training.json`.
 
     The pipeline goes to `to/stable-diffusion` in shards, CLIP to `to/open_clip`, the judge, the captioner and DINO to
-    folders of their names; what was not trained stays as it is.
+    folders of their names, grounding modules to folders of their splits in `to/grounding`; what was not trained stays.
 
     Raises:
         ValueError: nothing was trained yet.
     """
     pipeline, clip = root / "denoiser" / "pipeline", root / "clip" / "clip"
     judge, captioner, dino = (root / name / name for name in ("judge", "captioner", "dino"))
-    if not any(folder.is_dir() for folder in (pipeline, clip, judge, captioner, dino)):
+    groundings = {folder.parent.name.removeprefix("grounding-"): folder for folder in root.glob("grounding-*/module")}
+    if not any(folder.is_dir() for folder in (pipeline, clip, judge, captioner, dino, *groundings.values())):
         raise ValueError(f"Packing needs {pipeline}, which is not there: run `train denoiser` first.")
     if pipeline.is_dir():
         _pack_pipeline(pipeline, to / "stable-diffusion")
@@ -87,6 +88,8 @@ def pack(root: Path, to: Path) -> None:
     if dino.is_dir():
         ViTModel.from_pretrained(dino, dtype=torch.float16, add_pooling_layer=False).save_pretrained(to / "dino")
         ViTImageProcessor.from_pretrained(dino).save_pretrained(to / "dino")
+    for split, folder in groundings.items():
+        shutil.copytree(folder, to / "grounding" / split, dirs_exist_ok=True)
     trained, record = _what_was_trained(root), to / "training.json"
     if record.exists() and not any(entry["part"] == "codec" for entry in trained):
         # Continued from this very bundle: what it saw before still counts, but this training only once.
@@ -105,8 +108,8 @@ def _pack_pipeline(source: Path, to: Path) -> None:
 
 
 def _what_was_trained(root: Path) -> list[dict]:
-    trained = []
-    for name, (folder, packed) in TRAININGS.items():
+    trained, modules = [], sorted(folder.name for folder in root.glob("grounding-*"))
+    for name, (folder, packed) in {**TRAININGS, **{name: (name, f"{name}/module") for name in modules}}.items():
         state = root / folder / "checkpoint"
         if not checkpoint.exists(state) or not (root / packed).is_dir():
             continue

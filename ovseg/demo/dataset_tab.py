@@ -1,0 +1,75 @@
+"""The tab that makes a small data set: words in, generated pictures with masks out, as a zip file."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import spaces
+
+from ovseg.demo.work import on_the_network, status_line, stream
+from ovseg.factory.synthesize import Synthesis, preview
+from ovseg.methods import suited_to
+from ovseg.methods.grounded_diffusion import GroundedDiffusion
+from ovseg.models import Models
+from ovseg.types import Report
+from ovseg.vocabulary import parse_classes
+
+MOST = 64  # pictures, on the page; the command line makes any number
+SHOWN = 24
+
+
+def build_dataset_tab(models: Models) -> None:
+    """Lay out the tab and wire its events."""
+    obstacle = models.obstacle("grounding")
+    gr.Markdown(
+        "Prompts of one and two of your words are drawn, and Grounded Diffusion says which pixels are which. The zip is"
+        " a data set in the layouts of PASCAL VOC and COCO, with a card. Larger ones: `python -m ovseg synthesize`."
+        + (f"\n\nIt cannot be made here. {obstacle}" if obstacle else ""),
+        elem_id="dataset-about",
+    )
+    with gr.Row():
+        with gr.Column(scale=2, min_width=320):
+            words = gr.Textbox("cat, dog, car", label="Classes", elem_id="dataset-classes")
+            count = gr.Slider(1, MOST, 8, step=1, label="Pictures", elem_id="dataset-count")
+            pairs = gr.Slider(0, 1, 0.5, step=0.05, label="Share of prompts with two classes", elem_id="dataset-pairs")
+            seed = gr.Number(0, label="Seed of the first picture", precision=0, elem_id="dataset-seed")
+            with gr.Row():
+                make = gr.Button("Make", variant="primary", elem_id="dataset-make", interactive=not obstacle)
+                stop = gr.Button("Stop", elem_id="dataset-stop")
+        with gr.Column(scale=3, min_width=320):
+            status = gr.HTML(status_line("Ready.", None), elem_id="dataset-status")
+            sheet = gr.Image(label="Preview", format="png", elem_id="dataset-sheet", interactive=False)
+            archive = gr.File(label="The data set", elem_id="dataset-zip")
+    making = make.click(
+        _maker(models, archive), [words, count, pairs, seed], [status, sheet, archive], api_name="dataset",
+        **on_the_network(status),
+    )  # fmt: skip
+    stop.click(lambda: status_line("Stopped.", None), outputs=status, cancels=[making], api_visibility="private")
+
+
+def _maker(models: Models, archive: gr.File) -> Any:
+    @spaces.GPU(duration=120)
+    def dataset(words: str, count: float, pairs: float, seed: float) -> Iterator[tuple[str, Any, Any]]:
+        def work(report: Report) -> tuple[np.ndarray, str]:
+            report("loading the network", 0.0)
+            classes = tuple(word.name for word in parse_classes(words))
+            task = Synthesis(models, suited_to(models, GroundedDiffusion), classes, int(count), pairs, int(seed or 0))
+            # In gradio's own folder, which `delete_cache` empties.
+            folder = Path(tempfile.mkdtemp(dir=archive.GRADIO_CACHE))
+            task.run(folder / "data", report)
+            zipped = shutil.make_archive(str(folder / "dataset"), "zip", folder / "data")
+            sheet = preview(folder / "data", classes, min(int(count), SHOWN))
+            shutil.rmtree(folder / "data")
+            return sheet, zipped
+
+        for stage, share, made in stream(work):
+            if made is None:
+                yield status_line(stage, share), gr.skip(), gr.skip()
+            else:
+                yield (status_line(f"{int(count)} pictures made.", None), *made)
+
+    return dataset
