@@ -94,10 +94,10 @@ def dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def grounding_folder(models: Models, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def grounding_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one grounding module of random weights, S1, for the tiny pipeline."""
     torch.manual_seed(0)
-    backbone, folder = models.backbone, tmp_path_factory.mktemp("grounding")
+    backbone, folder = Models(str(tiny_folder), device="cpu").backbone, tmp_path_factory.mktemp("grounding")
     trace = backbone.trace(torch.zeros(1, 4, 16, 16), backbone.encode_text(["", ""], ["", ""]), 1, capture_of(backbone), 0)
     channels = {stride: maps.shape[1] for stride, maps in step_features(backbone, trace).items()}
     size = GroundingSize(channels, 16, dict.fromkeys(channels, 4), model=16, heads=2, feed_forward=16, layers=1)

@@ -179,3 +179,25 @@ def test_bad_input_is_one_sentence_and_stop_stops(visit: Visit) -> None:
     time.sleep(1)
     assert visit.status().startswith("Stopped")
     assert page.locator("#image img").count() == 0
+
+
+def test_a_picture_without_words_is_captioned_and_segmented(visit: Visit) -> None:
+    page = visit.page
+    page.locator("#examples button, #examples td, #examples img").first.click()
+    page.locator("#image img").wait_for()
+    page.locator("#classes textarea").fill("")
+    page.locator("#caption-button").click()
+    page.wait_for_function("document.querySelector('#caption textarea').value.length > 3", timeout=60_000)
+    words = page.locator("#classes textarea").input_value()
+    assert words and "," not in words[:1]
+    visit.screenshot("caption")
+
+    page.locator("#classes textarea").fill("")
+    page.locator("#caption textarea").fill("")
+    page.locator("#method label", has_text="FreeSeg-Diff").click()
+    visit.run_and_wait()
+    assert page.locator("#caption textarea").input_value()
+    assert sum(visit.shares().values()) == pytest.approx(100, abs=0.3)
+    assert page.locator("#gallery img").count() >= 1
+    visit.screenshot("freeseg-diff")
+    assert not visit.outside and not visit.errors
