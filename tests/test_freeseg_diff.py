@@ -101,12 +101,12 @@ def test_the_network_stops_after_the_last_query_that_is_read(with_clip: Models, 
     assert not any(name.startswith(("up_blocks.2", "up_blocks.3", "conv_out")) for name in ran)
 
 
-@pytest.mark.parametrize("features", ["diffusion", "clip", "pixels"])
+@pytest.mark.parametrize("features", ["diffusion", "clip", "dino", "pixels"])
 def test_what_is_clustered_can_be_exchanged(with_clip: Models, wide: Scene, features: str) -> None:
     method = FreeSegDiff(features=features, words="classes", refinement="none", clusters=3)
     found = method._features(with_clip, wide)
     assert found.shape[1:] == tuple(side // 2 for side in wide.latent.shape[-2:])
-    assert {"diffusion": 2 * 16, "clip": 192, "pixels": 3}[features] <= found.shape[0]
+    assert {"diffusion": 2 * 16, "clip": 192, "dino": 24, "pixels": 3}[features] <= found.shape[0]
     assert len(np.unique(method.segment(with_clip, wide, CLASSES).evidence[0].map)) == 3
 
 

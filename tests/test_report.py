@@ -66,3 +66,12 @@ def test_every_variant_has_its_row_and_its_command(with_clip: Models, tmp_path: 
     assert main([*command, str(tmp_path / "again"), "--backbone", with_clip.name, "--device", "cpu"]) == 0
     assert json.loads((tmp_path / "again" / "table.json").read_text())["miou"] == by_what["stride 2 alone"]["miou"]
     assert "| t = 500 |" in (tmp_path / "ablation.md").read_text()
+
+
+def test_a_variant_whose_network_is_missing_says_so(with_clip: Models, tmp_path: Path) -> None:
+    models = Models(with_clip.name, device="cpu")
+    models.checkpoint = replace(with_clip.checkpoint, captioner="/nowhere/captioner")
+    rows = Ablation(Benchmark(models, DiffSegmenter(), PocketDataset("val"), 1), DiffSegmenter).run(tmp_path)
+    missing = [row["what"] for row in rows if "obstacle" in row]
+    assert missing == ["classes by the CLIP filter or the caption"]
+    assert "not run: This backbone has no captioner (nowhere/captioner)." in (tmp_path / "ablation.md").read_text()

@@ -14,13 +14,14 @@ from ovseg.types import Report, named, silent
 
 @dataclass(frozen=True)
 class Variant:
-    """One row: fields of the method that differ from the settings that suit the backbone, the label source, and what the
-    paper found for the same change on PASCAL VOC, if it did."""
+    """One row: fields of the method that differ from the settings that suit the backbone, the label source, what the paper
+    found for the same change on PASCAL VOC, if it did, and the networks that it needs beside the method's own."""
 
     what: str
     settings: dict[str, Any] = field(default_factory=dict)
     labels: str = "ground-truth"
     paper: str = ""
+    needs: tuple[str, ...] = ()
 
 
 ABLATIONS: dict[str, tuple[Variant, ...]] = {
@@ -35,8 +36,8 @@ ABLATIONS: dict[str, tuple[Variant, ...]] = {
         Variant("1 noise draw", {"draws": 1}),
         Variant("4 noise draws", {"draws": 4}),
         Variant("8 noise draws", {"draws": 8}),
-        Variant("classes by the CLIP filter", labels="clip"),
-        Variant("classes by the CLIP filter or the caption", labels="clip-caption"),
+        Variant("classes by the CLIP filter", labels="clip", needs=("clip",)),
+        Variant("classes by the CLIP filter or the caption", labels="clip-caption", needs=("clip", "captioner")),
         Variant("all class names on every picture", labels="all"),
     ),
     "ovdiff": (
@@ -59,6 +60,7 @@ ABLATIONS: dict[str, tuple[Variant, ...]] = {
         Variant("every given class may be found, without a caption", {"words": "classes"}),
         Variant("all class names, those that the caption speaks of", labels="all"),
         Variant("CLIP's keys clustered", {"features": "clip"}),
+        Variant("DINO's keys clustered", {"features": "dino"}, needs=("dino",)),
         Variant("raw pixels clustered", {"features": "pixels"}),
         *(Variant(f"t = {t}", {"timestep": t}) for t in (0, 50, 100, 200, 300)),
         *(Variant(f"{k} clusters", {"clusters": k}) for k in (2, 3, 4, 6, 8)),
@@ -91,6 +93,9 @@ class Ablation:
     def _rows(self, out: Path, report: Report) -> Iterator[dict]:
         variants = ABLATIONS[self.kind.name]
         for number, variant in enumerate(variants):
+            if obstacle := " ".join(filter(None, map(self.task.models.obstacle, variant.needs))):
+                yield {"what": variant.what, "paper": variant.paper, "obstacle": obstacle}
+                continue
             method = suited_to(self.task.models, self.kind, variant.settings)
             task = replace(self.task, method=method, labels=variant.labels)
 
@@ -132,6 +137,9 @@ def as_markdown(rows: list[dict]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
+        if "obstacle" in row:
+            lines.append(f"| {row['what']} | not run: {row['obstacle']} | | | | {row['paper']} | |")
+            continue
         best = f"{row['miou_at_best']:.1%} at {row['best_threshold']}" if row["best_threshold"] else ""
         figures = f"{row['miou']:.1%} | {row['mean_image_miou']:.1%} | {row['pixel_accuracy']:.1%}"
         lines.append(f"| {row['what']} | {figures} | {best} | {row['paper']} | `{row['command']}` |")

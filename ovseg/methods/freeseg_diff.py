@@ -72,8 +72,9 @@ class FreeSegDiff(Method):
         }
     })  # fmt: skip
 
-    features: Literal["diffusion", "clip", "pixels"] = knob(
-        "diffusion", "What is clustered: the diffusion network's queries, as in the code; CLIP's keys; the picture itself."
+    features: Literal["diffusion", "clip", "dino", "pixels"] = knob(
+        "diffusion",
+        "What is clustered: the diffusion network's queries, as in the code; CLIP's or DINO's keys; the picture.",
     )
     timestep: int = knob(0, "Noise level of the one pass; the code uses 0.", low=0, high=999, step=1)
     draws: int = knob(1, "Noise samples over which the features are averaged; the code uses 1.", low=1, high=16, step=1)
@@ -147,6 +148,8 @@ class FreeSegDiff(Method):
             found = self._queries(models, scene)
         elif self.features == "clip":
             found = models.clip.dense([scene.image], "keys")[0]
+        elif self.features == "dino":
+            found = models.dino.keys([scene.image])[0]
         else:
             pixels = torch.from_numpy(scene.image).permute(2, 0, 1)[None].float()
             return F.interpolate(pixels, hw, mode="area")[0].to(models.device)
