@@ -259,7 +259,7 @@ class OVDiff(Method):
         passed = [k for k in order if likely[k] >= 1 / len(things)][:MOST_CANDIDATES] or order[:MOST_CANDIDATES]
         names = [things[k] for k in sorted(passed)]
         subsets = [s for size in range(1, len(names) + 1) for s in itertools.combinations(names, size)]
-        texts = models.clip.text_embeddings([" and ".join(f"a {classes[k].name}" for k in s) for s in subsets])
+        texts = models.clip.subset_embeddings([" and ".join(f"a {classes[k].name}" for k in s) for s in subsets])
         best = subsets[int((texts @ seen[0]).argmax())]
         return [k for k in range(len(classes)) if stuff[k] or k in best]
 

@@ -12,10 +12,12 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from ovseg.pretrained.prefixes import encode_tree, shares_prefixes
 from ovseg.types import fingerprint
 from ovseg.vocabulary import TEMPLATES
 
 LOCAL = "local-dir:"
+KEPT_SUBSETS = 16  # sets of prompts whose embeddings are kept
 
 
 class Clip:
@@ -38,6 +40,7 @@ class Clip:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(f"The CLIP {source} must be on disk or on the hub, but cannot be loaded: {reason}") from error
         self._model = model.to(self.device, dtype).eval().requires_grad_(False)
+        self._subsets: dict[tuple[str, ...], Tensor] = {}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -60,6 +63,32 @@ class Clip:
         """Unit vectors of prompts; what does not fit the context is cut off."""
         tokens = self._tokenizer(list(prompts)).to(self.device)
         return torch.nn.functional.normalize(self._model.encode_text(tokens).float(), dim=-1)
+
+    def subset_embeddings(self, prompts: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Unit vectors of many prompts that begin alike, such as "a cat and a dog" and "a cat and a dog and a tree".
+
+        Equal to `text_embeddings` up to rounding; what they share is computed once, and the last sets of prompts are kept.
+        """
+        asked = tuple(prompts)
+        if asked not in self._subsets:
+            if len(self._subsets) >= KEPT_SUBSETS:
+                self._subsets.pop(next(iter(self._subsets)), None)
+            self._subsets[asked] = self._embed_subsets(asked)
+        return self._subsets[asked]
+
+    @torch.inference_mode()
+    def _embed_subsets(self, prompts: tuple[str, ...]) -> Tensor:
+        tower = getattr(self._model, "text", self._model)
+        if not shares_prefixes(tower):
+            return self.text_embeddings(prompts)
+        tokens = self._tokenizer(list(prompts))
+        pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", "argmax"))
+        end = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
+        ends = ((tokens == end).int() if pool == "eos" else tokens).argmax(1).tolist()
+        rows = [row[: stop + 1] for row, stop in zip(tokens.tolist(), ends, strict=True)]
+        states, projection = encode_tree(tower, rows), tower.text_projection
+        answers = projection(states) if isinstance(projection, nn.Module) else states @ projection
+        return torch.nn.functional.normalize(answers.float(), dim=-1)
 
     def class_embeddings(self, names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Float[Tensor, "n d"]:
         """Unit vectors of names: the mean over templates, each with a {} for the name (Radford et al., section 3.1.4)."""
