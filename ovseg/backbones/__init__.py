@@ -58,6 +58,7 @@ BACKBONES: dict[str, Checkpoint] = {
         " potted plant, sheep, sofa, train, tv, tree, house, flower, fish, apple, sky, grass, water, sand, snow, road,"
         " bricks, wood",
         guidance=6.0,
+        clip_ratio=0.8,
         prompt="a photo of a cat and a car on grass",
         variant=None,
         # Chosen on training-split scenes that were not trained on; docs/pocket.md has the figures.
@@ -68,7 +69,17 @@ BACKBONES: dict[str, Checkpoint] = {
                 "refinements": 0,
                 "emphasis": 1.0,
                 "threshold": 0.4,
-            }
+            },
+            "ovdiff": {
+                "images": 16,
+                "prompt": "a photo of a {}",
+                "negative": "",
+                "steps": 20,
+                "guidance": 6.0,
+                "sites": "0-8",
+                "short_side": 0,
+                "windows": (),
+            },
         },
     ),
     "sd15": Checkpoint(
