@@ -70,6 +70,14 @@ BACKBONES: dict[str, Checkpoint] = {
                 "emphasis": 1.0,
                 "threshold": 0.4,
             },
+            "freeseg-diff": {
+                "query_stride": 2,
+                "grid_stride": 1,
+                "timestep": 100,
+                "clusters": 6,
+                "template": "a photo of a {}",
+                "refinement": "pamr",
+            },
             "ovdiff": {
                 "images": 16,
                 "prompt": "a photo of a {}",
