@@ -73,5 +73,8 @@ def test_a_variant_whose_network_is_missing_says_so(with_clip: Models, tmp_path:
     models.checkpoint = replace(with_clip.checkpoint, captioner="/nowhere/captioner")
     rows = Ablation(Benchmark(models, DiffSegmenter(), PocketDataset("val"), 1), DiffSegmenter).run(tmp_path)
     missing = [row["what"] for row in rows if "obstacle" in row]
-    assert missing == ["classes by the CLIP filter or the caption"]
+    assert missing == [
+        "classes by the CLIP filter or the caption",
+        "the prompt continued by the captioner, as in the paper",
+    ]
     assert "not run: This backbone has no captioner (nowhere/captioner)." in (tmp_path / "ablation.md").read_text()

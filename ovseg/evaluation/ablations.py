@@ -39,6 +39,8 @@ ABLATIONS: dict[str, tuple[Variant, ...]] = {
         Variant("classes by the CLIP filter", labels="clip", needs=("clip",)),
         Variant("classes by the CLIP filter or the caption", labels="clip-caption", needs=("clip", "captioner")),
         Variant("all class names on every picture", labels="all"),
+        Variant("the class word emphasised, as in the paper", {"emphasis": 1.21}),
+        Variant("the prompt continued by the captioner, as in the paper", {"continued": True}, needs=("captioner",)),
     ),
     "ovdiff": (
         Variant("the settings that suit the backbone"),
