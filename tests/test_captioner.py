@@ -2,12 +2,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tokenizers.processors import TemplateProcessing
-from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor
+from transformers import BlipConfig, BlipForConditionalGeneration, BlipImageProcessor, BlipProcessor, CLIPVisionModel
 
 from ovseg.models import Models
 from ovseg.pocket.captions import names_in
-from ovseg.pocket.train_captioner import QUERIES, build_captioner, build_processor, caption_loss, encode_captions
+from ovseg.pocket.train_captioner import (
+    QUERIES,
+    begin_with,
+    build_captioner,
+    build_processor,
+    caption_loss,
+    encode_captions,
+    train_captioner,
+)
+from ovseg.pocket.train_clip import build_tower
 from ovseg.pocket.train_codec import to_tensor
 from ovseg.pocket.world import LABELS, THINGS, scene
 from ovseg.pretrained.captioner import Captioner
@@ -63,6 +73,30 @@ def test_the_loss_reads_words_and_the_end_and_nothing_else() -> None:
     longer = ids.clone()
     longer[0, -1] = 0  # padding already
     assert float(caption_loss(model, pictures, longer).detach()) == pytest.approx(float(loss))
+
+
+@torch.no_grad()
+def test_the_captioner_begins_with_clips_image_tower(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tower, model = CLIPVisionModel(build_tower(64)).eval(), build_captioner(build_processor(64)).eval()
+    for weight in tower.parameters():
+        weight.add_(torch.randn_like(weight) * 0.05)
+
+    def alike(pictures: torch.Tensor) -> torch.Tensor:
+        theirs = tower.post_layernorm(tower(pixel_values=pictures).last_hidden_state)
+        return torch.nn.functional.cosine_similarity(model.vision_model(pixel_values=pictures).last_hidden_state, theirs, -1)
+
+    pictures = to_tensor(np.stack([scene("val", k, 64).image for k in range(4)]), "cpu")
+    assert alike(pictures).mean() < 0.5
+    begin_with(model, tower, pictures)
+    assert alike(pictures).mean() > 0.9
+    # Where all patches deviate alike, nothing is lost.
+    tower.embeddings.position_embedding.weight.zero_()
+    tiled = torch.randn(1, 3, 16, 16).repeat(1, 1, 4, 4)
+    begin_with(model, tower, tiled)
+    assert torch.allclose(alike(tiled), torch.ones(1, 17), atol=1e-5)
+    with pytest.raises(ValueError, match="run `train clip` first"):
+        train_captioner(tmp_path, 1)
 
 
 def test_things_are_found_in_captions_by_any_of_their_words() -> None:

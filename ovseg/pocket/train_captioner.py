@@ -1,4 +1,8 @@
-"""The pocket captioner: a small BLIP-2 (Li et al. 2023), trained from nothing on scenes and their captions."""
+"""The pocket captioner: a small BLIP-2 (Li et al. 2023), trained on scenes and their captions.
+
+As there, the image tower is CLIP's; Q-Former and language model begin with random weights. All of them are trained: from
+random weights a tower of this size hardly learns to tell things apart by captions.
+"""
 
 from pathlib import Path
 
@@ -11,12 +15,14 @@ from transformers import (
     Blip2ForConditionalGeneration,
     Blip2Processor,
     BlipImageProcessor,
+    CLIPVisionModel,
     PreTrainedTokenizerFast,
 )
 
 from ovseg.pocket.captions import names_in
 from ovseg.pocket.data import rendered
 from ovseg.pocket.tokenizer import world_words
+from ovseg.pocket.train_clip import build_tower
 from ovseg.pocket.train_codec import to_tensor
 from ovseg.pocket.training import Training, batch_size, some_patches, trainable
 from ovseg.pocket.world import THINGS, scene
@@ -45,16 +51,20 @@ def build_processor(size: int = 128) -> Blip2Processor:
 def build_captioner(processor: Blip2Processor) -> Blip2ForConditionalGeneration:
     """ViT, Q-Former and OPT of one width; the layout of `Salesforce/blip2-opt-2.7b`."""
     heads, wide = WIDTH // 32, 4 * WIDTH
+    tower = build_tower(processor.image_processor.size["height"])
     tokenizer, size = processor.tokenizer, processor.image_processor.size["height"]
     no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     config = Blip2Config(
         vision_config={
-            "hidden_size": WIDTH, "intermediate_size": wide, "num_hidden_layers": 5, "num_attention_heads": heads,
-            "image_size": size, "patch_size": 16, "initializer_range": 0.02,
+            "hidden_size": tower.hidden_size, "intermediate_size": tower.intermediate_size, "image_size": size,
+            "num_hidden_layers": tower.num_hidden_layers, "num_attention_heads": tower.num_attention_heads,
+            "patch_size": tower.patch_size, "hidden_act": tower.hidden_act, "layer_norm_eps": tower.layer_norm_eps,
+            "initializer_range": 0.02,
         },
         qformer_config={
             "vocab_size": len(tokenizer), "hidden_size": WIDTH, "num_hidden_layers": 3, "num_attention_heads": heads,
-            "intermediate_size": wide, "encoder_hidden_size": WIDTH, "cross_attention_frequency": 1, **no_dropout,
+            "intermediate_size": wide, "encoder_hidden_size": tower.hidden_size, "cross_attention_frequency": 1,
+            **no_dropout,
         },
         text_config={
             "model_type": "opt", "vocab_size": len(tokenizer), "hidden_size": WIDTH, "num_hidden_layers": 3,
@@ -67,6 +77,35 @@ def build_captioner(processor: Blip2Processor) -> Blip2ForConditionalGeneration:
     model = Blip2ForConditionalGeneration(config)
     torch.nn.init.normal_(model.query_tokens, std=0.02)
     return model
+
+
+@torch.no_grad()
+def begin_with(model: Blip2ForConditionalGeneration, tower: CLIPVisionModel, pictures: Tensor) -> None:
+    """Set the captioner's image tower to CLIP's.
+
+    CLIP normalises the patches' states before its first layer and BLIP-2 does not: centring, scale and shift go into the
+    embeddings, with the mean deviation over some pictures (n, 3, h, w) in the place of each patch's own.
+    """
+    mine, norm, states = model.vision_model, tower.pre_layrnorm, tower.embeddings(pictures)
+    gain, width = norm.weight, norm.weight.shape[0]
+    centred = torch.eye(width) - 1 / width
+    spread = states.var(-1, correction=0).add(norm.eps).sqrt().mean(0)  # of each place; the class token's is exact
+    patches = spread[1:].mean()
+    kernel = tower.embeddings.patch_embedding.weight
+    mine.embeddings.patch_embedding.weight.copy_((gain[:, None] / patches * centred @ kernel.flatten(1)).view_as(kernel))
+    mine.embeddings.patch_embedding.bias.zero_()
+    places = tower.embeddings.position_embedding.weight @ centred * gain
+    mine.embeddings.position_embedding[0, 1:] = places[1:] / patches + norm.bias
+    mine.embeddings.class_embedding.copy_(tower.embeddings.class_embedding @ centred * gain / spread[0])
+    mine.embeddings.position_embedding[0, 0] = places[0] / spread[0] + norm.bias
+    for ours, theirs in zip(mine.encoder.layers, tower.encoder.layers, strict=True):
+        attention, parts = theirs.self_attn, (theirs.self_attn.q_proj, theirs.self_attn.k_proj, theirs.self_attn.v_proj)
+        ours.self_attn.qkv.weight.copy_(torch.cat([part.weight for part in parts]))
+        ours.self_attn.qkv.bias.copy_(torch.cat([part.bias for part in parts]))
+        ours.self_attn.projection.load_state_dict(attention.out_proj.state_dict())
+        for name in ("layer_norm1", "layer_norm2", "mlp"):
+            getattr(ours, name).load_state_dict(getattr(theirs, name).state_dict())
+    mine.post_layernorm.load_state_dict(tower.post_layernorm.state_dict())
 
 
 def encode_captions(processor: Blip2Processor, captions: tuple[str, ...]) -> Tensor:
@@ -101,15 +140,21 @@ def f1_of_things(captioner: Captioner, split: str, count: int) -> float:
 def train_captioner(
     root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128, piece: float | None = None
 ) -> None:
-    """Train (or go on training) the captioner; leaves its checkpoint and the folder `captioner` in `root/captioner`."""
+    """Train (or go on training) the captioner; leaves its checkpoint and the folder `captioner` in `root/captioner`.
+
+    Raises:
+        ValueError: there is no CLIP to begin with.
+    """
     torch.manual_seed(0)
-    out = root / "captioner"
+    out, clip = root / "captioner", root / "clip" / "clip"
+    if not clip.is_dir():
+        raise ValueError(f"The captioner needs the image tower in {clip}, which is not there: run `train clip` first.")
     pictures = rendered(root / "scenes", "train", scenes, size)
     processor = build_processor(size)
     ids = encode_captions(processor, pictures.captions)
-    training = Training(
-        trainable(build_captioner(processor), device), out, minutes, learning_rate=1e-3, ema=0.998, piece=piece
-    )
+    model = build_captioner(processor)
+    begin_with(model, CLIPVisionModel.from_pretrained(clip), to_tensor(pictures.images[:256], "cpu"))
+    training = Training(trainable(model, device), out, minutes, learning_rate=7e-4, ema=0.998, piece=piece)
     for step in training:
         rows = np.random.default_rng([6, step]).integers(0, len(ids), batch_size(BATCH, device))
         batch = to_tensor(pictures.images[rows], device)

@@ -31,13 +31,17 @@ BATCH = 128
 KINDS = (0.4, 0.4, 0.2)  # shares of captions: the scene's own, one of its things alone, its stuff alone
 
 
-def build_clip(text_encoder: CLIPTextModel, size: int = 128) -> CLIPModel:
-    """A ViT of 16 px patches beside this text encoder; `quick_gelu` in both, as in OpenAI's."""
-    vision = CLIPVisionConfig(
+def build_tower(size: int = 128) -> CLIPVisionConfig:
+    """The image tower: a ViT of 16 px patches, with OpenAI's `quick_gelu`."""
+    return CLIPVisionConfig(
         hidden_size=192, intermediate_size=768, num_hidden_layers=5, num_attention_heads=3, image_size=size, patch_size=16
     )
+
+
+def build_clip(text_encoder: CLIPTextModel, size: int = 128) -> CLIPModel:
+    """`build_tower` beside this text encoder."""
     width = text_encoder.config.hidden_size
-    config = CLIPConfig(text_config=text_encoder.config, vision_config=vision, projection_dim=width)
+    config = CLIPConfig(text_config=text_encoder.config, vision_config=build_tower(size), projection_dim=width)
     model = CLIPModel(config)
     model.text_model.load_state_dict(text_encoder.state_dict())
     model.text_model.requires_grad_(False)
