@@ -93,6 +93,21 @@ def test_a_piece_stops_early_and_its_checkpoint_is_small(tmp_path: Path) -> None
         assert mine["step"] == other["step"] and torch.allclose(mine["exp_avg"], other["exp_avg"], rtol=0.01, atol=1e-12)
 
 
+def test_tied_weights_are_saved_and_stay_tied(tmp_path: Path) -> None:
+    def tied() -> nn.Module:
+        torch.manual_seed(0)
+        pair = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False), nn.Linear(2, 1))
+        pair[1].weight = pair[0].weight
+        return pair
+
+    first = Training(tied(), tmp_path, minutes=10, learning_rate=0.1)
+    advance(first, 4)
+    first.save()
+    second = Training(tied(), tmp_path, minutes=10, learning_rate=0.1)
+    assert torch.equal(second.module[0].weight, first.module[0].weight)
+    assert second.module[1].weight is second.module[0].weight
+
+
 def test_a_stop_between_the_renames_of_a_save_loses_nothing(tmp_path: Path) -> None:
     training = Training(line(), tmp_path, minutes=10, learning_rate=0.1)
     advance(training, 3)

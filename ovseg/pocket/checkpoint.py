@@ -87,6 +87,7 @@ def _shards(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         if size > room and shards[-1]:
             shards.append({})
             room = LARGEST_FILE
-        shards[-1][name] = tensor.detach().cpu().contiguous()
+        # A copy, because a file must not hold two names of one tensor, as tied embeddings are.
+        shards[-1][name] = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         room -= size
     return shards
