@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ovseg.__main__ import main
@@ -22,7 +23,8 @@ from ovseg.methods import DiffSegmenter
 from ovseg.models import Models
 from ovseg.pocket.world import LABELS, scene
 from ovseg.scene import from_image
-from ovseg.vocabulary import parse_classes
+from ovseg.types import Report, Scene, Segmentation, silent
+from ovseg.vocabulary import ClassWord, parse_classes
 from ovseg.words import photo_prompts
 
 TRUTH = np.array([[0, 0, 1], [1, 2, 255]], np.uint8)
@@ -220,3 +222,17 @@ def test_evaluate_command(tiny_folder: Path, tmp_path: Path, capsys: pytest.Capt
     assert "one-class (no settings) on pocket-novel" in capsys.readouterr().out
     assert main([*arguments, "--data", str(tmp_path), "--out", str(tmp_path / "two")]) == 2
     assert "takes no folder" in capsys.readouterr().err
+
+
+def test_words_that_a_method_finds_by_itself_are_background(with_clip: Models, picture: np.ndarray) -> None:
+    class Talkative(AllBackground):
+        """Finds a word that nobody asked for over the left half."""
+
+        def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent):
+            scores = torch.zeros(len(classes) + 2, 1, 2)
+            scores[1, 0, 1], scores[-1, 0, 0] = 1, 1
+            return Segmentation.from_scores(scene.image, (*(word.name for word in classes), "extra"), scores)
+
+    found = segment_under(PROTOCOLS["native"], Talkative(), with_clip, picture, parse_classes("cat, dog"))
+    assert found.labels == ("background", "cat", "dog")
+    assert (found.label_map[:, 0] == 0).all() and (found.label_map[:, -1] == 1).all()

@@ -65,6 +65,10 @@ def test_without_classes_the_caption_gives_the_words(with_clip: Models, wide: Sc
     joined = FreeSegDiff(refinement="none", vocabulary="open").segment(with_clip, said, parse_classes("sofa"))
     assert joined.labels == ("background", "sofa", "brown dog", "traffic light")
     assert 1 not in joined.label_map  # the caption does not speak of it
+    method = FreeSegDiff(vocabulary="open")
+    candidates = method._candidates(with_clip, said, parse_classes("dog|puppy, sofa"))
+    assert [word.name for word in candidates.names] == ["dog", "sofa", "traffic light"]
+    assert candidates.allowed == (True, False, True)
     captioned = FreeSegDiff(refinement="none").segment(with_clip, wide, ())
     assert captioned.evidence[0].title.startswith("Caption: ")
 

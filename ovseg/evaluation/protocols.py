@@ -122,9 +122,16 @@ def segment_under(
     total, weight, part = np.zeros((len(classes) + 1, *working), np.float32), np.zeros(working, np.float32), None
     for box in protocol.boxes(working):
         part = method.segment(models, from_image(models, np.ascontiguousarray(picture[box]), seed), classes)
-        total[(slice(None), *box)] += part.scores
+        total[(slice(None), *box)] += _of_classes(part.scores, len(classes))
         weight[box] += 1
     scores = total / weight
     if working != image.shape[:2]:
         scores = np.stack([cv2.resize(row, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) for row in scores])
-    return Segmentation(image, part.labels, scores, threshold=part.threshold)
+    return Segmentation(image, part.labels[: len(scores)], scores, threshold=part.threshold)
+
+
+def _of_classes(scores: np.ndarray, count: int) -> np.ndarray:
+    """Scores of the background and of the classes asked for; words that a method found by itself are background."""
+    if len(scores) == count + 1:
+        return scores
+    return np.concatenate([np.maximum(scores[:1], scores[count + 1 :].max(0, keepdims=True)), scores[1 : count + 1]])

@@ -134,12 +134,17 @@ class FreeSegDiff(Method):
         if classes and self.words == "classes" and self.vocabulary == "closed":
             return Candidates(classes, (True,) * len(classes), "")
         caption = scene.caption or models.captioner().caption(scene.image)
+        found = noun_phrases(caption)
         if classes and self.vocabulary == "closed":
-            return Candidates(classes, spoken_of(models, classes, noun_phrases(caption)), caption)
+            return Candidates(classes, spoken_of(models, classes, found), caption)
+        # Among the caption's own words a given class stands for itself alone, not for whatever comes nearest to it.
+        names = {phrase.described: {phrase.described, phrase.name, phrase.head} for phrase in found}
+        heard = tuple(
+            self.words == "classes" or any(said & set(word.phrases) for said in names.values()) for word in classes
+        )
         taken = {phrase for word in classes for phrase in word.phrases}
-        own = tuple(word for word in classes_of(caption) if word.name not in taken)
-        allowed = (self.words == "classes",) * len(classes) + (True,) * len(own)
-        return Candidates((*classes, *own), allowed, caption)
+        own = tuple(word for word in classes_of(caption) if not names[word.name] & taken)
+        return Candidates((*classes, *own), heard + (True,) * len(own), caption)
 
     def _features(self, models: Models, scene: Scene) -> Tensor:
         """What is clustered (channels, y, x), on the grid of `grid_stride`."""
