@@ -1,7 +1,10 @@
 """Writing files whole or not at all."""
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -18,3 +21,16 @@ def write_whole(path: Path, content: bytes) -> None:
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise ValueError(f"The file {path} must be writable, but is not: {error.strerror or error}.") from error
+
+
+def claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Say in `folder/settings.json` what the folder holds, or pass if it says the same already.
+
+    Raises:
+        ValueError: it holds another set, or cannot be written.
+    """
+    path = folder / "settings.json"
+    if path.exists() and json.loads(path.read_text()) != settings:
+        raise ValueError(f"The folder {folder} must be empty or hold the same set, but its settings.json says otherwise.")
+    if not path.exists():
+        write_whole(path, (json.dumps(settings, indent=2) + "\n").encode())

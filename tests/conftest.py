@@ -23,7 +23,7 @@ from ovseg.pocket.train_captioner import build_captioner, build_processor
 from ovseg.pocket.train_clip import build_clip
 from ovseg.pocket.train_segmenter import build_segmenter
 from ovseg.pocket.world import THINGS
-from ovseg.pretrained.grounding import GroundingModule, GroundingSize, capture_of, save_grounding, step_features
+from ovseg.pretrained.grounding import GroundingModule, GroundingSize, save_grounding, step_features
 
 
 @pytest.fixture(scope="session")
@@ -98,8 +98,8 @@ def grounding_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
     """A folder with one grounding module of random weights, S1, for the tiny pipeline."""
     torch.manual_seed(0)
     backbone, folder = Models(str(tiny_folder), device="cpu").backbone, tmp_path_factory.mktemp("grounding")
-    trace = backbone.trace(torch.zeros(1, 4, 16, 16), backbone.encode_text(["", ""], ["", ""]), 1, capture_of(backbone), 0)
-    channels = {stride: maps.shape[1] for stride, maps in step_features(backbone, trace).items()}
+    features = step_features(backbone, torch.zeros(1, 4, 16, 16), "", 1, 0)
+    channels = {stride: maps.shape[1] for stride, maps in features.items()}
     size = GroundingSize(channels, 16, dict.fromkeys(channels, 4), model=16, heads=2, feed_forward=16, layers=1)
     told = {"split": "S1", "seen": ["cat"], "backbone": backbone.fingerprint}
     save_grounding(GroundingModule(size).eval(), folder / "S1", told, torch.float16)

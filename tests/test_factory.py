@@ -184,7 +184,7 @@ def test_the_module_learns_from_triplets_and_is_loaded_again(factory: Factory, t
     data = TripletSet(tmp_path / "set")
     batches = TripletBatches(data, factory.models)
     features, words, masks = batches.draw(0, "cpu")
-    looked = loaded.look({s: maps[:1] for s, maps in features.items()}, words[0])
+    looked = loaded.look({s: maps[:1] for s, maps in features.items()}, words[0], apart=False)
     assert looked.logits.shape[0] == words.shape[1] and looked.attention.sum((1, 2)) == pytest.approx(1, abs=1e-4)
     torch.manual_seed(0)
     fresh = type(loaded.module)(loaded.module.size)

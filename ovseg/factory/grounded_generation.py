@@ -5,6 +5,7 @@ all classes. A picture counts where the truth has all objects of its prompt; its
 is the mean over such pictures. The paper's own averaging is not published.
 """
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -103,10 +104,9 @@ class GroundedGeneration:
                 "image": drawn[0].image, "latent": drawn[0].latent.cpu().float().numpy(),
                 "attribution": np.stack([one.attribution.float().cpu().numpy() for one in drawn]),
             }  # fmt: skip
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial.npz")
-            np.savez_compressed(partial, **kept)
-            partial.rename(path)
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, **kept)
+            write_whole(path, buffer.getvalue())
         with np.load(path) as kept:
             return Sample(wanted, kept["image"], kept["latent"], kept["attribution"])
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ARTICLES = {True: "an", False: "a"}
+from ovseg.pocket.captions import indefinite
 
 
 @dataclass(frozen=True)
@@ -37,4 +37,4 @@ def order(number: int, classes: Sequence[str], pairs: float, first_seed: int) ->
 
 def prompt_of(words: Sequence[str]) -> str:
     """ "a photograph of a cat and an apple"."""
-    return "a photograph of " + " and ".join(f"{ARTICLES[word[0] in 'aeiou']} {word}" for word in words)
+    return "a photograph of " + " and ".join(map(indefinite, words))

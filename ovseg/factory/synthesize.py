@@ -17,7 +17,7 @@ from PIL import Image
 from ovseg import view
 from ovseg.backbones.base import Sampling
 from ovseg.factory.orders import Order, order
-from ovseg.files import write_whole
+from ovseg.files import claim, write_whole
 from ovseg.methods.base import Method
 from ovseg.models import Models
 from ovseg.types import BACKGROUND, Report, Scene, silent
@@ -72,11 +72,7 @@ class Synthesis:
         if self.count < 1:
             raise ValueError(f"A data set must have 1 picture or more, but got {self.count}.")
         order(0, self.classes, self.pairs, self.seed)
-        path, mine = out / "settings.json", self.settings()
-        if path.exists() and json.loads(path.read_text()) != mine:
-            raise ValueError(f"The folder {out} must be empty or hold the same set, but its settings.json says otherwise.")
-        if not path.exists():
-            write_whole(path, (json.dumps(mine, indent=2) + "\n").encode())
+        claim(out, self.settings())
 
     def _make(self, out: Path, wanted: Order) -> None:
         sampling = Sampling(self.models.checkpoint.steps, self.models.checkpoint.guidance)

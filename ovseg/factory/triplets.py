@@ -22,10 +22,10 @@ from safetensors.numpy import save
 
 from ovseg.backbones.base import Generated, Sampling
 from ovseg.factory.orders import Order, order
-from ovseg.files import write_whole
+from ovseg.files import claim, write_whole
 from ovseg.models import Models
 from ovseg.pretrained.detector import Detector
-from ovseg.pretrained.grounding import capture_of, step_features
+from ovseg.pretrained.grounding import step_features
 from ovseg.types import Report, silent
 
 FORMAT = "ovseg triplets 1"
@@ -115,11 +115,7 @@ class Factory:
                 f" but got {unknown[0]}."
             )
         order(0, self.classes, self.pairs, self.seed)
-        path, mine = out / "settings.json", self.settings()
-        if path.exists() and json.loads(path.read_text()) != mine:
-            raise ValueError(f"The folder {out} must be empty or hold the same set, but its settings.json says otherwise.")
-        if not path.exists():
-            write_whole(path, (json.dumps(mine, indent=2) + "\n").encode())
+        claim(out, self.settings())
 
     def _item(self, out: Path, number: int) -> None:
         path = _item_path(out, number)
@@ -146,9 +142,7 @@ class Factory:
 
 def features_of(models: Models, latent: torch.Tensor, wanted: Order, timestep: int) -> dict[int, torch.Tensor]:
     """What the module takes of a drawn latent (1, c, y, x), by stride (1, channels, y, x)."""
-    backbone = models.backbone
-    text = backbone.encode_text(["", wanted.prompt], ["", ""])
-    return step_features(backbone, backbone.trace(latent, text, timestep, capture_of(backbone), wanted.seed))
+    return step_features(models.backbone, latent, wanted.prompt, timestep, wanted.seed)
 
 
 def index(out: Path, count: int) -> dict[str, int]:
@@ -165,12 +159,8 @@ def index(out: Path, count: int) -> dict[str, int]:
         checksum = _checksum(path)
         for place, item in enumerate(read_shard(path)):
             missed = [word for word in item.order.words if word not in item.found]
-            rows.append(
-                {**asdict(item.order), "found": list(item.found), "missed": missed, "shard": shard, "place": place,
-                 "checksum": checksum}
-            )  # fmt: skip
-    for row in rows:
-        row["words"] = list(row["words"])
+            told = asdict(item.order) | {"words": list(item.order.words), "found": list(item.found), "missed": missed}
+            rows.append(told | {"shard": shard, "place": place, "checksum": checksum})
     text = pa.list_(pa.string())
     schema = pa.schema(
         [("number", pa.int64()), ("words", text), ("prompt", pa.string()), ("seed", pa.int64()), ("found", text),

@@ -76,10 +76,9 @@ class ZeroShot:
         return table
 
     def _sets(self) -> dict[str, Masked]:
-        one, two = synthetic_sets(self.data)
-        size = one.images.shape[1]
-        return {"one": one, "two": two, "real": as_world(real_scenes(self.root, seen_of(self.split), self.scenes, size),
-                                                         seen_of(self.split))}  # fmt: skip
+        (one, two), seen = synthetic_sets(self.data), seen_of(self.split)
+        real = real_scenes(self.root, seen, self.scenes, one.images.shape[1])
+        return {"one": one, "two": two, "real": Masked(real.images, numbers_of(seen)[real.labels])}
 
 
 def synthetic_sets(data: Path) -> tuple[Masked, Masked]:
@@ -96,7 +95,7 @@ def synthetic_sets(data: Path) -> tuple[Masked, Masked]:
     unknown = [name for name in names if name not in THINGS]
     if unknown:
         raise ValueError(f"The classes must be things of the pocket world, but {unknown[0]!r} is none.")
-    numbers = np.array([0, *(THINGS.index(name) + 1 for name in names)], np.uint8)
+    numbers = numbers_of(names)
     parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {1: [], 2: []}
     for number in range(len((data / "ImageSets" / "Segmentation" / "train.txt").read_text().splitlines())):
         words, mask = json.loads(prompt_path(data, number).read_text())["words"], read_mask(data, number)
@@ -108,9 +107,9 @@ def synthetic_sets(data: Path) -> tuple[Masked, Masked]:
     return one, two
 
 
-def as_world(data: Masked, names: Sequence[str]) -> Masked:
-    """Labels of some names as labels of all things."""
-    return Masked(data.images, np.array([0, *(THINGS.index(name) + 1 for name in names)], np.uint8)[data.labels])
+def numbers_of(names: Sequence[str]) -> np.ndarray:
+    """From labels of some names, 0 for the background, to labels of all things."""
+    return np.array([0, *(THINGS.index(name) + 1 for name in names)], np.uint8)
 
 
 def as_markdown(table: Mapping[str, Any]) -> str:

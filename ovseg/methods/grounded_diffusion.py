@@ -21,7 +21,7 @@ import torch
 from ovseg.maps import principal
 from ovseg.methods.base import Method
 from ovseg.models import Models
-from ovseg.pretrained.grounding import Looked, capture_of, query_states, step_features
+from ovseg.pretrained.grounding import Looked, query_states, step_features
 from ovseg.types import Evidence, Paper, Report, Scene, Segmentation, Stages, knob, silent
 from ovseg.vocabulary import ClassWord, rows_of
 
@@ -57,9 +57,11 @@ class GroundedDiffusion(Method):
         """
         stages, (phrases, owners) = Stages(report), rows_of(classes)
         with stages.stage("looking at the picture in the making"):
-            features = self._features(models, scene, classes)
+            sentence = scene.caption or "a photograph of " + " and ".join(f"a {word.name}" for word in classes)
+            features = step_features(models.backbone, scene.latent, sentence, self.timestep, scene.seed)
         with stages.stage("reading the words in it", 0.7):
-            looked = self._read(models, features, phrases)
+            states = query_states(models.backbone, phrases)
+            looked = models.grounding(self.module).look(features, states, apart=self.words == "alone")
         likely = looked.logits.sigmoid()
         scores = torch.stack(
             [likely[[k for k, owner in enumerate(owners) if owner == number]].amax(0) for number in range(len(classes))]
@@ -68,20 +70,6 @@ class GroundedDiffusion(Method):
             scene.image, tuple(word.name for word in classes), scores, self.threshold,
             _evidence(looked, phrases, [classes[owner].name for owner in owners]), stages.timings,
         )  # fmt: skip
-
-    def _features(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> dict[int, torch.Tensor]:
-        """The blocks' outputs without and with the picture's sentence, by stride (1, channels, y, x)."""
-        backbone = models.backbone
-        sentence = scene.caption or "a photograph of " + " and ".join(f"a {word.name}" for word in classes)
-        text = backbone.encode_text(["", sentence], ["", ""])
-        return step_features(backbone, backbone.trace(scene.latent, text, self.timestep, capture_of(backbone), scene.seed))
-
-    def _read(self, models: Models, features: dict[int, torch.Tensor], phrases: list[str]) -> Looked:
-        grounding, states = models.grounding(self.module), query_states(models.backbone, phrases)
-        if self.words == "together":
-            return grounding.look(features, states)
-        each = [grounding.look(features, state[None]) for state in states]
-        return Looked(torch.cat([one.logits for one in each]), torch.cat([one.attention for one in each]), each[0].levels)
 
 
 def _evidence(looked: Looked, phrases: list[str], names: list[str]) -> tuple[Evidence, ...]:

@@ -41,8 +41,7 @@ def build_tower(size: int = 128) -> CLIPVisionConfig:
 def build_clip(text_encoder: CLIPTextModel, size: int = 128) -> CLIPModel:
     """`build_tower` beside this text encoder."""
     width = text_encoder.config.hidden_size
-    config = CLIPConfig(text_config=text_encoder.config, vision_config=build_tower(size), projection_dim=width)
-    model = CLIPModel(config)
+    model = CLIPModel(CLIPConfig(text_config=text_encoder.config, vision_config=build_tower(size), projection_dim=width))
     model.text_model.load_state_dict(text_encoder.state_dict())
     model.text_model.requires_grad_(False)
     return model

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ovseg.backbones.base import Backbone, Capture, Trace
+from ovseg.backbones.base import Backbone, Capture
 
 STEPS = (1e-4, 0.1)  # epsilon and momentum of the batch statistics
 PATCH = 4  # sides of the squares of fused features that become one token
@@ -134,11 +134,17 @@ class GroundingModule(nn.Module):
             levels.append(fused)
         return levels
 
-    def read(self, fused: Float[Tensor, "b w y x"], words: Float[Tensor, "b n d"]) -> tuple[Tensor, Tensor]:
-        """Logits (b, n, y, x) on the latent grid, and the last layer's attention (b, n, tokens)."""
+    def read(
+        self, fused: Float[Tensor, "b w y x"], words: Float[Tensor, "b n d"], apart: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (b, n, y, x) on the latent grid, and the last layer's attention (b, n, tokens).
+
+        Args:
+            apart: words do not see each other, also where the module was not trained so.
+        """
         patches = F.unfold(_whole_patches(fused), PATCH, stride=PATCH).transpose(1, 2)
         picture, state, attention = self.tokens(patches), self.query(words), None
-        alone = ~torch.eye(words.shape[1], dtype=torch.bool, device=words.device) if self.independent else None
+        alone = ~torch.eye(words.shape[1], dtype=torch.bool, device=words.device) if self.independent or apart else None
         for layer in self.layers:
             state, attention = layer(state, picture, alone)
         return torch.einsum("bnw,bwyx->bnyx", self.vector(state), fused), attention
@@ -203,8 +209,8 @@ class Grounding:
         self.module.to(device).eval().requires_grad_(False)
 
     @torch.inference_mode()
-    def look(self, features: Mapping[int, Float[Tensor, "1 _c _y _x"]], words: Float[Tensor, "n d"]) -> Looked:
-        """Mask logits of each word.
+    def look(self, features: Mapping[int, Float[Tensor, "1 _c _y _x"]], words: Float[Tensor, "n d"], apart: bool) -> Looked:
+        """Mask logits of each word, which sees the others unless they are asked for `apart`.
 
         Raises:
             ValueError: the features are those of another backbone.
@@ -217,7 +223,7 @@ class Grounding:
             )
         device = next(self.module.parameters()).device
         levels = self.module.levels({stride: maps.to(device, torch.float32) for stride, maps in features.items()})
-        logits, attention = self.module.read(levels[-1], words[None].to(device, torch.float32))
+        logits, attention = self.module.read(levels[-1], words[None].to(device, torch.float32), apart)
         grid = [-(-side // PATCH) for side in levels[-1].shape[-2:]]
         return Looked(logits[0], attention[0].unflatten(1, grid), tuple(level[0] for level in levels))
 
@@ -239,13 +245,13 @@ def _size_from(config: Mapping[str, Any]) -> GroundingSize:
     return GroundingSize(**{**config, **by_stride})
 
 
-def capture_of(backbone: Backbone) -> Capture:
-    """The outputs of every block of the network."""
-    return Capture(features=tuple(path for paths in backbone.blocks.values() for path in paths))
-
-
-def step_features(backbone: Backbone, trace: Trace) -> dict[int, Float[Tensor, "1 _c _y _x"]]:
-    """What the module takes, by stride: all blocks' outputs in channels, the rows of the trace one after the other."""
+def step_features(
+    backbone: Backbone, latent: Float[Tensor, "1 _c _y _x"], sentence: str, timestep: int, seed: int
+) -> dict[int, Float[Tensor, "1 _c _y _x"]]:
+    """What the module takes of a latent, by stride: all blocks' outputs in one pass, in channels; those without the
+    sentence and those with it one after the other."""
+    capture = Capture(features=tuple(path for paths in backbone.blocks.values() for path in paths))
+    trace = backbone.trace(latent, backbone.encode_text(["", sentence], ["", ""]), timestep, capture, seed)
     return {
         stride: torch.cat([trace.features[path] for path in paths], 1).flatten(0, 1)[None]
         for stride, paths in backbone.blocks.items()
