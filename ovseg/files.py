@@ -27,10 +27,12 @@ def claim(folder: Path, settings: Mapping[str, Any]) -> None:
     """Say in `folder/settings.json` what the folder holds, or pass if it says the same already.
 
     Raises:
-        ValueError: it holds another set, or cannot be written.
+        ValueError: it holds something else, or cannot be written.
     """
     path = folder / "settings.json"
     if path.exists() and json.loads(path.read_text()) != settings:
-        raise ValueError(f"The folder {folder} must be empty or hold the same set, but its settings.json says otherwise.")
+        raise ValueError(
+            f"The folder {folder} must be new or hold the same, but its settings.json says that it holds something else."
+        )
     if not path.exists():
         write_whole(path, (json.dumps(settings, indent=2) + "\n").encode())

@@ -108,7 +108,7 @@ def grounding_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="session")
 def detector_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SegFormer of random weights that finds the things of the world."""
+    """A UperNet of random weights that finds the things of the world."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("detector")
     build_segmenter(THINGS).save_pretrained(folder)

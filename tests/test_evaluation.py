@@ -143,7 +143,7 @@ def test_a_threshold_comes_from_a_split_that_is_not_reported(models: Models, tmp
 def test_a_folder_of_another_run_is_refused(models: Models, tmp_path: Path) -> None:
     task = Benchmark(models, DiffSegmenter(), PocketDataset("val"), 1)
     task.run(tmp_path)
-    with pytest.raises(ValueError, match="run with other settings"):
+    with pytest.raises(ValueError, match="holds something else"):
         replace(task, method=DiffSegmenter(draws=2)).run(tmp_path)
     with pytest.raises(ValueError, match="1 or more, but got 0"):
         replace(task, count=0)

@@ -337,5 +337,5 @@ def test_a_segmenter_as_a_detector(detector_folder: Path, picture: np.ndarray, t
     assert scores == sorted(scores, reverse=True)
     assert detector.probabilities([picture]).shape == (1, 25, 60, 90)
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
-    with pytest.raises(ValueError, match="must be a maskformer, mask2former, segformer"):
+    with pytest.raises(ValueError, match="must be a maskformer, mask2former, segformer, upernet"):
         load_detector(str(tmp_path))

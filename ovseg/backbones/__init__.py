@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ovseg.assets import ASSETS
-from ovseg.backbones.base import Backbone, Capture, Site, Text, Trace
+from ovseg.backbones.base import Backbone, Capture, Sampling, Site, Text, Trace
 from ovseg.backbones.stable_diffusion import StableDiffusion, load_pipeline
 
 __all__ = ["BACKBONES", "Backbone", "Capture", "Checkpoint", "Site", "Text", "Trace", "find_checkpoint", "load_backbone"]
@@ -40,6 +40,10 @@ class Checkpoint:
     grounding: str = ""
     detector: str = "facebook/mask2former-swin-small-coco-instance"
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def sampling(self, steps: int | None = None) -> Sampling:
+        """How pictures are sampled where nobody says otherwise."""
+        return Sampling(self.steps if steps is None else steps, self.guidance)
 
 
 BACKBONES: dict[str, Checkpoint] = {

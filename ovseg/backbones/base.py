@@ -106,11 +106,15 @@ def grid_at(latent_hw: tuple[int, int], stride: int) -> tuple[int, int]:
     return -(-latent_hw[0] // stride), -(-latent_hw[1] // stride)
 
 
+def query_states(backbone: "Backbone", words: Sequence[str], sentence: str = "{}") -> Float[Tensor, "n d"]:
+    """The text encoder's states of words in a sentence, each the mean over the word's own tokens."""
+    text = backbone.encode_text([sentence.replace("{}", word) for word in words], list(words))
+    return torch.stack([row[list(span)].mean(0) for row, span in zip(text.embeddings, text.spans, strict=True)])
+
+
 def word_states(backbone: "Backbone", words: Sequence[str]) -> Float[Tensor, "n d"]:
-    """Unit vectors of words: the mean of the text encoder's states over each word's own tokens."""
-    text = backbone.encode_text(list(words), list(words))
-    rows = [states[list(span)].mean(0) for states, span in zip(text.embeddings.float().cpu(), text.spans, strict=True)]
-    return F.normalize(torch.stack(rows), dim=-1)
+    """Unit vectors of words alone, on the CPU."""
+    return F.normalize(query_states(backbone, words).float().cpu(), dim=-1)
 
 
 @runtime_checkable

@@ -27,6 +27,10 @@ def _add_classes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the first picture; the others follow")
 
 
+def _add_steps(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--steps", type=int, help="sampling steps of a picture; those of the backbone if left out")
+
+
 def _classes(options: argparse.Namespace) -> tuple[str, ...]:
     return tuple(word.name for word in parse_classes(options.classes)) if options.classes else THINGS
 
@@ -38,6 +42,7 @@ def _add_triplets(commands: Any) -> None:
     parser.add_argument("--count", type=int, default=512, help="pictures")
     parser.add_argument("--detector", default="", help="folder or repository of the segmenter that labels what is drawn")
     parser.add_argument("--timestep", type=int, default=1, help="noise level at which features are taken")
+    _add_steps(parser)
     parser.add_argument("--single", action="store_true", help="the surest instance of a class is its mask, not all")
     parser.add_argument("--latents", action="store_true", help="keep latents in place of features: small, slow to train on")
     parser.add_argument("--out", type=Path, required=True)
@@ -64,7 +69,7 @@ def triplets(options: argparse.Namespace) -> None:
     classes = seen_of(options.split) if options.split else _classes(options)
     factory = Factory(
         models, load_detector(source, models.device), classes, options.count, options.pairs, options.seed, options.timestep,
-        options.single, not options.latents,
+        options.single, not options.latents, options.steps,
     )  # fmt: skip
     told = progress if state.is_main_process else lambda stage, share: None
     factory.run(options.out, told, state.process_index, state.num_processes)
@@ -91,6 +96,7 @@ def _add_synthesize(commands: Any) -> None:
     _add_module(parser)
     parser.add_argument("--threshold", type=float, default=0.5, help="probability from which a pixel is a class")
     parser.add_argument("--count", type=int, default=64, help="pictures")
+    _add_steps(parser)
     parser.add_argument("--out", type=Path, required=True)
     add_network(parser)
 
@@ -100,7 +106,9 @@ def synthesize(options: argparse.Namespace) -> None:
     from ovseg.factory.synthesize import Synthesis, digest
 
     method = replace(_method(options), threshold=options.threshold)
-    made = Synthesis(models_of(options), method, _classes(options), options.count, options.pairs, options.seed)
+    made = Synthesis(
+        models_of(options), method, _classes(options), options.count, options.pairs, options.seed, options.steps
+    )
     made.run(options.out, progress)
     progress("data set made", 1.0)
     print(f"{options.count} pictures in {options.out}, content {digest(options.out)}; README.md there is its card")
@@ -114,6 +122,7 @@ def _add_grounded_generation(commands: Any) -> None:
     parser.add_argument("--detector", help="folder of the segmenter that labelled the training")
     parser.add_argument("--judge", required=True, help="folder or repository of a segmenter that knows all classes")
     parser.add_argument("--count", type=int, default=24, help="pictures in each of the five groups of prompts")
+    _add_steps(parser)
     parser.add_argument("--out", type=Path, required=True)
     add_network(parser)
 
@@ -126,7 +135,7 @@ def grounded_generation(options: argparse.Namespace) -> None:
     models = models_of(options)
     sources = {"detector": options.detector, "judge": options.judge}
     judges = {name: load_detector(source, models.device) for name, source in sources.items() if source}
-    task = GroundedGeneration(models, _method(options), options.split, judges, options.count)
+    task = GroundedGeneration(models, _method(options), options.split, judges, options.count, steps=options.steps)
     table = task.run(options.out, progress)
     progress("measured", 1.0)
     print(as_markdown(table))

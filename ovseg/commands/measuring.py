@@ -90,7 +90,7 @@ def _add_pocket_report(commands: Any) -> None:
     parser.add_argument("--per-thing", type=int, default=8, help="pictures generated of each thing")
     parser.add_argument("--pairs", type=int, default=64, help="pictures generated of two things")
     parser.add_argument("--count", type=int, default=256, help="scenes for CLIP and the segmenters")
-    parser.add_argument("--out", type=Path, required=True, help="folder for card.md, card.json, samples.png and the runs")
+    parser.add_argument("--out", type=Path, required=True, help="folder for card.md, card.json, samples.jpg and the runs")
     add_network(parser)
 
 

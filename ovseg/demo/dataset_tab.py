@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 import spaces
 
-from ovseg.demo.work import on_the_network, status_line, stream
+from ovseg.demo.work import on_the_network, status_line, stream, whole
 from ovseg.factory.synthesize import Synthesis, preview
 from ovseg.methods import suited_to
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
@@ -57,7 +57,9 @@ def _maker(models: Models, archive: gr.File) -> Any:
         def work(report: Report) -> tuple[np.ndarray, str]:
             report("loading the network", 0.0)
             classes = tuple(word.name for word in parse_classes(words))
-            task = Synthesis(models, suited_to(models, GroundedDiffusion), classes, int(count), pairs, int(seed or 0))
+            task = Synthesis(
+                models, suited_to(models, GroundedDiffusion), classes, int(count), pairs, whole("The seed", seed)
+            )
             # In gradio's own folder, which `delete_cache` empties.
             folder = Path(tempfile.mkdtemp(dir=archive.GRADIO_CACHE))
             task.run(folder / "data", report)

@@ -17,7 +17,7 @@ from ovseg.card import run_card
 from ovseg.demo.canvas import canvas_value, mask_canvas, redraw_script
 from ovseg.demo.controls import control_values, grey_out, method_controls, pick_method, settings_from
 from ovseg.demo.words import QUIET, captioner_name, wire_words, word_controls
-from ovseg.demo.work import given_picture, on_the_network, status_line, stream
+from ovseg.demo.work import given_picture, on_the_network, status_line, stream, whole
 from ovseg.methods import METHODS, Method, find_method, modes_of, obstacle_to, suited_to
 from ovseg.models import Models
 from ovseg.scene import from_image, from_prompt
@@ -149,14 +149,14 @@ def _wire_generate(models: Models, source: dict[str, Any], inputs: list, outputs
         def work(report: Report) -> tuple[np.ndarray, Shown | None]:
             report("loading the network", 0.0)
             scene = from_prompt(
-                models, prompt, _whole("The seed", seed), steps=_whole("Steps", steps),
+                models, prompt, whole("The seed", seed), steps=whole("Steps", steps),
                 on_step=lambda done, total: report("sampling", done / total),
             )  # fmt: skip
             if not find_method(method).names_the_generated:
                 return scene.image, None
             chosen = _chosen_method(models, method, threshold, values)
             classes, _ = asked_for(models, type(chosen), scene.image, words, caption=scene.caption)
-            scene = replace(scene, seed=_whole("The seed", noise_seed))
+            scene = replace(scene, seed=whole("The seed", noise_seed))
             result = chosen.segment(models, scene, classes, report)
             return scene.image, Shown(result, run_card(models, scene, classes, chosen, result))
 
@@ -190,7 +190,7 @@ def _wire_segment(models: Models, run: gr.Button, inputs: list, outputs: list) -
             )
             if checked and checked == words:
                 classes = _ticked(classes, present)
-            scene = from_image(models, picture, _whole("The seed", seed), caption=said)
+            scene = from_image(models, picture, whole("The seed", seed), caption=said)
             result = chosen.segment(models, scene, classes, report)
             return Shown(result, run_card(models, scene, classes, chosen, result))
 
@@ -297,9 +297,3 @@ def write_files(shown: Shown, threshold: float, folder: Path) -> list[str]:
         segmentation = segmentation.with_threshold(threshold)
         card = card | {"shares": segmentation.shares, "method": card["method"] | {"threshold": threshold}}
     return [str(path) for path in view.write_masks(segmentation, folder, card)]
-
-
-def _whole(name: str, value: float | None) -> int:
-    if value is None or value != int(value) or value < 0:
-        raise ValueError(f"{name} must be a whole number, 0 or more, but got {value}.")
-    return int(value)

@@ -58,6 +58,17 @@ def given_picture(picture: np.ndarray | None) -> np.ndarray:
     return shrunk(picture, LONGEST_SIDE)
 
 
+def whole(name: str, value: float | None) -> int:
+    """What a number field holds.
+
+    Raises:
+        ValueError: it is empty, negative, or no whole number.
+    """
+    if value is None or value != int(value) or value < 0:
+        raise ValueError(f"{name} must be a whole number, 0 or more, but got {value}.")
+    return int(value)
+
+
 def on_the_network(status: gr.HTML) -> dict[str, Any]:
     """How events that use the network run: one at a time, and a visitor who waits sees the queue at the status."""
     return {"concurrency_id": "network", "concurrency_limit": 1, "show_progress": "minimal", "show_progress_on": status}

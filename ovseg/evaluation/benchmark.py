@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -18,6 +17,7 @@ from ovseg.evaluation.datasets import Dataset, Sample
 from ovseg.evaluation.labels import LABEL_SOURCES, ground_truth
 from ovseg.evaluation.metrics import IGNORED, confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
 from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
+from ovseg.files import claim, write_whole
 from ovseg.methods import Method
 from ovseg.models import Models
 from ovseg.types import BACKGROUND, Report, named, silent
@@ -97,7 +97,8 @@ class Benchmark:
         On a CPU with one thread: sums over several are rounded in another order, and then the figures would depend on
         the number of processes. `workers` is the way to use more cores.
         """
-        self._claim(out)
+        claim(out, self.settings())
+        (out / "images").mkdir(exist_ok=True)
         threads = torch.get_num_threads()
         if self.models.device.type == "cpu":
             torch.set_num_threads(1)
@@ -118,7 +119,7 @@ class Benchmark:
     def keep(self, out: Path, index: int, content: bytes) -> None:
         """Take over a sample's file that another process wrote elsewhere."""
         if not self.path(out, index).exists():
-            _replace(self.path(out, index), content)
+            write_whole(self.path(out, index), content)
 
     def summarise(self, out: Path) -> dict:
         """Write `table.md`, `table.json` and `sheet.png` of a measured run, and return the table."""
@@ -151,13 +152,6 @@ class Benchmark:
             "refinement": "none",
             "seed": self.seed,
         }
-
-    def _claim(self, out: Path) -> None:
-        path = out / "settings.json"
-        if path.exists() and json.loads(path.read_text()) != self.settings():
-            raise ValueError(f"{out} must be a new folder or one of the same run, but it holds a run with other settings.")
-        (out / "images").mkdir(parents=True, exist_ok=True)
-        _replace(path, json.dumps(self.settings(), indent=2).encode() + b"\n")
 
     def path(self, out: Path, index: int) -> Path:
         """The file of a sample's counts."""
@@ -315,10 +309,4 @@ def _duration(seconds: float) -> str:
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
-    _replace(path, content.getvalue())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    write_whole(path, content.getvalue())

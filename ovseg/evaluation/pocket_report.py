@@ -54,7 +54,7 @@ class PocketReport:
     judge: Path = ASSETS / "pocket" / "judge"
 
     def run(self, report: Report = silent) -> list[Figure]:
-        """Measure everything; write `card.md`, `card.json` and `samples.png`, and return the rows.
+        """Measure everything; write `card.md`, `card.json` and `samples.jpg`, and return the rows.
 
         Raises:
             ValueError: a number is below 1, or a network of the bundle is missing.
@@ -161,7 +161,7 @@ class PocketReport:
         (self.out / "card.json").write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")
         names = [f"{thing.replace(' ', '_')}-0.png" for thing in THINGS]
         pictures = [np.asarray(Image.open(self.out / "generated" / name)) for name in names]
-        Image.fromarray(view.contact_sheet(pictures, THINGS, columns=8, cell=128)).save(self.out / "samples.png")
+        Image.fromarray(view.contact_sheet(pictures, THINGS, columns=8, cell=128)).save(self.out / "samples.jpg", quality=92)
 
 
 def _val_images(count: int) -> np.ndarray:

@@ -8,17 +8,16 @@ is the mean over such pictures. The paper's own averaging is not published.
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ovseg.backbones.base import Sampling
 from ovseg.factory.orders import Order, prompt_of
 from ovseg.factory.splits import seen_of, unseen_of
-from ovseg.files import write_whole
+from ovseg.files import claim, write_whole
 from ovseg.maps import normalise, resize
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.models import Models
@@ -49,6 +48,7 @@ class GroundedGeneration:
     Args:
         judges: who says what the pictures show, by name.
         first_seed: of the pictures; it should be none of the training's.
+        steps: of sampling; those of the backbone if not given.
     """
 
     models: Models
@@ -57,15 +57,18 @@ class GroundedGeneration:
     judges: Mapping[str, Detector]
     count: int = 24
     first_seed: int = 1_000_000
+    steps: int | None = None
 
     def run(self, out: Path, report: Report = silent) -> dict[str, Any]:
         """Measure; writes `table.json` and `table.md`, and returns the table.
 
         Raises:
-            ValueError: there is no such split or module, or the count is below 1.
+            ValueError: there is no such split or module, the count is below 1, or the folder holds pictures drawn otherwise.
         """
         if self.count < 1:
             raise ValueError(f"There must be 1 picture or more in each group, but got {self.count}.")
+        drawn_by = {"backbone": self.models.backbone.fingerprint, **asdict(self.models.checkpoint.sampling(self.steps))}
+        claim(out / "pictures", drawn_by)
         orders = {group: self._orders(number, group) for number, group in enumerate(GROUPS)}
         total, done, rows = sum(map(len, orders.values())), 0, []
         for group, wanted in orders.items():
@@ -95,7 +98,7 @@ class GroundedGeneration:
     def _sample(self, out: Path, wanted: Order) -> Sample:
         path = out / "pictures" / f"{wanted.prompt.replace(' ', '_')}-{wanted.seed}.npz"
         if not path.exists():
-            sampling = Sampling(self.models.checkpoint.steps, self.models.checkpoint.guidance)
+            sampling = self.models.checkpoint.sampling(self.steps)
             drawn = [
                 self.models.backbone.generate(wanted.prompt, [wanted.seed], sampling, phrase=word)[0]
                 for word in wanted.words

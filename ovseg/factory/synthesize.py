@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image
 
 from ovseg import view
-from ovseg.backbones.base import Sampling
 from ovseg.factory.orders import Order, order
 from ovseg.files import claim, write_whole
 from ovseg.methods.base import Method
@@ -38,6 +37,7 @@ class Synthesis:
         count: pictures.
         pairs: share of prompts with two classes.
         seed: of the first picture; the others follow.
+        steps: of sampling; those of the backbone if not given.
     """
 
     models: Models
@@ -46,6 +46,7 @@ class Synthesis:
     count: int
     pairs: float = 0.5
     seed: int = 0
+    steps: int | None = None
 
     def run(self, out: Path, report: Report = silent) -> None:
         """Make what is missing, then write the lists, the annotations, the card and the sheet.
@@ -63,9 +64,9 @@ class Synthesis:
 
     def settings(self) -> dict[str, Any]:
         """All that decides the pictures and masks, JSON-ready; the count may grow."""
-        checkpoint, chosen = self.models.checkpoint, {"method": self.method.name, **asdict(self.method)}
+        chosen = {"method": self.method.name, **asdict(self.method)}
         told = {"classes": self.classes, "pairs": self.pairs, "seed": self.seed, "masks": chosen}
-        told |= {"backbone": self.models.backbone.fingerprint, "steps": checkpoint.steps, "guidance": checkpoint.guidance}
+        told |= {"backbone": self.models.backbone.fingerprint, **asdict(self.models.checkpoint.sampling(self.steps))}
         return json.loads(json.dumps(told))
 
     def _claim(self, out: Path) -> None:
@@ -75,8 +76,7 @@ class Synthesis:
         claim(out, self.settings())
 
     def _make(self, out: Path, wanted: Order) -> None:
-        sampling = Sampling(self.models.checkpoint.steps, self.models.checkpoint.guidance)
-        drawn = self.models.backbone.generate(wanted.prompt, [wanted.seed], sampling)[0]
+        drawn = self.models.backbone.generate(wanted.prompt, [wanted.seed], self.models.checkpoint.sampling(self.steps))[0]
         scene = Scene(drawn.image, drawn.latent, wanted.prompt, wanted.seed)
         found = self.method.segment(self.models, scene, tuple(ClassWord((word,)) for word in wanted.words))
         numbers = np.array([0, *(self.classes.index(word) + 1 for word in wanted.words)], np.uint8)

@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ovseg.backbones.base import query_states
 from ovseg.factory.triplets import TripletSet, features_of
 from ovseg.models import Models
 from ovseg.pocket.training import Training, batch_size
-from ovseg.pretrained.grounding import SD1_FUSED, GroundingModule, GroundingSize, query_states, save_grounding
+from ovseg.pretrained.grounding import QUERY, SD1_FUSED, GroundingModule, GroundingSize, save_grounding
 
 BATCH = 8
 SMALL_CHANNELS = 2000  # a backbone with fewer at every stride is a small one, and gets a small module
@@ -70,7 +71,7 @@ class TripletBatches:
     def __init__(self, data: TripletSet, models: Models) -> None:
         self.data, self.models = data, models
         self.words = sorted({word for row in data.rows for word in row["found"]})
-        self.states = query_states(models.backbone, self.words).float()
+        self.states = query_states(models.backbone, self.words, QUERY).float()
         counts = np.array([len(row["found"]) for row in data.rows])
         self._by_count = {int(n): np.flatnonzero(counts == n) for n in np.unique(counts)}
 

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float16, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ovseg.backbones.base import Generated, Sampling
+from ovseg.backbones.base import Generated
 from ovseg.factory.orders import Order, order
 from ovseg.files import claim, write_whole
 from ovseg.models import Models
@@ -61,6 +61,7 @@ class Factory:
         seed: of the first item; the others follow.
         timestep: noise level at which features are taken.
         single: a word's surest instance is its mask, as in the released code, in place of all.
+        steps: of sampling; those of the backbone if not given.
         features: whether to keep the features, 34 million numbers an item for Stable Diffusion 1.x, or the latent alone.
     """
 
@@ -73,6 +74,7 @@ class Factory:
     timestep: int = 1
     single: bool = False
     features: bool = True
+    steps: int | None = None
 
     def run(self, out: Path, report: Report = silent, rank: int = 0, world: int = 1) -> None:
         """Make what is missing of the shards that belong to process `rank` of `world`; `index` then completes the set.
@@ -104,7 +106,7 @@ class Factory:
         """All that decides the content of the items, JSON-ready; the count may grow."""
         told = {name: getattr(self, name) for name in ("classes", "pairs", "seed", "timestep", "single", "features")}
         told |= {"backbone": self.models.backbone.fingerprint, "detector": self.detector.fingerprint, "format": FORMAT}
-        told |= {"steps": self.models.checkpoint.steps, "guidance": self.models.checkpoint.guidance}
+        told |= asdict(self.models.checkpoint.sampling(self.steps))
         return json.loads(json.dumps(told))
 
     def _claim(self, out: Path) -> None:
@@ -122,8 +124,7 @@ class Factory:
         if path.exists():
             return
         wanted = order(number, self.classes, self.pairs, self.seed)
-        sampling = Sampling(self.models.checkpoint.steps, self.models.checkpoint.guidance)
-        drawn = self.models.backbone.generate(wanted.prompt, [wanted.seed], sampling)[0]
+        drawn = self.models.backbone.generate(wanted.prompt, [wanted.seed], self.models.checkpoint.sampling(self.steps))[0]
         write_whole(path, _packed([self._triplet(wanted, drawn)]))
 
     def _triplet(self, wanted: Order, drawn: Generated) -> Triplet:

@@ -1,6 +1,6 @@
 """Protocol II of Grounded Diffusion in miniature: what a standard segmenter learns from generated pictures and masks.
 
-A small SegFormer is trained on a synthetic data set of all classes, on real pocket scenes of the seen classes, or on both,
+A small UperNet is trained on a synthetic data set of all classes, on real pocket scenes of the seen classes, or on both,
 and tested on real scenes with all classes: IoU of the seen, of the unseen, and their harmonic mean (the paper's table of
 zero-shot segmentation, models A to D; it trains a MaskFormer).
 """

@@ -18,10 +18,12 @@ from typing import ClassVar, Literal
 
 import torch
 
+from ovseg.backbones.base import query_states
 from ovseg.maps import principal
 from ovseg.methods.base import Method
 from ovseg.models import Models
-from ovseg.pretrained.grounding import Looked, query_states, step_features
+from ovseg.pocket.captions import indefinite
+from ovseg.pretrained.grounding import QUERY, Looked, step_features
 from ovseg.types import Evidence, Paper, Report, Scene, Segmentation, Stages, knob, silent
 from ovseg.vocabulary import ClassWord, rows_of
 
@@ -57,10 +59,10 @@ class GroundedDiffusion(Method):
         """
         stages, (phrases, owners) = Stages(report), rows_of(classes)
         with stages.stage("looking at the picture in the making"):
-            sentence = scene.caption or "a photograph of " + " and ".join(f"a {word.name}" for word in classes)
+            sentence = scene.caption or "a photograph of " + " and ".join(indefinite(word.name) for word in classes)
             features = step_features(models.backbone, scene.latent, sentence, self.timestep, scene.seed)
         with stages.stage("reading the words in it", 0.7):
-            states = query_states(models.backbone, phrases)
+            states = query_states(models.backbone, phrases, QUERY)
             looked = models.grounding(self.module).look(features, states, apart=self.words == "alone")
         likely = looked.logits.sigmoid()
         scores = torch.stack(

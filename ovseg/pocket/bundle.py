@@ -82,8 +82,9 @@ def pack(root: Path, to: Path) -> None:
     if judge.is_dir():
         ResNetForImageClassification.from_pretrained(judge, dtype=torch.float16).save_pretrained(to / "judge")
     if captioner.is_dir():
-        model = Blip2ForConditionalGeneration.from_pretrained(captioner, dtype=torch.float16)
-        model.save_pretrained(to / "captioner", max_shard_size=LARGEST_FILE)
+        model = Blip2ForConditionalGeneration.from_pretrained(captioner)
+        # `dtype` would leave the querying transformer in float32, as transformers computes it; the file need not be.
+        model.half().save_pretrained(to / "captioner", max_shard_size=LARGEST_FILE)
         Blip2Processor.from_pretrained(captioner).save_pretrained(to / "captioner")
     if dino.is_dir():
         ViTModel.from_pretrained(dino, dtype=torch.float16, add_pooling_layer=False).save_pretrained(to / "dino")

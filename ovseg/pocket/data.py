@@ -1,13 +1,18 @@
 """Training pictures: scenes rendered once into a memory-mapped file, read at random afterwards."""
 
 import json
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ovseg.pocket.world import scene
+
+PART = 500  # scenes that a process renders at a time
 
 
 @dataclass(frozen=True)
@@ -41,41 +46,43 @@ def rendered_labels(folder: Path, split: str, count: int, size: int, workers: in
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         maps = np.lib.format.open_memmap(partial, "w+", np.uint8, (count, size, size))
-        parts = [(split, start, min(start + 500, count), size) for start in range(0, count, 500)]
-        with ProcessPoolExecutor(workers) as pool:
-            for (_, start, stop, _), found in zip(parts, pool.map(_label_part, parts), strict=True):
-                maps[start:stop] = found
-                print(f"\rlabels of {split} scenes: {stop}/{count}", end="", flush=True)
-        print()
+        for rows, found in _by_parts(_label_part, "labels of", split, count, size, workers):
+            maps[rows] = found
         maps.flush()
         partial.rename(path)
     return np.load(path, mmap_mode="r")
-
-
-def _label_part(part: tuple[str, int, int, int]) -> np.ndarray:
-    split, start, stop, size = part
-    return np.stack([scene(split, index, size).labels for index in range(start, stop)])
 
 
 def _render(stem: Path, split: str, count: int, size: int, workers: int) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
     images = np.lib.format.open_memmap(stem.with_suffix(".npy"), "w+", np.uint8, (count, size, size, 3))
     words: list[dict] = []
-    parts = [(split, start, min(start + 500, count), size) for start in range(0, count, 500)]
-    with ProcessPoolExecutor(workers) as pool:
-        for (_, start, stop, _), (pictures, entries) in zip(parts, pool.map(_render_part, parts), strict=True):
-            images[start:stop] = pictures
-            words.extend(entries)
-            print(f"\rrendering {split} scenes: {stop}/{count}", end="", flush=True)
-    print()
+    for rows, (pictures, entries) in _by_parts(_render_part, "rendering", split, count, size, workers):
+        images[rows] = pictures
+        words.extend(entries)
     images.flush()
     # Written last: its presence says that the pictures are complete.
     stem.with_suffix(".json").write_text(json.dumps(words))
 
 
-def _render_part(part: tuple[str, int, int, int]) -> tuple[np.ndarray, list[dict]]:
-    split, start, stop, size = part
-    scenes = [scene(split, index, size) for index in range(start, stop)]
+def _by_parts(
+    work: Callable[[str, range, int], Any], what: str, split: str, count: int, size: int, workers: int
+) -> Iterator[tuple[slice, Any]]:
+    """What `work(split, indices, size)` gives for all scenes in order, `PART` at a time, in several processes."""
+    parts = [range(start, min(start + PART, count)) for start in range(0, count, PART)]
+    with ProcessPoolExecutor(workers) as pool:
+        for part, found in zip(parts, pool.map(work, repeat(split), parts, repeat(size)), strict=False):
+            yield slice(part.start, part.stop), found
+            print(f"\r{what} {split} scenes: {part.stop}/{count}", end="", flush=True)
+    print()
+
+
+def _label_part(split: str, indices: range, size: int) -> np.ndarray:
+    return np.stack([scene(split, index, size).labels for index in indices])
+
+
+def _render_part(split: str, indices: range, size: int) -> tuple[np.ndarray, list[dict]]:
+    scenes = [scene(split, index, size) for index in indices]
     return np.stack([s.image for s in scenes]), [
         {"caption": s.caption, "things": s.things, "stuff": s.stuff} for s in scenes
     ]

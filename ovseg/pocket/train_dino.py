@@ -21,11 +21,12 @@ from ovseg.pocket.world import scene
 from ovseg.pretrained.dino import Dino
 
 BATCH = 32
-WIDTH, LAYERS, HEADS, PATCH = 192, 6, 3, 8
+WIDTH, LAYERS, HEADS, PATCH = 128, 5, 2, 8
 ANSWERS = 1024  # dimensions of what student and teacher say; the paper's 65 536 are for a million pictures
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.04  # section 3.1
 CENTRE_MOMENTUM = 0.9
-LARGE, SMALL = (0.4, 1.0), (0.08, 0.4)  # areas of crops, as shares of the scene
+LARGE, SMALL = (0.2, 0.6), (0.05, 0.2)  # areas of crops, as shares of the scene
+SIDES = (72, 40)  # their pixels: a thing is about as large in a crop as in a whole scene, where the keys are taken
 SMALL_CROPS = 4
 
 
@@ -115,12 +116,11 @@ def train_dino(
     student = Student(size).to(device)
     trainable(student.vit, device)
     training = Training(student, out, minutes, learning_rate=5e-4, ema=0.996, piece=piece)
-    sides = (size * 3 // 4 // PATCH * PATCH, size * 3 // 8 // PATCH * PATCH)
     for step in training:
         rows = np.random.default_rng([7, step]).integers(0, len(pictures.images), batch_size(BATCH, device))
         batch, generator = to_tensor(pictures.images[rows], device), torch.Generator().manual_seed(step)
-        large = [crops(batch, generator, LARGE, sides[0]) for _ in range(2)]
-        small = [crops(batch, generator, SMALL, sides[1]) for _ in range(SMALL_CROPS)]
+        large = [crops(batch, generator, LARGE, SIDES[0]) for _ in range(2)]
+        small = [crops(batch, generator, SMALL, SIDES[1]) for _ in range(SMALL_CROPS)]
         with torch.autocast(torch.device(device).type, torch.bfloat16):
             loss = dino_loss(training.module, training.averaged.module, large, small)
         training.update(loss, len(rows))

@@ -1,7 +1,7 @@
 """Off-the-shelf segmenters that find the objects of given names in a picture; they label what a diffusion network draws.
 
 The released code of Grounded Diffusion uses a Mask R-CNN; here it is any instance segmenter that `transformers` loads
-(MaskFormer, Mask2Former, OneFormer), or a SegFormer, whose connected regions are the instances.
+(MaskFormer, Mask2Former, OneFormer), or a UperNet or SegFormer, whose connected regions are the instances.
 """
 
 import re
@@ -106,10 +106,11 @@ class InstanceDetector(Detector):
 
 
 class SemanticDetector(Detector):
-    """A SegFormer: every pixel has a label, and each connected region of one is an instance. Label 0 is the background."""
+    """A UperNet or SegFormer: every pixel has a label, and each connected region of one is an instance. Label 0 is the
+    background."""
 
     def __init__(self, source: str, device: torch.device | str) -> None:
-        super().__init__(source, transformers.SegformerForSemanticSegmentation.from_pretrained(source).float(), device)
+        super().__init__(source, transformers.AutoModelForSemanticSegmentation.from_pretrained(source).float(), device)
 
     @torch.inference_mode()
     def probabilities(self, images: Sequence[np.ndarray]) -> Tensor:
@@ -138,7 +139,12 @@ def load_detector(source: str, device: torch.device | str = "cpu") -> Detector:
     Raises:
         ValueError: it cannot be loaded, or is no segmenter of a known kind.
     """
-    kinds = {"maskformer": InstanceDetector, "mask2former": InstanceDetector, "segformer": SemanticDetector}
+    kinds = {
+        "maskformer": InstanceDetector,
+        "mask2former": InstanceDetector,
+        "segformer": SemanticDetector,
+        "upernet": SemanticDetector,
+    }
     try:
         kind = transformers.AutoConfig.from_pretrained(source).model_type
         if kind in kinds:

@@ -256,9 +256,3 @@ def step_features(
         stride: torch.cat([trace.features[path] for path in paths], 1).flatten(0, 1)[None]
         for stride, paths in backbone.blocks.items()
     }
-
-
-def query_states(backbone: Backbone, words: Sequence[str], sentence: str = QUERY) -> Float[Tensor, "n d"]:
-    """The text encoder's states of words in the query sentence, each the mean over the word's own tokens."""
-    text = backbone.encode_text([sentence.replace("{}", word) for word in words], list(words))
-    return torch.stack([row[list(span)].mean(0) for row, span in zip(text.embeddings, text.spans, strict=True)])
