@@ -23,16 +23,15 @@ class Table:
 
     @classmethod
     def of(cls, sides: Sequence[tuple[int, str, Side]], means_only: bool) -> "Table":
-        """All rows of sides, or their means alone. Of several backgrounds each belongs to the class at its place."""
-        vectors, owner, origin, seen = [], [], [], {"foreground": 0, "background": 0}
-        for label, name, side in sides:
+        """All rows of some classes' sides, or their means alone; each side with its class, counted from 0, and its name."""
+        vectors, owner, origin = [], [], []
+        for number, name, side in sides:
             count = min(1, len(side.vectors)) if means_only else len(side.vectors)
             # What half precision could not hold says nothing.
             rows = [k for k in range(count) if np.isfinite(side.vectors[k]).all()]
             vectors.append(torch.from_numpy(side.vectors[rows].astype(np.float32)))
-            owner += [label] * len(rows)
-            origin += [(label - 1 if label else seen[name], name, side, row) for row in rows]
-            seen[name] += 1
+            owner += [number + 1 if name == "foreground" else 0] * len(rows)
+            origin += [(number, name, side, row) for row in rows]
         return cls(F.normalize(torch.cat(vectors), dim=1), torch.tensor(owner), tuple(origin))
 
     def only(self, kept: Tensor) -> "Table":

@@ -148,6 +148,18 @@ class Store:
             tensors[f"{name}/parts"] = np.array([side.parts], np.int32)
         self._write(word, extractor, made_by, tensors)
 
+    def drop_damaged(self, word: str, kind: str, made_by: Settings) -> bool:
+        """Delete a file, "pictures", "masks" or an extractor's, that cannot be read; whether there was one to delete."""
+        path = self.folder / self._name(word, kind, made_by)
+        if not path.exists():
+            return False
+        try:
+            read(path, {"word": word, "kind": kind, "made_by": made_by})
+        except ValueError:
+            path.unlink()
+            return True
+        return False
+
     def _name(self, word: str, kind: str, made_by: Settings) -> str:
         slug = re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_")
         digest = hashlib.sha256(json.dumps([word, made_by], sort_keys=True).encode()).hexdigest()[:12]

@@ -218,6 +218,8 @@ def test_stuff_gives_no_background_and_takes_what_looks_like_it(models: Models) 
     plain, filtered = replace(SMALL, stuff_filter=False)._table(kept, [False, False, True]), None
     backgrounds = {item[0] for item in plain.origin if item[1] == "background"}
     assert backgrounds == {0, 1}
+    first = replace(SMALL, stuff_filter=False)._table(kept, [True, False, False])
+    assert {item[0] for item in first.origin if item[1] == "background"} == {1, 2}
     filtered = replace(SMALL, stuff_cosine=-1.0)._table(kept, [False, False, True])
     assert not (filtered.owner == 0).any() and (filtered.owner > 0).sum() == (plain.owner > 0).sum()
     means = replace(SMALL, kinds="mean", stuff_filter=False)._table(kept, [False] * 3)
@@ -302,4 +304,9 @@ def test_prototypes_command(
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert main(["prototypes", "list", *network]) == 0 and main(["prototypes", "verify", *network]) == 2
     assert "content was changed" in capsys.readouterr().err
+    build = ["prototypes", "build", "cat", "dog", "--images", "2", "--set", *settings, *network]
+    assert main(build) == 2 and "content was changed" in capsys.readouterr().err
+    assert main([*build, "--repair"]) == 0 and "damaged diffusion are made again" in capsys.readouterr().out
+    assert main(["prototypes", "verify", *network]) == 0
+    assert "6 files in" in capsys.readouterr().out
     assert main(["prototypes", "build", *network]) == 2 and "Classes must be named" in capsys.readouterr().err

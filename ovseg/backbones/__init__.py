@@ -86,7 +86,7 @@ BACKBONES: dict[str, Checkpoint] = {
                 "images": 16,
                 "prompt": "a photo of a {}",
                 "negative": "",
-                "steps": 20,
+                "steps": 10,
                 "guidance": 6.0,
                 "sites": "0-8",
                 "short_side": 0,

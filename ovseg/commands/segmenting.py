@@ -154,6 +154,7 @@ def _add_prototypes(commands: Any) -> None:
     parser.add_argument("action", choices=["build", "list", "verify"])
     parser.add_argument("words", nargs="*", help="classes, for build")
     parser.add_argument("--images", type=int, help="support images of each class; what suits the backbone if not given")
+    parser.add_argument("--repair", action="store_true", help="make damaged files of these classes again; refused without")
     parser.add_argument("--mode", default="suited", help="suited (to the backbone) or released (the paper's)")
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="FIELD=VALUE", dest="settings", help="other settings of OVDiff"
@@ -185,6 +186,8 @@ def _build_prototypes(options: argparse.Namespace, models: Models) -> None:
     method.check()
     print(build_cost(models, method, len(options.words)))
     for number, word in enumerate(options.words):
+        for kind in method.repair(models, word) if options.repair else ():
+            print(f"{word}: damaged {kind} are made again")
         made = method.prepare(models, word, told_of(progress, number, len(options.words)))
         sizes = ", ".join(f"{name} {len(p.foreground.vectors)} + {len(p.background.vectors)}" for name, p in made.items())
         print(f"\n{word}: prototypes of foreground + background: {sizes}")

@@ -144,6 +144,11 @@ class OVDiff(Method):
             kept[extractor] = found
         return kept
 
+    def repair(self, models: Models, word: str) -> tuple[str, ...]:
+        """Delete what is damaged of a class's files, so that `prepare` makes it again; the names of what was deleted."""
+        kinds = ("pictures", "masks", *self.extractors)
+        return tuple(kind for kind in kinds if models.store.drop_damaged(word, kind, self._settings(models, kind)))
+
     def check(self) -> None:
         """Pass if the settings are in their ranges.
 
@@ -265,9 +270,9 @@ class OVDiff(Method):
 
     def _table(self, kept: Sequence[Prototypes], stuff: Sequence[bool]) -> Table:
         """All prototypes of the classes that are compared, as unit vectors in one matrix."""
-        sides: list[tuple[int, str, Side]] = [(k + 1, "foreground", item.foreground) for k, item in enumerate(kept)]
+        sides: list[tuple[int, str, Side]] = [(k, "foreground", item.foreground) for k, item in enumerate(kept)]
         if self.background == "prototypes":
-            sides += [(0, "background", item.background) for k, item in enumerate(kept) if not stuff[k]]
+            sides += [(k, "background", item.background) for k, item in enumerate(kept) if not stuff[k]]
         table = Table.of(sides, means_only=self.kinds == "mean")
         if not self.stuff_filter or not any(stuff):
             return table
@@ -281,7 +286,7 @@ class OVDiff(Method):
         """The mean cosine (labels, h, w) over crops and extractors, and what is nearest on the whole picture."""
         picture = self._working(scene.image)
         total = torch.zeros(labels, *picture.shape[:2])
-        weight, seen = torch.zeros(picture.shape[:2]), {}
+        weight, nearest = torch.zeros(picture.shape[:2]), {}
         for rows, columns in (*self._boxes(picture.shape[:2]), (slice(None), slice(None))):
             crop = np.ascontiguousarray(picture[rows, columns])
             for extractor, table in tables.items():
@@ -290,8 +295,8 @@ class OVDiff(Method):
                 best = table.best_of_each(cosines, labels)
                 total[:, rows, columns] += F.interpolate(best[None], crop.shape[:2], mode="bilinear", align_corners=False)[0]
                 weight[rows, columns] += 1
-                seen[extractor] = cosines  # the whole picture comes last
-        return total / weight, {e: cosines.topk(min(SHOWN, len(cosines)), 0) for e, cosines in seen.items()}
+                nearest[extractor] = cosines.topk(min(SHOWN, len(cosines)), 0)  # the whole picture comes last
+        return total / weight, nearest
 
     def _working(self, image: np.ndarray) -> np.ndarray:
         if not self.short_side:
