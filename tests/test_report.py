@@ -71,7 +71,13 @@ def test_every_variant_has_its_row_and_its_command(with_clip: Models, tmp_path: 
 def test_a_variant_whose_network_is_missing_says_so(with_clip: Models, tmp_path: Path) -> None:
     models = Models(with_clip.name, device="cpu")
     models.checkpoint = replace(with_clip.checkpoint, captioner="/nowhere/captioner")
-    rows = Ablation(Benchmark(models, DiffSegmenter(), PocketDataset("val"), 1), DiffSegmenter).run(tmp_path)
+    task = Benchmark(models, DiffSegmenter(), PocketDataset("val"), 1)
+    with pytest.raises(ValueError, match="rows must be of those of DiffSegmenter, the settings that suit"):
+        Ablation(task, DiffSegmenter, ("nothing",)).run(tmp_path)
+    assert [r["what"] for r in Ablation(task, DiffSegmenter, ("stride 2", "t = 50")).run(tmp_path)] == [
+        "stride 2 alone", "t = 50", "t = 500",
+    ]  # fmt: skip
+    rows = Ablation(task, DiffSegmenter).run(tmp_path)
     missing = [row["what"] for row in rows if "obstacle" in row]
     assert missing == [
         "classes by the CLIP filter or the caption",

@@ -72,15 +72,16 @@ def _add_ablate(commands: Any) -> None:
     parser.add_argument("--method", default=METHODS[0].name, help=", ".join(ABLATIONS))
     _add_dataset(parser)
     parser.add_argument("--count", type=int, default=64, help="pictures")
+    parser.add_argument("--only", nargs="+", default=[], metavar="TEXT", help="rows whose name holds one of these texts")
     parser.add_argument("--out", type=Path, required=True, help="folder for the table and the runs")
     add_network(parser)
 
 
 def ablate(options: argparse.Namespace) -> None:
-    """`ablate --method M --dataset D --count N --out DIR`."""
+    """`ablate --method M --dataset D --count N [--only TEXT ...] --out DIR`."""
     models, kind = models_of(options), find_method(options.method)
     task = Benchmark(models, suited_to(models, kind), _dataset(options), options.count)
-    rows = Ablation(task, kind).run(options.out, progress)
+    rows = Ablation(task, kind, tuple(options.only)).run(options.out, progress)
     progress("measured", 1.0)
     print(ablation_table(rows))
 

@@ -47,6 +47,7 @@ ABLATIONS: dict[str, tuple[Variant, ...]] = {
         Variant("without background prototypes", {"background": "none"}, paper="-10.0 points"),
         Variant("without the category pre-filter", {"prefilter": False}, paper="-8.7 points"),
         Variant("without the stuff filter", {"stuff_filter": False}, paper="-2.5 points (Context)"),
+        Variant("masks by MaskCut", {"masks": "maskcut"}),
         Variant("masks by Otsu's thresholds", {"masks": "otsu"}, paper="-3.0 points (against CutLER)"),
         Variant("mean prototypes alone", {"kinds": "mean"}, paper="-1.1 points"),
         Variant("diffusion features alone", {"extractors": ("diffusion",)}, paper="63.6, all three 67.0"),
@@ -77,26 +78,37 @@ ABLATIONS: dict[str, tuple[Variant, ...]] = {
 
 @dataclass(frozen=True)
 class Ablation:
-    """All variants of `task`'s method on its data set. Each has a folder of its own in `out` and can be taken up again."""
+    """All variants of `task`'s method on its data set, or those whose name holds one of the texts `only`.
+
+    Each has a folder of its own in `out` and can be taken up again.
+    """
 
     task: Benchmark
     kind: type[Method]
+    only: tuple[str, ...] = ()
 
     def run(self, out: Path, report: Report = silent) -> list[dict]:
         """Measure every variant; write `ablation.md` and `ablation.json`, and return its rows.
 
         Raises:
-            ValueError: the method has no table of variants.
+            ValueError: the method has no table of variants, or none of them is asked for.
         """
-        named(ABLATIONS, "method", self.kind.name)
+        known = [variant.what for variant in named(ABLATIONS, "method", self.kind.name)]
+        if not any(map(self._asked, known)):
+            raise ValueError(f"The rows must be of those of {self.kind.title}, {'; '.join(known)}; but got {self.only}.")
         rows = list(self._rows(out, report))
         (out / "ablation.json").write_text(json.dumps(rows, indent=2) + "\n")
         (out / "ablation.md").write_text(as_markdown(rows))
         return rows
 
+    def _asked(self, what: str) -> bool:
+        return not self.only or any(text in what for text in self.only)
+
     def _rows(self, out: Path, report: Report) -> Iterator[dict]:
         variants, measured = ABLATIONS[self.kind.name], {}
         for number, variant in enumerate(variants):
+            if not self._asked(variant.what):
+                continue
             if obstacle := " ".join(filter(None, map(self.task.models.obstacle, variant.needs))):
                 yield {"what": variant.what, "paper": variant.paper, "obstacle": obstacle}
                 continue
