@@ -45,6 +45,7 @@ ABLATIONS: dict[str, tuple[Variant, ...]] = {
     "ovdiff": (
         Variant("the settings that suit the backbone"),
         Variant("without background prototypes", {"background": "none"}, paper="-10.0 points"),
+        Variant("with the category pre-filter", {"prefilter": True}),
         Variant("without the category pre-filter", {"prefilter": False}, paper="-8.7 points"),
         Variant("without the stuff filter", {"stuff_filter": False}, paper="-2.5 points (Context)"),
         Variant("masks by MaskCut", {"masks": "maskcut"}),
@@ -55,7 +56,10 @@ ABLATIONS: dict[str, tuple[Variant, ...]] = {
         Variant("DINO features alone", {"extractors": ("dino",)}, paper="59.6"),
         *(Variant(f"{n} support images", {"images": n}, paper="saturates at 64 to 128") for n in (4, 8, 16, 32, 64)),
         Variant("refined by PAMR", {"refinement": "pamr"}, paper="+1.9 points"),
+        Variant("without refinement", {"refinement": "none"}),
         Variant("all class names on every picture", labels="all"),
+        Variant("all class names and the pre-filter", {"prefilter": True}, labels="all"),
+        Variant("classes by the CLIP filter", labels="clip"),
     ),
     "freeseg-diff": (
         Variant("the settings that suit the backbone"),
