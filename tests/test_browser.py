@@ -24,11 +24,12 @@ SCREENSHOTS = Path(os.environ["OVSEG_SCREENSHOTS"]) if "OVSEG_SCREENSHOTS" in os
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "GRADIO_SERVER_PORT": str(port)}
+    quiet["OVSEG_PROTOTYPES"] = str(tmp_path_factory.mktemp("prototypes"))
     server = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=os.environ | quiet)
     url = f"http://127.0.0.1:{port}/"
     try:
@@ -162,6 +163,54 @@ def test_generate_segment_and_move_the_threshold(visit: Visit) -> None:
     page.wait_for_timeout(500)
     assert page.evaluate("document.documentElement.scrollWidth") <= 420
     visit.screenshot("narrow")
+    assert not visit.outside and not visit.errors
+
+
+def test_grounded_diffusion_gives_picture_and_masks_at_once(visit: Visit) -> None:
+    page = visit.page
+    page.locator("#method label", has_text="Grounded Diffusion").click()
+    page.wait_for_function("document.querySelector('#threshold input[type=number]').value === '0.5'")
+    page.locator("#prompt textarea").fill("a photo of a dog on grass")
+    page.locator("#classes textarea").fill("dog")
+    visit.set_slider("steps", 4)
+    page.locator("#generate").click()
+    visit.wait_for_status("^Done in")
+    page.locator("#image img").wait_for()
+    assert list(visit.shares()) == ["background", "dog"]
+    assert page.locator("#gallery img").count() >= 1
+    visit.screenshot("grounded-diffusion")
+
+    page.get_by_role("tab", name="Data set").click()
+    page.locator("#dataset-classes textarea").fill("car, dog")
+    visit.set_slider("dataset-count", 2)
+    page.locator("#dataset-make").click()
+    page.locator("#dataset-status", has_text="2 pictures made").wait_for(timeout=120_000)
+    page.locator("#dataset-sheet img").wait_for()
+    assert page.locator("#dataset-zip a").count() >= 1
+    visit.screenshot("data-set")
+    assert not visit.outside and not visit.errors
+
+
+def test_ovdiff_draws_support_images_and_says_which_claims_a_point(visit: Visit) -> None:
+    page = visit.page
+    page.locator("#examples button, #examples td, #examples img").first.click()
+    page.locator("#image img").wait_for()
+    page.locator("#classes textarea").fill("boat, bird")
+    page.locator("#method label", has_text="OVDiff").click()
+    page.get_by_role("button", name="Settings of OVDiff").click()
+    visit.set_slider("knob-ovdiff-images", 3)
+    visit.set_slider("knob-ovdiff-steps", 4)
+    page.locator("#run").click()
+    visit.wait_for_status("class 1 of 2, image 1 to 3 of 3")
+    visit.wait_for_status("^Done in")
+    assert list(visit.shares()) == ["background", "boat", "bird"]
+    assert page.locator("#gallery img").count() == 2  # a sheet of support images for each class
+    page.get_by_role("tab", name="From a point").click()
+    page.locator("#canvas canvas").click(position={"x": 100, "y": 100})
+    page.locator("#point img").wait_for(timeout=20_000)
+    shown = page.locator("#point img").evaluate("image => [image.naturalWidth, image.naturalHeight]")
+    assert shown[0] == 3 * 240 + 8 and shown[1] > 5 * 240  # three networks, the five nearest of each
+    visit.screenshot("ovdiff-point")
     assert not visit.outside and not visit.errors
 
 

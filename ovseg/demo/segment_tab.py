@@ -59,6 +59,7 @@ def build_segment_tab(models: Models) -> None:
     inputs = [source["image"], *asked, method, seed, look["threshold"], *(c for panel in panels for c in panel)]
     outputs = [look[name] for name in RESULTS] + [words["words"], words["caption"]]
     drawn_with = [source["prompt"], source["seed"], source["steps"], words["words"], method, seed, look["threshold"]]
+    method.change(partial(_threshold_of, models), method, look["threshold"], **QUIET)
     events = [
         _wire_generate(models, source, [*drawn_with, *(c for panel in panels for c in panel)], outputs),
         _wire_segment(models, run, inputs, outputs),
@@ -106,6 +107,12 @@ def _method_controls(models: Models) -> tuple[gr.Radio, list[list[gr.components.
     return method, panels, seed
 
 
+def _threshold_of(models: Models, name: str) -> gr.Slider:
+    """The threshold as it suits a method, or out of reach where it has none."""
+    value = getattr(suited_to(models, find_method(name)), "threshold", None)
+    return gr.Slider(interactive=False) if value is None else gr.Slider(value=value, interactive=True)
+
+
 def _mode_values(models: Models, kind: type[Method], mode: str) -> list[object]:
     """What the controls show in a mode; a list for each control, one alone for one."""
     values = control_values(modes_of(models, kind)[mode])
@@ -128,12 +135,14 @@ def _result_controls(models: Models) -> dict[str, Any]:
         look["threshold"] = gr.Slider(
             0, 1, getattr(first, "threshold", 0.5), step=0.01, label="Background threshold", elem_id="threshold"
         )
-    with gr.Tab("Attention"):
+    with gr.Tab("Evidence"):
         look["group"] = gr.Radio([], label="Maps", elem_id="evidence-group", visible=False)
-        look["gallery"] = gr.Gallery(label="Attention maps", columns=4, format="png", elem_id="gallery", height="auto")
+        look["gallery"] = gr.Gallery(
+            label="What led to the masks", columns=4, format="png", elem_id="gallery", height="auto"
+        )
     with gr.Tab("From a point"):
         gr.Markdown("Click the picture above: where does the network look from there, and what claims it?")
-        look["point"] = gr.Gallery(label="From that point", columns=3, format="png", elem_id="point", height="auto")
+        look["point"] = gr.Image(label="From that point", format="png", elem_id="point", interactive=False)
     with gr.Tab("Files"):
         look["make"] = gr.Button("Make files at this threshold", elem_id="make-files")
         look["files"] = gr.File(label="Overlay, mask, legend, run card", file_count="multiple", elem_id="files")
@@ -237,7 +246,7 @@ def _first_views(shown: Shown) -> tuple:
         gr.Radio(groups, value=groups[0] if groups else None, visible=bool(groups)),
         _gallery(shown, groups[0]) if groups else [],
         shown.card,
-        [],
+        None,
     )
 
 
@@ -256,7 +265,7 @@ def _wire_views(look: dict[str, Any]) -> None:
         return _gallery(shown, group) if shown and group else []
 
     def show_point(shown: Shown | None, event: gr.SelectData):
-        return _point_views(shown.segmentation, *event.index) if shown else []
+        return _point_view(shown.segmentation, *event.index) if shown else None
 
     def make_files(shown: Shown | None, threshold: float) -> list[str]:
         if shown is None:
@@ -269,17 +278,23 @@ def _wire_views(look: dict[str, Any]) -> None:
     look["make"].click(make_files, [look["shown"], look["threshold"]], look["files"], **QUIET)
 
 
-def _point_views(segmentation: Segmentation, x: float, y: float) -> list[tuple[np.ndarray, str]]:
-    """Where one point looks, with the point marked by a white square, and what claims it."""
+def _point_view(segmentation: Segmentation, x: float, y: float) -> np.ndarray | None:
+    """Where one point looks, with the point marked by a white square, or what claims it, best first in a column for each
+    network; None where a method has neither."""
     x, y = min(max(float(x), 0.0), 1.0), min(max(float(y), 0.0), 1.0)
-    found = []
+    columns: list[list[tuple[np.ndarray, str]]] = []
     for item in segmentation.evidence:
         if item.kind == "affinity":
             picture = view.heat_overlay(segmentation.image, view.affinity_at(item, x, y))
-            found.append((_marked(picture, x, y), "Where it looks: self-attention"))
+            columns.append([(_marked(picture, x, y), "Where it looks: self-attention")])
         elif item.kind == "claims":
-            found += [(picture, f"{item.group}: {title}") for picture, title in view.claims_at(item.claims, x, y)]
-    return found
+            claims = view.claims_at(item.claims, x, y)
+            columns.append([(picture, f"{item.group}: {title}") for picture, title in claims])
+    if not columns:
+        return None
+    # Where there are few prototypes in all, a column is shorter than another.
+    rows = [cell for row in zip(*columns, strict=False) for cell in row]
+    return view.contact_sheet([p for p, _ in rows], [title for _, title in rows], len(columns), cell=232)
 
 
 def _marked(picture: np.ndarray, x: float, y: float) -> np.ndarray:
