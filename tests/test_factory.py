@@ -1,6 +1,9 @@
 """Triplets, what is trained on them, and synthetic data sets, on tiny real networks."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,6 +147,17 @@ def test_two_processes_make_what_one_makes(factory: Factory, tmp_path: Path) -> 
     assert one.equals(two)
 
 
+def test_torchrun_makes_what_one_makes(tiny_folder: Path, detector_folder: Path, tmp_path: Path) -> None:
+    asked = ["triplets", "--backbone", str(tiny_folder), "--device", "cpu", "--split", "S1", "--count", "33", "--steps", "1"]
+    asked += ["--latents", "--detector", str(detector_folder), "--out"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    for name, launcher in (("one", []), ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"])):
+        command = [sys.executable, *launcher, "-m", "ovseg", *asked, str(tmp_path / name)]
+        subprocess.run(command, check=True, env=environment, timeout=240)
+    for shard in range(2):
+        assert shard_path(tmp_path / "two", shard).read_bytes() == shard_path(tmp_path / "one", shard).read_bytes()
+
+
 def test_damage_is_named(factory: Factory, tmp_path: Path) -> None:
     factory.run(tmp_path)
     with pytest.raises(ValueError, match=r"no index\.parquet"):
@@ -276,6 +290,9 @@ def test_grounded_generation_counts_what_the_judge_finds(with_clip: Models, tmp_
     assert {row["group"] for row in table["rows"]} == set(GROUPS) and len(table["rows"]) == 2 * len(GROUPS)
     for row in table["rows"]:
         assert row["counted"] <= 2 and (row["miou"] is None) == (row["counted"] == 0)
+        known, hidden = GROUPS[row["group"]]
+        assert len(row["seen"]) <= 2 * known and len(row["unseen"]) <= 2 * hidden
+        assert row["counted"] * (known + hidden) <= len(row["seen"]) + len(row["unseen"])
     drawn = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "pictures").iterdir()}
     assert task.run(tmp_path) == table
     assert drawn == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "pictures").iterdir()}
