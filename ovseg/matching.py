@@ -1,6 +1,6 @@
 """Pixels and prototypes: the matrix of all prototypes that are compared, and what it says of places."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,17 +45,37 @@ class Table:
         index = self.owner[:, None, None].expand_as(cosines)
         return best.scatter_reduce(0, index, cosines, "amax")
 
+    @property
+    def classes(self) -> np.ndarray:
+        """The class of each row, counted from 0, its background's rows included (n,)."""
+        return np.array([owner for owner, *_ in self.origin], int)
+
+    def shown_by(self, rows: np.ndarray) -> set[tuple[int, int]]:
+        """The class and the picture, both counted from 0, that stand for each of these rows."""
+        return {(owner, int(side.pictures[row])) for owner, _, side, row in (self.origin[k] for k in np.unique(rows))}
+
     def claims(
-        self, names: Sequence[str], pictures: Sequence[Sequence[np.ndarray]], nearest: np.ndarray, closeness: np.ndarray
+        self,
+        names: Sequence[str],
+        pictures: Mapping[tuple[int, int], np.ndarray],
+        nearest: np.ndarray,
+        closeness: np.ndarray,
     ) -> Claims:
-        """What claims each place, with the picture and the region of it that each prototype stands for."""
+        """What claims each place, with the picture and the region of it that each prototype stands for.
+
+        Args:
+            pictures: by class and number, those of `shown_by`.
+            nearest: rows, best first (y, x, k); what is the nearest nowhere is left out of the result.
+            closeness: their cosines (y, x, k).
+        """
         titles, shown, places = [], [], []
-        offsets = np.cumsum([0, *(len(of_class) for of_class in pictures)])
-        for owner, name, side, row in self.origin:
+        used, renumbered = np.unique(nearest, return_inverse=True)
+        order = {key: number for number, key in enumerate(pictures)}
+        for owner, name, side, row in (self.origin[k] for k in used):
             part = side.part_of(row)
             what = "mean" if row == 0 else f"picture {side.pictures[row] + 1}" if part is None else f"part {part + 1}"
             titles.append(f"{names[owner]}{' (background)' if name == 'background' else ''}, {what}")
-            shown.append(int(offsets[owner] + side.pictures[row]))
+            shown.append(order[owner, int(side.pictures[row])])
             places.append(side.place_of(row))
-        flat = tuple(picture for of_class in pictures for picture in of_class)
-        return Claims(nearest, closeness, tuple(titles), flat, tuple(shown), tuple(places))
+        numbers = renumbered.reshape(nearest.shape)
+        return Claims(numbers, closeness, tuple(titles), tuple(pictures.values()), tuple(shown), tuple(places))

@@ -175,10 +175,23 @@ def test_segmenting_makes_prototypes_once(models: Models, wide: Scene, monkeypat
     claims = next(item.claims for item in result.evidence if item.kind == "claims")
     assert claims.nearest.shape == claims.closeness.shape and claims.nearest.max() < len(claims.titles)
     assert (np.diff(claims.closeness, axis=-1) <= 1e-6).all()
-    assert len(claims.titles) == len(claims.picture_of) == len(claims.places)
+    assert len(claims.titles) == len(claims.picture_of) == len(claims.places) == claims.nearest.max() + 1
     assert max(claims.picture_of) < len(claims.pictures) and all(place.any() for place in claims.places)
     with_pamr = replace(SMALL, refinement="pamr").segment(models, wide, CLASSES)
     assert with_pamr.scores.shape == result.scores.shape and not np.array_equal(with_pamr.scores, result.scores)
+
+
+def test_of_many_classes_only_what_claims_is_kept(models: Models, wide: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ovdiff, "SHEETS", 1)
+    method = replace(SMALL, extractors=("dino",), prefilter=False)
+    evidence = method.segment(models, wide, CLASSES).evidence
+    assert [item.kind for item in evidence] == ["images", "claims"]
+    claims = evidence[1].claims
+    assert set(claims.picture_of) == set(range(len(claims.pictures)))
+    most = evidence[0].label
+    shares = [np.isin(claims.nearest, [k for k, t in enumerate(claims.titles) if t.startswith(word)]).sum()
+              for word in ("cat", "dog", "sky")]  # fmt: skip
+    assert ("cat", "dog", "sky")[int(np.argmax(shares))] == most
 
 
 def test_a_stopped_build_goes_on_where_it_was(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:

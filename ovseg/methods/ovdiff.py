@@ -46,6 +46,7 @@ MOST_CANDIDATES = 10  # classes whose subsets are tried; the code's
 BATCH = 8  # pictures drawn together; the code's
 DRAWN, MASKED = 0.7, 0.85  # of the progress of a class
 SHOWN = 5  # prototypes named for each place
+SHEETS = 12  # classes whose support images are shown
 EXTRACTORS = {  # and what names each one's weights
     "diffusion": lambda models: models.backbone.fingerprint,
     "dino": lambda models: models.dino.fingerprint,
@@ -321,20 +322,34 @@ class OVDiff(Method):
     def _evidence(
         self, models: Models, names: list[str], tables: dict[str, Table], nearest: dict[str, tuple[Tensor, Tensor]]
     ) -> tuple[Evidence, ...]:
-        """Support images and what claims each place, from the store; nothing is drawn for them."""
-        items, pictures = [], []
-        for name in names:
-            drawn = models.store.read_pictures(name, self._settings(models, "pictures"))[: self.images]
-            masks = models.store.read_masks(name, self._settings(models, "masks")) or ()
-            shown = tuple(shaded(item.image, mask) for item, mask in zip(drawn, masks, strict=False))
-            items.append(Evidence(f"{name}: support images", "images", images=shown, group="Support images", label=name))
-            pictures.append(tuple(item.image for item in drawn))
-        if min(map(len, pictures)) < self.images:  # prototypes alone were shipped, or pictures were deleted
-            return ()
+        """Support images and what claims each place, from the store; nothing is drawn for them.
+
+        Of many classes, the sheets of those that claim most; and only pictures that claim something are kept.
+        """
+        rows = {extractor: found[1].permute(1, 2, 0).numpy() for extractor, found in nearest.items()}
+        claims = np.zeros(len(names), int)
         for extractor, table in tables.items():
-            closeness, rows = (part.permute(1, 2, 0).numpy() for part in nearest[extractor])
-            claims = table.claims(names, pictures, rows, closeness)
-            items.append(Evidence(f"What claims a place, by {extractor}", "claims", claims=claims, group=extractor))
+            claims += np.bincount(table.classes[rows[extractor].ravel()], minlength=len(names))
+        most = np.argsort(-claims, kind="stable")[:SHEETS]
+        claiming = set().union(*(table.shown_by(rows[extractor]) for extractor, table in tables.items()))
+        items, pictures = [], {}
+        for number, name in enumerate(names):
+            needed = sorted(picture for owner, picture in claiming if owner == number)
+            if number not in most and not needed:
+                continue
+            drawn = models.store.read_pictures(name, self._settings(models, "pictures"))[: self.images]
+            if len(drawn) < self.images:  # prototypes alone were shipped, or pictures were deleted
+                return ()
+            pictures |= {(number, picture): drawn[picture].image for picture in needed}
+            if number in most:
+                masks = models.store.read_masks(name, self._settings(models, "masks")) or ()
+                shown = tuple(shaded(item.image, mask) for item, mask in zip(drawn, masks, strict=False))
+                items.append(Evidence(f"{name}: support images", "images", images=shown, group="Support images", label=name))
+        for extractor, table in tables.items():
+            mine = {key: pictures[key] for key in sorted(table.shown_by(rows[extractor]))}
+            closeness = nearest[extractor][0].permute(1, 2, 0).numpy()
+            told = table.claims(names, mine, rows[extractor], closeness)
+            items.append(Evidence(f"What claims a place, by {extractor}", "claims", claims=told, group=extractor))
         return tuple(items)
 
 
