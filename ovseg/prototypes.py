@@ -88,14 +88,14 @@ class Store:
     def __init__(self, folder: Path, shipped: Path | None = None) -> None:
         self.folder, self.shipped = folder, shipped
 
-    def read_pictures(self, word: str, made_by: Settings) -> tuple[Drawn, ...]:
-        """The pictures that were drawn so far; none where there are none.
+    def read_pictures(self, word: str, made_by: Settings, most: int | None = None) -> tuple[Drawn, ...]:
+        """The pictures that were drawn so far, or the first `most` of them; none where there are none.
 
         Raises:
             ValueError: the file is damaged, or is another's.
         """
         tensors = self._read(word, "pictures", made_by) or {}
-        numbers = sorted({name.partition("/")[0] for name in tensors})
+        numbers = sorted({name.partition("/")[0] for name in tensors})[:most]
         return tuple(Drawn(_picture(tensors[f"{n}/picture"]), tensors[f"{n}/attribution"]) for n in numbers)
 
     def write_pictures(self, word: str, made_by: Settings, pictures: Sequence[Drawn]) -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from ovseg.progress import duration, with_time_left
 from ovseg.types import Segmentation
 
 IMAGE = np.zeros((2, 4, 3), np.uint8)
@@ -43,3 +44,13 @@ def test_a_method_may_score_the_background_itself() -> None:
 def test_a_wrong_segmentation_cannot_be_built(labels: tuple, shape: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Segmentation(IMAGE, labels, np.zeros(shape, np.float32))
+
+
+def test_the_time_left_follows_what_this_run_has_done() -> None:
+    told: list[str] = []
+    clock = iter([0.0, 0.0, 4.0, 8.0, 100.0])
+    report = with_time_left(lambda stage, share: told.append(stage), lambda: next(clock))
+    for stage, share in (("begun", 0.5), ("soon", 0.6), ("later", 0.7), ("done", 1.0)):
+        report(stage, share)
+    assert told == ["begun", "soon", "later, 12 s left", "done"]
+    assert [duration(s) for s in (5, 184, 3720)] == ["5 s", "3 min 4 s", "1 h 2 min"]

@@ -10,6 +10,8 @@ from ovseg.factory.splits import UNSEEN, seen_of
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.pocket.world import THINGS
+from ovseg.progress import with_time_left
+from ovseg.types import silent
 from ovseg.vocabulary import parse_classes
 
 
@@ -71,7 +73,7 @@ def triplets(options: argparse.Namespace) -> None:
         models, load_detector(source, models.device), classes, options.count, options.pairs, options.seed, options.timestep,
         options.single, not options.latents, options.steps,
     )  # fmt: skip
-    told = progress if state.is_main_process else lambda stage, share: None
+    told = with_time_left(progress) if state.is_main_process else silent
     factory.run(options.out, told, state.process_index, state.num_processes)
     state.wait_for_everyone()
     if state.is_main_process:
@@ -109,7 +111,7 @@ def synthesize(options: argparse.Namespace) -> None:
     made = Synthesis(
         models_of(options), method, _classes(options), options.count, options.pairs, options.seed, options.steps
     )
-    made.run(options.out, progress)
+    made.run(options.out, with_time_left(progress))
     progress("data set made", 1.0)
     print(f"{options.count} pictures in {options.out}, content {digest(options.out)}; README.md there is its card")
 
@@ -136,7 +138,7 @@ def grounded_generation(options: argparse.Namespace) -> None:
     sources = {"detector": options.detector, "judge": options.judge}
     judges = {name: load_detector(source, models.device) for name, source in sources.items() if source}
     task = GroundedGeneration(models, _method(options), options.split, judges, options.count, steps=options.steps)
-    table = task.run(options.out, progress)
+    table = task.run(options.out, with_time_left(progress))
     progress("measured", 1.0)
     print(as_markdown(table))
 

@@ -16,6 +16,7 @@ from ovseg.methods.ovdiff import OVDiff, told_of
 from ovseg.models import Models
 from ovseg.nouns import noun_phrases
 from ovseg.pretrained import lavis
+from ovseg.progress import with_time_left
 from ovseg.prototypes import read as read_prototypes
 from ovseg.scene import from_image, from_prompt, read_image
 from ovseg.timings import build_cost
@@ -185,9 +186,10 @@ def _build_prototypes(options: argparse.Namespace, models: Models) -> None:
         method = replace(method, images=options.images)
     method.check()
     print(build_cost(models, method, len(options.words)))
+    told = with_time_left(progress)
     for number, word in enumerate(options.words):
         for kind in method.repair(models, word) if options.repair else ():
             print(f"{word}: damaged {kind} are made again")
-        made = method.prepare(models, word, told_of(progress, number, len(options.words)))
+        made = method.prepare(models, word, told_of(told, number, len(options.words)))
         sizes = ", ".join(f"{name} {len(p.foreground.vectors)} + {len(p.background.vectors)}" for name, p in made.items())
         print(f"\n{word}: prototypes of foreground + background: {sizes}")

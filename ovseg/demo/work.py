@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from ovseg.progress import with_time_left
 from ovseg.scene import shrunk
 from ovseg.types import Report, StoppedError
 
@@ -34,7 +35,7 @@ def stream(work: Callable[[Report], Any]) -> Iterator[tuple[str, float, Any]]:
         events.put((stage, share))
 
     worker = ThreadPoolExecutor(1)
-    future = worker.submit(work, report)
+    future = worker.submit(work, with_time_left(report))
     future.add_done_callback(lambda _: events.put(None))
     try:
         while (event := events.get()) is not None:

@@ -20,6 +20,7 @@ from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
 from ovseg.files import claim, write_whole
 from ovseg.methods import Method
 from ovseg.models import Models
+from ovseg.progress import duration
 from ovseg.types import BACKGROUND, Report, named, silent
 from ovseg.vocabulary import ClassWord
 
@@ -111,7 +112,7 @@ class Benchmark:
         missing = [index for index in indices if not self.path(out, index).exists()]
         begun = time.monotonic()
         for done, index in enumerate(missing):
-            left = f", {_duration((time.monotonic() - begun) / done * (len(missing) - done))} left" if done else ""
+            left = f", {duration((time.monotonic() - begun) / done * (len(missing) - done))} left" if done else ""
             share = (len(indices) - len(missing) + done) / len(indices)
             report(f"{self.dataset.name} {len(indices) - len(missing) + done + 1}/{len(indices)}{left}", share)
             _write(self.path(out, index), self._measure(self.dataset.sample(index)))
@@ -298,12 +299,6 @@ def as_markdown(table: dict) -> str:
         best = max(swept, key=swept.get)
         lines += ["", f"Best threshold on these very pictures: {best} (dataset mIoU {swept[best]:.1%})."]
     return "\n".join(lines) + "\n"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -337,7 +337,7 @@ class OVDiff(Method):
             needed = sorted(picture for owner, picture in claiming if owner == number)
             if number not in most and not needed:
                 continue
-            drawn = models.store.read_pictures(name, self._settings(models, "pictures"))[: self.images]
+            drawn = models.store.read_pictures(name, self._settings(models, "pictures"), self.images)
             if len(drawn) < self.images:  # prototypes alone were shipped, or pictures were deleted
                 return ()
             pictures |= {(number, picture): drawn[picture].image for picture in needed}
