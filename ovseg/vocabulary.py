@@ -22,6 +22,11 @@ class ClassWord:
         return self.phrases[0]
 
 
+def indefinite(word: str) -> str:
+    """The word with its article: "an apple", "a tv"."""
+    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
+
+
 def parse_classes(text: str) -> tuple[ClassWord, ...]:
     """Read "dog|puppy, traffic light, sky": classes between commas, phrases of one class between bars.
 

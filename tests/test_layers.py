@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From left to right: a layer may import itself and what stands left of it.
 LAYERS = (
     {"assets", "files", "types", "_torchvision_compat"},
-    {"vocabulary", "maps", "cluster", "refine", "maskcut", "nouns", "prototypes", "support", "matching"},
+    {"progress", "vocabulary", "maps", "cluster", "refine", "maskcut", "nouns", "prototypes", "support", "matching"},
     {"backbones", "pretrained"},
     {"models"},
     {"scene", "methods"},

@@ -14,7 +14,6 @@ from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import POCKET
 from ovseg.methods import METHODS, Method, obstacle_to, suited_to
 from ovseg.models import Models
-from ovseg.pocket.captions import indefinite
 from ovseg.pocket.train_captioner import f1_of_things
 from ovseg.pocket.train_clip import average_precision, labels_held, name_prompts
 from ovseg.pocket.train_codec import peak_signal_to_noise
@@ -22,6 +21,7 @@ from ovseg.pocket.train_judge import Judge, accuracy, truth_of
 from ovseg.pocket.world import THINGS, scene
 from ovseg.scene import from_prompt
 from ovseg.types import Report, silent
+from ovseg.vocabulary import indefinite
 
 CODEC_SCENES = 128
 SPLITS = ("pocket-val", "pocket-novel", "pocket-val-stuff")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ovseg.pocket.captions import indefinite
+from ovseg.vocabulary import indefinite
 
 
 @dataclass(frozen=True)

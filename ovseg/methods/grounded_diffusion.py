@@ -22,10 +22,9 @@ from ovseg.backbones.base import query_states
 from ovseg.maps import principal
 from ovseg.methods.base import Method
 from ovseg.models import Models
-from ovseg.pocket.captions import indefinite
 from ovseg.pretrained.grounding import QUERY, Looked, step_features
 from ovseg.types import Evidence, Paper, Report, Scene, Segmentation, Stages, knob, silent
-from ovseg.vocabulary import ClassWord, rows_of
+from ovseg.vocabulary import ClassWord, indefinite, rows_of
 
 
 @dataclass(frozen=True)

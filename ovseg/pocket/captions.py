@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ovseg.vocabulary import indefinite
+
 OPENINGS = ("a photo of", "a photo of", "a photograph of", "a good picture of", "a picture of", "an image of", "")
 
 SYNONYMS = {
@@ -37,11 +39,6 @@ def describe_ground(rng: np.random.Generator, stuff: tuple[str, ...]) -> str:
     opening = OPENINGS[int(rng.integers(len(OPENINGS)))]
     words = [_word(rng, stuff[int(k)]) for k in rng.permutation(len(stuff))]
     return f"{opening} {_join(words)}".strip()
-
-
-def indefinite(word: str) -> str:
-    """The word with its article: "an apple", "a tv"."""
-    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
 def _word(rng: np.random.Generator, name: str) -> str:

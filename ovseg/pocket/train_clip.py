@@ -19,13 +19,14 @@ from transformers import (
     CLIPVisionConfig,
 )
 
-from ovseg.pocket.captions import describe, describe_ground, indefinite
+from ovseg.pocket.captions import describe, describe_ground
 from ovseg.pocket.data import ScenePictures, rendered
 from ovseg.pocket.open_clip_export import export_open_clip
 from ovseg.pocket.tokenizer import tokenize
 from ovseg.pocket.train_codec import to_tensor
 from ovseg.pocket.training import Training, batch_size, some_patches, trainable
 from ovseg.pocket.world import LABELS, THINGS, WorldScene, scene
+from ovseg.vocabulary import indefinite
 
 BATCH = 128
 KINDS = (0.4, 0.4, 0.2)  # shares of captions: the scene's own, one of its things alone, its stuff alone
