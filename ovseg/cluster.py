@@ -7,7 +7,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-
 SAME = 1e-6  # of two points' squares: a smaller squared distance between them is rounding
 
 

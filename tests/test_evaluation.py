@@ -53,16 +53,17 @@ def test_maps_that_do_not_fit_are_refused() -> None:
         confusion(TRUTH, GUESS, 2)
 
 
-@pytest.mark.parametrize("stuff", [False, True])
-def test_pocket_samples_hold_the_worlds_masks(stuff: bool) -> None:
+@pytest.mark.parametrize("stuff", [0, 4, 8])
+def test_pocket_samples_hold_the_worlds_masks(stuff: int) -> None:
     dataset, item = PocketDataset("val", stuff), scene("val", 3)
     sample, words = dataset.sample(3), dataset.classes()
     for label in np.unique(item.labels):
-        name = LABELS[label] if stuff or label < 24 else "background"
+        name = LABELS[label] if label < 24 + stuff else "background"
         assert {words[k - 1].name if k else "background" for k in sample.labels[item.labels == label]} == {name}
     assert {words[k].name for k in ground_truth(None, sample, words)} == set(item.things) | (
-        set(item.stuff) if stuff else set()
+        set(item.stuff) & set(LABELS[24 : 24 + stuff])
     )
+    assert dataset.background == ("absent" if stuff == 8 else "scored")
     assert all_names(None, sample, words) == list(range(len(words)))
     assert PocketDataset("train").sample(0).name == "train-030000"  # not one that was trained on
 
@@ -156,7 +157,7 @@ def test_a_folder_of_another_run_is_refused(models: Models, tmp_path: Path) -> N
 
 
 def test_without_a_background_every_pixel_gets_a_class(models: Models) -> None:
-    task = Benchmark(models, DiffSegmenter(threshold=0.99), PocketDataset("val", stuff=True), 1)
+    task = Benchmark(models, DiffSegmenter(threshold=0.99), PocketDataset("val", stuff=8), 1)
     sample = task.dataset.sample(0)
     (prediction,) = task._predict(sample)
     assert prediction.min() > 0 and not task.sweeps

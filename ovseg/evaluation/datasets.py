@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ovseg.evaluation.metrics import IGNORED
 from ovseg.evaluation.names import class_words
-from ovseg.pocket.world import LABELS, THINGS, scene
+from ovseg.pocket.world import LABELS, STUFF, THINGS, scene
 from ovseg.scene import read_image
 from ovseg.vocabulary import ClassWord
 
@@ -47,38 +47,37 @@ class Dataset(Protocol):
 
 @dataclass(frozen=True)
 class PocketDataset:
-    """Scenes of the pocket world, as many as are asked for; stuff is background unless `stuff`.
+    """Scenes of the pocket world, as many as are asked for. The first `stuff` of its kinds of stuff count as classes, the
+    others are background, and there is none if all count.
 
     Scenes of the training split begin with number 30 000 here: the bundle was trained on lower ones.
     """
 
     split: str
-    stuff: bool = False
+    stuff: int = 0
     length = None
 
     @property
     def name(self) -> str:
         """As the command line calls it."""
-        return f"pocket-{self.split}{'-stuff' if self.stuff else ''}"
+        return f"pocket-{self.split}" + {0: "", len(STUFF): "-stuff"}.get(self.stuff, f"-stuff{self.stuff}")
 
     @property
     def background(self) -> Rule:
         """Every pixel of a scene is a thing or stuff."""
-        return "absent" if self.stuff else "scored"
+        return "absent" if self.stuff == len(STUFF) else "scored"
 
     def classes(self, variant: str = "plain") -> tuple[ClassWord, ...]:
         """The things, and the stuff if it counts; they have no other names."""
         if variant != "plain":
             raise ValueError(f"The names of {self.name} must be plain, but got {variant!r}.")
-        return tuple(ClassWord((name,)) for name in (LABELS if self.stuff else THINGS))
+        return tuple(ClassWord((name,)) for name in LABELS[: len(THINGS) + self.stuff])
 
     def sample(self, index: int) -> Sample:
         """Scene `index` (30 000 further on in the training split); nothing in it is left out of the count."""
         number = index + 30_000 * (self.split == "train")
         item = scene(self.split, number)
-        labels = item.labels + 1
-        if not self.stuff:
-            labels = np.where(labels > len(THINGS), 0, labels)
+        labels = np.where(item.labels >= len(THINGS) + self.stuff, 0, item.labels + 1)
         return Sample(f"{self.split}-{number:06d}", item.image, labels.astype(np.uint8))
 
 
@@ -233,7 +232,7 @@ class FolderDataset:
 
 POCKET: dict[str, Dataset] = {
     dataset.name: dataset
-    for dataset in (PocketDataset(split, stuff) for stuff in (False, True) for split in ("train", "val", "novel"))
+    for dataset in (PocketDataset(split, stuff) for stuff in (0, 4, len(STUFF)) for split in ("train", "val", "novel"))
 }
 DATASETS: tuple[str, ...] = (*POCKET, *LAYOUTS)
 
