@@ -163,7 +163,7 @@ def test_damage_is_named(factory: Factory, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no index\.parquet"):
         TripletSet(tmp_path)
     index(tmp_path, 5)
-    with pytest.raises(ValueError, match="must be empty or hold the same set"):
+    with pytest.raises(ValueError, match="must be new or hold the same"):
         replace(factory, seed=8).run(tmp_path)
     with pytest.raises(ValueError, match="ones that the detector finds"):
         replace(factory, classes=("cat", "unicorn")).run(tmp_path / "other")
@@ -266,7 +266,7 @@ def test_a_stopped_synthesis_goes_on(data_set: Synthesis, tmp_path: Path) -> Non
         data_set.run(tmp_path / "parts", stopped)
     data_set.run(tmp_path / "parts")
     assert digest(tmp_path / "whole") == digest(tmp_path / "parts")
-    with pytest.raises(ValueError, match="must be empty or hold the same set"):
+    with pytest.raises(ValueError, match="must be new or hold the same"):
         replace(data_set, seed=3).run(tmp_path / "parts")
 
 
