@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from ovseg.backbones.base import OnStep, Sampling
+from ovseg.backbones.base import OnStep
 from ovseg.models import Models
 from ovseg.types import Scene
 
@@ -94,9 +94,6 @@ def from_prompt(
     """
     if not prompt.strip():
         raise ValueError('The prompt must say what to show, such as "a photo of a cat", but it is empty.')
-    checkpoint = models.checkpoint
-    sampling = Sampling(
-        checkpoint.steps if steps is None else steps, checkpoint.guidance if guidance is None else guidance, negative
-    )
+    sampling = models.checkpoint.sampling(steps, guidance, negative)
     (made,) = models.backbone.generate(prompt.strip(), [seed], sampling, on_step=on_step)
     return Scene(made.image, made.latent, prompt.strip(), seed)

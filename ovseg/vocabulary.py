@@ -1,5 +1,6 @@
 """Class words: what a visitor types, and the prompts made of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ovseg.types import BACKGROUND
@@ -25,6 +26,11 @@ class ClassWord:
 def indefinite(word: str) -> str:
     """The word with its article: "an apple", "a tv"."""
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
+
+
+def prompt_of(words: Sequence[str]) -> str:
+    """ "a photograph of a cat and an apple"."""
+    return "a photograph of " + " and ".join(map(indefinite, words))
 
 
 def parse_classes(text: str) -> tuple[ClassWord, ...]:

@@ -41,9 +41,9 @@ class Checkpoint:
     detector: str = "facebook/mask2former-swin-small-coco-instance"
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def sampling(self, steps: int | None = None) -> Sampling:
-        """How pictures are sampled where nobody says otherwise."""
-        return Sampling(self.steps if steps is None else steps, self.guidance)
+    def sampling(self, steps: int | None = None, guidance: float | None = None, negative: str = "") -> Sampling:
+        """How pictures are sampled: with the steps and guidance that suit the backbone where none are given."""
+        return Sampling(self.steps if steps is None else steps, self.guidance if guidance is None else guidance, negative)
 
 
 BACKBONES: dict[str, Checkpoint] = {

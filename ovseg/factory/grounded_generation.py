@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ovseg.factory.orders import Order, prompt_of
+from ovseg.factory.orders import Order
 from ovseg.factory.splits import seen_of, unseen_of
 from ovseg.files import claim, write_whole
 from ovseg.maps import normalise, resize
@@ -24,7 +24,7 @@ from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.pretrained.detector import Detector
 from ovseg.types import Report, Scene, silent
-from ovseg.vocabulary import ClassWord
+from ovseg.vocabulary import ClassWord, prompt_of
 
 GROUPS = {  # how many seen and unseen classes are in a prompt
     "one seen": (1, 0), "one unseen": (0, 1), "two seen": (2, 0), "seen + unseen": (1, 1), "two unseen": (0, 2),

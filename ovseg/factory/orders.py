@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ovseg.vocabulary import indefinite
+from ovseg.vocabulary import prompt_of
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,3 @@ def order(number: int, classes: Sequence[str], pairs: float, first_seed: int) ->
     count = 2 if rng.random() < pairs else 1
     words = tuple(classes[int(k)] for k in rng.permutation(len(classes))[:count])
     return Order(number, words, prompt_of(words), first_seed + number)
-
-
-def prompt_of(words: Sequence[str]) -> str:
-    """ "a photograph of a cat and an apple"."""
-    return "a photograph of " + " and ".join(map(indefinite, words))

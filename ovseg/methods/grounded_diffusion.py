@@ -24,7 +24,7 @@ from ovseg.methods.base import Method
 from ovseg.models import Models
 from ovseg.pretrained.grounding import QUERY, Looked, step_features
 from ovseg.types import Evidence, Paper, Report, Scene, Segmentation, Stages, knob, silent
-from ovseg.vocabulary import ClassWord, indefinite, rows_of
+from ovseg.vocabulary import ClassWord, prompt_of, rows_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class GroundedDiffusion(Method):
         """
         stages, (phrases, owners) = Stages(report), rows_of(classes)
         with stages.stage("looking at the picture in the making"):
-            sentence = scene.caption or "a photograph of " + " and ".join(indefinite(word.name) for word in classes)
+            sentence = scene.caption or prompt_of([word.name for word in classes])
             features = step_features(models.backbone, scene.latent, sentence, self.timestep, scene.seed)
         with stages.stage("reading the words in it", 0.7):
             states = query_states(models.backbone, phrases, QUERY)

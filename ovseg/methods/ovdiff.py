@@ -182,7 +182,7 @@ class OVDiff(Method):
     def _pictures(self, models: Models, word: str, report: Report) -> tuple[Drawn, ...]:
         """The support images, of which those that the store has are not drawn again; kept batch by batch."""
         settings = self._settings(models, "pictures")
-        pictures = list(models.store.read_pictures(word, settings))
+        pictures = list(models.store.read_pictures(word, settings, self.images))
         prompt = self.prompt.replace("{}", word)
         sampling = Sampling(self.steps, self.guidance, self.negative, dpm_solver=True)
         while len(pictures) < self.images:
@@ -196,7 +196,7 @@ class OVDiff(Method):
             for made in models.backbone.generate(prompt, seeds, sampling, phrase=word, on_step=drawn):
                 pictures.append(Drawn(made.image, made.attribution.cpu().numpy().astype(np.float16)))
             models.store.write_pictures(word, settings, pictures)
-        return tuple(pictures[: self.images])
+        return tuple(pictures)
 
     def _masks(self, models: Models, word: str, pictures: Sequence[Drawn], report: Report) -> tuple[Mask, ...]:
         """Foreground and background of each support image."""

@@ -71,7 +71,7 @@ def _by_parts(
     """What `work(split, indices, size)` gives for all scenes in order, `PART` at a time, in several processes."""
     parts = [range(start, min(start + PART, count)) for start in range(0, count, PART)]
     with ProcessPoolExecutor(workers) as pool:
-        for part, found in zip(parts, pool.map(work, repeat(split), parts, repeat(size)), strict=False):
+        for part, found in zip(parts, pool.map(work, repeat(split), parts, repeat(size)), strict=True):
             yield slice(part.start, part.stop), found
             print(f"\r{what} {split} scenes: {part.stop}/{count}", end="", flush=True)
     print()
