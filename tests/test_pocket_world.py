@@ -114,3 +114,9 @@ def test_scenes_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert (tmp_path / "sheet.png").exists()
     assert main(["scenes", "--split", "all", "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.startswith("ovseg: The split must be one of")
+
+
+def test_zoom_enlarges_the_things_and_nothing_else() -> None:
+    plain, large = (scene("train", 5, 64, zoom) for zoom in (1.0, 1.4))
+    assert plain.things == large.things and plain.caption == large.caption
+    assert np.count_nonzero(large.instances) > 1.2 * np.count_nonzero(plain.instances)

@@ -25,7 +25,6 @@ from ovseg.pocket.train_denoiser import (
     encoded,
     hasten_attention,
     loss_weights,
-    refine_denoiser,
 )
 from ovseg.pocket.train_judge import Judge, accuracy, build_judge, judge_loss, truth_of
 from ovseg.pocket.training import Training
@@ -126,42 +125,28 @@ def test_the_average_forgets_where_it_began(tmp_path: Path) -> None:
     assert torch.allclose(training.averaged.module.weight, torch.tensor(7.0), atol=0.01)
 
 
-def test_attention_on_the_finest_grid_starts_as_nothing() -> None:
+def test_the_hastened_attention_computes_the_same_at_both_sizes() -> None:
     torch.manual_seed(0)
-    coarse = build_denoiser(False, 16, 32).eval()
-    fine = refine_denoiser(coarse).eval()
-    x, text, t = torch.randn(2, 4, 16, 16), torch.randn(2, 5, 32), torch.tensor([3, 700])
-    with torch.no_grad():
-        before, after = (net(x, t, encoder_hidden_states=text).sample for net in (coarse, fine))
-    assert torch.allclose(before, after, atol=1e-6)
-    added = {name for name in fine.attn_processors if name not in coarse.attn_processors}
-    assert added and all(name.startswith("up_blocks.2") for name in added)
-
-
-def test_a_later_training_takes_up_the_finest_attention_of_an_earlier_one() -> None:
-    torch.manual_seed(0)
-    earlier, coarse = build_denoiser(True, 16, 32), build_denoiser(False, 16, 32)
-    fine = refine_denoiser(coarse, earlier).state_dict()
-    trunk = coarse.state_dict()
-    assert all(torch.equal(fine[name], trunk.get(name, weight)) for name, weight in earlier.state_dict().items())
-    assert any(weight.any() for name, weight in fine.items() if "up_blocks.2.attentions" in name and "proj_out" in name)
-
-
-def test_the_hastened_attention_computes_the_same() -> None:
-    torch.manual_seed(0)
-    unet = build_denoiser(True, 16, 32).eval()
+    unet = build_denoiser(16, 32).eval()
     x, text, t = torch.randn(2, 4, 16, 16), torch.randn(2, 5, 32), torch.tensor([3, 700])
     with torch.no_grad():
         usual = unet(x, t, encoder_hidden_states=text).sample
-        hasten_attention(unet)
-        assert torch.allclose(unet(x, t, encoder_hidden_states=text).sample, usual, atol=1e-5)
-    assert len({type(processor) for processor in unet.attn_processors.values()}) == 2
+        for edge, kinds in ((16, 1), (32, 2)):
+            hasten_attention(unet, edge)
+            assert torch.allclose(unet(x, t, encoder_hidden_states=text).sample, usual, atol=1e-5)
+            assert len({type(processor) for processor in unet.attn_processors.values()}) == kinds
+
+
+def test_the_finest_attention_has_two_heads() -> None:
+    unet = build_denoiser(16, 32)
+    finest = [block.transformer_blocks[0] for block in unet.up_blocks[-1].attentions]
+    assert [(block.attn1.heads, block.attn2.heads) for block in finest] == [(2, 2), (2, 2)]
 
 
 def test_hushed_rows_hear_the_words_and_nothing_after(tmp_path: Path) -> None:
     tokenizer = build_tokenizer(tmp_path)
     words = build_text_encoder(tokenizer)
-    painter = Painter(build_denoiser(False, 16), words, tokenize(tokenizer, [""])[0], tokenizer.eos_token_id)
+    painter = Painter(build_denoiser(16), words, tokenize(tokenizer, [""])[0], tokenizer.eos_token_id)
     ids = tokenize(tokenizer, ["a photo of a cat", "a photo of a potted plant on grass"])
     hushed, open_ = (painter.read(ids, torch.full((2,), flag)) for flag in (True, False))
     nothing = painter.read(painter.empty[None], torch.tensor([False]))[0]
@@ -175,7 +160,7 @@ def test_batches_depend_on_the_step_alone_and_drop_some_captions(tmp_path: Path)
     tokenizer = build_tokenizer(tmp_path)
     latents = np.arange(40, dtype=np.float16).reshape(40, 1, 1, 1) * np.ones((1, 4, 2, 2), np.float16)
     captions = [f"a photo of two {k % 2 * 'cats' or 'dogs'}" for k in range(40)]
-    batches = LatentBatches(latents, captions, ["a photo of sky and grass"] * 40, tokenizer)
+    batches = LatentBatches(latents, captions, ["a photo of sky and grass"] * 40, tokenizer, 32)
     first, again, other = (batches.draw(step, "cpu") for step in (3, 3, 4))
     assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1]) and not torch.equal(first[0], other[0])
     ids = torch.cat([batches.draw(step, "cpu")[1] for step in range(40)])
@@ -255,6 +240,11 @@ def test_the_recipes_one_after_the_other(tmp_path: Path) -> None:
     start = ["--start", str(tmp_path / "bundle" / "stable-diffusion")]
     more = ["train", "denoiser", "--minutes", "0.1", "--scenes", "64", "--out", str(tmp_path / "later"), *start]
     assert main(more) == 0
+    words = [
+        StableDiffusionPipeline.from_pretrained(folder).text_encoder.state_dict()
+        for folder in (tmp_path / "bundle" / "stable-diffusion", tmp_path / "later" / "denoiser" / "pipeline")
+    ]
+    assert all(torch.equal(weight, words[1][name]) for name, weight in words[0].items())  # CLIP shares them
     for _ in range(2):  # packing again adds nothing
         assert main(["train", "bundle", "--out", str(tmp_path / "later"), "--to", str(tmp_path / "bundle")]) == 0
     grown = json.loads((tmp_path / "bundle" / "training.json").read_text())

@@ -23,8 +23,8 @@ from ovseg.pocket.open_clip_export import export_open_clip
 LARGEST_FILE = "9MB"  # a repository on a hub takes files of 10 MB without large-file storage
 TRAININGS = {  # where each keeps its checkpoint, and what of it is packed
     "codec": ("codec", "denoiser/pipeline"),
-    "denoiser, without attention on the finest grid": ("denoiser/coarse", "denoiser/pipeline"),
-    "denoiser, with it": ("denoiser/fine", "denoiser/pipeline"),
+    "denoiser, pictures of half the size": ("denoiser/half", "denoiser/pipeline"),
+    "denoiser, pictures of the full size": ("denoiser/full", "denoiser/pipeline"),
     "clip": ("clip", "clip/clip"),
     "judge": ("judge", "judge/judge"),
     "captioner": ("captioner", "captioner/captioner"),

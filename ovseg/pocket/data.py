@@ -13,6 +13,7 @@ import numpy as np
 from ovseg.pocket.world import scene
 
 PART = 500  # scenes that a process renders at a time
+Scale = tuple[int, float]  # pixels of a side, and the factor on the things' share of it
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,16 @@ class ScenePictures:
     stuff: tuple[tuple[str, ...], ...]
 
 
-def rendered(folder: Path, split: str, count: int, size: int, workers: int = 2) -> ScenePictures:
-    """The first `count` scenes of a split, rendered into `folder` on the first call and mapped from it afterwards."""
-    stem = folder / f"{split}-{size}px-{count}"
+def rendered(folder: Path, split: str, count: int, size: int, workers: int = 2, zoom: float = 1.0) -> ScenePictures:
+    """The first `count` scenes of a split, rendered into `folder` on the first call and mapped from it afterwards.
+
+    Args:
+        zoom: as in `world.scene`.
+    """
+    name = f"{split}-{size}px-{count}" + (f"-zoom-{round(100 * zoom)}" if zoom != 1 else "")
+    stem = folder / name
     if not stem.with_suffix(".json").exists():
-        _render(stem, split, count, size, workers)
+        _render(stem, split, count, (size, zoom), workers)
     words = json.loads(stem.with_suffix(".json").read_text())
     return ScenePictures(
         np.load(stem.with_suffix(".npy"), mmap_mode="r"),
@@ -46,18 +52,18 @@ def rendered_labels(folder: Path, split: str, count: int, size: int, workers: in
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         maps = np.lib.format.open_memmap(partial, "w+", np.uint8, (count, size, size))
-        for rows, found in _by_parts(_label_part, "labels of", split, count, size, workers):
+        for rows, found in _by_parts(_label_part, "labels of", split, count, (size, 1.0), workers):
             maps[rows] = found
         maps.flush()
         partial.rename(path)
     return np.load(path, mmap_mode="r")
 
 
-def _render(stem: Path, split: str, count: int, size: int, workers: int) -> None:
+def _render(stem: Path, split: str, count: int, scale: Scale, workers: int) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
-    images = np.lib.format.open_memmap(stem.with_suffix(".npy"), "w+", np.uint8, (count, size, size, 3))
+    images = np.lib.format.open_memmap(stem.with_suffix(".npy"), "w+", np.uint8, (count, scale[0], scale[0], 3))
     words: list[dict] = []
-    for rows, (pictures, entries) in _by_parts(_render_part, "rendering", split, count, size, workers):
+    for rows, (pictures, entries) in _by_parts(_render_part, "rendering", split, count, scale, workers):
         images[rows] = pictures
         words.extend(entries)
     images.flush()
@@ -66,23 +72,23 @@ def _render(stem: Path, split: str, count: int, size: int, workers: int) -> None
 
 
 def _by_parts(
-    work: Callable[[str, range, int], Any], what: str, split: str, count: int, size: int, workers: int
+    work: Callable[[str, range, Scale], Any], what: str, split: str, count: int, scale: Scale, workers: int
 ) -> Iterator[tuple[slice, Any]]:
-    """What `work(split, indices, size)` gives for all scenes in order, `PART` at a time, in several processes."""
+    """What `work(split, indices, scale)` gives for all scenes in order, `PART` at a time, in several processes."""
     parts = [range(start, min(start + PART, count)) for start in range(0, count, PART)]
     with ProcessPoolExecutor(workers) as pool:
-        for part, found in zip(parts, pool.map(work, repeat(split), parts, repeat(size)), strict=True):
+        for part, found in zip(parts, pool.map(work, repeat(split), parts, repeat(scale)), strict=True):
             yield slice(part.start, part.stop), found
             print(f"\r{what} {split} scenes: {part.stop}/{count}", end="", flush=True)
     print()
 
 
-def _label_part(split: str, indices: range, size: int) -> np.ndarray:
-    return np.stack([scene(split, index, size).labels for index in indices])
+def _label_part(split: str, indices: range, scale: Scale) -> np.ndarray:
+    return np.stack([scene(split, index, *scale).labels for index in indices])
 
 
-def _render_part(split: str, indices: range, size: int) -> tuple[np.ndarray, list[dict]]:
-    scenes = [scene(split, index, size) for index in indices]
+def _render_part(split: str, indices: range, scale: Scale) -> tuple[np.ndarray, list[dict]]:
+    scenes = [scene(split, index, *scale) for index in indices]
     return np.stack([s.image for s in scenes]), [
         {"caption": s.caption, "things": s.things, "stuff": s.stuff} for s in scenes
     ]

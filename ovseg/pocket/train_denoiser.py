@@ -1,13 +1,12 @@
 """The pocket denoiser: a small U-Net of Stable Diffusion's layout, trained on the codec's latents of scenes.
 
-Its text encoder is trained along with it.
-
-Two stages, because attention on the finest grid costs half of the speed on a CPU: `coarse` trains without it, `fine` adds
-it to the last up block with zero-initialised output, so that the second stage starts from the function of the first.
+Two stages, as Stable Diffusion itself was trained: first on pictures of half the size, where a step costs a fifth, then on
+pictures of the full size. Attention on every grid learns from the start.
 """
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +26,31 @@ from ovseg.pocket.train_codec import to_tensor
 from ovseg.pocket.training import Training, batch_size
 
 TEXT_WIDTH = 128
-BATCH = 32
-RATE = 1e-3
+RATE, LATER_RATE = 1e-3, 6e-4  # of a new network, and of one that goes on from saved weights
 HUSHED_SHARE = 0.7  # of the rows; see `Painter.read`
 UNCONDITIONAL_SHARE = 0.1  # captions dropped, for classifier-free guidance
 GROUND_SHARE = 0.12  # captions that name only the stuff: the scenes' own always begin with things
 SNR_CAP = 5.0  # of the min-SNR weighting (Hang et al. 2023, section 3.4): little noise counts less
 NOISE_CAP = 20.0  # of the weight of much noise, see `loss_weights`
-COARSE_SHARE = 0.68  # of the time, spent without attention on the finest grid
+FUSED_FROM = 1024  # places of a grid from which on torch's fused attention is the faster one on a CPU
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One of the two sizes: its share of the time, of the pictures' side, and what its scenes look like."""
+
+    name: str
+    time: float
+    side: float
+    batch: int
+    scenes: int  # times as many as asked for
+    zoom: float  # of the things, see `world.scene`
+
+
+STAGES = (
+    Stage("half", time=0.6, side=0.5, batch=64, scenes=2, zoom=1.4),
+    Stage("full", time=0.4, side=1.0, batch=32, scenes=1, zoom=1.0),
+)
 SAMPLE_PROMPTS = (
     "a photo of a cat", "a photo of a car on road", "a photo of a tree on grass under sky", "a photo of a boat on water",
     "a photo of a bus", "a photo of a sheep and a house", "a photo of a cat and a car", "a photo of an apple on wood",
@@ -55,8 +71,8 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     return model
 
 
-def build_denoiser(fine: bool, latent_size: int = 32, text_width: int = TEXT_WIDTH) -> UNet2DConditionModel:
-    """Attention at strides 2 and 4 of the latent, and at stride 1 in the last up block if `fine`."""
+def build_denoiser(latent_size: int = 32, text_width: int = TEXT_WIDTH) -> UNet2DConditionModel:
+    """Attention at strides 2 and 4 of the latent, and at stride 1 in the last up block."""
     return UNet2DConditionModel(
         sample_size=latent_size,
         in_channels=4,
@@ -64,38 +80,25 @@ def build_denoiser(fine: bool, latent_size: int = 32, text_width: int = TEXT_WID
         layers_per_block=1,
         block_out_channels=(48, 96, 192),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D" if fine else "UpBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D",) * 3,
         cross_attention_dim=text_width,
-        attention_head_dim=(1, 4, 4),  # heads, by diffusers' naming; several narrow ones are slow on the finest grid
+        attention_head_dim=(2, 4, 4),  # heads, by diffusers' naming
         norm_num_groups=16,
     )
 
 
-def hasten_attention(unet: UNet2DConditionModel) -> None:
-    """Plain matrix products in place of the fused kernel wherever they are faster on a CPU, up to six times."""
+def hasten_attention(unet: UNet2DConditionModel, latent_size: int) -> None:
+    """Plain matrix products in place of the fused kernel wherever they are faster to train on a CPU."""
     finest = f"up_blocks.{len(unet.up_blocks) - 1}."
-    long = {name for name in unet.attn_processors if name.startswith(finest) and ".attn1." in name}
-    unet.set_attn_processor({n: AttnProcessor2_0() if n in long else AttnProcessor() for n in unet.attn_processors})
-
-
-def refine_denoiser(coarse: UNet2DConditionModel, earlier: UNet2DConditionModel | None = None) -> UNet2DConditionModel:
-    """The U-Net with attention on the finest grid added: that of an `earlier` one of the same build, or, with its output
-    projections at zero, one that does not change the function."""
-    fine = build_denoiser(True, coarse.config.sample_size, coarse.config.cross_attention_dim)
-    if earlier is not None and earlier.config.attention_head_dim == fine.config.attention_head_dim:
-        fine.load_state_dict(earlier.state_dict())
-    else:
-        for block in fine.up_blocks[-1].attentions:
-            torch.nn.init.zeros_(block.proj_out.weight)
-            torch.nn.init.zeros_(block.proj_out.bias)
-    fine.load_state_dict(coarse.state_dict(), strict=False)
-    return fine
+    fused = {name for name in unet.attn_processors if name.startswith(finest) and ".attn1." in name}
+    fused = fused if latent_size**2 >= FUSED_FROM else set()
+    unet.set_attn_processor({n: AttnProcessor2_0() if n in fused else AttnProcessor() for n in unet.attn_processors})
 
 
 def encoded(folder: Path, vae: AutoencoderKL, images: np.ndarray, device: str) -> np.ndarray:
     """Scaled latents of all pictures, float16 (n, 4, y, x), computed once by each codec, mapped from a file later."""
     weights = b"".join(tensor.detach().cpu().numpy().tobytes() for tensor in vae.state_dict().values())
-    path = folder / f"latents-{len(images)}-{hashlib.sha256(weights).hexdigest()[:8]}.npy"
+    path = folder / f"latents-{images.shape[1]}px-{len(images)}-{hashlib.sha256(weights).hexdigest()[:8]}.npy"
     partial = path.with_suffix(".partial")
     if path.exists():
         return np.load(path, mmap_mode="r")
@@ -173,15 +176,15 @@ class LatentBatches:
     """
 
     def __init__(
-        self, latents: np.ndarray, captions: Sequence[str], grounds: Sequence[str], tokenizer: CLIPTokenizer
+        self, latents: np.ndarray, captions: Sequence[str], grounds: Sequence[str], tokenizer: CLIPTokenizer, batch: int
     ) -> None:
-        self.latents = latents
+        self.latents, self.batch = latents, batch
         self.ids, self.ground_ids = tokenize(tokenizer, captions), tokenize(tokenizer, grounds)
         self.empty = tokenize(tokenizer, [""])
 
     def draw(self, step: int, device: str) -> tuple[Tensor, Tensor]:
         """Latents (b, 4, y, x) and token ids (b, tokens)."""
-        rng, count = np.random.default_rng([3, step]), batch_size(BATCH, device)
+        rng, count = np.random.default_rng([3, step]), batch_size(self.batch, device)
         rows = rng.integers(0, len(self.latents), count)
         kind = torch.from_numpy(rng.random(count))[:, None]
         ids = torch.where(kind < 1 - GROUND_SHARE, self.ids[rows], self.ground_ids[rows])
@@ -195,41 +198,45 @@ def train_denoiser(
 ) -> None:  # fmt: skip
     """Train (or go on training) both stages on `root/codec`; leaves `pipeline` in `root/denoiser`.
 
-    With `start`, a saved pipeline such as the shipped bundle's, its codec and words are taken as they are, and its U-Net
-    and text encoder are where both stages begin.
+    With `start`, a saved pipeline such as the shipped bundle's, its codec is taken as it is, its U-Net is where the first
+    stage begins, and its text encoder is not trained further: CLIP and the captioner, which share it, stay valid.
     """
     torch.manual_seed(0)
     out = root / "denoiser"
-    earlier = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32) if start else None
-    parts = earlier or _untrained(root, size)
-    pictures = rendered(root / "scenes", "train", scenes, size)
-    latents = encoded(out, parts.vae.eval(), pictures.images, device)
-    grounds = [describe_ground(np.random.default_rng([4, row]), stuff) for row, stuff in enumerate(pictures.stuff)]
-    batches = LatentBatches(latents, pictures.captions, grounds, parts.tokenizer)
-
-    unet = build_denoiser(False, parts.unet.config.sample_size, parts.unet.config.cross_attention_dim)
-    unet.load_state_dict(parts.unet.state_dict(), strict=False)
-    words, empty = parts.text_encoder, batches.empty[0]
-    middle_rate = RATE * (1 - COARSE_SHARE)  # one straight line over both stages
-    for stage, share, rates in (
-        ("coarse", COARSE_SHARE, (RATE, middle_rate)),
-        ("fine", 1 - COARSE_SHARE, (middle_rate, 0.0)),
-    ):
-        if stage == "fine":
-            unet = refine_denoiser(unet, earlier and earlier.unet)
+    parts = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32) if start else _untrained(root, size)
+    parts.vae.eval()
+    edge = parts.unet.config.sample_size
+    unet, words = build_denoiser(edge, parts.unet.config.cross_attention_dim), parts.text_encoder
+    unet.load_state_dict(parts.unet.state_dict())
+    words.requires_grad_(start is None)
+    empty = tokenize(parts.tokenizer, [""])[0]
+    rate, done = LATER_RATE if start else RATE, 0.0
+    for stage in STAGES:
+        rates = (rate * (1 - done), rate * (1 - done - stage.time))  # one straight line over both stages
         if device == "cpu":
-            hasten_attention(unet)
+            hasten_attention(unet, round(edge * stage.side))
         painter = Painter(unet, words, empty, parts.tokenizer.eos_token_id).to(device)
-        training = Training(painter, out / stage, minutes * share, *rates, piece=piece)
-        steps = _run(training, batches, device)
-        if not training.finished or (piece and steps and stage == "coarse"):
+        training = Training(painter, out / stage.name, minutes * stage.time, *rates, piece=piece)
+        steps = 0 if training.finished else _run(training, _batches(root, parts, stage, (scenes, size), device), device)
+        if not training.finished or (piece and steps and stage is not STAGES[-1]):
             return  # a piece is one stage's at most
-        best = training.averaged.module.eval()
+        best, done = training.averaged.module.eval(), done + stage.time
         unet, words = best.unet, best.text_encoder
     unet.set_default_attn_processor()
     pipeline = build_pipeline(parts.vae, words, parts.tokenizer, unet)
     pipeline.save_pretrained(out / "pipeline")
     _save_samples(pipeline, out / "samples.png")
+
+
+def _batches(
+    root: Path, parts: StableDiffusionPipeline, stage: Stage, scenes_size: tuple[int, int], device: str
+) -> "LatentBatches":
+    """What a stage trains on: its scenes, drawn and encoded once."""
+    scenes, size = scenes_size
+    pictures = rendered(root / "scenes", "train", scenes * stage.scenes, round(size * stage.side), zoom=stage.zoom)
+    latents = encoded(root / "denoiser", parts.vae, pictures.images, device)
+    grounds = [describe_ground(np.random.default_rng([4, row]), stuff) for row, stuff in enumerate(pictures.stuff)]
+    return LatentBatches(latents, pictures.captions, grounds, parts.tokenizer, stage.batch)
 
 
 def _untrained(root: Path, size: int) -> StableDiffusionPipeline:
@@ -239,7 +246,7 @@ def _untrained(root: Path, size: int) -> StableDiffusionPipeline:
     vae = AutoencoderKL.from_pretrained(root / "codec" / "vae")
     tokenizer = build_tokenizer(root / "denoiser" / "tokenizer")
     edge = size // 2 ** (len(vae.config.block_out_channels) - 1)
-    return build_pipeline(vae, build_text_encoder(tokenizer), tokenizer, build_denoiser(False, edge))
+    return build_pipeline(vae, build_text_encoder(tokenizer), tokenizer, build_denoiser(edge))
 
 
 def _run(training: Training, batches: LatentBatches, device: str) -> int:

@@ -50,8 +50,12 @@ class WorldScene:
     sprites: tuple[str, ...] = field(default=())  # key of each instance's sprite
 
 
-def scene(split: str, index: int, size: int = 128) -> WorldScene:
+def scene(split: str, index: int, size: int = 128, zoom: float = 1.0) -> WorldScene:
     """Scene `index` of a split at `size` x `size` pixels.
+
+    Args:
+        zoom: factor on the things' share of the picture. A small picture with larger things shows them at a scale nearer
+            to that of a large picture.
 
     Raises:
         ValueError: the split is unknown or the index is negative.
@@ -67,7 +71,7 @@ def scene(split: str, index: int, size: int = 128) -> WorldScene:
     upper, lower, horizon = _choose_ground(choosing, [sprite.thing for sprite in sprites])
     image, labels = _paint_ground(painting, size, (upper, lower), horizon)
     instances = np.zeros((size, size), np.uint8)
-    for sprite, (rgba, top, left) in zip(sprites, _place_all(placing, sprites, size, (upper, horizon)), strict=True):
+    for sprite, (rgba, top, left) in zip(sprites, _place_all(placing, sprites, size, (upper, horizon), zoom), strict=True):
         shadow = float(painting.uniform(0.2, 0.45)) * (not (sprite.thing in FLYING and upper == "sky"))
         _stand(image, rgba, (top, left), shadow)
         _label(labels, instances, rgba, (top, left), THINGS.index(sprite.thing))
@@ -120,10 +124,10 @@ def _paint_ground(
 
 
 def _place_all(
-    rng: np.random.Generator, sprites: list[Sprite], size: int, ground: tuple[str, float]
+    rng: np.random.Generator, sprites: list[Sprite], size: int, ground: tuple[str, float], zoom: float
 ) -> list[tuple[np.ndarray, int, int]]:
     """Turned and scaled sprites with their top-left corners, back to front, each left mostly visible."""
-    low, high = EXTENT[len(sprites)]
+    low, high = (share * zoom for share in EXTENT[len(sprites)])
     best: tuple[float, list[tuple[np.ndarray, int, int]]] = (-1.0, [])
     for _ in range(12):
         placed = []
