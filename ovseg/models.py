@@ -11,7 +11,6 @@ import torch
 from ovseg.assets import ASSETS, kept_in
 from ovseg.backbones import find_checkpoint, load_backbone
 from ovseg.backbones.stable_diffusion import StableDiffusion
-from ovseg.prototypes import Store
 from ovseg.types import named
 
 if TYPE_CHECKING:
@@ -83,9 +82,9 @@ class Models:
             return self._dino
 
     @cached_property
-    def store(self) -> Store:
-        """Where OVDiff's prototypes are kept: `OVSEG_PROTOTYPES`, or a folder of the user's cache, and what is shipped."""
-        return Store(kept_in("OVSEG_PROTOTYPES", "prototypes"), SHIPPED)
+    def prototype_folders(self) -> tuple[Path, Path | None]:
+        """Where OVDiff's prototypes are kept, `OVSEG_PROTOTYPES` or a folder of the user's cache, and the shipped ones."""
+        return kept_in("OVSEG_PROTOTYPES", "prototypes"), SHIPPED
 
     def proposals(self, name: str) -> "Proposals":
         """Class-agnostic masks: "maskcut", or "cutler" from the folder that `OVSEG_CUTLER` names.

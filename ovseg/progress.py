@@ -1,11 +1,36 @@
-"""How long work still takes, told from how far it is."""
+"""Progress of long work: who is told, the stages of a run and their seconds, and how long it still takes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from ovseg.types import Report
+SOON = 5.0  # seconds before which no time left is reported
 
-SOON = 5.0  # seconds before which nothing is told
+Report = Callable[[str, float], None]
+"""Told the stage of long work and the share of it that is done, 0 to 1. It may raise to stop the work."""
+
+
+class StoppedError(Exception):
+    """The work was stopped because somebody asked for it."""
+
+
+def silent(stage: str, share: float) -> None:
+    """A `Report` for nobody."""
+
+
+class Stages:
+    """Times the named stages of one run and reports them as they begin."""
+
+    def __init__(self, report: Report) -> None:
+        self.report, self.timings = report, {}
+
+    @contextmanager
+    def stage(self, name: str, share: float = 0.0) -> Iterator[None]:
+        """Report that `name` begins with `share` of the whole done, and add its seconds to `timings`."""
+        self.report(name, share)
+        start = time.perf_counter()
+        yield
+        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
 
 
 def with_time_left(report: Report, clock: Callable[[], float] = time.monotonic) -> Report:

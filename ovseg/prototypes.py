@@ -20,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ovseg.files import write_whole
+from ovseg.models import Models
 
 Settings = Mapping[str, Any]
 """All that decides a file's content beside the word, JSON-ready."""
@@ -186,6 +187,11 @@ class Store:
         """
         for path in sorted(self.folder.glob("*.safetensors")):
             yield path, describe(path)
+
+
+def store_of(models: Models) -> Store:
+    """The store of these models' folders."""
+    return Store(*models.prototype_folders)
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -1,14 +1,10 @@
 """The values that move through the program: `Scene`, `Segmentation`, `Evidence`, `Paper`, and `knob` for settings."""
 
-import hashlib
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
@@ -16,17 +12,6 @@ from torch import Tensor
 BACKGROUND = "background"
 
 Named = TypeVar("Named")
-
-Report = Callable[[str, float], None]
-"""Told the stage of long work and the share of it that is done, 0 to 1. It may raise to stop the work."""
-
-
-class StoppedError(Exception):
-    """The work was stopped because somebody asked for it."""
-
-
-def silent(stage: str, share: float) -> None:
-    """A `Report` for nobody."""
 
 
 @dataclass(frozen=True)
@@ -159,21 +144,6 @@ class Segmentation:
         return replace(self, scores=scores, threshold=threshold)
 
 
-class Stages:
-    """Times the named stages of one run and reports them as they begin."""
-
-    def __init__(self, report: Report) -> None:
-        self.report, self.timings = report, {}
-
-    @contextmanager
-    def stage(self, name: str, share: float = 0.0) -> Iterator[None]:
-        """Report that `name` begins with `share` of the whole done, and add its seconds to `timings`."""
-        self.report(name, share)
-        start = time.perf_counter()
-        yield
-        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
-
-
 def knob(default: Any, help: str, *, low: float = 0, high: float = 1, step: float = 0) -> Any:
     """A dataclass field that a visitor may turn. `help` says what it does and where the default comes from.
 
@@ -191,19 +161,3 @@ def named(table: Mapping[str, Named], what: str, name: str) -> Named:
     if name not in table:
         raise ValueError(f"The {what} must be one of {', '.join(table)}, but got {name!r}.")
     return table[name]
-
-
-def fingerprint(network: torch.nn.Module) -> str:
-    """A short name for a network's weights: the same for the same weights on any device, in any precision up to rounding.
-
-    From the shape of every tensor and, rounded to three digits, the sum of its sizes.
-    """
-    total = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        total.update(f"{name} {tuple(tensor.shape)} {float(tensor.double().abs().sum()):.3g}".encode())
-    return total.hexdigest()[:12]
-
-
-def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A random generator of this seed; drawn on the CPU unless said otherwise, so that every device sees the same noise."""
-    return torch.Generator(device).manual_seed(seed)

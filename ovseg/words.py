@@ -12,17 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from ovseg.backbones.base import word_states
-from ovseg.methods import Method
 from ovseg.models import Models
 from ovseg.nouns import classes_of, noun_phrases
-from ovseg.types import Report, silent
+from ovseg.progress import Report, silent
 from ovseg.vocabulary import ClassWord, parse_classes
 
 WORD_COSINE = 0.8  # the released filter's
 
 
 def asked_for(
-    models: Models, kind: type[Method], image: np.ndarray, words: str, *, caption: str = "", captioner: str = "",
+    models: Models, image: np.ndarray, words: str, *, names_itself: bool = False, caption: str = "", captioner: str = "",
     report: Report = silent,
 ) -> tuple[tuple[ClassWord, ...], str]:  # fmt: skip
     """The classes to ask a method for, and the caption of the picture: made where it is wanted and not given.
@@ -31,18 +30,19 @@ def asked_for(
     any other is asked for what the caption names.
 
     Args:
+        names_itself: whether the method finds its own classes where none are given.
         captioner: its name; the backbone's if empty.
 
     Raises:
         ValueError: the words cannot be read, there is no captioner, or neither words nor the caption name anything.
     """
     classes = parse_classes(words) if words.strip() else ()
-    if not caption.strip() and (kind.names_itself or not classes):
+    if not caption.strip() and (names_itself or not classes):
         if obstacle := models.captioner_obstacle(captioner):
             raise ValueError(f'Classes must be typed, such as "cat, grass": no caption can be made. {obstacle}')
         report("captioning", 0.0)
         caption = models.captioner(captioner).caption(image)
-    if classes or kind.names_itself:
+    if classes or names_itself:
         return classes, caption.strip()
     named = classes_of(caption)
     if not named:

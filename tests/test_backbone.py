@@ -9,8 +9,9 @@ from diffusers import UNet2DConditionModel
 from ovseg.backbones.base import Capture, Sampling, Site, grid_at
 from ovseg.backbones.recording import find_sites, recording
 from ovseg.backbones.stable_diffusion import StableDiffusion
+from ovseg.backbones.weights import generator
 from ovseg.models import Models
-from ovseg.types import StoppedError, generator
+from ovseg.progress import StoppedError
 
 EVERYTHING = Capture(cross=(1, 2, 4, 8), self_attention=(1, 2, 4, 8))
 

@@ -16,8 +16,9 @@ from ovseg.demo.segment_tab import Shown, write_files
 from ovseg.demo.work import stream
 from ovseg.methods import METHODS, DiffSegmenter, modes_of
 from ovseg.models import Models
+from ovseg.progress import Report
 from ovseg.settings import parse_value
-from ovseg.types import Report, Segmentation
+from ovseg.types import Segmentation
 
 
 def small() -> Segmentation:

@@ -22,8 +22,9 @@ from ovseg.maps import window_starts
 from ovseg.methods import DiffSegmenter
 from ovseg.models import Models
 from ovseg.pocket.world import LABELS, scene
+from ovseg.progress import Report, silent
 from ovseg.scene import from_image
-from ovseg.types import Report, Scene, Segmentation, silent
+from ovseg.types import Scene, Segmentation
 from ovseg.vocabulary import ClassWord, parse_classes
 from ovseg.words import photo_prompts
 

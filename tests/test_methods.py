@@ -12,9 +12,9 @@ from ovseg.backbones.base import Capture, Text, Trace
 from ovseg.methods import METHODS, find_method, obstacle_to, suited_to
 from ovseg.methods.diffsegmenter import DiffSegmenter, participle_after
 from ovseg.models import Models
-from ovseg.prototypes import Store
+from ovseg.progress import StoppedError
 from ovseg.scene import from_image
-from ovseg.types import Scene, StoppedError
+from ovseg.types import Scene
 from ovseg.vocabulary import parse_classes
 
 FUSED = "Cross-attention, fused"
@@ -61,7 +61,7 @@ QUICK = {"ovdiff": {"images": 2, "steps": 1, "parts": 2, "masks": "otsu", "sites
 @pytest.fixture
 def every_network(with_clip: Models, tmp_path: Path) -> Models:
     models = Models(with_clip.name, device="cpu", dtype="float64")
-    models.checkpoint, models.store = with_clip.checkpoint, Store(tmp_path)
+    models.checkpoint, models.prototype_folders = with_clip.checkpoint, (tmp_path, None)
     return models
 
 

@@ -14,11 +14,13 @@ from ovseg.methods import ovdiff
 from ovseg.methods.ovdiff import OVDiff, parse_numbers
 from ovseg.models import Models
 from ovseg.pocket.world import scene
+from ovseg.progress import StoppedError
 from ovseg.prototypes import NOWHERE, Drawn, Mask, Prototypes, Side, Store, describe, read
 from ovseg.scene import from_image
+from ovseg.stuff import is_stuff
 from ovseg.support import LIKELY, UNLIKELY, masks_by_otsu, masks_by_proposals, prototypes_of, stretched, two_thresholds
-from ovseg.types import Scene, StoppedError
-from ovseg.vocabulary import is_stuff, parse_classes
+from ovseg.types import Scene
+from ovseg.vocabulary import parse_classes
 
 SMALL = OVDiff(images=3, steps=1, parts=2, masks="otsu", sites="0, 2-3", short_side=0, windows=())
 CLASSES = parse_classes("cat, dog, sky")
@@ -28,7 +30,7 @@ CLASSES = parse_classes("cat, dog, sky")
 def models(with_clip: Models, tmp_path: Path) -> Models:
     """The tiny networks with a store of their own."""
     models = Models(with_clip.name, device="cpu")
-    models.checkpoint, models.store = with_clip.checkpoint, Store(tmp_path / "store")
+    models.checkpoint, models.prototype_folders = with_clip.checkpoint, (tmp_path / "store", None)
     return models
 
 
@@ -204,12 +206,12 @@ def test_a_stopped_build_goes_on_where_it_was(models: Models, monkeypatch: pytes
     with pytest.raises(StoppedError):
         SMALL.prepare(models, "cat", stop_at_the_third)
     settings = SMALL._settings(models, "pictures")
-    begun = models.store.read_pictures("cat", settings)
+    begun = store_of(models).read_pictures("cat", settings)
     assert len(begun) == 2
     told: list[str] = []
     SMALL.prepare(models, "cat", lambda stage, share: told.append(stage))
     assert not any(stage.startswith(("image 1 ", "image 2 ")) for stage in told)
-    assert np.array_equal(models.store.read_pictures("cat", settings)[1].image, begun[1].image)
+    assert np.array_equal(store_of(models).read_pictures("cat", settings)[1].image, begun[1].image)
     fewer = replace(SMALL, images=2).prepare(models, "cat", lambda stage, share: None)
     assert fewer["dino"].foreground.regions.shape[0] == 2
 
@@ -287,7 +289,7 @@ def test_wrong_settings_are_one_sentence(models: Models, wide: Scene) -> None:
 def test_a_class_whose_pictures_show_nothing_says_so(models: Models) -> None:
     settings = SMALL._settings(models, "pictures")
     flat = [Drawn(np.zeros((64, 64, 3), np.uint8), np.zeros((32, 32), np.float16)) for _ in range(3)]
-    models.store.write_pictures("ghost", settings, flat)
+    store_of(models).write_pictures("ghost", settings, flat)
     with pytest.raises(ValueError, match="none of 3 of 'ghost' does"):
         SMALL.prepare(models, "ghost")
 

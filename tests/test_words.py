@@ -14,8 +14,6 @@ from PIL import Image
 from ovseg.__main__ import main
 from ovseg.backbones.base import word_states
 from ovseg.demo import build
-from ovseg.methods.diffsegmenter import DiffSegmenter
-from ovseg.methods.freeseg_diff import FreeSegDiff
 from ovseg.models import Models
 from ovseg.vocabulary import parse_classes
 from ovseg.words import asked_for, look_for, nearest_noun
@@ -26,17 +24,17 @@ def names(classes: tuple) -> list[str]:
 
 
 def test_typed_words_are_taken_and_captions_fill_in(with_clip: Models, picture: np.ndarray) -> None:
-    classes, said = asked_for(with_clip, DiffSegmenter, picture, "cat, dog|puppy")
+    classes, said = asked_for(with_clip, picture, "cat, dog|puppy")
     assert names(classes) == ["cat", "dog"] and said == ""
-    classes, said = asked_for(with_clip, DiffSegmenter, picture, " ", caption=" a red bus on a white background ")
+    classes, said = asked_for(with_clip, picture, " ", caption=" a red bus on a white background ")
     assert names(classes) == ["red bus"] and said == "a red bus on a white background"
     own = with_clip.captioner().caption(picture)
-    assert asked_for(with_clip, FreeSegDiff, picture, "") == ((), own)
-    assert asked_for(with_clip, FreeSegDiff, picture, "cat")[1] == own
+    assert asked_for(with_clip, picture, "", names_itself=True) == ((), own)
+    assert asked_for(with_clip, picture, "cat", names_itself=True)[1] == own
     with pytest.raises(ValueError, match=r'Classes must be typed here, .*: the caption "very quickly" names nothing'):
-        asked_for(with_clip, DiffSegmenter, picture, "", caption="very quickly")
+        asked_for(with_clip, picture, "", caption="very quickly")
     with pytest.raises(ValueError, match="captioner must be one of"):
-        asked_for(with_clip, DiffSegmenter, picture, "", captioner="gpt")
+        asked_for(with_clip, picture, "", captioner="gpt")
 
 
 def test_the_filter_keeps_the_best_and_what_comes_near(with_clip: Models, picture: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from transformers import BatchEncoding
 
 from ovseg.backbones.base import Capture, Generated, OnStep, Sampling, Text, Trace, grid_at
 from ovseg.backbones.recording import attributing, find_blocks, find_sites, recording
-from ovseg.types import fingerprint, generator
+from ovseg.backbones.weights import fingerprint, generator
 
 CPU_BUDGET = 2 * 2**30  # bytes that the recorded maps and activations of one pass may take off an accelerator
 CUDA_SHARE = 0.6  # of the free memory, on an accelerator that can say how much is free

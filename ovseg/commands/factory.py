@@ -10,8 +10,7 @@ from ovseg.factory.splits import UNSEEN, seen_of
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.pocket.world import THINGS
-from ovseg.progress import with_time_left
-from ovseg.types import silent
+from ovseg.progress import silent, with_time_left
 from ovseg.vocabulary import parse_classes
 
 

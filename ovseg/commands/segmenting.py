@@ -11,6 +11,7 @@ from PIL import Image
 from ovseg import view
 from ovseg.card import run_card
 from ovseg.commands.common import add_captioner, add_method, add_network, command, method_of, models_of, progress
+from ovseg.cost import build_cost
 from ovseg.methods import find_method
 from ovseg.methods.ovdiff import OVDiff, told_of
 from ovseg.models import Models
@@ -18,8 +19,8 @@ from ovseg.nouns import noun_phrases
 from ovseg.pretrained import lavis
 from ovseg.progress import with_time_left
 from ovseg.prototypes import read as read_prototypes
+from ovseg.prototypes import store_of
 from ovseg.scene import from_image, from_prompt, read_image
-from ovseg.timings import build_cost
 from ovseg.vocabulary import ClassWord
 from ovseg.words import asked_for, look_for
 
@@ -56,7 +57,13 @@ def segment(options: argparse.Namespace) -> None:
     models, kind, image = models_of(options), find_method(options.method), read_image(options.image)
     method = method_of(options, models, kind)
     classes, said = asked_for(
-        models, kind, image, options.classes, caption=options.caption, captioner=options.captioner, report=progress
+        models,
+        image,
+        options.classes,
+        names_itself=kind.names_itself,
+        caption=options.caption,
+        captioner=options.captioner,
+        report=progress,
     )
     if options.only_present:
         classes = _present(models, image, classes, said)
@@ -170,12 +177,14 @@ def manage_prototypes(options: argparse.Namespace) -> None:
         _build_prototypes(options, models)
         return
     count = 0
-    for path, told in models.store.files():
+    for path, told in store_of(models).files():
         if options.action == "verify":
             read_prototypes(path)
         count += 1
         print(f"{told['word']:<20} {told['kind']:<10} {path.stat().st_size / 1e6:7.2f} MB  {path.name}")
-    print(f"{count} files in {models.store.folder}" + (", all as they were written" if options.action == "verify" else ""))
+    print(
+        f"{count} files in {store_of(models).folder}" + (", all as they were written" if options.action == "verify" else "")
+    )
 
 
 def _build_prototypes(options: argparse.Namespace, models: Models) -> None:

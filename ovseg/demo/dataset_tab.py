@@ -15,7 +15,7 @@ from ovseg.factory.synthesize import Synthesis, preview
 from ovseg.methods import suited_to
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.models import Models
-from ovseg.types import Report
+from ovseg.progress import Report
 from ovseg.vocabulary import parse_classes
 
 MOST = 64  # pictures, on the page; the command line makes any number

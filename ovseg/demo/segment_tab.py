@@ -20,8 +20,9 @@ from ovseg.demo.words import QUIET, captioner_name, wire_words, word_controls
 from ovseg.demo.work import given_picture, on_the_network, status_line, stream, whole
 from ovseg.methods import METHODS, Method, find_method, modes_of, obstacle_to, suited_to
 from ovseg.models import Models
+from ovseg.progress import Report
 from ovseg.scene import from_image, from_prompt
-from ovseg.types import Report, Segmentation
+from ovseg.types import Segmentation
 from ovseg.vocabulary import ClassWord
 from ovseg.words import asked_for
 
@@ -164,7 +165,7 @@ def _wire_generate(models: Models, source: dict[str, Any], inputs: list, outputs
             if not find_method(method).names_the_generated:
                 return scene.image, None
             chosen = _chosen_method(models, method, threshold, values)
-            classes, _ = asked_for(models, type(chosen), scene.image, words, caption=scene.caption)
+            classes, _ = asked_for(models, scene.image, words, names_itself=chosen.names_itself, caption=scene.caption)
             scene = replace(scene, seed=whole("The seed", noise_seed))
             result = chosen.segment(models, scene, classes, report)
             return scene.image, Shown(result, run_card(models, scene, classes, chosen, result))
@@ -195,7 +196,13 @@ def _wire_segment(models: Models, run: gr.Button, inputs: list, outputs: list) -
             picture, chosen = given_picture(image), _chosen_method(models, method, threshold, values)
             report("loading the network", 0.0)
             classes, said = asked_for(
-                models, type(chosen), picture, words, caption=caption, captioner=captioner_name(captioner), report=report
+                models,
+                picture,
+                words,
+                names_itself=chosen.names_itself,
+                caption=caption,
+                captioner=captioner_name(captioner),
+                report=report,
             )
             if checked and checked == words:
                 classes = _ticked(classes, present)

@@ -13,7 +13,7 @@ from ovseg.models import Models
 from ovseg.nouns import classes_of
 from ovseg.pretrained.captioner import CAPTIONERS
 from ovseg.pretrained.lavis import MODELS as LAVIS_MODELS
-from ovseg.types import Report
+from ovseg.progress import Report
 from ovseg.vocabulary import parse_classes
 from ovseg.words import Presence, look_for
 

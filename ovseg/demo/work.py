@@ -10,9 +10,8 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from ovseg.progress import with_time_left
+from ovseg.progress import Report, StoppedError, with_time_left
 from ovseg.scene import shrunk
-from ovseg.types import Report, StoppedError
 
 LONGEST_SIDE = 1024  # of a picture on the page; larger uploads are shrunk, the command line keeps them
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.methods import Method, modes_of
-from ovseg.types import Report, named, silent
+from ovseg.progress import Report, silent
+from ovseg.types import named
 
 
 @dataclass(frozen=True)

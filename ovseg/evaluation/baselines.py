@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ovseg.methods import METHODS, Method
 from ovseg.models import Models
-from ovseg.types import Paper, Report, Scene, Segmentation, knob, silent
+from ovseg.progress import Report, silent
+from ovseg.types import Paper, Scene, Segmentation, knob
 from ovseg.vocabulary import ClassWord
 from ovseg.words import photo_prompts
 

@@ -20,8 +20,8 @@ from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
 from ovseg.files import claim, write_whole
 from ovseg.methods import Method
 from ovseg.models import Models
-from ovseg.progress import duration
-from ovseg.types import BACKGROUND, Report, named, silent
+from ovseg.progress import Report, duration, silent
+from ovseg.types import BACKGROUND, named
 from ovseg.vocabulary import ClassWord
 
 THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(20))

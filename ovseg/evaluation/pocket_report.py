@@ -19,8 +19,8 @@ from ovseg.pocket.train_clip import average_precision, labels_held, name_prompts
 from ovseg.pocket.train_codec import peak_signal_to_noise
 from ovseg.pocket.train_judge import Judge, accuracy, truth_of
 from ovseg.pocket.world import THINGS, scene
+from ovseg.progress import Report, silent
 from ovseg.scene import from_prompt
-from ovseg.types import Report, silent
 from ovseg.vocabulary import indefinite
 
 CODEC_SCENES = 128

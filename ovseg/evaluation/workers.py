@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.models import Models
-from ovseg.types import Report, silent
+from ovseg.progress import Report, silent
 
 
 def launched() -> bool:

@@ -23,7 +23,8 @@ from ovseg.maps import normalise, resize
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.pretrained.detector import Detector
-from ovseg.types import Report, Scene, silent
+from ovseg.progress import Report, silent
+from ovseg.types import Scene
 from ovseg.vocabulary import ClassWord, prompt_of
 
 GROUPS = {  # how many seen and unseen classes are in a prompt

@@ -19,7 +19,8 @@ from ovseg.factory.orders import Order, order
 from ovseg.files import claim, write_whole
 from ovseg.methods.base import Method
 from ovseg.models import Models
-from ovseg.types import BACKGROUND, Report, Scene, silent
+from ovseg.progress import Report, silent
+from ovseg.types import BACKGROUND, Scene
 from ovseg.vocabulary import ClassWord
 
 JPEG_QUALITY = 95

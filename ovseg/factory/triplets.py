@@ -26,7 +26,7 @@ from ovseg.files import claim, write_whole
 from ovseg.models import Models
 from ovseg.pretrained.detector import Detector
 from ovseg.pretrained.grounding import step_features
-from ovseg.types import Report, silent
+from ovseg.progress import Report, silent
 
 FORMAT = "ovseg triplets 1"
 SHARD = 32  # items

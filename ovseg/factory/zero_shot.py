@@ -19,7 +19,7 @@ from ovseg.files import write_whole
 from ovseg.pocket.train_segmenter import Masked, iou_of_things, real_scenes, train_segmenter
 from ovseg.pocket.world import THINGS
 from ovseg.pretrained.detector import SemanticDetector
-from ovseg.types import Report, silent
+from ovseg.progress import Report, silent
 
 STUDENTS = {  # what each is trained on: synthetic pictures of one class, of two, and real ones of the seen classes
     "A: synthetic, one object": ("one",),

@@ -6,7 +6,8 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from ovseg.models import Models
-from ovseg.types import Paper, Report, Scene, Segmentation, silent
+from ovseg.progress import Report, silent
+from ovseg.types import Paper, Scene, Segmentation
 from ovseg.vocabulary import ClassWord
 
 

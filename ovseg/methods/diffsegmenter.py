@@ -29,7 +29,8 @@ from ovseg import maps
 from ovseg.backbones.base import Capture, Text, Trace
 from ovseg.methods.base import Method
 from ovseg.models import Models
-from ovseg.types import Evidence, Paper, Report, Scene, Segmentation, Stages, knob, silent
+from ovseg.progress import Report, Stages, silent
+from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
 from ovseg.vocabulary import ClassWord, check_prompt, rows_of
 
 FINEST = 1  # the stride whose self-attention refines

@@ -28,9 +28,11 @@ from ovseg.maps import principal
 from ovseg.methods.base import Method
 from ovseg.models import Models
 from ovseg.nouns import NounPhrase, classes_of, noun_phrases
+from ovseg.pretrained.templates import TEMPLATES
+from ovseg.progress import Report, Stages, silent
 from ovseg.refine import dense_crf, pamr
-from ovseg.types import Evidence, Paper, Report, Scene, Segmentation, Stages, knob, silent
-from ovseg.vocabulary import TEMPLATES, ClassWord
+from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
+from ovseg.vocabulary import ClassWord
 
 CERTAINTY = 0.9  # what the CRF takes a mask's label for; the released code's setting
 

@@ -23,7 +23,8 @@ from ovseg.maps import principal
 from ovseg.methods.base import Method
 from ovseg.models import Models
 from ovseg.pretrained.grounding import QUERY, Looked, step_features
-from ovseg.types import Evidence, Paper, Report, Scene, Segmentation, Stages, knob, silent
+from ovseg.progress import Report, Stages, silent
+from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
 from ovseg.vocabulary import ClassWord, prompt_of, rows_of
 
 

@@ -35,11 +35,13 @@ from ovseg.maps import window_starts
 from ovseg.matching import Table
 from ovseg.methods.base import Method
 from ovseg.models import Models
-from ovseg.prototypes import Drawn, Mask, Prototypes, Side
+from ovseg.progress import Report, Stages, silent
+from ovseg.prototypes import Drawn, Mask, Prototypes, Side, store_of
 from ovseg.refine import pamr
+from ovseg.stuff import STUFF, THINGS, is_stuff
 from ovseg.support import masks_by_otsu, masks_by_proposals, prototypes_of, shaded, stretched
-from ovseg.types import Evidence, Paper, Report, Scene, Segmentation, Stages, knob, silent
-from ovseg.vocabulary import STUFF, THINGS, ClassWord, check_prompt, is_stuff
+from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
+from ovseg.vocabulary import ClassWord, check_prompt
 
 NOISE_SEED = 43  # of the noise on support images; the code's
 MOST_CANDIDATES = 10  # classes whose subsets are tried; the code's
@@ -128,7 +130,7 @@ class OVDiff(Method):
         Raises:
             ValueError: a file of the store is damaged, or no picture of the class shows it.
         """
-        kept = {e: models.store.read_prototypes(word, e, self._settings(models, e)) for e in self.extractors}
+        kept = {e: store_of(models).read_prototypes(word, e, self._settings(models, e)) for e in self.extractors}
         missing = [extractor for extractor, found in kept.items() if found is None]
         if not missing:
             return kept
@@ -141,14 +143,14 @@ class OVDiff(Method):
         for number, extractor in enumerate(missing):
             told = part_of(report, MASKED, number, len(missing))
             found = prototypes_of(self._each(models, extractor, pictures, told), masks, self.parts)
-            models.store.write_prototypes(word, extractor, self._settings(models, extractor), found)
+            store_of(models).write_prototypes(word, extractor, self._settings(models, extractor), found)
             kept[extractor] = found
         return kept
 
     def repair(self, models: Models, word: str) -> tuple[str, ...]:
         """Delete what is damaged of a class's files, so that `prepare` makes it again; the names of what was deleted."""
         kinds = ("pictures", "masks", *self.extractors)
-        return tuple(kind for kind in kinds if models.store.drop_damaged(word, kind, self._settings(models, kind)))
+        return tuple(kind for kind in kinds if store_of(models).drop_damaged(word, kind, self._settings(models, kind)))
 
     def check(self) -> None:
         """Pass if the settings are in their ranges.
@@ -182,7 +184,7 @@ class OVDiff(Method):
     def _pictures(self, models: Models, word: str, report: Report) -> tuple[Drawn, ...]:
         """The support images, of which those that the store has are not drawn again; kept batch by batch."""
         settings = self._settings(models, "pictures")
-        pictures = list(models.store.read_pictures(word, settings, self.images))
+        pictures = list(store_of(models).read_pictures(word, settings, self.images))
         prompt = self.prompt.replace("{}", word)
         sampling = Sampling(self.steps, self.guidance, self.negative, dpm_solver=True)
         while len(pictures) < self.images:
@@ -195,13 +197,13 @@ class OVDiff(Method):
             seeds = [self.first_seed + len(pictures) + k for k in range(count)]
             for made in models.backbone.generate(prompt, seeds, sampling, phrase=word, on_step=drawn):
                 pictures.append(Drawn(made.image, made.attribution.cpu().numpy().astype(np.float16)))
-            models.store.write_pictures(word, settings, pictures)
+            store_of(models).write_pictures(word, settings, pictures)
         return tuple(pictures)
 
     def _masks(self, models: Models, word: str, pictures: Sequence[Drawn], report: Report) -> tuple[Mask, ...]:
         """Foreground and background of each support image."""
         settings = self._settings(models, "masks")
-        found = models.store.read_masks(word, settings)
+        found = store_of(models).read_masks(word, settings)
         if found is not None:
             return found
         maps = [stretched(item.attribution, item.image.shape[:2]) for item in pictures]
@@ -212,7 +214,7 @@ class OVDiff(Method):
             for number, (item, attribution) in enumerate(zip(pictures, maps, strict=True)):
                 report(f"masks of image {number + 1} of {len(pictures)}", DRAWN + (MASKED - DRAWN) * number / len(pictures))
                 masks.append(masks_by_proposals(propose(item.image), attribution))
-        models.store.write_masks(word, settings, masks)
+        store_of(models).write_masks(word, settings, masks)
         return tuple(masks)
 
     def _each(self, models: Models, extractor: str, pictures: Sequence[Drawn], report: Report) -> Iterator[Tensor]:
@@ -337,12 +339,12 @@ class OVDiff(Method):
             needed = sorted(picture for owner, picture in claiming if owner == number)
             if number not in most and not needed:
                 continue
-            drawn = models.store.read_pictures(name, self._settings(models, "pictures"), self.images)
+            drawn = store_of(models).read_pictures(name, self._settings(models, "pictures"), self.images)
             if len(drawn) < self.images:  # prototypes alone were shipped, or pictures were deleted
                 return ()
             pictures |= {(number, picture): drawn[picture].image for picture in needed}
             if number in most:
-                masks = models.store.read_masks(name, self._settings(models, "masks")) or ()
+                masks = store_of(models).read_masks(name, self._settings(models, "masks")) or ()
                 shown = tuple(shaded(item.image, mask) for item, mask in zip(drawn, masks, strict=False))
                 items.append(Evidence(f"{name}: support images", "images", images=shown, group="Support images", label=name))
         for extractor, table in tables.items():

@@ -12,9 +12,9 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor, nn
 
+from ovseg.backbones.weights import fingerprint
 from ovseg.pretrained.prefixes import encode_tree, shares_prefixes
-from ovseg.types import fingerprint
-from ovseg.vocabulary import TEMPLATES
+from ovseg.pretrained.templates import TEMPLATES
 
 LOCAL = "local-dir:"
 KEPT_SUBSETS = 16  # sets of prompts whose embeddings are kept

@@ -18,7 +18,7 @@ import transformers
 from jaxtyping import Bool
 from torch import Tensor
 
-from ovseg.types import fingerprint
+from ovseg.backbones.weights import fingerprint
 
 SURE = 0.5  # score from which an instance counts; masks are cut at this probability as well
 LEAST = 1 / 1000  # of the picture: smaller connected regions are specks

@@ -10,7 +10,7 @@ import transformers
 from jaxtyping import Float
 from torch import Tensor
 
-from ovseg.types import fingerprint
+from ovseg.backbones.weights import fingerprint
 
 
 class Dino:
