@@ -8,7 +8,7 @@ from ovseg.methods import METHODS, find_method, suited_to  # noqa: E402
 from ovseg.models import Models  # noqa: E402
 from ovseg.scene import from_image, from_prompt, read_image  # noqa: E402
 from ovseg.types import Evidence, Scene, Segmentation  # noqa: E402
-from ovseg.vocabulary import parse_classes  # noqa: E402
+from ovseg.words.classes import parse_classes  # noqa: E402
 
 __version__ = "0.1.0"
 

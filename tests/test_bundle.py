@@ -16,7 +16,7 @@ from ovseg.models import Models
 from ovseg.pocket.train_judge import Judge, accuracy_on
 from ovseg.pocket.world import LABELS
 from ovseg.scene import from_prompt
-from ovseg.vocabulary import parse_classes
+from ovseg.words.classes import parse_classes
 
 
 def test_plain_diffusers_loads_it_and_draws() -> None:

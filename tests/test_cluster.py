@@ -3,7 +3,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from ovseg.cluster import agglomerate, inertia_of, kmeans
+from ovseg.maths.cluster import agglomerate, inertia_of, kmeans
 
 
 @pytest.mark.parametrize(("count", "dimensions"), [(300, 20), (120, 400)])

@@ -15,9 +15,9 @@ from ovseg.demo.controls import LIVE, control_values, method_controls, pick_meth
 from ovseg.demo.segment_tab import Shown, write_files
 from ovseg.demo.work import stream
 from ovseg.methods import METHODS, DiffSegmenter, modes_of
+from ovseg.methods.settings import parse_value
 from ovseg.models import Models
 from ovseg.progress import Report
-from ovseg.settings import parse_value
 from ovseg.types import Segmentation
 
 

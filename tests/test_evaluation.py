@@ -16,17 +16,17 @@ from ovseg.evaluation.baselines import AllBackground, CentrePrior, ClipCentrePri
 from ovseg.evaluation.benchmark import Benchmark, with_best_threshold
 from ovseg.evaluation.datasets import PocketDataset, Sample, find_dataset
 from ovseg.evaluation.labels import all_names, ground_truth
-from ovseg.evaluation.metrics import confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
 from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
-from ovseg.maps import window_starts
+from ovseg.maths.maps import window_starts
+from ovseg.maths.overlap import confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
 from ovseg.methods import DiffSegmenter
 from ovseg.models import Models
 from ovseg.pocket.world import LABELS, scene
 from ovseg.progress import Report, silent
 from ovseg.scene import from_image
 from ovseg.types import Scene, Segmentation
-from ovseg.vocabulary import ClassWord, parse_classes
-from ovseg.words import photo_prompts
+from ovseg.words.classes import ClassWord, parse_classes
+from ovseg.words.presence import photo_prompts
 
 TRUTH = np.array([[0, 0, 1], [1, 2, 255]], np.uint8)
 GUESS = np.array([[0, 1, 1], [1, 0, 2]], np.uint8)

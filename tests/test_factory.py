@@ -29,7 +29,7 @@ from ovseg.pocket.world import THINGS
 from ovseg.pretrained.detector import Detector, Instance, load_detector
 from ovseg.pretrained.grounding import Grounding
 from ovseg.scene import from_image
-from ovseg.vocabulary import parse_classes
+from ovseg.words.classes import parse_classes
 
 CLASSES = ("cat", "dog", "apple")
 

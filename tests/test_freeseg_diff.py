@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from ovseg.maps import principal
+from ovseg.maths.maps import principal
 from ovseg.methods import modes_of
 from ovseg.methods.freeseg_diff import FreeSegDiff, assign, spoken_of
 from ovseg.models import Models
-from ovseg.nouns import noun_phrases
 from ovseg.pocket.world import scene
 from ovseg.scene import from_image
 from ovseg.types import Scene
-from ovseg.vocabulary import parse_classes
+from ovseg.words.classes import parse_classes
+from ovseg.words.nouns import noun_phrases
 
 CLASSES = parse_classes("cat, dog, potted plant")
 

@@ -15,7 +15,7 @@ from ovseg.models import Models
 from ovseg.pocket.bundle import build_pipeline
 from ovseg.pocket.tokenizer import build_tokenizer
 from ovseg.scene import from_image
-from ovseg.vocabulary import parse_classes
+from ovseg.words.classes import parse_classes
 
 
 @pytest.fixture(scope="module")

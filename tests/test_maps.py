@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ovseg import maps
+from ovseg.maths import maps
 
 
 @pytest.mark.parametrize(

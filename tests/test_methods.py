@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from ovseg import maps
 from ovseg.backbones.base import Capture, Text, Trace
+from ovseg.maths import maps
 from ovseg.methods import METHODS, find_method, obstacle_to, suited_to
 from ovseg.methods.diffsegmenter import DiffSegmenter, participle_after
 from ovseg.models import Models
 from ovseg.progress import StoppedError
 from ovseg.scene import from_image
 from ovseg.types import Scene
-from ovseg.vocabulary import parse_classes
+from ovseg.words.classes import parse_classes
 
 FUSED = "Cross-attention, fused"
 CLASSES = parse_classes("cat, potted plant, sky")

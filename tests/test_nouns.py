@@ -1,7 +1,7 @@
 import pytest
 
-from ovseg.nouns import noun_phrases
 from ovseg.pocket.world import LABELS, scene
+from ovseg.words.nouns import noun_phrases
 
 
 @pytest.mark.parametrize(

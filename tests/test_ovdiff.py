@@ -11,16 +11,24 @@ import torch
 
 from ovseg.__main__ import main
 from ovseg.methods import ovdiff
-from ovseg.methods.ovdiff import OVDiff, parse_numbers
+from ovseg.methods.ovdiff.method import OVDiff, parse_numbers
+from ovseg.methods.ovdiff.prototypes import NOWHERE, Drawn, Mask, Prototypes, Side, Store, describe, read
+from ovseg.methods.ovdiff.support import (
+    LIKELY,
+    UNLIKELY,
+    masks_by_otsu,
+    masks_by_proposals,
+    prototypes_of,
+    stretched,
+    two_thresholds,
+)
 from ovseg.models import Models
 from ovseg.pocket.world import scene
 from ovseg.progress import StoppedError
-from ovseg.prototypes import NOWHERE, Drawn, Mask, Prototypes, Side, Store, describe, read
 from ovseg.scene import from_image
-from ovseg.stuff import is_stuff
-from ovseg.support import LIKELY, UNLIKELY, masks_by_otsu, masks_by_proposals, prototypes_of, stretched, two_thresholds
 from ovseg.types import Scene
-from ovseg.vocabulary import parse_classes
+from ovseg.words.classes import parse_classes
+from ovseg.words.stuff import is_stuff
 
 SMALL = OVDiff(images=3, steps=1, parts=2, masks="otsu", sites="0, 2-3", short_side=0, windows=())
 CLASSES = parse_classes("cat, dog, sky")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ovseg.refine import NEIGHBOURS, Lattice, dense_crf, pamr
+from ovseg.maths.refine import NEIGHBOURS, Lattice, dense_crf, pamr
 
 
 def pamr_by_loops(image: torch.Tensor, scores: torch.Tensor, iterations: int, dilations: tuple[int, ...]) -> torch.Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg import view
+from ovseg.output import view
 from ovseg.types import Claims, Evidence, Segmentation
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from ovseg.backbones import BACKBONES
 from ovseg.methods import METHODS, Method, modes_of
+from ovseg.methods.settings import read_setting
 from ovseg.models import Models
 from ovseg.pretrained.captioner import CAPTIONERS
 from ovseg.pretrained.lavis import MODELS as LAVIS_MODELS
-from ovseg.settings import read_setting
 from ovseg.types import named
 
 

@@ -11,7 +11,7 @@ from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.pocket.world import THINGS
 from ovseg.progress import silent, with_time_left
-from ovseg.vocabulary import parse_classes
+from ovseg.words.classes import parse_classes
 
 
 def add_commands(commands: Any) -> None:

@@ -13,8 +13,8 @@ from ovseg.evaluation.benchmark import Benchmark, as_markdown, with_best_thresho
 from ovseg.evaluation.datasets import DATASETS, Dataset, find_dataset
 from ovseg.evaluation.labels import LABEL_SOURCES
 from ovseg.evaluation.protocols import PROTOCOLS
+from ovseg.evaluation.timings import measure, table
 from ovseg.methods import METHODS, find_method, suited_to
-from ovseg.timings import measure, table
 from ovseg.types import named
 
 

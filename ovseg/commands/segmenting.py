@@ -8,21 +8,21 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ovseg import view
-from ovseg.card import run_card
 from ovseg.commands.common import add_captioner, add_method, add_network, command, method_of, models_of, progress
-from ovseg.cost import build_cost
 from ovseg.methods import find_method
-from ovseg.methods.ovdiff import OVDiff, told_of
+from ovseg.methods.ovdiff.cost import build_cost
+from ovseg.methods.ovdiff.method import OVDiff, told_of
+from ovseg.methods.ovdiff.prototypes import read as read_prototypes
+from ovseg.methods.ovdiff.prototypes import store_of
 from ovseg.models import Models
-from ovseg.nouns import noun_phrases
+from ovseg.output import view
+from ovseg.output.run_card import run_card
 from ovseg.pretrained import lavis
 from ovseg.progress import with_time_left
-from ovseg.prototypes import read as read_prototypes
-from ovseg.prototypes import store_of
 from ovseg.scene import from_image, from_prompt, read_image
-from ovseg.vocabulary import ClassWord
-from ovseg.words import asked_for, look_for
+from ovseg.words.classes import ClassWord
+from ovseg.words.nouns import noun_phrases
+from ovseg.words.presence import asked_for, look_for
 
 
 def add_commands(commands: Any) -> None:

@@ -7,7 +7,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from ovseg import view
+from ovseg.output import view
 from ovseg.types import Segmentation
 
 TEMPLATE = """

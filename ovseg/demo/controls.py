@@ -7,7 +7,7 @@ import gradio as gr
 from gradio.components import Component
 
 from ovseg.methods import Method, find_method
-from ovseg.settings import parse_value
+from ovseg.methods.settings import parse_value
 
 LIVE = ("threshold",)  # turned beside the picture, after the run
 

@@ -16,7 +16,7 @@ from ovseg.methods import suited_to
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.progress import Report
-from ovseg.vocabulary import parse_classes
+from ovseg.words.classes import parse_classes
 
 MOST = 64  # pictures, on the page; the command line makes any number
 SHOWN = 24

@@ -11,20 +11,20 @@ import gradio as gr
 import numpy as np
 import spaces
 
-from ovseg import view
 from ovseg.assets import ASSETS
-from ovseg.card import run_card
 from ovseg.demo.canvas import canvas_value, mask_canvas, redraw_script
 from ovseg.demo.controls import control_values, grey_out, method_controls, pick_method, settings_from
 from ovseg.demo.words import QUIET, captioner_name, wire_words, word_controls
 from ovseg.demo.work import given_picture, on_the_network, status_line, stream, whole
 from ovseg.methods import METHODS, Method, find_method, modes_of, obstacle_to, suited_to
 from ovseg.models import Models
+from ovseg.output import view
+from ovseg.output.run_card import run_card
 from ovseg.progress import Report
 from ovseg.scene import from_image, from_prompt
 from ovseg.types import Segmentation
-from ovseg.vocabulary import ClassWord
-from ovseg.words import asked_for
+from ovseg.words.classes import ClassWord
+from ovseg.words.presence import asked_for
 
 OPACITY = 0.6
 RESULTS = ("status", "canvas", "threshold", "shown", "group", "gallery", "card", "point")

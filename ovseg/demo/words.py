@@ -10,12 +10,12 @@ import spaces
 from ovseg.demo.controls import grey_out
 from ovseg.demo.work import given_picture, on_the_network, status_line, stream
 from ovseg.models import Models
-from ovseg.nouns import classes_of
 from ovseg.pretrained.captioner import CAPTIONERS
 from ovseg.pretrained.lavis import MODELS as LAVIS_MODELS
 from ovseg.progress import Report
-from ovseg.vocabulary import parse_classes
-from ovseg.words import Presence, look_for
+from ovseg.words.classes import parse_classes
+from ovseg.words.nouns import classes_of
+from ovseg.words.presence import Presence, look_for
 
 QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 STYLE = """

@@ -10,8 +10,8 @@ from ovseg.methods import METHODS, Method
 from ovseg.models import Models
 from ovseg.progress import Report, silent
 from ovseg.types import Paper, Scene, Segmentation, knob
-from ovseg.vocabulary import ClassWord
-from ovseg.words import photo_prompts
+from ovseg.words.classes import ClassWord
+from ovseg.words.presence import photo_prompts
 
 _NO_PAPER = Paper("a trivial answer", "", "", "", "")
 

@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ovseg import view
 from ovseg.evaluation.datasets import Dataset, Sample
 from ovseg.evaluation.labels import LABEL_SOURCES, ground_truth
-from ovseg.evaluation.metrics import IGNORED, confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
 from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
 from ovseg.files import claim, write_whole
+from ovseg.maths.overlap import IGNORED, confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
 from ovseg.methods import Method
 from ovseg.models import Models
+from ovseg.output import view
 from ovseg.progress import Report, duration, silent
 from ovseg.types import BACKGROUND, named
-from ovseg.vocabulary import ClassWord
+from ovseg.words.classes import ClassWord
 
 THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(20))
 SHOWN = 8  # pictures of each end on the sheet

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from ovseg.evaluation.metrics import IGNORED
 from ovseg.evaluation.names import class_words
+from ovseg.maths.overlap import IGNORED
 from ovseg.pocket.world import LABELS, STUFF, THINGS, scene
 from ovseg.scene import read_image
-from ovseg.vocabulary import ClassWord
+from ovseg.words.classes import ClassWord
 
 Rule = Literal["scored", "ignored", "absent"]
 """What becomes of pixels that no class owns: a label of their own, left out of the count, or there are none."""

@@ -8,7 +8,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-from ovseg.vocabulary import ClassWord, parse_classes
+from ovseg.words.classes import ClassWord, parse_classes
 
 
 @cache

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ovseg import view
 from ovseg.assets import ASSETS
 from ovseg.evaluation.baselines import BASELINES, ClipCentrePrior
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import POCKET
 from ovseg.methods import METHODS, Method, obstacle_to, suited_to
 from ovseg.models import Models
+from ovseg.output import view
 from ovseg.pocket.train_captioner import f1_of_things
 from ovseg.pocket.train_clip import average_precision, labels_held, name_prompts
 from ovseg.pocket.train_codec import peak_signal_to_noise
@@ -21,7 +21,7 @@ from ovseg.pocket.train_judge import Judge, accuracy, truth_of
 from ovseg.pocket.world import THINGS, scene
 from ovseg.progress import Report, silent
 from ovseg.scene import from_prompt
-from ovseg.vocabulary import indefinite
+from ovseg.words.classes import indefinite
 
 CODEC_SCENES = 128
 SPLITS = ("pocket-val", "pocket-novel", "pocket-val-stuff")

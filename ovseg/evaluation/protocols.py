@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ovseg.maps import window_starts
+from ovseg.maths.maps import window_starts
 from ovseg.methods import Method
 from ovseg.models import Models
 from ovseg.scene import from_image, resized
 from ovseg.types import Segmentation
-from ovseg.vocabulary import ClassWord
+from ovseg.words.classes import ClassWord
 
 
 @dataclass(frozen=True)

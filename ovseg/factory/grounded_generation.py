@@ -19,13 +19,13 @@ import torch
 from ovseg.factory.orders import Order
 from ovseg.factory.splits import seen_of, unseen_of
 from ovseg.files import claim, write_whole
-from ovseg.maps import normalise, resize
+from ovseg.maths.maps import normalise, resize
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.pretrained.detector import Detector
 from ovseg.progress import Report, silent
 from ovseg.types import Scene
-from ovseg.vocabulary import ClassWord, prompt_of
+from ovseg.words.classes import ClassWord, prompt_of
 
 GROUPS = {  # how many seen and unseen classes are in a prompt
     "one seen": (1, 0), "one unseen": (0, 1), "two seen": (2, 0), "seen + unseen": (1, 1), "two unseen": (0, 2),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ovseg.vocabulary import prompt_of
+from ovseg.words.classes import prompt_of
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ovseg import view
 from ovseg.factory.orders import Order, order
 from ovseg.files import claim, write_whole
 from ovseg.methods.base import Method
 from ovseg.models import Models
+from ovseg.output import view
 from ovseg.progress import Report, silent
 from ovseg.types import BACKGROUND, Scene
-from ovseg.vocabulary import ClassWord
+from ovseg.words.classes import ClassWord
 
 JPEG_QUALITY = 95
 SHEET = 24  # pictures of the contact sheet

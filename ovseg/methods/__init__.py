@@ -8,7 +8,7 @@ from ovseg.methods.base import Method
 from ovseg.methods.diffsegmenter import DiffSegmenter
 from ovseg.methods.freeseg_diff import FreeSegDiff
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
-from ovseg.methods.ovdiff import OVDiff
+from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models
 from ovseg.types import named
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ovseg.models import Models
 from ovseg.progress import Report, silent
 from ovseg.types import Paper, Scene, Segmentation
-from ovseg.vocabulary import ClassWord
+from ovseg.words.classes import ClassWord
 
 
 class Method(ABC):

@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ovseg import maps
 from ovseg.backbones.base import Capture, Text, Trace
+from ovseg.maths import maps
 from ovseg.methods.base import Method
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
 from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
-from ovseg.vocabulary import ClassWord, check_prompt, rows_of
+from ovseg.words.classes import ClassWord, check_prompt, rows_of
 
 FINEST = 1  # the stride whose self-attention refines
 

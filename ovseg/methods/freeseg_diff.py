@@ -23,16 +23,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ovseg.backbones import Capture
-from ovseg.cluster import agglomerate, kmeans
-from ovseg.maps import principal
+from ovseg.maths.cluster import agglomerate, kmeans
+from ovseg.maths.maps import principal
+from ovseg.maths.refine import dense_crf, pamr
 from ovseg.methods.base import Method
 from ovseg.models import Models
-from ovseg.nouns import NounPhrase, classes_of, noun_phrases
 from ovseg.pretrained.templates import TEMPLATES
 from ovseg.progress import Report, Stages, silent
-from ovseg.refine import dense_crf, pamr
 from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
-from ovseg.vocabulary import ClassWord
+from ovseg.words.classes import ClassWord
+from ovseg.words.nouns import NounPhrase, classes_of, noun_phrases
 
 CERTAINTY = 0.9  # what the CRF takes a mask's label for; the released code's setting
 

@@ -19,13 +19,13 @@ from typing import ClassVar, Literal
 import torch
 
 from ovseg.backbones.base import query_states
-from ovseg.maps import principal
+from ovseg.maths.maps import principal
 from ovseg.methods.base import Method
 from ovseg.models import Models
 from ovseg.pretrained.grounding import QUERY, Looked, step_features
 from ovseg.progress import Report, Stages, silent
 from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
-from ovseg.vocabulary import ClassWord, prompt_of, rows_of
+from ovseg.words.classes import ClassWord, prompt_of, rows_of
 
 
 @dataclass(frozen=True)

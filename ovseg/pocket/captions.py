@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ovseg.vocabulary import indefinite
+from ovseg.words.classes import indefinite
 
 OPENINGS = ("a photo of", "a photo of", "a photograph of", "a good picture of", "a picture of", "an image of", "")
 

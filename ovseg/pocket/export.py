@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ovseg.output.view import contact_sheet, palette
 from ovseg.pocket.world import LABELS, scene
-from ovseg.view import contact_sheet, palette
 
 
 def write_scenes(split: str, indices: Iterable[int], size: int, out: Path) -> None:

@@ -26,7 +26,7 @@ from ovseg.pocket.tokenizer import tokenize
 from ovseg.pocket.train_codec import to_tensor
 from ovseg.pocket.training import Training, batch_size, some_patches, trainable
 from ovseg.pocket.world import LABELS, THINGS, WorldScene, scene
-from ovseg.vocabulary import indefinite
+from ovseg.words.classes import indefinite
 
 BATCH = 128
 KINDS = (0.4, 0.4, 0.2)  # shares of captions: the scene's own, one of its things alone, its stuff alone

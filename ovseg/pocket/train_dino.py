@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
-from ovseg.maskcut import mask_cut
+from ovseg.maths.cuts import mask_cut
 from ovseg.pocket.data import rendered
 from ovseg.pocket.train_codec import to_tensor
 from ovseg.pocket.training import Training, batch_size, trainable

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
 
-from ovseg.maskcut import mask_cut, sharpen
+from ovseg.maths.cuts import mask_cut, sharpen
 
 if TYPE_CHECKING:
     from ovseg.pretrained.dino import Dino

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ovseg.methods.ovdiff import OVDiff
+from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models
 
 

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from ovseg.types import BACKGROUND
-from ovseg.vocabulary import ClassWord
+from ovseg.words.classes import ClassWord
 
 # What a caption says about the picture itself or about amounts, when "of" follows: the next noun is what is shown.
 FRAMES = frozenset({

@@ -10,7 +10,7 @@ from ovseg import __version__
 from ovseg.methods import Method
 from ovseg.models import Models
 from ovseg.types import Scene, Segmentation
-from ovseg.vocabulary import ClassWord
+from ovseg.words.classes import ClassWord
 
 
 def run_card(

@@ -31,17 +31,17 @@ from torch import Tensor
 
 from ovseg.backbones import Capture
 from ovseg.backbones.base import Sampling, word_states
-from ovseg.maps import window_starts
-from ovseg.matching import Table
+from ovseg.maths.maps import window_starts
+from ovseg.maths.refine import pamr
 from ovseg.methods.base import Method
+from ovseg.methods.ovdiff.matching import Table
+from ovseg.methods.ovdiff.prototypes import Drawn, Mask, Prototypes, Side, store_of
+from ovseg.methods.ovdiff.support import masks_by_otsu, masks_by_proposals, prototypes_of, shaded, stretched
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
-from ovseg.prototypes import Drawn, Mask, Prototypes, Side, store_of
-from ovseg.refine import pamr
-from ovseg.stuff import STUFF, THINGS, is_stuff
-from ovseg.support import masks_by_otsu, masks_by_proposals, prototypes_of, shaded, stretched
 from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
-from ovseg.vocabulary import ClassWord, check_prompt
+from ovseg.words.classes import ClassWord, check_prompt
+from ovseg.words.stuff import STUFF, THINGS, is_stuff
 
 NOISE_SEED = 43  # of the noise on support images; the code's
 MOST_CANDIDATES = 10  # classes whose subsets are tried; the code's

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ovseg.prototypes import Side
+from ovseg.methods.ovdiff.prototypes import Side
 from ovseg.types import Claims
 
 

@@ -15,8 +15,8 @@ from ovseg.__main__ import main
 from ovseg.backbones.base import word_states
 from ovseg.demo import build
 from ovseg.models import Models
-from ovseg.vocabulary import parse_classes
-from ovseg.words import asked_for, look_for, nearest_noun
+from ovseg.words.classes import parse_classes
+from ovseg.words.presence import asked_for, look_for, nearest_noun
 
 
 def names(classes: tuple) -> list[str]:

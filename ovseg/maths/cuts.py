@@ -9,7 +9,7 @@ from scipy.ndimage import binary_fill_holes
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-from ovseg.refine import dense_crf
+from ovseg.maths.refine import dense_crf
 
 WEAK = 1e-5  # weight of an edge between places that are not alike
 SMALLEST = 0.01  # share of the picture that an object must cover

@@ -9,7 +9,7 @@ import torch
 from ovseg.methods import Method, suited_to
 from ovseg.models import Models
 from ovseg.scene import from_prompt
-from ovseg.vocabulary import parse_classes
+from ovseg.words.classes import parse_classes
 
 CLASSES = "cat, car, grass, sky, tree"
 

@@ -3,7 +3,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from ovseg.maskcut import foreground, mask_cut, second_eigenvector, sharpen
+from ovseg.maths.cuts import foreground, mask_cut, second_eigenvector, sharpen
 
 
 def overlap(one: np.ndarray, other: np.ndarray) -> float:

@@ -13,9 +13,9 @@ import numpy as np
 
 from ovseg.backbones.base import word_states
 from ovseg.models import Models
-from ovseg.nouns import classes_of, noun_phrases
 from ovseg.progress import Report, silent
-from ovseg.vocabulary import ClassWord, parse_classes
+from ovseg.words.classes import ClassWord, parse_classes
+from ovseg.words.nouns import classes_of, noun_phrases
 
 WORD_COSINE = 0.8  # the released filter's
 

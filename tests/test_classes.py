@@ -1,6 +1,6 @@
 import pytest
 
-from ovseg.vocabulary import parse_classes, rows_of
+from ovseg.words.classes import parse_classes, rows_of
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import binary_erosion
 from torch import Tensor
 
-from ovseg.cluster import kmeans
-from ovseg.prototypes import NOWHERE, Mask, Prototypes, Side
+from ovseg.maths.cluster import kmeans
+from ovseg.methods.ovdiff.prototypes import NOWHERE, Mask, Prototypes, Side
 
 LIKELY, UNLIKELY = 0.5, 0.2  # attributions above and below which a place is taken for the class or for its surroundings
 BINS = 64  # of the histogram in which Otsu's thresholds are looked for

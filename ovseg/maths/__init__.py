@@ -1,0 +1,1 @@
+"""Pure tensor maths: maps, clusters, edges, cuts, overlap. Knows no network."""

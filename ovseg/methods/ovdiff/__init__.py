@@ -1,0 +1,1 @@
+"""OVDiff: the method, its support images, prototypes and their store, matching, cost."""

@@ -1,0 +1,1 @@
+"""What leaves the program: pictures, files, the run card."""

@@ -1,0 +1,1 @@
+"""Class words: reading them, the nouns of a caption, stuff or thing, which are present."""
