@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ovseg.backbones.base import Capture
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models
 
@@ -20,8 +21,7 @@ def build_cost(models: Models, method: OVDiff, classes: int) -> str:
     """
     backbone = models.backbone
     latent = backbone.encode(np.zeros((*backbone.square_hw(), 3), np.uint8))
-    text = backbone.encode_text([""], [""]).embeddings
-    row = partial(backbone.unet, latent, method.timestep, encoder_hidden_states=text)
+    row = partial(backbone.trace, latent, backbone.encode_text([""], [""]), method.timestep, Capture(), 0)
     row_flops, row_seconds = _counted(row)
     drawn_flops, drawn_seconds = _counted(partial(backbone.decode, latent))
     read_flops, read_seconds = _counted(partial(backbone.encode, np.zeros((*backbone.square_hw(), 3), np.uint8)))
