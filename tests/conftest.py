@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxtyping import install_import_hook
 
 # Shape annotations are checked at run time during tests.
-with install_import_hook("ovseg", "typecheck.check"):
+with install_import_hook("ovseg", "tests.typecheck.check"):
     import ovseg  # noqa: F401  before diffusers, so that torchvision is importable
 
 import numpy as np
