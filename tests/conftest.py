@@ -5,6 +5,8 @@ from pathlib import Path
 
 from jaxtyping import install_import_hook
 
+import tests.typecheck  # noqa: F401  so that the hook finds it by its name
+
 # Shape annotations are checked at run time during tests.
 with install_import_hook("ovseg", "tests.typecheck.check"):
     import ovseg  # noqa: F401  before diffusers, so that torchvision is importable
