@@ -17,11 +17,101 @@ def segmentation(scores: list) -> Segmentation:
 TWO = segmentation([[[0.5, 0.5, 0.5]], [[0.9, 0.2, 0.1]], [[0.1, 0.8, 0.2]]])
 
 
+# What colour-blind eyes see of linear RGB: Machado, Oliveira and Fernandes, "A Physiologically-based Model for Simulation of
+# Color Vision Deficiency", IEEE TVCG 15 (2009), severity 1.0.
+VISIONS = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+TO_XYZ = np.array([[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.072175], [0.0193339, 0.119192, 0.9503041]])
+
+
+def lab_of(colours: np.ndarray, vision: str) -> np.ndarray:
+    """CIELAB (D65) of sRGB colours as this vision sees them."""
+    srgb = colours / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    seen = (linear @ np.array(VISIONS[vision]).T).clip(0, 1)
+    xyz = seen @ TO_XYZ.T / np.array([0.95047, 1, 1.08883])
+    f = np.where(xyz > 216 / 24389, np.cbrt(xyz), (24389 / 27 * xyz + 16) / 116)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], -1)
+
+
+def least_distance(colours: np.ndarray, vision: str) -> float:
+    lab = lab_of(colours.astype(float), vision)
+    distances = np.linalg.norm(lab[:, None] - lab, axis=-1)
+    return float(distances[np.triu_indices(len(colours), 1)].min())
+
+
+def test_the_measure_of_colours_knows_black_white_and_confusion() -> None:
+    assert least_distance(np.array([[0, 0, 0], [255, 255, 255]]), "normal") == pytest.approx(100, abs=0.1)
+    red_and_olive = np.array([[163, 20, 20], [98, 90, 0]])
+    assert least_distance(red_and_olive, "normal") > 3 * least_distance(red_and_olive, "deuteranopia")
+
+
+@pytest.mark.parametrize("vision", VISIONS)
+@pytest.mark.parametrize("labels, least", [(3, 55), (4, 33), (6, 20), (11, 15)])
+def test_colours_are_told_apart_by_every_eye(vision: str, labels: int, least: float) -> None:
+    # A difference of 2.3 is just noticed side by side (Mahy et al. 1994); background's black is among the labels.
+    assert least_distance(view.palette(labels), vision) >= least
+
+
 def test_colours_differ_for_as_many_labels_as_a_picture_may_have() -> None:
-    colours = view.palette(60)
-    assert len({tuple(c) for c in colours.tolist()}) == 60
+    colours = view.palette(255)
+    assert len({tuple(c) for c in colours.tolist()}) == 255
     assert colours[0].tolist() == [0, 0, 0]
     assert np.array_equal(view.palette(10), colours[:10])
+
+
+def test_after_ten_labels_the_lightness_changes() -> None:
+    colours = view.palette(31)
+    lightness = lab_of(colours.astype(float), "normal")[:, 0]
+    assert (lightness[11:21] > lightness[1:11] + 1).all() and (lightness[21:31] < lightness[1:11] - 4).all()
+
+
+def test_a_class_has_its_colour_and_hatching_whatever_the_order_of_labels() -> None:
+    order = ("background", "dog", "bird", "cat")
+    assert view.indices_in(order, TWO.labels).tolist() == [0, 3, 1]
+    colours = view.palette(4)
+    assert [e["colour"] for e in view.legend(TWO, order)] == ["#" + bytes(colours[k]).hex() for k in (0, 3, 1)]
+    out = view.overlay(TWO, opacity=1, order=order)
+    assert out[0].tolist() == [colours[3].tolist(), colours[1].tolist(), [100, 100, 100]]
+    with pytest.raises(ValueError, match="Each label must be one of background, cat, but got 'dog'"):
+        view.indices_in(("background", "cat"), TWO.labels)
+
+
+def test_hatching_tells_labels_apart_without_colours() -> None:
+    lines = [view.hatch(label, (60, 80)) for label in range(12)]
+    assert not lines[0].any() and np.array_equal(lines[11], lines[1])
+    assert all(0.15 < one.mean() < 0.5 for one in lines[1:11])
+    assert all((a != b).mean() > 0.2 for k, a in enumerate(lines[1:11]) for b in lines[k + 2 : 11])
+    # Label 1: x + y modulo 12 below 3; label 2: x - y; label 3: rows; label 4: columns.
+    assert lines[1][0, :13].tolist() == [True] * 3 + [False] * 9 + [True] and lines[1][1, 11] and not lines[1][3, 0]
+    assert lines[2][5, 5:17].tolist() == [True] * 3 + [False] * 9
+    assert lines[3][:, 0].tolist() == lines[3][:, 7].tolist() == [y % 8 < 2 for y in range(60)]
+    assert lines[4][0].tolist() == [x % 8 < 2 for x in range(80)]
+    assert view.hatch(4, (1100, 1024))[0, :17].tolist() == [True] * 4 + [False] * 12 + [True]
+
+
+def test_overlay_draws_lines_on_demand() -> None:
+    scores = np.zeros((3, 60, 80), np.float32)
+    scores[1, :, :40], scores[0, :, 40:] = 1, 1
+    half = segmentation(scores.tolist())
+    plain, lined = view.overlay(half, opacity=1), view.overlay(half, opacity=1, hatched=True)
+    differs = (plain != lined).any(-1)
+    assert np.array_equal(differs[:, :40], view.hatch(1, (60, 80))[:, :40]) and not differs[:, 40:].any()
+    assert np.array_equal(view.overlay(half, hidden={"cat"}, hatched=True), half.image)
+    brightness = lined[:, :40].astype(int).sum(-1)
+    assert abs(int(brightness[differs[:, :40]].mean()) - int(brightness[~differs[:, :40]].mean())) > 90
+
+
+@pytest.mark.parametrize("label", range(1, 11))
+def test_lines_stand_out_on_their_colour(label: int) -> None:
+    colours = view.palette(11)[label : label + 1]
+    both = np.concatenate([colours, view.hatch_colours(colours)])
+    lightness = lab_of(both.astype(float), "normal")[:, 0]
+    assert abs(lightness[0] - lightness[1]) > 25
 
 
 def test_overlay_mixes_class_colours_and_leaves_background() -> None:
@@ -42,7 +132,7 @@ def test_legend_says_what_covers_how_much() -> None:
 
 
 def test_indexed_png_holds_label_indices() -> None:
-    picture = Image.open(io.BytesIO(view.indexed_png(TWO.label_map, 3)))
+    picture = Image.open(io.BytesIO(view.indexed_png(TWO.label_map, view.palette(3))))
     assert picture.mode == "P" and np.asarray(picture).tolist() == [[1, 2, 0]]
 
 

@@ -81,7 +81,7 @@ class Synthesis:
         scene = Scene(drawn.image, drawn.latent, wanted.prompt, wanted.seed)
         found = self.method.segment(self.models, scene, tuple(ClassWord((word,)) for word in wanted.words))
         numbers = np.array([0, *(self.classes.index(word) + 1 for word in wanted.words)], np.uint8)
-        mask = view.indexed_png(numbers[found.label_map], len(self.classes) + 1)
+        mask = view.indexed_png(numbers[found.label_map], view.palette(len(self.classes) + 1))
         write_whole(out / "JPEGImages" / f"{name_of(wanted.number)}.jpg", _jpeg(drawn.image))
         write_whole(out / "SegmentationClass" / f"{name_of(wanted.number)}.png", mask)
         write_whole(prompt_path(out, wanted.number), (json.dumps(asdict(wanted)) + "\n").encode())

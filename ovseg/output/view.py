@@ -1,6 +1,5 @@
 """Values into pixels: colours, overlays, legends, heat maps, sheets and files. NumPy and Pillow only."""
 
-import colorsys
 import io
 import json
 from collections.abc import Collection, Sequence
@@ -17,20 +16,103 @@ HEAT = np.array(  # dark violet over red to pale yellow, evenly rising in lightn
 )
 
 
+DISTINCT = (
+    (0, 114, 178), (213, 94, 0), (240, 228, 66), (86, 180, 233), (204, 121, 167), (230, 159, 0), (0, 158, 115),
+    (135, 0, 240), (90, 45, 0), (210, 255, 225),
+)  # fmt: skip
+"""Ten colours that colour-blind eyes tell apart. The first seven are those of Masataka Okabe and Kei Ito ("Color Universal
+Design", 2002; without black), ordered so that the first few are farthest apart. Violet, brown and pale green were added
+as the colours farthest from all before them, for normal eyes and the three deficiencies alike."""
+
+HATCHES = (
+    ((1, 1, 12, 3),), ((1, -1, 12, 3),), ((0, 1, 8, 2),), ((1, 0, 8, 2),), ((1, 1, 16, 3), (1, -1, 16, 3)),
+    ((0, 1, 12, 2), (1, 0, 12, 2)), ((1, 2, 18, 5),), ((2, 1, 18, 5),), ((1, -2, 18, 5),), ((2, -1, 18, 5),),
+)  # fmt: skip
+"""The hatching of labels 1, 2, ...: sets of lines (a, b, period, width). A pixel (x, y), counted from the top left corner,
+is on a line if (a x + b y) mod (period s) < width s, where the remainder is never negative and s is `hatch_scale`."""
+
+
 def palette(count: int) -> np.ndarray:
-    """Colours of `count` labels, uint8 (count, 3): black for background, then hues a golden angle apart."""
+    """Colours of `count` labels, uint8 (count, 3): black for background, then those of `DISTINCT`.
+
+    The order of the words gives the colours: label k has colour k, however many labels there are. After ten labels the
+    same hues come again, lighter and darker in turn.
+    """
     colours = [(0, 0, 0)]
     for k in range(count - 1):
-        # Three lightness steps in turn keep neighbours apart once hues come close, from about the tenth label on.
-        lightness, saturation = (0.52, 0.66, 0.38)[k // 8 % 3], 0.78
-        colours.append(tuple(round(255 * c) for c in colorsys.hls_to_rgb(0.02 + k * 0.381966 % 1, lightness, saturation)))
+        hue = np.array(DISTINCT[k % len(DISTINCT)])
+        # Steps of the golden ratio never meet, and stay away from the first round's 0; 0.7 keeps off white and black.
+        step = 1.4 * (0.5 - (0.5 + k // len(DISTINCT) * 0.618034) % 1)
+        colours.append(tuple((hue + (255 - hue) * step if step > 0 else hue * (1 + step)).round()))
     return np.array(colours[:count], np.uint8)
 
 
-def overlay(segmentation: Segmentation, opacity: float = 0.6, hidden: Collection[str] = ()) -> np.ndarray:
-    """Class colours laid over the picture, uint8 (H, W, 3); background and `hidden` labels show the picture."""
-    shown = np.array([k > 0 and name not in hidden for k, name in enumerate(segmentation.labels)])
-    return paint(segmentation.image, segmentation.label_map, palette(len(segmentation.labels)), opacity * shown)
+def indices_in(order: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+    """For each label its index in a longer or differently ordered list, int (k,); colours and hatching follow it.
+
+    Raises:
+        ValueError: a label is not in the list.
+    """
+    for label in labels:
+        if label not in order:
+            raise ValueError(f"Each label must be one of {', '.join(order)}, but got {label!r}.")
+    return np.array([list(order).index(label) for label in labels])
+
+
+def hatch_scale(shape: tuple[int, int]) -> int:
+    """The factor on the lines of `HATCHES` for a picture (H, W): 1 for each 512 pixels of its shorter side, at least 1."""
+    return max(1, round(min(shape) / 512))
+
+
+def hatch(label: int, shape: tuple[int, int]) -> np.ndarray:
+    """The lines of a label's hatching on a picture, bool (H, W): a second sign beside its colour; none for background.
+
+    The patterns come again after ten labels, as the hues do.
+    """
+    y, x = np.indices(shape)
+    scale, lines = hatch_scale(shape), np.zeros(shape, bool)
+    for a, b, period, width in HATCHES[(label - 1) % len(HATCHES)] if label else ():
+        lines |= (a * x + b * y) % (period * scale) < width * scale
+    return lines
+
+
+def hatch_colours(colours: np.ndarray) -> np.ndarray:
+    """The colours of hatching lines, uint8 (k, 3): light on dark colours, dark on light ones."""
+    light = (colours @ np.array([0.2126, 0.7152, 0.0722]) > 110)[:, None]
+    return np.where(light, colours * 0.35, colours * 0.45 + 255 * 0.55).round().astype(np.uint8)
+
+
+def overlay(
+    segmentation: Segmentation,
+    opacity: float = 0.6,
+    hidden: Collection[str] = (),
+    *,
+    order: Sequence[str] | None = None,
+    hatched: bool = False,
+) -> np.ndarray:
+    """Class colours laid over the picture, uint8 (H, W, 3); background and `hidden` labels show the picture.
+
+    Args:
+        order: the list of labels that gives colours and hatching; the segmentation's own if not given.
+        hatched: whether each class has its lines too.
+    """
+    indices = indices_in(order or segmentation.labels, segmentation.labels)
+    colours, label_map = palette(int(indices.max()) + 1), indices[segmentation.label_map]
+    visible = np.zeros(len(colours), bool)
+    visible[indices] = [k > 0 and name not in hidden for k, name in enumerate(segmentation.labels)]
+    painted = paint(segmentation.image, label_map, colours, opacity * visible)
+    if not hatched:
+        return painted
+    lined = paint(segmentation.image, label_map, hatch_colours(colours), opacity * visible)
+    return np.where(hatching(label_map)[..., None], lined, painted)
+
+
+def hatching(label_map: np.ndarray) -> np.ndarray:
+    """Where the lines of each place's own label run, bool (H, W)."""
+    lines = np.zeros(label_map.shape, bool)
+    for label in np.unique(label_map):
+        lines |= (label_map == label) & hatch(int(label), label_map.shape)
+    return lines
 
 
 def paint(image: np.ndarray, label_map: np.ndarray, colours: np.ndarray, opacity: np.ndarray) -> np.ndarray:
@@ -136,19 +218,23 @@ def _shorten(text: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont,
     return text.rstrip() + "…"
 
 
-def legend(segmentation: Segmentation) -> list[dict]:
-    """For each label its index, name, colour ("#rrggbb") and share of the picture."""
-    colours, shares = palette(len(segmentation.labels)), segmentation.shares
+def legend(segmentation: Segmentation, order: Sequence[str] | None = None) -> list[dict]:
+    """For each label its index, name, colour ("#rrggbb") and share of the picture.
+
+    `order` is the list of labels that gives the colours; the segmentation's own if not given.
+    """
+    indices, shares = indices_in(order or segmentation.labels, segmentation.labels), segmentation.shares
+    colours = palette(int(indices.max()) + 1)[indices]
     return [
         {"index": k, "label": name, "colour": "#" + colours[k].tobytes().hex(), "share": round(shares[name], 6)}
         for k, name in enumerate(segmentation.labels)
     ]
 
 
-def indexed_png(label_map: np.ndarray, count: int) -> bytes:
-    """A label map as a palette PNG: pixel values are label indices, colours are those of the overlay."""
-    picture = Image.fromarray(label_map, mode="P") if label_map.dtype == np.uint8 else Image.fromarray(label_map)
-    picture.putpalette(palette(count).ravel().tolist())
+def indexed_png(label_map: np.ndarray, colours: np.ndarray) -> bytes:
+    """A label map (H, W) as a PNG whose pixel values are the label indices, in 8 bits, with the labels' colours (k, 3)."""
+    picture = Image.frombytes("P", label_map.shape[::-1], label_map.astype(np.uint8).tobytes())
+    picture.putpalette(colours.ravel().tolist())
     return png(picture)
 
 
@@ -164,7 +250,7 @@ def write_masks(segmentation: Segmentation, folder: Path, card: dict) -> list[Pa
     folder.mkdir(parents=True, exist_ok=True)
     files = {
         "overlay.png": png(overlay(segmentation)),
-        "mask.png": indexed_png(segmentation.label_map, len(segmentation.labels)),
+        "mask.png": indexed_png(segmentation.label_map, palette(len(segmentation.labels))),
         "legend.json": (json.dumps(legend(segmentation), indent=2) + "\n").encode(),
         "run.json": (json.dumps(card, indent=2) + "\n").encode(),
     }

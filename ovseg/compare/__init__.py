@@ -1,0 +1,19 @@
+"""Several segmentations of one picture beside each other: where they agree, where each is wrong, what each costs.
+
+    classes = parse_classes("cat, car")
+    variants = [variant_of(models, kind()) for kind in (DiffSegmenter, OVDiff)]
+    comparison = compare(models, scene, classes, variants, truth=read_truth("mask.png", scene.image.shape[:2], classes))
+    print(comparison.figures().markdown())
+
+Methods may return their labels in different orders, and labels that nobody asked for. Everything here goes by the names:
+`Comparison.labels` is one list for all of them, and label k has one colour, `view.palette(...)[k]`, everywhere.
+"""
+
+from ovseg.compare.comparison import CLAIMED, CONFUSED, MISSED, RIGHT, Comparison, Entry, Failure
+from ovseg.compare.running import Variant, compare, run_variant, run_variants, variant_of
+from ovseg.compare.truth import Truth, read_legend, read_truth
+
+__all__ = [
+    "CLAIMED", "CONFUSED", "MISSED", "RIGHT", "Comparison", "Entry", "Failure", "Truth", "Variant", "compare",
+    "read_legend", "read_truth", "run_variant", "run_variants", "variant_of",
+]  # fmt: skip

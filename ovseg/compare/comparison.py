@@ -1,0 +1,236 @@
+"""`Comparison`: several segmentations of one picture, and what can be said of them without running anything."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from ovseg.compare.truth import Truth
+from ovseg.maths.overlap import IGNORED, confusion, dataset_miou, image_miou, iou_per_label
+from ovseg.output import view
+from ovseg.output.tables import Table, missing
+from ovseg.types import BACKGROUND, Segmentation
+
+RIGHT, MISSED, CLAIMED, CONFUSED = range(4)
+"""Values of an error map: the label is right; a class is missed, and background stands there; a class is claimed where
+there is background; a class is taken for another. `IGNORED`, 255, where the truth says nothing."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one variant made of the picture, and what it took.
+
+    `seconds` is the whole run; its stages are in `segmentation.timings`. `passes` counts the rows that went through the
+    diffusion network, and `peak_bytes` is the device's highest memory; None where nobody counted.
+    """
+
+    title: str
+    segmentation: Segmentation
+    seconds: float
+    method: str = ""
+    settings: Mapping[str, object] = field(default_factory=dict)
+    passes: int | None = None
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A variant that could not be run, and the sentence that says why."""
+
+    title: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Segmentations of one picture, the words that were asked for, and the truth if it is known.
+
+    Raises:
+        ValueError: two titles are the same, or an entry or the truth belongs to another picture or other classes.
+    """
+
+    image: UInt8[np.ndarray, "H W 3"]
+    classes: tuple[str, ...]
+    entries: tuple[Entry, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    truth: Truth | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        titles = sorted(item.title for item in (*self.entries, *self.failures))
+        for title, following in pairwise(titles):
+            if title == following:
+                raise ValueError(f"Each title must be given once, but {title!r} is there twice.")
+        shape = self.image.shape
+        for entry in self.entries:
+            if entry.segmentation.image.shape != shape:
+                raise ValueError(
+                    f"{entry.title} must be of the picture's shape {shape}, but got {entry.segmentation.image.shape}."
+                )
+        if self.truth is not None:
+            if self.truth.label_map.shape != shape[:2]:
+                raise ValueError(f"The truth must have the shape {shape[:2]}, but got {self.truth.label_map.shape}.")
+            if self.truth.labels != (BACKGROUND, *self.classes):
+                asked, known = ", ".join(self.classes), ", ".join(self.truth.labels[1:])
+                raise ValueError(f"The truth must be about the classes {asked}, but it is about {known}.")
+        if len(self.labels) > IGNORED:
+            raise ValueError(f"At most {IGNORED - 1} classes can be compared, but got {len(self.labels) - 1}.")
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Background, the classes in the order asked for, then what methods found besides, in the entries' order."""
+        found = (label for entry in self.entries for label in entry.segmentation.labels)
+        return tuple(dict.fromkeys((BACKGROUND, *self.classes, *found)))
+
+    @cached_property
+    def label_maps(self) -> dict[str, UInt8[np.ndarray, "H W"]]:
+        """Of each entry, by its title: the label map as indices into `Comparison.labels`."""
+        return {entry.title: self.indices(entry)[entry.segmentation.label_map] for entry in self.entries}
+
+    def entry(self, title: str) -> Entry:
+        """The entry of this title.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for entry in self.entries:
+            if entry.title == title:
+                return entry
+        raise ValueError(f"The title must be one of {', '.join(e.title for e in self.entries)}, but got {title!r}.")
+
+    def indices(self, entry: Entry) -> UInt8[np.ndarray, "k"]:
+        """For each label of an entry's own list, its index in `Comparison.labels`; colours follow it."""
+        return view.indices_in(self.labels, entry.segmentation.labels).astype(np.uint8)
+
+    @property
+    def votes(self) -> UInt8[np.ndarray, "H W"]:
+        """At each place, how many entries say the same: the size of the largest group that agrees."""
+        maps = np.stack(list(self.label_maps.values()))
+        return np.max([(maps == label).sum(0) for label in range(len(self.labels))], axis=0).astype(np.uint8)
+
+    @property
+    def agreement(self) -> float:
+        """Share of the picture where all entries say the same, 0 to 1; background counts like any label."""
+        return float((self.votes == len(self.entries)).mean())
+
+    @property
+    def agreement_on_classes(self) -> float:
+        """The same among the places where at least one entry sees a class; NaN where none sees any.
+
+        A large background, on which all agree, does not raise it.
+        """
+        seen = np.any([label_map > 0 for label_map in self.label_maps.values()], axis=0)
+        return float((self.votes == len(self.entries))[seen].mean()) if seen.any() else math.nan
+
+    def disagreement(self, first: Entry, second: Entry) -> Bool[np.ndarray, "H W"]:
+        """Where two entries say different things; its mean is the share of the picture."""
+        return self.label_maps[first.title] != self.label_maps[second.title]
+
+    @property
+    def mutual_iou(self) -> Float[np.ndarray, "n n"]:
+        """Mean IoU between every two entries, over the labels that either of them has, background included."""
+        maps, count = list(self.label_maps.values()), len(self.labels)
+        ious = [dataset_miou(confusion(one, other, count)) for one in maps for other in maps]
+        return np.array(ious).reshape(len(maps), len(maps))
+
+    def confusion(self, entry: Entry) -> np.ndarray:
+        """Pixels of each true label (rows) by the entry's (columns), over the background and the classes asked for.
+
+        What an entry found besides counts as background here, as it does in the truth: nobody asked for it.
+
+        Raises:
+            ValueError: there is no truth.
+        """
+        truth, known = self._known_truth(), len(self.classes) + 1
+        return confusion(truth.label_map, self._among_classes(entry), known)
+
+    def iou(self, entry: Entry) -> dict[str, float]:
+        """IoU of the background and each class against the truth, 0 to 1; NaN where neither has it."""
+        return dict(zip((BACKGROUND, *self.classes), map(float, iou_per_label(self.confusion(entry))), strict=True))
+
+    def mean_iou(self, entry: Entry) -> float:
+        """Mean IoU over the labels that the truth holds, background included: the same labels for every entry."""
+        return image_miou(self.confusion(entry))
+
+    def error_map(self, entry: Entry) -> UInt8[np.ndarray, "H W"]:
+        """At each place `RIGHT`, `MISSED`, `CLAIMED` or `CONFUSED`, and 255 where the truth says nothing.
+
+        Raises:
+            ValueError: there is no truth.
+        """
+        true, given = self._known_truth().label_map, self._among_classes(entry)
+        errors = np.full(true.shape, CONFUSED, np.uint8)
+        errors[given == 0] = MISSED
+        errors[true == 0] = CLAIMED
+        errors[true == given] = RIGHT
+        errors[true == IGNORED] = IGNORED
+        return errors
+
+    def _known_truth(self) -> Truth:
+        if self.truth is None:
+            raise ValueError("A truth must be given first, but this comparison has none.")
+        return self.truth
+
+    def _among_classes(self, entry: Entry) -> np.ndarray:
+        label_map = self.label_maps[entry.title]
+        return np.where(label_map > len(self.classes), 0, label_map).astype(np.uint8)
+
+    def figures(self) -> Table:
+        """One row for each entry: seconds in all and by stage, passes, memory, and IoU in per cent if there is a truth."""
+        rows = [self._figures_of(entry) for entry in self.entries]
+        rows += [{"method": failure.title, "stages": f"failed: {failure.sentence}"} for failure in self.failures]
+        columns = tuple(dict.fromkeys(name for row in rows for name in row))
+        return Table(columns, tuple(tuple(row.get(name) for name in columns) for row in rows), {"peak MB": 0})
+
+    def _figures_of(self, entry: Entry) -> dict[str, str | int | float | None]:
+        stages = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in entry.segmentation.timings.items())
+        peak = None if entry.peak_bytes is None else entry.peak_bytes / 1e6
+        row = {"method": entry.title, "seconds": entry.seconds, "stages": stages, "passes": entry.passes, "peak MB": peak}
+        if self.truth is None:
+            return row
+        ious = {f"IoU {label}": 100 * value for label, value in self.iou(entry).items()}
+        return {**row, **ious, "mean IoU": 100 * self.mean_iou(entry)}
+
+    def between_entries(self) -> Table:
+        """Mutual IoU of every two entries, in per cent."""
+        titles = tuple(entry.title for entry in self.entries)
+        rows = zip(titles, 100 * self.mutual_iou, strict=True)
+        return Table(("", *titles), tuple((title, *map(float, values)) for title, values in rows), {})
+
+    def record(self) -> dict:
+        """Everything but the maps, ready for JSON."""
+        return {
+            "image_hw": list(self.image.shape[:2]),
+            "labels": list(self.labels),
+            "classes": list(self.classes),
+            "seed": self.seed,
+            "agreement": self.agreement if self.entries else None,
+            "agreement_on_classes": _number(self.agreement_on_classes) if self.entries else None,
+            "mutual_iou": self.mutual_iou.tolist(),
+            "entries": [self._record_of(entry) for entry in self.entries],
+            "failures": [asdict(failure) for failure in self.failures],
+        }
+
+    def _record_of(self, entry: Entry) -> dict:
+        known = self.truth is not None
+        return {
+            "title": entry.title,
+            "method": entry.method,
+            "settings": dict(entry.settings),
+            "seconds": entry.seconds,
+            "stages": entry.segmentation.timings,
+            "passes": entry.passes,
+            "peak_bytes": entry.peak_bytes,
+            "shares": entry.segmentation.shares,
+            "iou": {label: _number(value) for label, value in self.iou(entry).items()} if known else None,
+            "mean_iou": _number(self.mean_iou(entry)) if known else None,
+        }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if missing(value) else value

@@ -1,0 +1,282 @@
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovseg.compare import (
+    CLAIMED,
+    CONFUSED,
+    MISSED,
+    RIGHT,
+    Comparison,
+    Entry,
+    Failure,
+    Truth,
+    Variant,
+    compare,
+    read_legend,
+    read_truth,
+    run_variants,
+    variant_of,
+)  # fmt: skip
+from ovseg.methods.diffsegmenter import DiffSegmenter
+from ovseg.methods.freeseg_diff import FreeSegDiff
+from ovseg.methods.grounded_diffusion import GroundedDiffusion
+from ovseg.methods.ovdiff.method import OVDiff
+from ovseg.models import Models
+from ovseg.output.view import write_masks
+from ovseg.pocket.truth import truth_of
+from ovseg.pocket.world import LABELS
+from ovseg.pocket.world import scene as world_scene
+from ovseg.progress import StoppedError
+from ovseg.scene import from_image
+from ovseg.types import Segmentation
+from ovseg.words.classes import parse_classes
+
+IMAGE = np.zeros((2, 4, 3), np.uint8)
+CLASSES = ("cat", "dog")
+
+
+def entry(title: str, labels: tuple[str, ...], label_map: list, **more: object) -> Entry:
+    scores = np.eye(len(labels), dtype=np.float32)[np.array(label_map)].transpose(2, 0, 1)
+    return Entry(title, Segmentation(IMAGE, labels, scores, timings={"looking": 0.25, "scoring": 0.5}), 0.8, **more)
+
+
+ONE = entry("one", ("background", "cat", "dog"), [[0, 1, 1, 2], [0, 0, 0, 2]], method="m", settings={"draws": 1})
+# The same but for one place, with its labels in another order.
+TWO = entry("two", ("background", "dog", "cat"), [[0, 2, 2, 1], [0, 0, 1, 1]], passes=3, peak_bytes=12_000_000)
+# Finds grass, which nobody asked for.
+THREE = entry("three", ("background", "grass", "cat"), [[1, 2, 2, 2], [1, 1, 1, 0]])
+TRUTH = Truth(np.array([[0, 1, 2, 2], [0, 1, 0, 255]], np.uint8), ("background", *CLASSES))
+ALL = Comparison(IMAGE, CLASSES, (ONE, TWO, THREE), (Failure("four", "It must be B, but got A|C."),), TRUTH)
+
+
+def test_labels_go_by_their_names() -> None:
+    assert ALL.labels == ("background", "cat", "dog", "grass")
+    assert ALL.label_maps["two"].tolist() == [[0, 1, 1, 2], [0, 0, 2, 2]]
+    assert ALL.label_maps["three"].tolist() == [[3, 1, 1, 1], [3, 3, 3, 0]]
+    assert [ALL.indices(e).tolist() for e in ALL.entries] == [[0, 1, 2], [0, 2, 1], [0, 3, 1]]
+
+
+def test_agreement_counts_those_that_say_the_same() -> None:
+    assert ALL.votes.tolist() == [[2, 3, 3, 2], [2, 2, 1, 2]]
+    assert ALL.agreement == 2 / 8
+    pair = Comparison(IMAGE, CLASSES, (ONE, TWO))
+    assert pair.agreement == 7 / 8
+    assert pair.agreement_on_classes == 4 / 5  # three places are background for both
+    nothing = entry("none", ("background", *CLASSES), [[0] * 4] * 2)
+    assert math.isnan(Comparison(IMAGE, CLASSES, (nothing,)).agreement_on_classes)
+
+
+def test_disagreement_and_mutual_iou_between_two() -> None:
+    where = ALL.disagreement(ALL.entry("one"), ALL.entry("two"))
+    assert where.tolist() == [[False] * 4, [False, False, True, False]]
+    # background 3 of 4, cat 2 of 2, dog 2 of 3
+    assert ALL.mutual_iou[0, 1] == pytest.approx((3 / 4 + 1 + 2 / 3) / 3)
+    # background 0 of 5, cat 2 of 3, dog 0 of 2, grass 0 of 4
+    assert ALL.mutual_iou[0, 2] == pytest.approx((0 + 2 / 3 + 0 + 0) / 4)
+    assert np.array_equal(ALL.mutual_iou, ALL.mutual_iou.T) and np.diagonal(ALL.mutual_iou).tolist() == [1, 1, 1]
+    assert Comparison(IMAGE, CLASSES).mutual_iou.shape == (0, 0)
+
+
+def test_iou_against_the_truth() -> None:
+    # one: background 3 of 4, cat 1 of 3, dog 1 of 2; the place of 255 does not count
+    assert ALL.iou(ONE) == pytest.approx({"background": 3 / 4, "cat": 1 / 3, "dog": 1 / 2})
+    assert ALL.mean_iou(ONE) == pytest.approx((3 / 4 + 1 / 3 + 1 / 2) / 3)
+    # three: its grass counts as background
+    assert ALL.iou(THREE) == pytest.approx({"background": 3 / 4, "cat": 1 / 4, "dog": 0})
+
+
+def test_mean_iou_is_over_the_labels_of_the_truth() -> None:
+    without_dogs = replace(ALL, truth=Truth(np.array([[0, 1, 1, 0], [0, 0, 0, 0]], np.uint8), TRUTH.labels))
+    assert without_dogs.iou(ONE) == pytest.approx({"background": 4 / 6, "cat": 1, "dog": 0})
+    assert without_dogs.mean_iou(ONE) == pytest.approx((4 / 6 + 1) / 2)
+    nowhere = replace(ALL, truth=Truth(np.full((2, 4), 255, np.uint8), TRUTH.labels))
+    assert math.isnan(nowhere.mean_iou(ONE))
+
+
+def test_error_map_tells_four_outcomes_apart() -> None:
+    assert ALL.error_map(ONE).tolist() == [[RIGHT, RIGHT, CONFUSED, RIGHT], [RIGHT, MISSED, RIGHT, 255]]
+    assert ALL.error_map(TWO).tolist() == [[RIGHT, RIGHT, CONFUSED, RIGHT], [RIGHT, MISSED, CLAIMED, 255]]
+    assert ALL.error_map(THREE).tolist() == [[RIGHT, RIGHT, CONFUSED, CONFUSED], [RIGHT, MISSED, RIGHT, 255]]
+
+
+def test_what_needs_a_truth_says_so() -> None:
+    blind = replace(ALL, truth=None)
+    for ask in (blind.iou, blind.mean_iou, blind.error_map):
+        with pytest.raises(ValueError, match="truth must be given first"):
+            ask(ONE)
+    assert "IoU" not in blind.figures().markdown() and blind.record()["entries"][0]["iou"] is None
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"entries": (ONE, ONE)}, "'one' is there twice"),
+        ({"failures": (Failure("one", ""),)}, "'one' is there twice"),
+        ({"image": np.zeros((4, 2, 3), np.uint8)}, "one must be of the picture's shape"),
+        ({"truth": Truth(np.zeros((4, 2), np.uint8), TRUTH.labels)}, r"truth must have the shape \(2, 4\)"),
+        ({"truth": Truth(TRUTH.label_map, ("background", "dog", "cat"))}, "classes cat, dog, but it is about dog, cat"),
+        ({"classes": tuple(map(str, range(253))), "truth": None}, "At most 254 classes can be compared, but got 256"),
+    ],
+)
+def test_parts_that_do_not_belong_together_are_refused(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(ALL, **change)
+    with pytest.raises(ValueError, match="one of one, two, three, but got 'four'"):
+        ALL.entry("four")
+
+
+def test_figures_as_markdown_csv_and_json() -> None:
+    table = ALL.figures()
+    head, _, one, two, _, four = table.markdown().splitlines()
+    columns = "method | seconds | stages | passes | peak MB | IoU background | IoU cat | IoU dog | mean IoU"
+    assert head == f"| {columns} |"
+    assert one == "| one | 0.80 | looking 0.25 s, scoring 0.50 s | – | – | 75.00 | 33.33 | 50.00 | 52.78 |"
+    assert "| 3 | 12 |" in two and "failed: It must be B, but got A\\|C. | – | –" in four
+    assert table.csv().splitlines()[1].startswith('one,0.8,"looking 0.25 s, scoring 0.50 s",,,75.0,33.33333333')
+    assert ALL.between_entries().markdown().splitlines()[2] == "| one | 100.00 | 80.56 | 16.67 |"
+    record = json.loads(json.dumps(ALL.record(), allow_nan=False))
+    assert record["entries"][0]["settings"] == {"draws": 1} and record["entries"][1]["iou"]["dog"] == pytest.approx(1 / 3)
+    assert record["failures"] == [{"title": "four", "sentence": "It must be B, but got A|C."}]
+    assert record["agreement"] == 0.25 and record["mutual_iou"][0][1] == pytest.approx(0.8056, abs=1e-4)
+
+
+def saved(path: Path, values: list, mode: str = "P") -> Path:
+    picture = Image.fromarray(np.array(values, np.uint8), mode="L")
+    if mode == "P":
+        picture = Image.frombytes("P", picture.size, picture.tobytes())
+        picture.putpalette([0] * 768)
+    (picture if mode in "PL" else picture.convert(mode)).save(path)
+    return path
+
+
+def test_truth_is_read_in_the_order_of_the_words(tmp_path: Path) -> None:
+    values, classes = [[0, 1, 2], [255, 2, 1]], parse_classes("cat|kitten, dog")
+    for mode in ("P", "L"):
+        truth = read_truth(saved(tmp_path / "t.png", values, mode), (2, 3), classes)
+        assert truth.label_map.tolist() == values and truth.labels == ("background", "cat", "dog")
+    assert read_truth(Image.open(tmp_path / "t.png"), (2, 3), classes).label_map.tolist() == values
+
+
+def test_truth_is_read_by_the_names_of_a_legend(tmp_path: Path) -> None:
+    path = saved(tmp_path / "t.png", [[0, 7, 3], [255, 9, 7]])
+    truth = read_truth(path, (2, 3), parse_classes("cat|kitten, dog"), {0: "background", 3: "Kitten", 7: "dog", 9: "tree"})
+    assert truth.label_map.tolist() == [[0, 2, 1], [255, 0, 2]]
+
+
+def test_what_segment_writes_is_a_truth(tmp_path: Path) -> None:
+    write_masks(TWO.segmentation, tmp_path, {})
+    truth = read_truth(tmp_path / "mask.png", (2, 4), parse_classes("cat, dog"), read_legend(tmp_path / "legend.json"))
+    assert truth.label_map.tolist() == [[0, 1, 1, 2], [0, 0, 2, 2]]
+    assert Comparison(IMAGE, CLASSES, (TWO,), truth=truth).mean_iou(TWO) == 1
+
+
+@pytest.mark.parametrize(
+    "values, mode, legend, message",
+    [
+        ([[0, 1]], "P", None, "picture's size, 3 x 2, but it is 2 x 1"),
+        ([[0, 1, 1], [0, 0, 0]], "RGB", None, "its mode is RGB"),
+        ([[0, 1, 5], [0, 0, 0]], "P", None, "one of 0 background, 1 cat, 2 dog or 255, but it holds 5"),
+        ([[0, 1, 1], [0, 0, 0]], "P", {0: "background"}, "it holds 1"),
+        ([[0, 1, 1], [0, 0, 0]], "P", {0: "background", 1: "tree"}, "name one of the classes cat, dog, but it names"),
+    ],
+)
+def test_a_truth_that_does_not_fit_is_refused(
+    tmp_path: Path, values: list, mode: str, legend: dict | None, message: str
+) -> None:
+    path = saved(tmp_path / "t.png", values, mode)
+    if legend and "tree" not in legend.values():
+        legend = {**legend, 4: "cat"}
+    with pytest.raises(ValueError, match=message):
+        read_truth(path, (2, 3), parse_classes("cat, dog"), legend)
+
+
+def test_files_that_are_no_truth_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.png").write_text("no picture")
+    classes = parse_classes("cat")
+    with pytest.raises(ValueError, match="must be a picture that Pillow reads"):
+        read_truth(tmp_path / "t.png", (2, 3), classes)
+    with pytest.raises(ValueError, match=r"none\.png does not exist"):
+        read_truth(tmp_path / "none.png", (2, 3), classes)
+    (tmp_path / "legend.json").write_text('{"cat": 1}')
+    with pytest.raises(ValueError, match="must be a list such as"):
+        read_legend(tmp_path / "legend.json")
+    with pytest.raises(ValueError, match="must be a file that can be read"):
+        read_legend(tmp_path / "none.json")
+
+
+def test_truth_of_a_pocket_scene() -> None:
+    scene = world_scene("val", 0, size=96)
+    thing, stuff = scene.things[0], scene.stuff[0]
+    truth = truth_of(scene, parse_classes(f"zebra, {thing}|beast, {stuff}"))
+    assert truth.labels == ("background", "zebra", thing, stuff)
+    assert np.array_equal(truth.label_map == 2, scene.labels == LABELS.index(thing))
+    assert np.array_equal(truth.label_map == 3, scene.labels == LABELS.index(stuff))
+    assert not (truth.label_map == 1).any() and (truth.label_map == 2).any()
+
+
+def test_variants_are_named_by_what_differs(with_clip: Models) -> None:
+    assert variant_of(with_clip, OVDiff()).title == "OVDiff"
+    changed = DiffSegmenter(timesteps=(100, 300), last_token=True)
+    assert variant_of(with_clip, changed).title == "DiffSegmenter, timesteps 100 + 300, last token True"
+
+
+def test_a_comparison_gives_what_the_methods_give(with_clip: Models, picture: np.ndarray) -> None:
+    scene, classes = from_image(with_clip, picture, seed=3), parse_classes("cat, traffic light")
+    methods = [DiffSegmenter(), DiffSegmenter(refinements=-1), FreeSegDiff(words="classes"), GroundedDiffusion()]
+    seen, steps = [], []
+    result = compare(
+        with_clip,
+        scene,
+        classes,
+        [variant_of(with_clip, method) for method in methods],
+        lambda stage, share: steps.append((stage, share)),
+        truth=Truth(np.zeros((60, 90), np.uint8), ("background", "cat", "traffic light")),
+        on_entry=lambda outcome: seen.append(outcome.title),
+    )
+    titles = ["DiffSegmenter", "DiffSegmenter, refinements -1", "FreeSeg-Diff, words classes", "Grounded Diffusion"]
+    assert seen == titles and [e.title for e in result.entries] == [titles[0], *titles[2:]]
+    assert result.failures == (Failure(titles[1], "draws must be 1 or more and refinements 0 or more, but got 1 and -1."),)
+    assert result.seed == 3 and result.classes == ("cat", "traffic light")
+    alone = methods[0].segment(with_clip, scene, classes).label_map
+    assert np.array_equal(result.label_maps["DiffSegmenter"], alone)
+    first = result.entries[0]
+    assert first.method == "diffsegmenter" and first.settings["timesteps"] == (100,) and first.peak_bytes is None
+    assert first.seconds >= sum(first.segmentation.timings.values())
+    assert steps[0] == ("DiffSegmenter: encoding the words", 0.0)
+    shares = [share for _, share in steps]
+    assert shares == sorted(shares) and 0.75 <= shares[-1] <= 1
+
+
+def test_what_was_done_before_a_stop_is_kept(with_clip: Models, picture: np.ndarray) -> None:
+    def stopping(stage: str, share: float) -> None:
+        if stage.startswith("second"):
+            raise StoppedError
+
+    scene, classes, kept = from_image(with_clip, picture), parse_classes("cat"), []
+    variants = [Variant("first", GroundedDiffusion()), Variant("second", GroundedDiffusion())]
+    with pytest.raises(StoppedError):
+        compare(with_clip, scene, classes, variants, stopping, on_entry=kept.append)
+    assert [e.title for e in kept] == ["first"] and isinstance(kept[0], Entry)
+
+
+def test_bad_orders_are_refused_before_any_work(with_clip: Models, picture: np.ndarray) -> None:
+    scene, classes = from_image(with_clip, picture), parse_classes("cat")
+
+    def never(stage: str, share: float) -> None:
+        raise AssertionError(stage)
+
+    twice = [Variant("same", GroundedDiffusion())] * 2
+    for variants, message in (([], "At least one method"), (twice, "'same' is there twice")):
+        with pytest.raises(ValueError, match=message):
+            compare(with_clip, scene, classes, variants, never)
+    truth = Truth(np.zeros((2, 2), np.uint8), ("background", "cat"))
+    with pytest.raises(ValueError, match="truth must have the shape"):
+        compare(with_clip, scene, classes, twice[:1], never, truth=truth)
+    outcome = next(run_variants(with_clip, scene, classes, twice))
+    assert isinstance(outcome, Entry) and outcome.title == "same"
