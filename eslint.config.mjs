@@ -1,0 +1,19 @@
+import js from "@eslint/js";
+
+const browser = [
+  "Blob", "CustomEvent", "Event", "Image", "ImageData", "ResizeObserver", "atob", "clearInterval", "clearTimeout", "console",
+  "createImageBitmap", "document", "localStorage", "location", "matchMedia", "navigator", "requestAnimationFrame",
+  "setInterval", "setTimeout", "URL", "window",
+];
+
+/* What gr.HTML gives a component's script. */
+const component = ["element", "props", "server", "trigger", "watch"];
+
+export default [
+  js.configs.recommended,
+  {
+    files: ["ovseg/demo/static/**/*.js"],
+    languageOptions: { globals: Object.fromEntries([...browser, ...component].map((name) => [name, "readonly"])) },
+    rules: { eqeqeq: "error", "no-var": "error", "prefer-const": "error", "max-lines": ["error", 400], "max-params": ["error", 6] },
+  },
+];

@@ -1,0 +1,249 @@
+"""The board: one picture, any number of methods beside each other, one legend; looking at it asks the server nothing.
+
+Build the component once, and give it values:
+
+    component = board("board")                                   # a gr.HTML; None or an empty board shows a sentence
+    picture = board_picture(image, ("background", "cat", "car"), truth)   # once for each picture
+    entries = [waiting("a", "OVDiff", 15.0), running("b", "FreeSeg-Diff", "clusters", 0.4),
+               done("c", "DiffSegmenter", segmentation, seconds=0.3, passes=1), failed("d", "OVDiff", "Why.")]
+    component.value = board_value(picture, entries, run="7f3a")
+
+`waiting`, `running`, `done` and `failed` return plain dictionaries: keep that of a finished method and give it again with
+each update, so that its maps are packed once. `board_value` puts them together. All of it is JSON.
+
+    {"run": str, "picture": data URL, "width": int, "height": int, "truth": data URL or None, "asked": int, "steps": int,
+     "legend": [{"label", "colour", "hatch"}], "errors": [colour, colour, colour, colour],
+     "entries": [{"key", "title", "state", "seconds", "stage", "share", "sentence", "passes", "labels", "best",
+                  "runner_up", "low", "high", "threshold"}]}
+
+`asked` is how many of the legend's labels were asked for, background included; what methods found besides comes after them.
+`truth` holds indices of the legend, 255 where it says nothing. `best` and `runner_up` are RGB PNGs: red is an index into the
+entry's own `labels`, green and blue are a score in steps of (high - low) / `steps` above `low`, high byte first. For a
+method whose background is a threshold, every threshold that is a multiple of 0.001, and the method's own, parts these steps
+exactly as it parts the scores. `errors` are the colours of right, missed, wrongly claimed, taken for another class.
+
+Values with the same `run` are states of one run: what the visitor hid, moved or marked stays. A new `run` goes back to each
+method's own threshold; opacity, outline and hatching stay as the visitor left them.
+
+Events of the component:
+- `component.select(handler)`, handler(event: gr.SelectData): a click, or Enter on a canvas. `event.index` is [x, y] in
+  shares of the picture, 0 to 1; `event.value` is the key of the entry whose canvas it was, "picture" or "difference".
+- `component.look(handler)`, handler(event: gr.EventData): a quarter of a second after the visitor last moved a control.
+  `event.threshold` is a number, or None where each method keeps its own; `event.opacity` is a number, `event.hidden` a list
+  of labels. Nothing needs to be answered; files may be written with the same threshold.
+
+While it shows a value, the component's element has the attribute data-run with that value's `run`.
+"""
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+from jaxtyping import Float32, Integer, UInt8, UInt16
+from PIL import Image
+
+from ovseg.output import view
+from ovseg.types import BACKGROUND, Segmentation
+
+STATIC = Path(__file__).parent / "static"
+SCRIPTS = ("board-maps", "board-paint", "board-words", "board-parts", "board-differ", "board")
+"""The component's script is these files one after the other: what uses a name comes after what defines it."""
+STEPS = 4000
+HATCHES = 8
+ERROR_COLOURS = ("#0072b2", "#f0e442", "#d55e00", "#cc79a7")
+"""Right, missed, wrongly claimed, another class: of Okabe and Ito's colours, which colour-blind eyes tell apart."""
+
+
+def board(elem_id: str) -> gr.HTML:
+    """The board as a component. Its value is what `board_value` returns, or None for nothing yet."""
+    # A function, not a subclass: gradio writes a stub file beside every module that subclasses a component.
+    return gr.HTML(
+        value=None,
+        html_template=(STATIC / "board.html").read_text(encoding="utf-8"),
+        css_template=(STATIC / "board.css").read_text(encoding="utf-8"),
+        js_on_load=board_script(),
+        elem_id=elem_id,
+        apply_default_css=False,
+    )
+
+
+def board_script() -> str:
+    """The browser's part as one script: the files are modules for linters, and gr.HTML takes the body of a function."""
+    modules = [(STATIC / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
+    alone = [re.sub(r"^import\b[^;]*;\n", "", text, flags=re.MULTILINE) for text in modules]
+    return "\n".join(re.sub(r"^export ", "", text, flags=re.MULTILINE) for text in alone)
+
+
+def board_picture(
+    image: UInt8[np.ndarray, "H W 3"], labels: Sequence[str], truth: Integer[np.ndarray, "H W"] | None = None
+) -> dict:
+    """What the methods look at: the picture, the words that were asked for, and the truth if it is known.
+
+    Args:
+        labels: "background", then the classes in the order asked for.
+        truth: indices into `labels`; 255 where it says nothing.
+
+    Raises:
+        ValueError: the labels do not begin with the background, or the truth does not fit.
+    """
+    if not labels or labels[0] != BACKGROUND:
+        raise ValueError(f"The labels must begin with {BACKGROUND!r}, but got {list(labels)[:1]}.")
+    if truth is not None and truth.shape != image.shape[:2]:
+        raise ValueError(f"The truth must have the picture's shape {image.shape[:2]}, but got {truth.shape}.")
+    if truth is not None and (wrong := set(np.unique(truth).tolist()) - {*range(len(labels)), 255}):
+        raise ValueError(f"The truth must hold labels below {len(labels)}, or 255, but it holds {sorted(wrong)}.")
+    kind = "JPEG" if image.size > 1_200_000 else "PNG"
+    return {
+        "url": _data_url(Image.fromarray(image), kind),
+        "height": image.shape[0],
+        "width": image.shape[1],
+        "labels": list(labels),
+        "truth": None if truth is None else _data_url(Image.fromarray(truth.astype(np.uint8)), "PNG"),
+    }
+
+
+def waiting(key: str, title: str, seconds: float | None = None) -> dict:
+    """A method that has not begun; `seconds` is how long it will take, if that is known."""
+    return _entry(key, title, "waiting", seconds=seconds)
+
+
+def running(key: str, title: str, stage: str, share: float | None = None, seconds: float | None = None) -> dict:
+    """A method at work: the name of its stage, the share that is done, 0 to 1, and the seconds left, where known."""
+    return _entry(key, title, "running", stage=stage, share=share, seconds=seconds)
+
+
+def failed(key: str, title: str, sentence: str) -> dict:
+    """A method that could not be run, and the sentence that says why."""
+    return _entry(key, title, "failed", sentence=sentence)
+
+
+def done(
+    key: str, title: str, segmentation: Segmentation, *, seconds: float | None = None, passes: int | None = None
+) -> dict:
+    """A method's masks, with the seconds and the passes of the network that they took, where known.
+
+    Raises:
+        ValueError: there are more than 255 labels, or the threshold lies outside 0 to 1.
+    """
+    if len(segmentation.labels) > 255:
+        raise ValueError(f"The board shows at most 255 labels, but got {len(segmentation.labels)}.")
+    labels, scores = two_best(segmentation)
+    low, high = (0.0, 1.0) if segmentation.threshold is not None else _range(scores)
+    codes = score_steps(scores, low, high, segmentation.threshold)
+    urls = [_data_url(Image.fromarray(_packed(*layer)), "PNG") for layer in zip(labels, codes, strict=True)]
+    return _entry(key, title, "done", seconds=seconds, passes=passes) | {
+        "labels": list(segmentation.labels),
+        "best": urls[0],
+        "runner_up": urls[1] if len(urls) > 1 else None,
+        "low": low,
+        "high": high,
+        "threshold": segmentation.threshold,
+    }
+
+
+def board_value(picture: dict, entries: Sequence[dict], run: str) -> dict:
+    """The component's value: a picture of `board_picture` and its methods in the order of the canvases.
+
+    Args:
+        run: any name of this run; the same for all values that are states of it.
+
+    Raises:
+        ValueError: two entries have the same key.
+    """
+    keys = [entry["key"] for entry in entries]
+    if len(set(keys)) != len(keys):
+        raise ValueError(f"Each key must be given once, but got {keys}.")
+    found = (label for entry in entries for label in entry.get("labels", ()))
+    labels = list(dict.fromkeys((*picture["labels"], *found)))
+    return {
+        "run": run,
+        "picture": picture["url"],
+        "width": picture["width"],
+        "height": picture["height"],
+        "truth": picture["truth"],
+        "asked": len(picture["labels"]),
+        "steps": STEPS,
+        "legend": _legend(labels),
+        "errors": list(ERROR_COLOURS),
+        "entries": list(entries),
+    }
+
+
+def two_best(
+    segmentation: Segmentation,
+) -> tuple[UInt8[np.ndarray, "n H W"], Float32[np.ndarray, "n H W"]]:
+    """The labels of the highest and of the next score at each place, and these scores; n is 1 where only one label is there.
+
+    A background that is a threshold is left out: where it stands, the threshold says.
+    """
+    first = 0 if segmentation.threshold is None else min(1, len(segmentation.labels) - 1)
+    rest = segmentation.scores[first:].copy()
+    labels, scores = [], []
+    for _ in range(min(2, len(rest))):
+        best = rest.argmax(0)[None]
+        labels.append(best[0] + first)
+        scores.append(np.take_along_axis(rest, best, 0)[0])
+        np.put_along_axis(rest, best, -np.inf, 0)
+    return np.stack(labels).astype(np.uint8), np.stack(scores)
+
+
+def score_steps(
+    scores: Float32[np.ndarray, "n H W"], low: float, high: float, threshold: float | None
+) -> UInt16[np.ndarray, "n H W"]:
+    """Scores as whole steps between `low` and `high`.
+
+    With a threshold, a score is above t exactly where its step is above round(t * STEPS), for t a multiple of 0.001 and for
+    the threshold itself: a step counts how many points of a grid lie below the score, and these thresholds are grid points.
+
+    Raises:
+        ValueError: the threshold lies outside 0 to 1.
+    """
+    if threshold is None:
+        return ((scores - low) / (high - low) * STEPS).round().astype(np.uint16)
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"The threshold must lie between 0 and 1, but got {threshold}.")
+    grid = (np.arange(STEPS + 1) / STEPS).astype(np.float32)
+    grid[round(threshold * STEPS)] = threshold
+    return np.searchsorted(grid, scores, side="left").astype(np.uint16)
+
+
+def _entry(
+    key: str,
+    title: str,
+    state: str,
+    *,
+    seconds: float | None = None,
+    stage: str = "",
+    share: float | None = None,
+    sentence: str = "",
+    passes: int | None = None,
+) -> dict:
+    facts = {"seconds": seconds, "stage": stage, "share": share, "sentence": sentence, "passes": passes}
+    return {"key": key, "title": title, "state": state, **facts}
+
+
+def _range(scores: np.ndarray) -> tuple[float, float]:
+    low, high = float(scores.min()), float(scores.max())
+    return (low, high) if high > low else (low, low + 1)
+
+
+def _packed(labels: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    return np.stack([labels, steps >> 8, steps & 255], -1).astype(np.uint8)
+
+
+def _legend(labels: list[str]) -> list[dict]:
+    colours = view.palette(len(labels))
+    return [
+        {"label": label, "colour": "#" + colours[k].tobytes().hex(), "hatch": (k - 1) % HATCHES if k else None}
+        for k, label in enumerate(labels)
+    ]
+
+
+def _data_url(picture: Image.Image, kind: str) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **({"quality": 92} if kind == "JPEG" else {}))
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,0 +1,167 @@
+/* Where they differ: two maps by their difference or behind a curtain, and how many of all agree. */
+
+import { agreement, confusion, meanOverEither, NOTHING, relationShares, votes } from "./board-maps.js";
+import { greyTables, paintInk, paintRelations, paintVotes, relationTable, rgbOf } from "./board-paint.js";
+import { frame, make, press, swatch } from "./board-parts.js";
+import { iouText, percent } from "./board-words.js";
+
+/* From all but one agree to few: dark to light on the grey picture, in lightness steps that every eye sees. */
+const FEWER = ["#2a788e", "#22a884", "#7ad151", "#fde725"];
+
+/* `shared` is the board's state: picture, grey, legend, look, tables, shows(label), help, and `linked(frame, key)`, which
+   gives a frame the cross and the clicks of all. Maps are [{key, title, labels, ink}]. */
+export function differences(section, shared) {
+  const find = (name) => section.querySelector(name);
+  const opener = find(".ov-differ-open");
+  const body = find(".ov-differ-body");
+  const first = find(".ov-first");
+  const second = find(".ov-second");
+  const ways = [...section.querySelectorAll("[data-way]")];
+  const curtain = make("input", { type: "range", min: 0, max: 100, step: 0.5, value: 50, className: "ov-curtain" });
+  curtain.setAttribute("aria-label", "Where the curtain hangs");
+  const corners = [make("span", { className: "ov-corner" }), make("span", { className: "ov-corner ov-right" })];
+  let maps = [];
+  let way = "difference";
+  let view = null;
+  let behind = null;
+
+  const open = () => !section.hidden && !body.hidden;
+  const pick = (select) => maps.find(({ key }) => key === select.value);
+
+  function setMaps(given) {
+    maps = given;
+    section.hidden = maps.length < 2;
+    if (section.hidden) return;
+    refill(first, 0);
+    refill(second, 1);
+    ways.find((button) => button.dataset.way === "votes").hidden = methodsOnly().length < 3;
+    if (way === "votes" && methodsOnly().length < 3) way = "difference";
+  }
+
+  function methodsOnly() {
+    return maps.filter(({ key }) => key !== "truth");
+  }
+
+  function refill(select, standard) {
+    const before = select.value;
+    select.replaceChildren(...maps.map(({ key, title }) => make("option", { value: key, textContent: title })));
+    select.value = maps.some(({ key }) => key === before) ? before : maps[standard].key;
+  }
+
+  function newPicture(width, height) {
+    view = frame(width, height, shared.help);
+    behind = new Uint32Array(width * height);
+    view.root.append(...corners);
+    shared.linked(view, "difference");
+    find(".ov-differ-card").replaceChildren(view.root, curtain);
+  }
+
+  function redraw() {
+    if (!open() || !view) return;
+    for (const button of ways) press(button, button.dataset.way === way);
+    curtain.hidden = corners[0].hidden = corners[1].hidden = way !== "curtain";
+    first.disabled = second.disabled = way === "votes";
+    const draw = { difference: drawDifference, curtain: drawCurtain, votes: drawVotes }[way];
+    draw(pick(first), pick(second));
+    view.flush();
+    fillTable();
+  }
+
+  function drawDifference(first, second) {
+    const [one, other] = second.key === "truth" ? [second, first] : [first, second];
+    const colours = shared.errors.slice(1).map(rgbOf);
+    const tables = greyTables([[0, 0, 0], ...colours], shared.look.opacity);
+    const quiet = tables.subarray(NOTHING * 256, (NOTHING + 1) * 256);
+    tables.set(quiet, 0);
+    const count = shared.legend.length;
+    const kinds = relationTable(count, shared.shows);
+    paintRelations(shared.grey, one.labels, other.labels, kinds, tables, view.out);
+    const matrix = confusion(one.labels, other.labels, count);
+    const [, onlyOne, onlyOther, unlike] = relationShares(matrix, count);
+    const same = agreement(matrix, count);
+    say(`${one.title} and ${other.title} say the same on ${percent(same, 1)} of the picture.`);
+    fillKey([
+      [shared.errors[1], `a class by ${one.title} alone`, onlyOne],
+      [shared.errors[2], `a class by ${other.title} alone`, onlyOther],
+      [shared.errors[3], "a class by both, not the same", unlike],
+    ]);
+  }
+
+  function drawCurtain(one, other) {
+    paintInk(shared.picture, one.ink, shared.tables, view.out);
+    paintInk(shared.picture, other.ink, shared.tables, behind);
+    const { width, height } = view;
+    const edge = Math.round((curtain.value / 100) * width);
+    for (let row = 0; row < height; row++) {
+      view.out.set(behind.subarray(row * width + edge, (row + 1) * width), row * width + edge);
+      if (edge > 0 && edge < width) view.out[row * width + edge] = 0xffffffff;
+    }
+    corners[0].textContent = one.title;
+    corners[1].textContent = other.title;
+    const matrix = confusion(one.labels, other.labels, shared.legend.length);
+    say(`Left of the line ${one.title}, right of it ${other.title}; they say the same on ${percent(agreement(matrix, shared.legend.length), 1)} of the picture.`);
+    fillKey([]);
+  }
+
+  function drawVotes() {
+    const voters = methodsOnly();
+    const at = new Uint8Array(view.out.length);
+    votes(voters.map(({ labels }) => labels), at);
+    const counts = new Array(voters.length + 1).fill(0);
+    for (let k = 0; k < at.length; k++) counts[at[k]]++;
+    const colours = voters.slice(1).map((_, k) => FEWER[Math.min(k, FEWER.length - 1)]);
+    const kindOf = counts.map((_, number) => voters.length - number - 1);
+    kindOf[voters.length] = colours.length;
+    paintVotes(shared.grey, at, kindOf, greyTables(colours.map(rgbOf), shared.look.opacity), view.out);
+    say(`All ${voters.length} say the same on ${percent(counts[voters.length] / at.length, 1)} of the picture.`);
+    const fewer = voters.slice(1).map((_, k) => voters.length - 1 - k);
+    fillKey(fewer.map((number, k) => [colours[k], voteText(number), counts[number] / at.length]));
+  }
+
+  function voteText(number) {
+    return number === 1 ? "no two say the same" : `${number} say the same`;
+  }
+
+  function say(text) {
+    find(".ov-agreement").textContent = text;
+    view.describe(text);
+  }
+
+  function fillKey(items) {
+    find(".ov-key").replaceChildren(...items.map(([colour, text, share]) =>
+      make("li", {}, swatch(colour), make("span", { textContent: `${text}: ${percent(share, 1)}` }))));
+  }
+
+  function fillTable() {
+    const count = shared.legend.length;
+    const head = make("tr", {}, make("th", { scope: "col", textContent: "Mutual IoU" }),
+      ...maps.map((_, k) => make("th", { scope: "col", textContent: String(k + 1), title: maps[k].title })));
+    const rows = maps.map((one, k) => make("tr", {}, make("th", { scope: "row", textContent: `${k + 1} ${one.title}` }),
+      ...maps.map((other, l) => make("td", { textContent: l < k ? iouText(mutual(one, other, count)) : l === k ? "–" : "" }))));
+    find(".ov-mutual").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
+  }
+
+  function mutual(one, other, count) {
+    const [rows, columns] = other.key === "truth" ? [other, one] : [one, other];
+    return meanOverEither(confusion(rows.labels, columns.labels, count), count);
+  }
+
+  function drawCurtainAt(event) {
+    const box = view.canvas.getBoundingClientRect();
+    curtain.value = (100 * (event.clientX - box.left)) / box.width;
+    shared.ask();
+  }
+
+  opener.addEventListener("click", () => {
+    body.hidden = !body.hidden;
+    opener.setAttribute("aria-expanded", String(!body.hidden));
+    shared.ask("differ");
+  });
+  for (const select of [first, second]) select.addEventListener("change", () => shared.ask("differ"));
+  for (const button of ways) button.addEventListener("click", () => { way = button.dataset.way; shared.ask("differ"); });
+  curtain.addEventListener("input", () => shared.ask("differ"));
+  section.addEventListener("pointermove", (event) => {
+    if (way === "curtain" && event.buttons === 1 && event.target === view?.canvas) { drawCurtainAt(event); shared.ask("differ"); }
+  });
+  return { setMaps, newPicture, redraw, view: () => view };
+}

@@ -1,0 +1,122 @@
+/* Label maps as typed arrays, one number a pixel: what stands where at a threshold, against a truth, against another map. */
+
+export const IGNORED = 255;
+
+/* A packed PNG's pixels (RGBA) as labels of the legend and score steps; `toLegend` maps the entry's own indices. */
+export function unpack(pixels, toLegend) {
+  const count = pixels.length / 4;
+  const labels = new Uint8Array(count);
+  const steps = new Uint16Array(count);
+  for (let k = 0; k < count; k++) {
+    labels[k] = toLegend[pixels[4 * k]];
+    steps[k] = pixels[4 * k + 1] * 256 + pixels[4 * k + 2];
+  }
+  return { labels, steps };
+}
+
+/* The label map into `out`: the best label where its step is above `least`, else background. */
+export function labelsAbove(best, least, out) {
+  const { labels, steps } = best;
+  for (let k = 0; k < out.length; k++) out[k] = steps[k] > least ? labels[k] : 0;
+}
+
+export function countsOf(labels, count) {
+  const counts = new Uint32Array(256);
+  for (let k = 0; k < labels.length; k++) counts[labels[k]]++;
+  return counts.subarray(0, count);
+}
+
+/* Pixels of each label of `rows` by that of `columns`. Where `rows` says nothing, a pixel is left out; labels of `columns`
+   from `count` on were not asked for and count as background. */
+export function confusion(rows, columns, count) {
+  const matrix = new Uint32Array(count * count);
+  for (let k = 0; k < rows.length; k++) {
+    if (rows[k] === IGNORED) continue;
+    matrix[rows[k] * count + (columns[k] < count ? columns[k] : 0)]++;
+  }
+  return matrix;
+}
+
+function sums(matrix, count) {
+  const rows = new Float64Array(count);
+  const columns = new Float64Array(count);
+  for (let row = 0; row < count; row++) {
+    for (let column = 0; column < count; column++) {
+      rows[row] += matrix[row * count + column];
+      columns[column] += matrix[row * count + column];
+    }
+  }
+  return { rows, columns };
+}
+
+/* Intersection over union of each label; NaN where neither map has it. */
+export function ious(matrix, count) {
+  const { rows, columns } = sums(matrix, count);
+  return Array.from(rows, (row, label) => {
+    const both = matrix[label * count + label];
+    const either = row + columns[label] - both;
+    return either > 0 ? both / either : NaN;
+  });
+}
+
+function mean(values) {
+  return values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : NaN;
+}
+
+/* Mean IoU over the labels that the rows hold: the same labels for every method against one truth. */
+export function meanOverRows(matrix, count) {
+  const { rows } = sums(matrix, count);
+  return mean(ious(matrix, count).filter((_, label) => rows[label] > 0));
+}
+
+/* Mean IoU over the labels that either map holds. */
+export function meanOverEither(matrix, count) {
+  return mean(ious(matrix, count).filter((iou) => !Number.isNaN(iou)));
+}
+
+export function agreement(matrix, count) {
+  let same = 0;
+  let all = 0;
+  for (let k = 0; k < matrix.length; k++) all += matrix[k];
+  for (let label = 0; label < count; label++) same += matrix[label * count + label];
+  return same / all;
+}
+
+/* How two labels relate, as an index into `errors` colours; NOTHING where there is nothing to show. */
+export const RIGHT = 0;
+export const MISSED = 1;
+export const CLAIMED = 2;
+export const OTHER = 3;
+export const NOTHING = 4;
+
+export function relation(row, column) {
+  if (row === column) return row === 0 ? NOTHING : RIGHT;
+  if (column === 0) return MISSED;
+  return row === 0 ? CLAIMED : OTHER;
+}
+
+/* Shares of right, missed, claimed, other class and nothing, of the counted pixels. */
+export function relationShares(matrix, count) {
+  const pixels = new Float64Array(NOTHING + 1);
+  let all = 0;
+  for (let row = 0; row < count; row++) {
+    for (let column = 0; column < count; column++) {
+      pixels[relation(row, column)] += matrix[row * count + column];
+      all += matrix[row * count + column];
+    }
+  }
+  return Array.from(pixels, (number) => number / all);
+}
+
+/* At each place the size of the largest group of maps that say the same. */
+export function votes(maps, out) {
+  for (let k = 0; k < out.length; k++) {
+    let most = 1;
+    for (let one = 0; one < maps.length - 1; one++) {
+      let same = 1;
+      for (let other = one + 1; other < maps.length; other++) if (maps[other][k] === maps[one][k]) same++;
+      if (same > most) most = same;
+    }
+    out[k] = most;
+  }
+}

@@ -1,0 +1,113 @@
+/* Pieces of the page: elements, decoded pictures, and the frame of one canvas with its cross and pin. */
+
+import { hatchTiles, rgbOf } from "./board-paint.js";
+
+/* An element with properties, attributes (those with a dash, and role) and children; text is never taken for HTML. */
+export function make(tag, settings = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(settings)) {
+    if (name === "role" || name.includes("-")) made.setAttribute(name, value);
+    else made[name] = value;
+  }
+  made.append(...children);
+  return made;
+}
+
+export function press(button, pressed) {
+  button.setAttribute("aria-pressed", String(pressed));
+}
+
+/* The pixels of a data URL as RGBA bytes, exactly as they were packed: no colour management, no alpha. */
+export async function pixelsOf(url) {
+  const [head, body] = url.split(",", 2);
+  const bytes = Uint8Array.from(atob(body), (letter) => letter.charCodeAt(0));
+  const blob = new Blob([bytes], { type: head.slice(5).split(";", 1)[0] });
+  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  const sheet = make("canvas", { width: bitmap.width, height: bitmap.height });
+  const pen = sheet.getContext("2d", { willReadFrequently: true });
+  pen.drawImage(bitmap, 0, 0);
+  return pen.getImageData(0, 0, bitmap.width, bitmap.height).data;
+}
+
+/* A small square in a class's colour, with its hatching where that is on. */
+export function swatch(colour, hatch = null) {
+  const side = 16;
+  const canvas = make("canvas", { className: "ov-swatch", width: side, height: side, "aria-hidden": "true" });
+  const pen = canvas.getContext("2d");
+  pen.fillStyle = colour;
+  pen.fillRect(0, 0, side, side);
+  if (hatch !== null) {
+    const [red, green, blue] = rgbOf(colour);
+    pen.fillStyle = 0.299 * red + 0.587 * green + 0.114 * blue > 127 ? "#000a" : "#fffb";
+    const tiles = hatchTiles(side / 2, 2);
+    tiles[hatch % tiles.length].forEach((crossed, k) => crossed && pen.fillRect(k % side, Math.floor(k / side), 1, 1));
+  }
+  return canvas;
+}
+
+/* Buttons of which one is pressed: [[name, text], ...]; `choose(name)` is called by a press. */
+export function choices(label, names, choose) {
+  const group = make("div", { className: "ov-toggles", role: "group", "aria-label": label });
+  for (const [name, text] of names) {
+    const button = make("button", { type: "button", textContent: text });
+    button.dataset.choice = name;
+    button.addEventListener("click", () => choose(name));
+    group.append(button);
+  }
+  return group;
+}
+
+export function chosen(group, name) {
+  for (const button of group.children) press(button, button.dataset.choice === name);
+}
+
+/* A canvas in a frame that keeps the picture's shape, with the cross of the place that is pointed at and the pin of the last
+   click over it. `out` is one Uint32 a pixel, and `flush` puts it on the screen. */
+export function frame(width, height, help) {
+  const canvas = make("canvas", { className: "ov-canvas", width, height, tabIndex: 0, role: "img", "aria-describedby": help });
+  canvas.classList.toggle("ov-coarse", Math.max(width, height) < 320);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const image = new ImageData(width, height);
+  const vertical = make("i", { className: "ov-cross ov-vertical", hidden: true });
+  const horizontal = make("i", { className: "ov-cross ov-horizontal", hidden: true });
+  const pin = make("i", { className: "ov-pin", hidden: true });
+  const root = make("div", { className: "ov-frame" }, canvas, vertical, horizontal, pin);
+  root.style.setProperty("--ratio", width / height);
+  return {
+    root, canvas, width, height,
+    out: new Uint32Array(image.data.buffer),
+    flush: () => context.putImageData(image, 0, 0),
+    cross(place) {
+      vertical.hidden = horizontal.hidden = place === null;
+      if (place === null) return;
+      vertical.style.left = `${(100 * (place.x + 0.5)) / width}%`;
+      horizontal.style.top = `${(100 * (place.y + 0.5)) / height}%`;
+    },
+    pin(place) {
+      pin.hidden = place === null;
+      if (place === null) return;
+      pin.style.left = `${(100 * (place.x + 0.5)) / width}%`;
+      pin.style.top = `${(100 * (place.y + 0.5)) / height}%`;
+    },
+    describe: (text) => canvas.setAttribute("aria-label", text),
+  };
+}
+
+/* The pixel {x, y} under a pointer. */
+export function pixelUnder(event, { canvas, width, height }) {
+  const box = canvas.getBoundingClientRect();
+  const within = (share, size) => Math.min(Math.max(Math.floor(share * size), 0), size - 1);
+  return { x: within((event.clientX - box.left) / box.width, width), y: within((event.clientY - box.top) / box.height, height) };
+}
+
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+/* Where an arrow key moves a place, or null if it is another key. The first press starts in the middle. */
+export function moved(event, place, { width, height }) {
+  const arrow = ARROWS[event.key];
+  if (!arrow) return null;
+  if (place === null) return { x: width >> 1, y: height >> 1 };
+  const stride = event.shiftKey ? 1 : Math.max(1, Math.round(Math.max(width, height) / 64));
+  const within = (value, size) => Math.min(Math.max(value, 0), size - 1);
+  return { x: within(place.x + arrow[0] * stride, width), y: within(place.y + arrow[1] * stride, height) };
+}
