@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from ovseg.assets import ASSETS, kept_in
-from ovseg.backbones import find_checkpoint, load_backbone
-from ovseg.backbones.stable_diffusion import StableDiffusion
+from ovseg.backbones import Backbone, find_checkpoint, load_backbone
 from ovseg.types import named
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ class Models:
         return Models, (self.name, str(self.device), self.dtype_name)
 
     @property
-    def backbone(self) -> StableDiffusion:
+    def backbone(self) -> Backbone:
         """The diffusion network, loaded on first use; visitors who come meanwhile wait for the same one."""
         with self._lock:
             return self._backbone
@@ -177,7 +176,7 @@ class Models:
         return Dino(self.checkpoint.dino, self.device, self.dtype)
 
     @cached_property
-    def _backbone(self) -> StableDiffusion:
+    def _backbone(self) -> Backbone:
         return load_backbone(self.name, self.device, self.dtype)
 
 

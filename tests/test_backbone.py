@@ -6,9 +6,10 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from ovseg.backbones.base import Capture, Sampling, Site, grid_at
-from ovseg.backbones.recording import find_sites, recording
+from ovseg.backbones.base import Capture, Sampling, Site, counting, grid_at
+from ovseg.backbones.recording import recording
 from ovseg.backbones.stable_diffusion import StableDiffusion
+from ovseg.backbones.unet_layout import find_sites
 from ovseg.backbones.weights import generator
 from ovseg.models import Models
 from ovseg.progress import StoppedError
@@ -28,11 +29,23 @@ def backbone(models: Models) -> StableDiffusion:
 def test_the_sites_of_stable_diffusion_have_the_strides_of_their_blocks() -> None:
     with torch.device("meta"):
         unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
-    cross = [site for site in find_sites(unet) if site.path.endswith("attn2")]
-    assert len(cross) == 16
-    per_stride = {stride: sum(site.stride == stride for site in cross) for stride in (1, 2, 4, 8)}
-    assert per_stride == {1: 5, 2: 5, 4: 5, 8: 1}
-    assert Site("mid_block.attentions.0.transformer_blocks.0.attn2", 8) in cross
+    sites = find_sites(unet)
+    assert [site.kind for site in sites] == ["self", "cross"] * 16
+    cross = [site for site in sites if site.kind == "cross"]
+    assert [site.stride for site in cross] == [1, 1, 2, 2, 4, 4, 8, 4, 4, 4, 2, 2, 2, 1, 1, 1]
+    assert cross[6] == Site("mid_block.attentions.0.transformer_blocks.0.attn2", 8, "cross")
+
+
+def test_sites_come_in_the_order_of_computing(backbone: StableDiffusion) -> None:
+    text, ran = backbone.encode_text([""], [""]), []
+    hooks = [
+        backbone.unet.get_submodule(site.name).register_forward_hook(lambda *_, site=site: ran.append(site))
+        for site in backbone.sites
+    ]
+    backbone.trace(latents((1, 4, 16, 16)), text, 100, Capture(), seed=0)
+    for hook in hooks:
+        hook.remove()
+    assert tuple(ran) == backbone.sites
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 2e-6), (torch.float16, 5e-3)])
@@ -41,7 +54,7 @@ def test_traced_equals_untraced(backbone: StableDiffusion, dtype: torch.dtype, t
     x, text = latents((2, 4, 16, 24)).to(dtype), latents((2, 7, 16), 1).to(dtype)
     with torch.no_grad():
         plain = unet(x, 100, encoder_hidden_states=text).sample
-        with recording(unet, backbone.sites, EVERYTHING, (16, 24)):
+        with recording(unet, backbone.layout, EVERYTHING, (16, 24)):
             traced = unet(x, 100, encoder_hidden_states=text).sample
     assert plain.std() > 0.01
     assert (traced - plain).abs().max() < tolerance
@@ -63,15 +76,33 @@ def test_recorded_maps_have_their_grids_and_sum_to_one(backbone: StableDiffusion
 
 
 def test_only_what_was_asked_for_is_recorded(backbone: StableDiffusion) -> None:
-    site = next(s for s in backbone.sites if s.path.endswith("attn2") and s.stride == 2)
-    capture = Capture(cross=(4,), queries=(site.path,), features=("mid_block", "up_blocks.1"))
+    site = next(s for s in backbone.sites if s.kind == "cross" and s.stride == 2)
+    capture = Capture(cross=(4,), queries=(site,), features=(2, 8))
     text = backbone.encode_text(["a cat"], ["cat"])
     trace = backbone.trace(latents((1, 4, 16, 24)), text, 50, capture, seed=0)
     assert {s.stride for s in trace.cross} == {4}
     assert trace.self_attention == {}
     assert trace.queries[site].shape == (1, 16, 8, 12)
-    assert trace.features["mid_block"].shape == (1, 32, 2, 3)
-    assert trace.features["up_blocks.1"].shape == (1, 32, 8, 12)
+    assert {s: maps.shape for s, maps in trace.features.items()} == {2: (1, 112, 8, 12), 8: (1, 192, 2, 3)}
+
+
+def test_features_are_the_blocks_outputs_in_the_order_of_computing(backbone: StableDiffusion) -> None:
+    outputs: list[torch.Tensor] = []
+    paths = (
+        "down_blocks.0.downsamplers.0", "down_blocks.1.attentions.0", "down_blocks.1.attentions.1",
+        "up_blocks.1.upsamplers.0", "up_blocks.2.attentions.0", "up_blocks.2.attentions.1",
+    )  # fmt: skip
+    hooks = [
+        backbone.unet.get_submodule(path).register_forward_hook(
+            lambda _module, _inputs, output: outputs.append(output if torch.is_tensor(output) else output[0])
+        )
+        for path in paths
+    ]
+    text = backbone.encode_text(["a cat"], ["cat"])
+    trace = backbone.trace(latents((1, 4, 16, 24)), text, 50, Capture(features=(2,)), seed=0)
+    for hook in hooks:
+        hook.remove()
+    assert torch.equal(trace.features[2], torch.cat(outputs, 1))
 
 
 def test_batched_rows_equal_one_at_a_time(backbone: StableDiffusion) -> None:
@@ -90,18 +121,25 @@ def test_batched_rows_equal_one_at_a_time(backbone: StableDiffusion) -> None:
 def test_processors_and_hooks_are_as_before_after_an_exception(backbone: StableDiffusion) -> None:
     unet = backbone.unet
     before = dict(unet.attn_processors)
-    capture = Capture(cross=(1,), features=("mid_block",))
-    with pytest.raises(KeyError), recording(unet, backbone.sites, capture, (8, 8)):
+    capture = Capture(cross=(1,), features=(8,))
+    with pytest.raises(KeyError), recording(unet, backbone.layout, capture, (8, 8)):
         assert unet.attn_processors != before
         raise KeyError
     assert unet.attn_processors == before
-    assert not unet.mid_block._forward_hooks
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in unet.modules())
 
 
-def test_an_unknown_path_is_named(backbone: StableDiffusion) -> None:
+@pytest.mark.parametrize(
+    "capture, sentence",
+    [
+        (Capture(features=(1, 3)), "of the strides 1, 2, 4, 8, but got 3"),
+        (Capture(queries=(Site("elsewhere", 1, "cross"),)), "it has no 'elsewhere'"),
+    ],
+)
+def test_what_the_network_does_not_have_is_refused(backbone: StableDiffusion, capture: Capture, sentence: str) -> None:
     text = backbone.encode_text(["a cat"], ["cat"])
-    with pytest.raises(ValueError, match=r"no 'up_blocks\.9'"):
-        backbone.trace(latents((1, 4, 16, 16)), text, 50, Capture(features=("up_blocks.9",)), seed=0)
+    with pytest.raises(ValueError, match=sentence):
+        backbone.trace(latents((1, 4, 16, 16)), text, 50, capture, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -174,11 +212,11 @@ def test_attribution_is_the_mean_attention_of_the_phrase_on_conditional_rows(bac
     for seed, one in zip((1, 2), made, strict=True):
         noise = torch.randn(1, 4, 32, 32, generator=generator(seed)) * scheduler.init_noise_sigma
         capture = Capture(cross=backbone.strides)
-        with torch.no_grad(), recording(backbone.unet, backbone.sites, capture, (32, 32)) as recorder:
+        with torch.no_grad(), recording(backbone.unet, backbone.layout, capture, (32, 32)) as recorder:
             backbone.unet(noise, scheduler.timesteps[0], encoder_hidden_states=text.embeddings)
         own = [cross[..., list(text.spans[0])].mean(-1) for cross in recorder.cross.values()]
         grown = [torch.nn.functional.interpolate(m[:, None], (32, 32), mode="bicubic")[0, 0].clamp(min=0) for m in own]
-        assert len(grown) == sum(site.path.endswith("attn2") for site in backbone.sites)
+        assert len(grown) == sum(site.kind == "cross" for site in backbone.sites)
         assert torch.allclose(one.attribution, torch.stack(grown).mean(0), atol=1e-5)
     with pytest.raises(ValueError, match="'dog' is not in"):
         backbone.generate(prompt, [1], Sampling(1, 4.0), phrase="dog")
@@ -196,6 +234,27 @@ def test_visitors_at_once_get_what_each_would_get_alone(backbone: StableDiffusio
     for thread in threads:
         thread.join()
     assert all(np.array_equal(alone[seed], together[seed]) for seed in range(3))
+
+
+def test_passes_are_counted_for_each_visitor_alone(backbone: StableDiffusion) -> None:
+    text, latent = backbone.encode_text(["a cat", "a dog", ""], ["cat", "dog", ""]), latents((1, 4, 16, 16))
+    counts = {}
+
+    def work(steps: int) -> None:
+        with counting() as both:
+            backbone.generate("a cat", [1, 2], Sampling(steps, 2.0))
+            with counting() as inner:
+                backbone.trace(latent, text, 100, Capture(cross=(1,)), seed=0)
+        counts[steps] = (both.passes, both.rows, inner.passes, inner.rows)
+
+    threads = [threading.Thread(target=work, args=(steps,)) for steps in (1, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts == {1: (2, 7, 1, 3), 3: (4, 15, 1, 3)}
+    backbone.trace(latent, text, 100, Capture(), seed=0)  # not in a block: counted nowhere
+    assert counts == {1: (2, 7, 1, 3), 3: (4, 15, 1, 3)}
 
 
 @pytest.mark.parametrize("timestep", [-1, 1000])

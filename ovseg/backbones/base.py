@@ -1,8 +1,14 @@
-"""What a backbone is: four verbs, and the values that they take and return."""
+"""What a backbone is: the `Backbone` protocol, the values that it takes and returns, and a count of its passes.
+
+Nothing outside `ovseg/backbones` knows more of a network than this file says. A network of another kind is one file that
+implements `Backbone`, and a row of `BACKBONES`.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,27 +22,34 @@ OnStep = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Site:
-    """An attention module: its path in the network and its stride relative to the latent grid."""
+    """A place in the network where attention is computed.
 
-    path: str
+    Args:
+        name: what the backbone calls it; unlike that of any other site of the same kind, and nothing that others read.
+        stride: latent places per place of the site's grid, along each side.
+        kind: "self" if places attend to places, "cross" if they attend to the tokens of the prompt.
+    """
+
+    name: str
     stride: int
+    kind: Literal["self", "cross"]
 
 
 @dataclass(frozen=True)
 class Capture:
-    """What a pass shall record, as data.
+    """What a pass shall record, as data. Attention at a stride that has no site gives no entry in the trace.
 
     Args:
         cross: strides whose cross-attention probabilities are kept, one map per site.
         self_attention: strides whose self-attention probabilities are kept, averaged over their sites.
-        queries: paths of attention modules whose queries are kept.
-        features: paths of modules whose output is kept.
+        queries: sites of the backbone whose queries are kept.
+        features: strides, some of the backbone's `feature_strides`, whose blocks' outputs are kept.
     """
 
     cross: tuple[int, ...] = ()
     self_attention: tuple[int, ...] = ()
-    queries: tuple[str, ...] = ()
-    features: tuple[str, ...] = ()
+    queries: tuple[Site, ...] = ()
+    features: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,10 +71,11 @@ class Text:
 
 @dataclass(frozen=True)
 class Trace:
-    """What one pass recorded. Heads are averaged; the rows are those of `text`.
+    """What one pass recorded. Heads are averaged; the rows are those of `text`; sites come in the order of computing.
 
     `self_attention` maps a stride to probabilities (row, from, to) over the places of that stride's grid, row-major,
-    averaged over the stride's sites as they are never used apart and one alone has 67 MB at 64 x 64.
+    averaged over the stride's sites as they are never used apart and one alone has 67 MB at 64 x 64. `features` maps a
+    stride to the outputs of all its blocks, one after the other in channels, in the order of computing.
     """
 
     text: Text
@@ -70,7 +84,7 @@ class Trace:
     cross: dict[Site, Float[Tensor, "b _y _x t"]] = field(default_factory=dict)
     self_attention: dict[int, Float[Tensor, "b _n _n"]] = field(default_factory=dict)
     queries: dict[Site, Float[Tensor, "b _d _y _x"]] = field(default_factory=dict)
-    features: dict[str, Float[Tensor, "b _c _y _x"]] = field(default_factory=dict)
+    features: dict[int, Float[Tensor, "b _c _y _x"]] = field(default_factory=dict)
 
     def cross_by_stride(self) -> dict[int, Float[Tensor, "b _y _x t"]]:
         """Unweighted mean of the cross-attention over the sites of each stride."""
@@ -117,33 +131,124 @@ def word_states(backbone: "Backbone", words: Sequence[str]) -> Float[Tensor, "n 
     return F.normalize(query_states(backbone, words).float().cpu(), dim=-1)
 
 
+@dataclass
+class PassCount:
+    """How much the network was used.
+
+    Args:
+        passes: how many times it was run.
+        rows: how many rows it was given in them: with guidance two for each picture and step.
+    """
+
+    passes: int = 0
+    rows: int = 0
+
+
+_COUNTS: ContextVar[tuple[PassCount, ...]] = ContextVar("counts", default=())
+
+
+@contextmanager
+def counting() -> Iterator[PassCount]:
+    """Count the passes of every backbone that the block runs in this thread; what other threads run is not counted.
+
+        with counting() as count:
+            method.segment(models, scene, classes)
+        print(count.passes, count.rows)
+
+    Blocks may be nested: a pass counts in each of them. A pass that ends early, as all that was asked for is recorded,
+    counts as one. The block must not `yield`: what goes on after it might run in another thread.
+    """
+    count = PassCount()
+    token = _COUNTS.set((*_COUNTS.get(), count))
+    try:
+        yield count
+    finally:
+        _COUNTS.reset(token)
+
+
+def count_pass(rows: int) -> None:
+    """Add a pass of so many rows to the counts that are open in this thread; every backbone calls it for each pass."""
+    for count in _COUNTS.get():
+        count.passes += 1
+        count.rows += rows
+
+
 @runtime_checkable
 class Backbone(Protocol):
-    """A frozen text-to-image network behind four verbs. One row per prompt, no hidden guidance."""
+    """A frozen text-to-image network. One row per prompt, no hidden guidance. Safe to call from several threads.
+
+    Every pass of the network is told to `count_pass`, so that `counting` counts it.
+    """
 
     name: str
-    sites: tuple[Site, ...]
-    strides: tuple[int, ...]  # of the latent grid at which there is attention, finest first
-    blocks: dict[int, tuple[str, ...]]  # by stride, the modules whose outputs are the network's features
+    """Its name in `BACKBONES`, or the path that it was loaded from."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A short name for the weights of all parts: the same for the same weights on any device."""
+        ...
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """All attention that can be captured, in the order of computing."""
+        ...
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Strides of the latent grid at which there is attention, finest first."""
+        ...
+
+    @property
+    def feature_strides(self) -> tuple[int, ...]:
+        """Strides of the latent grid at which blocks have outputs that can be captured, finest first."""
+        ...
 
     def encode(self, image: UInt8[np.ndarray, "h w 3"], sample_seed: int | None = None) -> Float[Tensor, "1 c y x"]:
-        """Scaled latent of a picture: the posterior's mean, or a sample of it if a seed is given."""
+        """Scaled latent of a picture: the posterior's mean, or a sample of it if a seed is given.
+
+        Raises:
+            ValueError: the picture's sides are none that `working_hw` gives.
+        """
+        ...
+
+    def decode(self, latent: Float[Tensor, "1 c y x"]) -> UInt8[np.ndarray, "h w 3"]:
+        """The picture of a scaled latent, RGB."""
         ...
 
     def encode_text(
         self, prompts: Sequence[str], phrases: Sequence[str], emphasis: float = 1.0, emphasised: Sequence[str] | None = None
     ) -> Text:
-        """Encode each prompt and find its phrase's token columns from character offsets."""
+        """Encode each prompt and find its phrase's token columns from character offsets.
+
+        Args:
+            phrases: for each prompt a phrase in it, or "" for none.
+            emphasis: how far the phrase's states are moved away from those of the empty prompt; 1 leaves them.
+            emphasised: the part of each phrase that is emphasised; the whole phrase if not given.
+
+        Raises:
+            ValueError: a phrase is not in its prompt, or lies behind the last token that the encoder takes.
+        """
         ...
 
     def trace(self, latent: Float[Tensor, "1 c y x"], text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
-        """Noise the latent to `timestep`, run the network once with a row per prompt, return what was recorded."""
+        """Noise the latent to `timestep`, run the network once with a row per prompt, return what was recorded.
+
+        Raises:
+            ValueError: the timestep is outside the noise schedule, or the capture names what the network does not have.
+        """
         ...
 
     def generate(
         self, prompt: str, seeds: Sequence[int], sampling: Sampling, phrase: str = "", on_step: OnStep | None = None
     ) -> tuple[Generated, ...]:
-        """Sample a picture for each seed, all of them together."""
+        """Sample a picture for each seed, all of them together.
+
+        Args:
+            phrase: a phrase of the prompt whose attention is gathered on the way; "" for none.
+
+        Raises:
+            ValueError: the prompt does not fit the text encoder, the phrase is not in it, or there are no steps.
+        """
         ...
 
     def rows_per_pass(self, latent_hw: tuple[int, int], capture: Capture) -> int:

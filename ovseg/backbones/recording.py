@@ -1,7 +1,7 @@
 """Recording attention while a U-Net runs: processors and hooks that live for one call."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -10,7 +10,8 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 from torch import Tensor
 
-from ovseg.backbones.base import Capture, Site, grid_at
+from ovseg.backbones.base import Capture, Site, count_pass, grid_at
+from ovseg.backbones.unet_layout import Layout
 
 
 class Enough(Exception):  # noqa: N818  no error: how a pass ends early
@@ -28,7 +29,7 @@ class Recorder:
         self._awaited = awaited
         self.cross: dict[Site, Tensor] = {}
         self.queries: dict[Site, Tensor] = {}
-        self.features: dict[str, Tensor] = {}
+        self.blocks: dict[int, list[Tensor]] = {}
         self._self_sums: dict[int, Tensor] = {}
         self._self_sites: dict[int, int] = {}
 
@@ -50,6 +51,10 @@ class Recorder:
     def self_attention(self) -> dict[int, Tensor]:
         """Mean over the sites of each stride."""
         return {stride: total / self._self_sites[stride] for stride, total in self._self_sums.items()}
+
+    def features(self) -> dict[int, Tensor]:
+        """The outputs of each stride's blocks (b, channels, y, x), one after the other in channels."""
+        return {stride: torch.cat(outputs, 1) for stride, outputs in self.blocks.items()}
 
 
 class ObservingProcessor(ABC):
@@ -88,7 +93,7 @@ class RecordingProcessor(ObservingProcessor):
 
     def __init__(self, recorder: Recorder, site: Site, latent_hw: tuple[int, int], capture: Capture) -> None:
         self.recorder, self.site, self.grid = recorder, site, grid_at(latent_hw, site.stride)
-        self.keeps_queries = site.path in capture.queries
+        self.keeps_queries = site in capture.queries
         self.capture = capture
 
     def see(self, query: Tensor, probabilities: Tensor, is_cross: bool) -> None:
@@ -134,24 +139,29 @@ class AttributingProcessor(ObservingProcessor):
 
 @contextmanager
 def attributing(
-    unet: UNet2DConditionModel, sites: tuple[Site, ...], columns: tuple[int, ...], latent_hw: tuple[int, int], pictures: int
+    unet: UNet2DConditionModel, sites: Sequence[Site], columns: tuple[int, ...], latent_hw: tuple[int, int], pictures: int
 ) -> Iterator[Attribution]:
     """Gather what token columns receive from all cross-attention during the block; nothing for no columns."""
     attribution = Attribution(columns, latent_hw, pictures)
-    crossing = [site for site in sites if site.path.endswith("attn2")] if columns else []
-    with _processors(unet, {site: AttributingProcessor(attribution, site) for site in crossing}):
+    crossing = [site for site in sites if site.kind == "cross"] if columns else []
+    with _observed(unet, {site: AttributingProcessor(attribution, site) for site in crossing}):
         yield attribution
 
 
 @contextmanager
-def _processors(unet: UNet2DConditionModel, chosen: Mapping[Site, ObservingProcessor]) -> Iterator[None]:
-    """Other processors at some sites during the block, and those from before afterwards, come what may."""
+def _observed(unet: UNet2DConditionModel, chosen: Mapping[Site, ObservingProcessor]) -> Iterator[None]:
+    """Other processors at some sites during the block, and those from before afterwards, come what may.
+
+    Every pass in the block is counted.
+    """
     before = dict(unet.attn_processors)
+    counter = unet.register_forward_pre_hook(lambda _, inputs: count_pass(len(inputs[0])))
     try:
         # `set_attn_processor` empties the dictionary it is given, so each call gets a copy of its own.
-        unet.set_attn_processor({**before, **{f"{site.path}.processor": chosen[site] for site in chosen}})
+        unet.set_attn_processor({**before, **{f"{site.name}.processor": chosen[site] for site in chosen}})
         yield
     finally:
+        counter.remove()
         unet.set_attn_processor(dict(before))
 
 
@@ -167,50 +177,9 @@ def _attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> tuple
     return torch.cat(outputs, dim=-1), mean
 
 
-def find_sites(unet: UNet2DConditionModel) -> tuple[Site, ...]:
-    """Every attention module of the U-Net in the order of its processors, with its stride from its block's place.
-
-    Down block i works at stride 2^i, the middle at the coarsest, up block i on the way back.
-    """
-    depth = len(unet.config.block_out_channels)
-    sites = []
-    for name in unet.attn_processors:
-        kind, number = name.split(".")[:2]
-        power = {"down_blocks": lambda i: i, "up_blocks": lambda i: depth - 1 - i}.get(kind, lambda _: depth - 1)
-        sites.append(Site(name.removesuffix(".processor"), 2 ** power(int(number) if number.isdigit() else 0)))
-    return tuple(sites)
-
-
-def find_blocks(unet: UNet2DConditionModel) -> dict[int, tuple[str, ...]]:
-    """The modules whose outputs Stable Diffusion's first code calls its blocks, by stride and in the order of computing.
-
-    One for the first convolution, one for every residual block with the attention behind it, one for every downsampler,
-    the middle; an upsampler belongs to the block before it. Stable Diffusion 1.x has 25.
-    """
-    depth = len(unet.config.block_out_channels)
-    found: list[tuple[int, str]] = [(0, "conv_in")]
-    for i, block in enumerate(unet.down_blocks):
-        found += [(i, path) for path in _layers(f"down_blocks.{i}", block)]
-        if block.downsamplers:
-            found.append((i + 1, f"down_blocks.{i}.downsamplers.0"))
-    found.append((depth - 1, "mid_block"))
-    for i, block in enumerate(unet.up_blocks):
-        power, paths = depth - 1 - i, _layers(f"up_blocks.{i}", block)
-        found += [(power, path) for path in (paths[:-1] if block.upsamplers else paths)]
-        if block.upsamplers:
-            found.append((power - 1, f"up_blocks.{i}.upsamplers.0"))
-    return {2**power: tuple(path for p, path in found if p == power) for power in range(depth)}
-
-
-def _layers(path: str, block: torch.nn.Module) -> list[str]:
-    """The last module of each layer of a block: its attention, or its residual block where it has none."""
-    kind = "attentions" if getattr(block, "attentions", None) else "resnets"
-    return [f"{path}.{kind}.{k}" for k in range(len(block.resnets))]
-
-
 @contextmanager
 def recording(
-    unet: UNet2DConditionModel, sites: tuple[Site, ...], capture: Capture, latent_hw: tuple[int, int], stops: bool = False
+    unet: UNet2DConditionModel, layout: Layout, capture: Capture, latent_hw: tuple[int, int], stops: bool = False
 ) -> Iterator[Recorder]:
     """Record what `capture` asks for during the block; processors and hooks are as before afterwards, come what may.
 
@@ -218,17 +187,15 @@ def recording(
         stops: end the block as soon as all of it is recorded, where what the network would still compute is not needed.
 
     Raises:
-        ValueError: a path that the network does not have.
+        ValueError: a site or a stride that the network does not have.
     """
-    modules = dict(unet.named_modules())
-    unknown = [path for path in (*capture.queries, *capture.features) if path not in modules]
-    if unknown:
-        raise ValueError(f"Captured paths must be modules of the network, but it has no {unknown[0]!r}.")
-    wanted = [site for site in sites if _wanted(site, capture)]
-    recorder = Recorder(len(wanted) + len(set(capture.features)) if stops else None)
-    hooks = [modules[path].register_forward_hook(_keeper(recorder, path)) for path in dict.fromkeys(capture.features)]
+    _check(layout, capture)
+    wanted = [site for site in layout.sites if _wanted(site, capture)]
+    blocks = [(stride, path) for stride in dict.fromkeys(capture.features) for path in layout.blocks[stride]]
+    recorder = Recorder(len(wanted) + len(blocks) if stops else None)
+    hooks = [unet.get_submodule(path).register_forward_hook(_keeper(recorder, stride)) for stride, path in blocks]
     try:
-        with _processors(unet, {site: RecordingProcessor(recorder, site, latent_hw, capture) for site in wanted}):
+        with _observed(unet, {site: RecordingProcessor(recorder, site, latent_hw, capture) for site in wanted}):
             yield recorder
     except Enough:
         pass
@@ -237,14 +204,24 @@ def recording(
             hook.remove()
 
 
+def _check(layout: Layout, capture: Capture) -> None:
+    unknown = [site.name for site in capture.queries if site not in layout.sites]
+    if unknown:
+        raise ValueError(f"Captured queries must be of the backbone's own sites, but it has no {unknown[0]!r}.")
+    strange = [stride for stride in capture.features if stride not in layout.blocks]
+    if strange:
+        known = ", ".join(map(str, layout.blocks))
+        raise ValueError(f"Captured features must be of the strides {known}, but got {strange[0]}.")
+
+
 def _wanted(site: Site, capture: Capture) -> bool:
-    strides = capture.cross if site.path.endswith("attn2") else capture.self_attention
-    return site.stride in strides or site.path in capture.queries
+    strides = capture.cross if site.kind == "cross" else capture.self_attention
+    return site.stride in strides or site in capture.queries
 
 
-def _keeper(recorder: Recorder, path: str) -> Callable[[torch.nn.Module, tuple, Tensor | tuple], None]:
+def _keeper(recorder: Recorder, stride: int) -> Callable[[torch.nn.Module, tuple, Tensor | tuple], None]:
     def keep(module: torch.nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
-        recorder.features[path] = output[0] if isinstance(output, tuple) else output
+        recorder.blocks.setdefault(stride, []).append(output[0] if isinstance(output, tuple) else output)
         recorder.arrived()
 
     return keep

@@ -13,8 +13,9 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from torch import Tensor
 from transformers import BatchEncoding
 
-from ovseg.backbones.base import Capture, Generated, OnStep, Sampling, Text, Trace, grid_at
-from ovseg.backbones.recording import attributing, find_blocks, find_sites, recording
+from ovseg.backbones.base import Capture, Generated, OnStep, Sampling, Site, Text, Trace, grid_at
+from ovseg.backbones.recording import attributing, recording
+from ovseg.backbones.unet_layout import Layout
 from ovseg.backbones.weights import fingerprint, generator
 
 CPU_BUDGET = 2 * 2**30  # bytes that the recorded maps and activations of one pass may take off an accelerator
@@ -56,7 +57,7 @@ class StableDiffusion:
         self.pipeline = pipeline.to(device)
         self.pipeline.set_progress_bar_config(disable=True)
         self.unet, self.vae = pipeline.unet, pipeline.vae
-        self.sites, self.blocks = find_sites(self.unet), find_blocks(self.unet)
+        self.layout = Layout.of(self.unet)
         self.vae_stride = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self.deepest_stride = 2 ** (len(self.unet.config.block_out_channels) - 1)
         self._lock = threading.RLock()
@@ -68,9 +69,19 @@ class StableDiffusion:
         return "-".join(fingerprint(part) for part in parts)
 
     @property
+    def sites(self) -> tuple[Site, ...]:
+        """All attention of the U-Net, in the order of computing."""
+        return self.layout.sites
+
+    @property
     def strides(self) -> tuple[int, ...]:
         """Strides of the latent grid at which there is attention, finest first."""
         return tuple(sorted({site.stride for site in self.sites}))
+
+    @property
+    def feature_strides(self) -> tuple[int, ...]:
+        """Strides of the latent grid at which the U-Net has blocks, finest first."""
+        return tuple(sorted(self.layout.blocks))
 
     def square_hw(self) -> tuple[int, int]:
         """The square resolution of training, in pixels."""
@@ -133,7 +144,7 @@ class StableDiffusion:
         """One pass with a row per prompt, all rows on the same noised latent.
 
         Raises:
-            ValueError: the timestep is outside the noise schedule.
+            ValueError: the timestep is outside the noise schedule, or the capture names what the U-Net does not have.
         """
         alphas = self.pipeline.scheduler.alphas_cumprod
         if not 0 <= timestep < len(alphas):
@@ -141,10 +152,10 @@ class StableDiffusion:
         noise = torch.randn(latent.shape, generator=generator(seed)).to(latent)
         noised = alphas[timestep].sqrt().to(latent) * latent + (1 - alphas[timestep]).sqrt().to(latent) * noise
         latent_hw = tuple(latent.shape[-2:])
-        with self._lock, recording(self.unet, self.sites, capture, latent_hw, stops=True) as recorder:
+        with self._lock, recording(self.unet, self.layout, capture, latent_hw, stops=True) as recorder:
             self.unet(noised.expand(len(text.prompts), -1, -1, -1), timestep, encoder_hidden_states=text.embeddings)
         return Trace(
-            text, timestep, latent_hw, recorder.cross, recorder.self_attention(), recorder.queries, recorder.features
+            text, timestep, latent_hw, recorder.cross, recorder.self_attention(), recorder.queries, recorder.features()
         )
 
     @torch.no_grad()

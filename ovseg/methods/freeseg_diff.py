@@ -165,10 +165,10 @@ class FreeSegDiff(Method):
     def _queries(self, models: Models, scene: Scene) -> Tensor:
         """Queries (channels, y, x) of every cross-attention at `query_stride`, one after the other."""
         backbone = models.backbone
-        paths = tuple(s.path for s in backbone.sites if s.stride == self.query_stride and s.path.endswith("attn2"))
+        sites = tuple(s for s in backbone.sites if s.stride == self.query_stride and s.kind == "cross")
         text, total = backbone.encode_text([""], [""]), 0.0
         for draw in range(self.draws):
-            trace = backbone.trace(scene.latent, text, self.timestep, Capture(queries=paths), scene.seed + draw)
+            trace = backbone.trace(scene.latent, text, self.timestep, Capture(queries=sites), scene.seed + draw)
             total = total + torch.cat([queries[0] for queries in trace.queries.values()]) / self.draws
         return total.float()
 

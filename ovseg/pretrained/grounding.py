@@ -250,9 +250,6 @@ def step_features(
 ) -> dict[int, Float[Tensor, "1 _c _y _x"]]:
     """What the module takes of a latent, by stride: all blocks' outputs in one pass, in channels; those without the
     sentence and those with it one after the other."""
-    capture = Capture(features=tuple(path for paths in backbone.blocks.values() for path in paths))
+    capture = Capture(features=backbone.feature_strides)
     trace = backbone.trace(latent, backbone.encode_text(["", sentence], ["", ""]), timestep, capture, seed)
-    return {
-        stride: torch.cat([trace.features[path] for path in paths], 1).flatten(0, 1)[None]
-        for stride, paths in backbone.blocks.items()
-    }
+    return {stride: maps.flatten(0, 1)[None] for stride, maps in trace.features.items()}

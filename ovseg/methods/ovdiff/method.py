@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from ovseg.backbones import Capture
+from ovseg.backbones import Capture, Site
 from ovseg.backbones.base import Sampling, word_states
 from ovseg.maths.maps import window_starts
 from ovseg.maths.refine import pamr
@@ -230,17 +230,15 @@ class OVDiff(Method):
             return models.clip.dense([image], "keys", layer=-2)[0]
         backbone = models.backbone
         latent = backbone.encode(_resized(image, backbone.working_hw(image.shape[:2])))
-        paths = self._paths(models)
-        trace = backbone.trace(latent, backbone.encode_text([""], [""]), self.timestep, Capture(queries=paths), seed)
-        by_path = {site.path: queries for site, queries in trace.queries.items()}
-        grown = [F.interpolate(by_path[p].float(), trace.latent_hw, mode="bilinear", align_corners=False) for p in paths]
+        sites = self._sites(models)
+        trace = backbone.trace(latent, backbone.encode_text([""], [""]), self.timestep, Capture(queries=sites), seed)
+        queries = [trace.queries[site].float() for site in sites]
+        grown = [F.interpolate(maps, trace.latent_hw, mode="bilinear", align_corners=False) for maps in queries]
         return torch.cat(grown, 1)[0]
 
-    def _paths(self, models: Models) -> tuple[str, ...]:
-        """The cross-attention layers of `sites`, counted down the network, through its middle and up."""
-        order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
-        crossing = [site.path for site in models.backbone.sites if site.path.endswith("attn2")]
-        crossing.sort(key=lambda path: order[path.partition(".")[0]])
+    def _sites(self, models: Models) -> tuple[Site, ...]:
+        """The cross-attention of `sites`, counted in the order of computing."""
+        crossing = [site for site in models.backbone.sites if site.kind == "cross"]
         numbers = parse_numbers(self.sites)
         if not numbers or max(numbers) >= len(crossing):
             raise ValueError(f"sites must name some of 0 to {len(crossing) - 1} on this backbone, but got {self.sites!r}.")

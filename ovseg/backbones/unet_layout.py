@@ -1,0 +1,70 @@
+"""Where a Stable Diffusion U-Net computes attention, and which of its modules are its blocks."""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import UNet2DConditionModel
+
+from ovseg.backbones.base import Site
+
+STAGES = ("down_blocks", "mid_block", "up_blocks")  # in the order of computing; a module's own order is another
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What can be captured: the sites, and by stride the paths of the blocks; both in the order of computing."""
+
+    sites: tuple[Site, ...]
+    blocks: dict[int, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, unet: UNet2DConditionModel) -> "Layout":
+        """The layout of a U-Net."""
+        return cls(find_sites(unet), find_blocks(unet))
+
+
+def find_sites(unet: UNet2DConditionModel) -> tuple[Site, ...]:
+    """Every attention module of the U-Net in the order of computing, named by its path, with its stride and its kind.
+
+    Down block i works at stride 2^i, the middle at the coarsest, up block i on the way back. In diffusers the first
+    attention of a transformer block is self-attention, the second cross-attention.
+    """
+    depth = len(unet.config.block_out_channels)
+    paths = sorted((name.removesuffix(".processor") for name in unet.attn_processors), key=_stage)
+    return tuple(Site(path, 2 ** _power(path, depth), "cross" if path.endswith("attn2") else "self") for path in paths)
+
+
+def _stage(path: str) -> int:
+    return STAGES.index(path.partition(".")[0])
+
+
+def _power(path: str, depth: int) -> int:
+    stage, number = path.split(".")[:2]
+    return {"down_blocks": lambda: int(number), "up_blocks": lambda: depth - 1 - int(number)}.get(stage, lambda: depth - 1)()
+
+
+def find_blocks(unet: UNet2DConditionModel) -> dict[int, tuple[str, ...]]:
+    """The modules whose outputs Stable Diffusion's first code calls its blocks, by stride and in the order of computing.
+
+    One for the first convolution, one for every residual block with the attention behind it, one for every downsampler,
+    the middle; an upsampler belongs to the block before it. Stable Diffusion 1.x has 25.
+    """
+    depth = len(unet.config.block_out_channels)
+    found: list[tuple[int, str]] = [(0, "conv_in")]
+    for i, block in enumerate(unet.down_blocks):
+        found += [(i, path) for path in _layers(f"down_blocks.{i}", block)]
+        if block.downsamplers:
+            found.append((i + 1, f"down_blocks.{i}.downsamplers.0"))
+    found.append((depth - 1, "mid_block"))
+    for i, block in enumerate(unet.up_blocks):
+        power, paths = depth - 1 - i, _layers(f"up_blocks.{i}", block)
+        found += [(power, path) for path in (paths[:-1] if block.upsamplers else paths)]
+        if block.upsamplers:
+            found.append((power - 1, f"up_blocks.{i}.upsamplers.0"))
+    return {2**power: tuple(path for p, path in found if p == power) for power in range(depth)}
+
+
+def _layers(path: str, block: torch.nn.Module) -> list[str]:
+    """The last module of each layer of a block: its attention, or its residual block where it has none."""
+    kind = "attentions" if getattr(block, "attentions", None) else "resnets"
+    return [f"{path}.{kind}.{k}" for k in range(len(block.resnets))]
