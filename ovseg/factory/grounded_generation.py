@@ -20,6 +20,7 @@ from ovseg.factory.orders import Order
 from ovseg.factory.splits import seen_of, unseen_of
 from ovseg.files import claim, write_whole
 from ovseg.maths.maps import normalise, resize
+from ovseg.maths.overlap import iou
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.pretrained.detector import Detector
@@ -149,11 +150,6 @@ def _heated(sample: Sample) -> dict[str, np.ndarray]:
     """The baseline's masks: where attribution is above a share of its highest."""
     grown = resize(normalise(torch.from_numpy(sample.attribution)), sample.image.shape[:2]).numpy()
     return {word: heat >= HEAT_SHARE for word, heat in zip(sample.order.words, grown, strict=True)}
-
-
-def iou(mine: np.ndarray, truth: np.ndarray) -> float:
-    """Intersection over union of two masks, of which one at least has a pixel."""
-    return float(np.count_nonzero(mine & truth) / np.count_nonzero(mine | truth))
 
 
 def as_markdown(table: Mapping[str, Any]) -> str:

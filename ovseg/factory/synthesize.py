@@ -16,6 +16,7 @@ from PIL import Image
 
 from ovseg.factory.orders import Order, order
 from ovseg.files import claim, write_whole
+from ovseg.maths.maps import box_of
 from ovseg.methods.base import Method
 from ovseg.models import Models
 from ovseg.output import view
@@ -163,8 +164,8 @@ def coco(out: Path, classes: Sequence[str], count: int) -> dict[str, Any]:
 
 
 def _annotation(inside: np.ndarray, label: int) -> dict[str, Any]:
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    box = [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
+    rows, columns = box_of(inside)
+    box = [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
     counts = list(run_lengths(inside))
     return {
         "category_id": label, "area": int(inside.sum()), "bbox": box, "iscrowd": 0,

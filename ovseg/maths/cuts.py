@@ -9,6 +9,7 @@ from scipy.ndimage import binary_fill_holes
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
+from ovseg.maths.overlap import iou
 from ovseg.maths.refine import dense_crf
 
 WEAK = 1e-5  # weight of an edge between places that are not alike
@@ -30,7 +31,7 @@ def mask_cut(features: Float[Tensor, "c y x"], objects: int = 3, alike: float = 
     for _ in range(objects):
         masked = columns * torch.from_numpy(~taken.ravel()).to(columns)
         object_mask = foreground(second_eigenvector(masked, alike).reshape(grid))
-        overlaps = [_overlap(object_mask, earlier) for earlier in found]
+        overlaps = [iou(object_mask, earlier) for earlier in found]
         fresh = object_mask & ~taken
         taken |= object_mask
         if fresh.mean() > SMALLEST and max(overlaps, default=0) <= SAME:
@@ -78,9 +79,4 @@ def sharpen(mask: Bool[np.ndarray, "y x"], image: np.ndarray) -> Bool[np.ndarray
     energies = -torch.stack([1 - likely, likely]).log()
     moved = dense_crf(pixels, energies, smoothness=(3, 7), appearance=(50, 5, 10)).argmax(0).numpy() == 1
     filled = binary_fill_holes(moved)
-    return filled if _overlap(filled, grown) >= SAME else None
-
-
-def _overlap(one: np.ndarray, other: np.ndarray) -> float:
-    union = np.count_nonzero(one | other)
-    return np.count_nonzero(one & other) / union if union else 0.0
+    return filled if iou(filled, grown) >= SAME else None

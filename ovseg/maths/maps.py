@@ -1,11 +1,11 @@
-"""Pure tensor maths on attention maps. All maps are on a grid (y, x); a leading axis is one row per prompt."""
+"""Maps on a grid (y, x): normalising, resizing, fusing, propagating. Every leading axis counts maps, one for each prompt."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 
@@ -15,15 +15,26 @@ def normalise(maps: Float[Tensor, "*rows y x"]) -> Float[Tensor, "*rows y x"]:
     return torch.where(high > low, (maps - low) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny), 0.0)
 
 
-def resize(maps: Float[Tensor, "b y x"], grid: tuple[int, int]) -> Float[Tensor, "b y2 x2"]:
-    """Bilinear, corners not aligned."""
+def resize(maps: Float[Tensor, "*rows y x"], grid: Sequence[int]) -> Float[Tensor, "*rows y2 x2"]:
+    """Maps (b, y, x) or features (b, c, y, x) on another grid: bilinear, corners not aligned, no antialiasing."""
+    grid = tuple(grid)
     if tuple(maps.shape[-2:]) == grid:
         return maps
+    if maps.ndim == 4:
+        return F.interpolate(maps, grid, mode="bilinear", align_corners=False)
     return F.interpolate(maps[:, None], grid, mode="bilinear", align_corners=False)[:, 0]
 
 
+def box_of(inside: Bool[np.ndarray, "y x"]) -> tuple[slice, slice]:
+    """Rows and columns of the smallest box around a mask; two empty slices for an empty mask."""
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
 def phrase_maps(attention: Float[Tensor, "b y x t"], columns: Sequence[tuple[int, ...]]) -> Float[Tensor, "b y x"]:
-    """Mean over each row's own token columns."""
+    """The attention to a phrase: the mean over its token columns, for each row of attention its own columns."""
     return torch.stack([row[..., list(span)].mean(-1) for row, span in zip(attention, columns, strict=True)])
 
 
@@ -42,7 +53,11 @@ def fuse_strides(
 
 
 def propagate(affinity: Float[Tensor, "b n n"], maps: Float[Tensor, "b y x"], times: int = 1) -> Float[Tensor, "b y x"]:
-    """Each place takes the mean of the map over what it attends to: affinity @ map, `times` over."""
+    """Each place takes the mean of the map over the places that it attends to: affinity @ map, `times` times.
+
+    Args:
+        affinity: each row sums to 1; n is the number of places, y * x.
+    """
     flat = maps.flatten(1)[..., None].to(affinity.dtype)
     for _ in range(times):
         flat = affinity @ flat
@@ -50,16 +65,17 @@ def propagate(affinity: Float[Tensor, "b n n"], maps: Float[Tensor, "b y x"], ti
 
 
 def window_starts(length: int, side: int, stride: int) -> list[int]:
-    """Where windows of this side begin: every stride, the last one moved back to fit."""
+    """Where sliding windows of this side begin along an axis of this length: one every `stride`, the last one moved back
+    so that it ends with the axis. A window longer than the axis begins at 0."""
     count = max(length - side + stride - 1, 0) // stride + 1
     return [max(min(k * stride, length - side), 0) for k in range(count)]
 
 
 def principal(features: Float[Tensor, "c y x"]) -> UInt8[np.ndarray, "y x 3"]:
-    """The three strongest components of the features as colours."""
+    """The three principal components of the features as red, green, blue, each stretched to 0 ... 255."""
     rows = features.flatten(1).T.double()
     centred = rows - rows.mean(0)
-    # The strongest directions from the smaller of the two products; few places have many channels, or the reverse.
+    # From the smaller of the two matrices of products: of places, or of channels.
     if len(rows) < rows.shape[1]:
         values, vectors = torch.linalg.eigh(centred @ centred.T)
         parts = vectors[:, -3:] * values[-3:].clamp(min=0).sqrt()

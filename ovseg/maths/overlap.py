@@ -1,7 +1,8 @@
-"""Metrics from confusion matrices. Rows are the truth, columns the prediction; pixels of 255 in the truth are left out.
+"""How well masks and label maps agree: the IoU of two masks, and the metrics of a confusion matrix.
 
-Row and column 0 belong to the background. Where a protocol does not score it, row 0 is empty and its IoU must not be
-averaged: that is what `scored` says.
+Rows of a confusion matrix are the true labels, columns the predicted ones; pixels of 255 in the truth are not counted. Row
+and column 0 belong to the background. A protocol that does not score the background leaves row 0 empty, and its IoU must
+then not be averaged: the argument `scored` says which labels are.
 """
 
 import numpy as np
@@ -10,10 +11,16 @@ from jaxtyping import Bool, Float, Int64, Integer
 IGNORED = 255
 
 
+def iou(one: Bool[np.ndarray, "*shape"], other: Bool[np.ndarray, "*shape"]) -> float:
+    """Intersection over union of two masks, 0 to 1; 0 where both are empty."""
+    union = np.count_nonzero(one | other)
+    return np.count_nonzero(one & other) / union if union else 0.0
+
+
 def confusion(
     truth: Integer[np.ndarray, "H W"], predicted: Integer[np.ndarray, "H W"], count: int
 ) -> Int64[np.ndarray, "k k"]:
-    """Pixels of each true label by predicted label.
+    """The confusion matrix of one picture: how many pixels of each true label have each predicted label.
 
     Args:
         count: number of labels; every value but `IGNORED` must be below it.

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from ovseg.backbones import Capture
 from ovseg.maths.cluster import agglomerate, kmeans
-from ovseg.maths.maps import principal
+from ovseg.maths.maps import box_of, principal, resize
 from ovseg.maths.refine import dense_crf, pamr
 from ovseg.methods.base import Method
 from ovseg.models import Models
@@ -160,7 +160,7 @@ class FreeSegDiff(Method):
         else:
             pixels = torch.from_numpy(scene.image).permute(2, 0, 1)[None].float()
             return F.interpolate(pixels, hw, mode="area")[0].to(models.device)
-        return F.interpolate(found[None], hw, mode="bilinear", align_corners=False)[0]
+        return resize(found[None], hw)[0]
 
     def _queries(self, models: Models, scene: Scene) -> Tensor:
         """Queries (channels, y, x) of every cross-attention at `query_stride`, one after the other."""
@@ -182,10 +182,9 @@ class FreeSegDiff(Method):
     def _picture(self, image: np.ndarray, inside: np.ndarray) -> np.ndarray:
         """The picture, black outside a cluster; cut to its box if wished."""
         shown = np.where(inside[..., None], image, 0).astype(np.uint8)
-        rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-        if self.crop == "whole" or not len(rows):
+        if self.crop == "whole" or not inside.any():
             return shown
-        return np.ascontiguousarray(shown[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+        return np.ascontiguousarray(shown[box_of(inside)])
 
     def _similarity(self, models: Models, pictures: list[np.ndarray], candidates: Candidates) -> np.ndarray:
         """CLIP's probabilities (names, clusters): a softmax over all names for each cluster's picture."""

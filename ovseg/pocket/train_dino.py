@@ -14,6 +14,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
 from ovseg.maths.cuts import mask_cut
+from ovseg.maths.overlap import iou
 from ovseg.pocket.data import rendered
 from ovseg.pocket.train_codec import to_tensor
 from ovseg.pocket.training import Training, batch_size, trainable
@@ -102,7 +103,7 @@ def found_things(dino: Dino, split: str, count: int) -> float:
         grown = [np.kron(mask, np.ones((dino.patch, dino.patch), bool)) for mask in masks]
         for number in range(1, int(item.instances.max()) + 1):
             truth = item.instances == number
-            overlaps.append(max(((truth & m).sum() / (truth | m).sum() for m in grown), default=0.0))
+            overlaps.append(max((iou(truth, mask) for mask in grown), default=0.0))
     return float(np.mean(overlaps))
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import ResNetConfig, UperNetConfig, UperNetForSemanticSegmentation
 
+from ovseg.maths.overlap import confusion, iou_per_label
 from ovseg.pocket.data import rendered, rendered_labels
 from ovseg.pocket.train_codec import to_tensor
 from ovseg.pocket.training import Training, batch_size
@@ -101,18 +102,15 @@ def train_segmenter(
 
 
 def iou_of_things(segmenter: SemanticDetector, names: Sequence[str], split: str, count: int) -> dict[str, float]:
-    """IoU of each name in the first scenes of a split, pixels counted over all of them; names that do not occur are out."""
-    numbers, known = only(names), [segmenter.labels.index(name) if name in segmenter.labels else -1 for name in names]
-    hits, unions = np.zeros(len(names)), np.zeros(len(names))
+    """IoU of each name over the pixels of the first scenes of a split; names that nowhere occur are left out."""
+    true_numbers, numbers = only(names), np.array([names.index(n) + 1 if n in names else 0 for n in segmenter.labels])
+    total = np.zeros((len(names) + 1,) * 2, np.int64)
     for start in range(0, count, 32):
         scenes = [scene(split, index) for index in range(start, min(start + 32, count))]
-        said = segmenter.probabilities([s.image for s in scenes]).argmax(1).cpu().numpy()
-        truth = numbers[np.stack([s.labels for s in scenes])]
-        for k, number in enumerate(known):
-            mine, its = said == number, truth == k + 1
-            hits[k] += np.count_nonzero(mine & its)
-            unions[k] += np.count_nonzero(mine | its)
-    return {name: float(hits[k] / unions[k]) for k, name in enumerate(names) if unions[k]}
+        predicted = numbers[segmenter.probabilities([s.image for s in scenes]).argmax(1).cpu().numpy()]
+        for item, label_map in zip(scenes, predicted, strict=True):
+            total += confusion(true_numbers[item.labels], label_map, len(names) + 1)
+    return {name: float(value) for name, value in zip(names, iou_per_label(total)[1:], strict=True) if not np.isnan(value)}
 
 
 def train_detector(

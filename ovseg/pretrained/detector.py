@@ -13,12 +13,12 @@ from functools import cached_property
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 import transformers
 from jaxtyping import Bool
 from torch import Tensor
 
 from ovseg.backbones.weights import fingerprint
+from ovseg.maths.maps import resize
 
 SURE = 0.5  # score from which an instance counts; masks are cut at this probability as well
 LEAST = 1 / 1000  # of the picture: smaller connected regions are specks
@@ -117,7 +117,7 @@ class SemanticDetector(Detector):
         """Of every label in every pixel of pictures of one size, background first: (n, labels, H, W)."""
         pixels = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
         logits = self._model(pixels).logits.float()
-        return F.interpolate(logits, pixels.shape[2:], mode="bilinear", align_corners=False).softmax(1)
+        return resize(logits, pixels.shape[2:]).softmax(1)
 
     def instances(self, image: np.ndarray) -> tuple[Instance, ...]:
         """What is found in an RGB uint8 picture (H, W, 3), surest first."""

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ovseg.backbones.base import Backbone, Capture
+from ovseg.maths.maps import resize
 
 STEPS = (1e-4, 0.1)  # epsilon and momentum of the batch statistics
 PATCH = 4  # sides of the squares of fused features that become one token
@@ -124,12 +125,12 @@ class GroundingModule(nn.Module):
         for number, stride in enumerate(self.strides):
             reduced = self.reduce[str(stride)](features[stride])
             if stride > 1:  # every level but the finest enters at twice its own grid
-                reduced = _grown(reduced, features[stride // 2].shape[-2:])
+                reduced = resize(reduced, features[stride // 2].shape[-2:])
             if fused is None:
                 fused = reduced
             else:
                 if fused.shape[-2:] != reduced.shape[-2:]:
-                    fused = _grown(fused, reduced.shape[-2:])
+                    fused = resize(fused, reduced.shape[-2:])
                 fused = self.blocks[number - 1](torch.cat([fused, reduced], 1))
             levels.append(fused)
         return levels
@@ -159,11 +160,7 @@ class GroundingModule(nn.Module):
                 channels, where the module was trained so.
             words: the text encoder's state of each word.
         """
-        return _grown(self.read(self.fuse(features), words)[0], hw)
-
-
-def _grown(maps: Tensor, hw: Sequence[int]) -> Tensor:
-    return F.interpolate(maps, tuple(hw), mode="bilinear", align_corners=False)
+        return resize(self.read(self.fuse(features), words)[0], hw)
 
 
 def _whole_patches(features: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from ovseg.backbones import Capture, Site
 from ovseg.backbones.base import Sampling, word_states
-from ovseg.maths.maps import window_starts
+from ovseg.maths.maps import resize, window_starts
 from ovseg.maths.refine import pamr
 from ovseg.methods.base import Method
 from ovseg.methods.ovdiff.matching import Table
@@ -232,9 +232,7 @@ class OVDiff(Method):
         latent = backbone.encode(_resized(image, backbone.working_hw(image.shape[:2])))
         sites = self._sites(models)
         trace = backbone.trace(latent, backbone.encode_text([""], [""]), self.timestep, Capture(queries=sites), seed)
-        queries = [trace.queries[site].float() for site in sites]
-        grown = [F.interpolate(maps, trace.latent_hw, mode="bilinear", align_corners=False) for maps in queries]
-        return torch.cat(grown, 1)[0]
+        return torch.cat([resize(trace.queries[site].float(), trace.latent_hw) for site in sites], 1)[0]
 
     def _sites(self, models: Models) -> tuple[Site, ...]:
         """The cross-attention of `sites`, counted in the order of computing."""
@@ -294,7 +292,7 @@ class OVDiff(Method):
                 features = F.normalize(self._features(models, extractor, crop, scene.seed), dim=0)
                 cosines = torch.einsum("nd,dyx->nyx", table.vectors.to(features.device), features).cpu()
                 best = table.best_of_each(cosines, labels)
-                total[:, rows, columns] += F.interpolate(best[None], crop.shape[:2], mode="bilinear", align_corners=False)[0]
+                total[:, rows, columns] += resize(best[None], crop.shape[:2])[0]
                 weight[rows, columns] += 1
                 nearest[extractor] = cosines.topk(min(SHOWN, len(cosines)), 0)  # the whole picture comes last
         return total / weight, nearest

@@ -15,6 +15,7 @@ from scipy.ndimage import binary_erosion
 from torch import Tensor
 
 from ovseg.maths.cluster import kmeans
+from ovseg.maths.maps import normalise, resize
 from ovseg.methods.ovdiff.prototypes import NOWHERE, Mask, Prototypes, Side
 
 LIKELY, UNLIKELY = 0.5, 0.2  # attributions above and below which a place is taken for the class or for its surroundings
@@ -23,8 +24,9 @@ BINS = 64  # of the histogram in which Otsu's thresholds are looked for
 
 def stretched(attribution: Float[np.ndarray, "y x"], hw: tuple[int, int]) -> Float[np.ndarray, "h w"]:
     """An attribution map at a picture's size in [0, 1], stretched before and after; zeros for a constant one."""
-    grown = cv2.resize(_stretch(attribution.astype(np.float32)), hw[::-1], interpolation=cv2.INTER_LINEAR)
-    return _stretch(grown)
+    values = normalise(torch.from_numpy(attribution.astype(np.float32))).numpy()
+    grown = cv2.resize(values, hw[::-1], interpolation=cv2.INTER_LINEAR)
+    return normalise(torch.from_numpy(grown)).numpy()
 
 
 def masks_by_proposals(proposals: Sequence[Bool[np.ndarray, "h w"]], attribution: Float[np.ndarray, "h w"]) -> Mask:
@@ -111,13 +113,7 @@ def _side(rows_of: list[Tensor], inside: Bool[Tensor, "k y x"], parts: int, seed
 
 
 def _on_grid(mask: np.ndarray, grid: tuple[int, int]) -> Tensor:
-    values = torch.from_numpy(mask.astype(np.float32))[None, None]
-    return F.interpolate(values, grid, mode="bilinear", align_corners=False)[0, 0] > 0
-
-
-def _stretch(values: np.ndarray) -> np.ndarray:
-    low, high = float(values.min()), float(values.max())
-    return (values - low) / (high - low) if high > low else np.zeros_like(values)
+    return resize(torch.from_numpy(mask.astype(np.float32))[None], grid)[0] > 0
 
 
 def shaded(image: UInt8[np.ndarray, "h w 3"], mask: Mask) -> UInt8[np.ndarray, "h w 3"]:
