@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Files that are written whole or not at all, and folders that say which run they belong to."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write beside and rename: a reader, and whoever goes on after a stop, sees the whole file or none.
+    """Write to a second file and rename it: whoever reads the path, or goes on after a stop, sees a whole file or none.
 
     Raises:
         ValueError: it cannot be written; the sentence names the file and says why, such as a full disk.
@@ -23,16 +23,18 @@ def write_whole(path: Path, content: bytes) -> None:
         raise ValueError(f"The file {path} must be writable, but is not: {error.strerror or error}.") from error
 
 
-def claim(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Say in `folder/settings.json` what the folder holds, or pass if it says the same already.
+def write_or_check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write the settings of a run to `folder/settings.json`; where the file is there already, it must say the same.
+
+    A stopped run goes on only in a folder that was made with the same settings.
 
     Raises:
-        ValueError: it holds something else, or cannot be written.
+        ValueError: the folder was made with other settings, or the file cannot be written.
     """
     path = folder / "settings.json"
-    if path.exists() and json.loads(path.read_text()) != settings:
+    if not path.exists():
+        write_whole(path, (json.dumps(settings, indent=2) + "\n").encode())
+    elif json.loads(path.read_text()) != settings:
         raise ValueError(
             f"The folder {folder} must be new or hold the same, but its settings.json says that it holds something else."
         )
-    if not path.exists():
-        write_whole(path, (json.dumps(settings, indent=2) + "\n").encode())

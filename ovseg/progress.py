@@ -1,13 +1,13 @@
-"""Progress of long work: who is told, the stages of a run and their seconds, and how long it still takes."""
+"""Progress of long work: how it is reported, the stages of a run with their seconds, and the time that is left."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-SOON = 5.0  # seconds before which no time left is reported
+LEAST_SECONDS = 5.0  # of work, before its speed says how long the rest takes
 
 Report = Callable[[str, float], None]
-"""Told the stage of long work and the share of it that is done, 0 to 1. It may raise to stop the work."""
+"""A function that long work calls with its stage and the share of it that is done, 0 to 1. It may raise to stop the work."""
 
 
 class StoppedError(Exception):
@@ -15,11 +15,11 @@ class StoppedError(Exception):
 
 
 def silent(stage: str, share: float) -> None:
-    """A `Report` for nobody."""
+    """A `Report` that does nothing."""
 
 
 class Stages:
-    """Times the named stages of one run and reports them as they begin."""
+    """Times the named stages of one run, and reports each as it begins. `timings` holds the seconds of each name."""
 
     def __init__(self, report: Report) -> None:
         self.report, self.timings = report, {}
@@ -34,20 +34,20 @@ class Stages:
 
 
 def with_time_left(report: Report, clock: Callable[[], float] = time.monotonic) -> Report:
-    """A report whose stages say how long is left, once the work has taken `SOON` seconds.
+    """A report that adds the time left to the stage, once the work has taken `LEAST_SECONDS`.
 
-    What was done before the first call, such as the part of a run that is taken up again, says nothing of the speed.
+    Speed is measured from the first call on: what an earlier run had done before it does not count.
     """
-    begun: list[tuple[float, float]] = []
+    start: list[tuple[float, float]] = []
 
-    def told(stage: str, share: float) -> None:
-        if not begun:
-            begun.append((clock(), share))
-        taken, done = clock() - begun[0][0], share - begun[0][1]
-        known = taken >= SOON and done > 0 and share < 1
-        report(f"{stage}, {duration(taken / done * (1 - share))} left" if known else stage, share)
+    def with_time(stage: str, share: float) -> None:
+        if not start:
+            start.append((clock(), share))
+        seconds, done = clock() - start[0][0], share - start[0][1]
+        speed_is_known = seconds >= LEAST_SECONDS and done > 0 and share < 1
+        report(f"{stage}, {duration(seconds / done * (1 - share))} left" if speed_is_known else stage, share)
 
-    return told
+    return with_time
 
 
 def duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ovseg.backbones.base import OnStep
@@ -10,8 +11,8 @@ from ovseg.models import Models
 from ovseg.types import Scene
 
 
-def read_image(path: str | Path) -> np.ndarray:
-    """A picture file as RGB uint8 (H, W, 3): turned as its camera meant it, transparency laid on white.
+def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
+    """A picture file as RGB: turned upright as its camera recorded, transparency laid on white.
 
     Raises:
         ValueError: there is no such file, or it is no picture.
@@ -27,8 +28,8 @@ def read_image(path: str | Path) -> np.ndarray:
         raise ValueError(f"The picture must be an image file that Pillow reads, but {path} is not: {error}") from error
 
 
-def to_rgb(picture: Image.Image) -> np.ndarray:
-    """Any Pillow picture as RGB uint8 (H, W, 3)."""
+def to_rgb(picture: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    """A Pillow picture of any mode as RGB: upright, transparency laid on white, more than 8 bits scaled to its brightest."""
     upright = ImageOps.exif_transpose(picture)
     if upright.mode in ("I;16", "I", "F"):
         values = np.asarray(upright, np.float32)
@@ -38,13 +39,13 @@ def to_rgb(picture: Image.Image) -> np.ndarray:
     return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
 
 
-def resized(image: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
-    """An RGB uint8 picture at another size, by Pillow's antialiased bilinear filter."""
+def resized(image: UInt8[np.ndarray, "H W 3"], hw: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """An RGB picture at another size, by Pillow's antialiased bilinear filter."""
     return np.asarray(Image.fromarray(image).resize((hw[1], hw[0]), Image.Resampling.BILINEAR))
 
 
-def shrunk(image: np.ndarray, longest: int) -> np.ndarray:
-    """The picture with no side longer than `longest`; a smaller one as it is."""
+def shrunk(image: UInt8[np.ndarray, "H W 3"], longest: int) -> UInt8[np.ndarray, "h w 3"]:
+    """The picture with its longer side at most `longest` pixels; a small picture is returned as it is."""
     scale = longest / max(image.shape[:2])
     return image if scale >= 1 else resized(image, tuple(max(1, round(side * scale)) for side in image.shape[:2]))
 
@@ -62,7 +63,7 @@ def from_image(
 
     Args:
         image: RGB uint8 (H, W, 3) of any shape. Masks come back at this size.
-        seed: of everything random that is done with the scene.
+        seed: of every random number that is drawn for this scene.
         square: squash to the training resolution, as DiffSegmenter's code does, instead of keeping the aspect.
         sample_posterior: sample the codec's posterior (seeded), as DiffSegmenter's code does, instead of its mean.
 

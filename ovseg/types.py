@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Integer, UInt8
 from torch import Tensor
 
 BACKGROUND = "background"
@@ -40,14 +40,19 @@ class Scene:
 
 @dataclass(frozen=True)
 class Claims:
-    """What claims each place of a grid: the nearest of some candidates, best first.
+    """For each place of a grid, the candidates (such as prototypes) that are most like it, best first.
 
-    `nearest` (y, x, k) are indices of candidates and `closeness` (y, x, k) their cosines. A candidate has a title, and a
-    picture of `pictures` with the place in it (`places`, on a grid of its own) that it stands for.
+    Args:
+        nearest: indices of candidates.
+        closeness: their cosines with the place.
+        titles: one for each candidate.
+        pictures: RGB pictures that candidates were taken from.
+        picture_of: for each candidate, the index of its picture.
+        places: for each candidate, the part of its picture that it was taken from, as a mask on any grid.
     """
 
-    nearest: np.ndarray
-    closeness: np.ndarray
+    nearest: Integer[np.ndarray, "y x k"]
+    closeness: Float[np.ndarray, "y x k"]
     titles: tuple[str, ...]
     pictures: tuple[np.ndarray, ...]
     picture_of: tuple[int, ...]
@@ -56,12 +61,12 @@ class Claims:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Something that led to a segmentation and can be looked at.
+    """An intermediate result of a method, for people to look at.
 
-    "heat": `map` is float (y, x), brighter is more. "affinity": `map` is float (y, x, y, x), the attention that every
-    place pays to every other. "regions": `map` is integer (y, x). "images": `images` holds RGB uint8 pictures.
-    "claims": `claims` says what claims each place.
-    `group` names the row of the gallery it belongs to, and `label` the class it speaks of, if any.
+    "heat": `map` is float (y, x), brighter is more. "affinity": `map` is float (y, x, y, x), the attention of every
+    place to every other. "regions": `map` is integer (y, x). "images": `images` holds RGB uint8 pictures.
+    "claims": `claims` holds what is most like each place.
+    `group` names the row of the gallery where it is shown, and `label` the class that it is about, if any.
     """
 
     title: str
@@ -98,7 +103,7 @@ class Segmentation:
     @classmethod
     def from_scores(
         cls,
-        image: np.ndarray,
+        image: UInt8[np.ndarray, "H W 3"],
         classes: tuple[str, ...],
         scores: Float[Tensor, "k y x"],
         threshold: float | None = None,
@@ -145,18 +150,21 @@ class Segmentation:
 
 
 def knob(default: Any, help: str, *, low: float = 0, high: float = 1, step: float = 0) -> Any:
-    """A dataclass field that a visitor may turn. `help` says what it does and where the default comes from.
+    """A dataclass field that a visitor of the page may change. `help` says what it does and where the default comes from.
 
-    `low`, `high` and `step` matter for numbers only; a control for it is made by its type.
+    The page makes a control that suits the field's type; `low`, `high` and `step` are for numbers.
     """
     return field(default=default, metadata={"help": help, "low": low, "high": high, "step": step})
 
 
 def named(table: Mapping[str, Named], what: str, name: str) -> Named:
-    """The entry of this name in a table of what a visitor may choose.
+    """The entry of this name in a table of choices.
+
+    Args:
+        what: what the table holds, for the error's sentence: "split".
 
     Raises:
-        ValueError: there is none; the sentence says which there are.
+        ValueError: there is no such entry; the sentence names all entries.
     """
     if name not in table:
         raise ValueError(f"The {what} must be one of {', '.join(table)}, but got {name!r}.")

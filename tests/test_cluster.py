@@ -22,7 +22,7 @@ def test_kmeans_reaches_scikit_learns_inertia(count: int, dimensions: int) -> No
 
 def test_both_ways_of_measuring_distances_agree() -> None:
     torch.manual_seed(0)
-    points = torch.randn(40, 3).repeat_interleave(1, 0)
+    points = torch.randn(40, 3)
     wide = torch.cat([points, torch.zeros(40, 60)], 1)
     assert torch.equal(kmeans(points, 4, seed=3)[0], kmeans(wide, 4, seed=3)[0])
 
@@ -31,6 +31,9 @@ def test_kmeans_is_seeded_and_gives_fewer_clusters_where_points_repeat() -> None
     torch.manual_seed(0)
     points = torch.randn(50, 8)
     assert torch.equal(kmeans(points, 5, seed=1)[0], kmeans(points, 5, seed=1)[0])
+    once = [inertia_of(points, kmeans(points, 5, restarts=1, seed=seed)[0]) for seed in range(8)]
+    assert len({round(value, 3) for value in once}) > 1  # other starts, other results
+    assert inertia_of(points, kmeans(points, 5, restarts=20)[0]) <= min(once) * 1.001
     twice = torch.tensor([[0.0, 0.0], [1.0, 1.0]]).repeat(10, 1)
     labels, centres = kmeans(twice, 5)
     assert len(centres) == 2 and torch.equal(labels[::2].unique(), labels[:1]) and labels[0] != labels[1]
@@ -38,6 +41,12 @@ def test_kmeans_is_seeded_and_gives_fewer_clusters_where_points_repeat() -> None
     assert one.unique().tolist() == [0] and torch.equal(centre, torch.ones(1, 3))
     with pytest.raises(ValueError, match="needs points, a cluster and a start, but got 0, 3 and 10"):
         kmeans(torch.zeros(0, 4), 3)
+
+
+def test_inertia_worked_out_by_hand() -> None:
+    points = torch.tensor([[0.0, 0.0], [2.0, 0.0], [5.0, 1.0]])
+    assert inertia_of(points, torch.tensor([0, 0, 1])) == 2.0
+    assert inertia_of(points, torch.tensor([0, 0, 0])) == pytest.approx(38 / 3 + 2 / 3)
 
 
 def test_agglomerative_clusters() -> None:

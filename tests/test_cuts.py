@@ -52,8 +52,27 @@ def test_the_background_is_the_half_with_the_corners() -> None:
     assert np.array_equal(foreground(vector), inside)
 
 
-def test_a_plain_picture_has_no_small_objects() -> None:
-    assert all(mask.mean() > 0.01 for mask in mask_cut(torch.ones(4, 10, 12)))
+def test_parts_that_touch_at_a_corner_are_two() -> None:
+    vector = np.full((6, 8), 0.5, np.float32)
+    vector[2:4, 3:6] = -0.9
+    vector[1, 2] = -0.8
+    assert foreground(vector).sum() == 6 and not foreground(vector)[1, 2]
+
+
+def test_a_cut_with_two_corners_is_the_half_of_the_strongest_place() -> None:
+    vector = np.full((6, 8), 0.4, np.float32)
+    vector[:, :3] = -0.6  # two corners of four; the larger magnitude decides
+    assert np.array_equal(foreground(vector), vector < 0)
+    assert np.array_equal(foreground(-vector), vector < 0)
+
+
+def test_a_speck_is_no_object(scene_features: tuple[torch.Tensor, list[np.ndarray]]) -> None:
+    features, speck = scene_features[0].clone(), np.zeros((18, 24), bool)
+    speck[2, 20:23] = True  # 0.7 % of the places
+    features[:, torch.from_numpy(speck)] = 3 * torch.eye(16)[:, 5:6]
+    masks = mask_cut(features, objects=5)
+    assert len(masks) >= 2 and all(mask.mean() > 0.01 for mask in masks)
+    assert max(overlap(mask, speck) for mask in masks) < 0.5
 
 
 def test_a_mask_is_moved_to_the_edges_and_its_holes_are_filled() -> None:

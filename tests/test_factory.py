@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from ovseg import files
 from ovseg.__main__ import main
 from ovseg.factory import synthesize, triplets
 from ovseg.factory.grounded_generation import GROUPS, GroundedGeneration
@@ -178,15 +177,6 @@ def test_damage_is_named(factory: Factory, tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(ValueError, match=r"00001\.safetensors is missing"):
         index(tmp_path, 5)
-
-
-def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Path, content: bytes) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(ValueError, match=r"item.bin must be writable, but is not: No space left on device"):
-        files.write_whole(tmp_path / "item.bin", b"x")
 
 
 def test_the_module_learns_from_triplets_and_is_loaded_again(factory: Factory, tmp_path: Path) -> None:

@@ -41,13 +41,24 @@ def test_the_filter_keeps_the_best_and_what_comes_near(with_clip: Models, pictur
     classes = parse_classes("cat, dog, sky, grass, bus")
     cosines = with_clip.clip.similarity([picture], [f"A photo of a {word.name}" for word in classes])[0]
     best = int(cosines.argmax())
-    alone, _ = (filtered(with_clip, ratio, picture, classes) for ratio in (1.0, 0.0))
+    alone = filtered(with_clip, 1.0, picture, classes)
     assert [item.present for item in alone] == [k == best for k in range(5)]
     assert [item.looks for item in alone] == pytest.approx((cosines / cosines.max()).tolist(), abs=1e-5)
     assert all(item.said == 0 for item in alone)
     heard = filtered(with_clip, 1.0, picture, classes, "a bus under a sky")
     assert {item.name for item in heard if item.said == pytest.approx(1, abs=1e-5)} == {"bus", "sky"}
     assert all(item.present for item in heard if item.name in ("bus", "sky"))
+
+
+def test_the_filter_follows_the_backbones_ratio(with_clip: Models, picture: np.ndarray) -> None:
+    classes = parse_classes("cat, dog, sky, grass, bus")
+    cosines = with_clip.clip.similarity([picture], [f"A photo of a {word.name}" for word in classes])[0]
+    ranked = cosines.sort(descending=True).values.tolist()
+    assert ranked[0] > 0
+    for count in range(1, 5):
+        ratio = (ranked[count - 1] + ranked[count]) / 2 / ranked[0]
+        present = [item.present for item in filtered(with_clip, ratio, picture, classes)]
+        assert present == [value >= ranked[count - 1] for value in cosines.tolist()]
 
 
 def filtered(models: Models, ratio: float, picture: np.ndarray, classes: tuple, caption: str = "") -> tuple:

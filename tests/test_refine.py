@@ -45,6 +45,8 @@ def test_pamr_does_not_care_for_the_range_of_colours_and_expands() -> None:
     image, scores = torch.rand(3, 12, 16), torch.rand(2, 6, 8)
     result = pamr(image, scores)
     assert result.shape == (2, 12, 16)
+    expanded = pamr(torch.rand(3, 1, 3), torch.tensor([[[0.0, 1.0]]]), iterations=0)
+    assert expanded.tolist() == [[[0.0, 0.5, 1.0]]]  # corners aligned
     assert torch.allclose(pamr(image * 255, scores), result, atol=1e-4)
     assert torch.allclose(pamr(image, torch.full((1, 12, 16), 0.3)), torch.tensor(0.3), atol=1e-5)
     assert torch.isfinite(pamr(torch.full((3, 12, 16), 0.5), scores)).all()  # one colour

@@ -6,12 +6,13 @@ import torch
 from PIL import Image
 
 from ovseg.models import Models
-from ovseg.scene import from_image, from_prompt, read_image, shrunk
+from ovseg.scene import from_image, from_prompt, read_image, resized, shrunk
 
 
 def test_a_picture_keeps_its_shape_and_its_latent_the_aspect(models: Models, picture: np.ndarray) -> None:
     scene = from_image(models, picture, seed=7)
-    assert scene.image.shape == (60, 90, 3) and scene.seed == 7
+    assert np.array_equal(scene.image, picture) and (scene.seed, scene.caption) == (7, "")
+    assert from_image(models, picture, caption="a cat").caption == "a cat"
     y, x = scene.latent.shape[-2:]
     assert y < x and y % 8 == 0 and x % 8 == 0
 
@@ -22,6 +23,27 @@ def test_square_and_sampled_as_the_released_code_does(models: Models, picture: n
     sampled = from_image(models, picture, square=True, sample_posterior=True)
     again = from_image(models, picture, square=True, sample_posterior=True)
     assert torch.equal(sampled.latent, again.latent) and not torch.equal(sampled.latent, scene.latent)
+
+
+def test_sampling_depends_on_the_seed(models: Models, picture: np.ndarray) -> None:
+    one, other = (from_image(models, picture, seed, sample_posterior=True).latent for seed in (1, 2))
+    assert not torch.equal(one, other)
+    assert torch.equal(from_image(models, picture, 1).latent, from_image(models, picture, 2).latent)  # the mean is no draw
+
+
+def test_a_drawn_scene_keeps_its_prompt_and_seed(models: Models) -> None:
+    one, again, other = (from_prompt(models, " a cat ", seed, steps=2) for seed in (3, 3, 4))
+    assert (one.caption, one.seed) == ("a cat", 3)
+    assert np.array_equal(one.image, again.image) and not np.array_equal(one.image, other.image)
+    plain, guided = (from_prompt(models, "a cat", 3, steps=2, guidance=g).latent for g in (1.0, 9.0))
+    assert not torch.equal(plain, guided)
+
+
+def test_a_picture_is_resized_to_height_and_width() -> None:
+    picture = np.zeros((4, 8, 3), np.uint8)
+    picture[:, 4:] = 200
+    small = resized(picture, (2, 8))
+    assert small.shape == (2, 8, 3) and (small[:, :3] == 0).all() and (small[:, 5:] == 200).all()
 
 
 def test_large_pictures_are_shrunk_and_others_left_alone(picture: np.ndarray) -> None:

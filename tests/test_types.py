@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from ovseg.progress import duration, with_time_left
-from ovseg.types import Segmentation
+from ovseg.progress import Stages, duration, with_time_left
+from ovseg.types import Segmentation, named
 
 IMAGE = np.zeros((2, 4, 3), np.uint8)
 
@@ -15,6 +15,31 @@ def test_scores_expand_to_the_image_and_labels_follow_from_them() -> None:
     assert result.scores.shape == (3, 2, 4)
     assert result.label_map.tolist() == [[2, 0, 1, 1], [2, 0, 1, 1]]
     assert result.shares == {"background": 0.25, "cat": 0.5, "dog": 0.25}
+
+
+def test_equal_scores_go_to_the_earlier_label() -> None:
+    result = Segmentation.from_scores(IMAGE, ("cat", "dog"), torch.full((2, 1, 2), 0.5), threshold=0.5)
+    assert (result.label_map == 0).all()
+    assert (result.with_threshold(0.4).label_map == 1).all()
+
+
+def test_an_entry_that_a_table_lacks_is_one_sentence() -> None:
+    assert named({"a": 1, "b": 2}, "letter", "b") == 2
+    with pytest.raises(ValueError, match="The letter must be one of a, b, but got 'c'"):
+        named({"a": 1, "b": 2}, "letter", "c")
+
+
+def test_stages_add_up_and_are_reported_as_they_begin() -> None:
+    calls: list[tuple[str, float]] = []
+    stages = Stages(lambda stage, share: calls.append((stage, share)))
+    for share in (0.1, 0.5):
+        with stages.stage("tracing", share):
+            calls.append(("work", 0.0))
+    first = dict(stages.timings)
+    with stages.stage("tracing"):
+        sum(range(1000))
+    assert calls[:3] == [("tracing", 0.1), ("work", 0.0), ("tracing", 0.5)] and calls[4] == ("tracing", 0.0)
+    assert list(stages.timings) == ["tracing"] and stages.timings["tracing"] > first["tracing"] > 0
 
 
 def test_moving_the_threshold_changes_the_background_alone() -> None:
@@ -47,10 +72,10 @@ def test_a_wrong_segmentation_cannot_be_built(labels: tuple, shape: tuple, messa
 
 
 def test_the_time_left_follows_what_this_run_has_done() -> None:
-    told: list[str] = []
+    stages: list[str] = []
     clock = iter([0.0, 0.0, 4.0, 8.0, 100.0])
-    report = with_time_left(lambda stage, share: told.append(stage), lambda: next(clock))
+    report = with_time_left(lambda stage, share: stages.append(stage), lambda: next(clock))
     for stage, share in (("begun", 0.5), ("soon", 0.6), ("later", 0.7), ("done", 1.0)):
         report(stage, share)
-    assert told == ["begun", "soon", "later, 12 s left", "done"]
+    assert stages == ["begun", "soon", "later, 12 s left", "done"]
     assert [duration(s) for s in (5, 184, 3720)] == ["5 s", "3 min 4 s", "1 h 2 min"]

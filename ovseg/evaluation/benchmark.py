@@ -15,7 +15,7 @@ from PIL import Image
 from ovseg.evaluation.datasets import Dataset, Sample
 from ovseg.evaluation.labels import LABEL_SOURCES, ground_truth
 from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
-from ovseg.files import claim, write_whole
+from ovseg.files import write_or_check_settings, write_whole
 from ovseg.maths.overlap import IGNORED, confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
 from ovseg.methods import Method
 from ovseg.models import Models
@@ -98,7 +98,7 @@ class Benchmark:
         On a CPU with one thread: sums over several are rounded in another order, and then the figures would depend on
         the number of processes. `workers` is the way to use more cores.
         """
-        claim(out, self.settings())
+        write_or_check_settings(out, self.settings())
         (out / "images").mkdir(exist_ok=True)
         threads = torch.get_num_threads()
         if self.models.device.type == "cpu":

@@ -39,7 +39,7 @@ def run(task: Benchmark, out: Path, workers: int = 1, report: Report = silent) -
         return _run_as_one_of_many(task, out, report)
     if workers == 1:
         return task.run(out, report)
-    task.measure(out, range(0))  # claims the folder before anything is started
+    task.measure(out, range(0))  # writes the settings before any process starts
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         jobs = [pool.submit(_work, task, out, rank, workers) for rank in range(workers)]
         while not all(job.done() for job in jobs):

@@ -18,7 +18,7 @@ import torch
 
 from ovseg.factory.orders import Order
 from ovseg.factory.splits import seen_of, unseen_of
-from ovseg.files import claim, write_whole
+from ovseg.files import write_or_check_settings, write_whole
 from ovseg.maths.maps import normalise, resize
 from ovseg.maths.overlap import iou
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
@@ -71,7 +71,7 @@ class GroundedGeneration:
         if self.count < 1:
             raise ValueError(f"There must be 1 picture or more in each group, but got {self.count}.")
         drawn_by = {"backbone": self.models.backbone.fingerprint, **asdict(self.models.checkpoint.sampling(self.steps))}
-        claim(out / "pictures", drawn_by)
+        write_or_check_settings(out / "pictures", drawn_by)
         orders = {group: self._orders(number, group) for number, group in enumerate(GROUPS)}
         total, done, rows = sum(map(len, orders.values())), 0, []
         for group, wanted in orders.items():

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ovseg.factory.orders import Order, order
-from ovseg.files import claim, write_whole
+from ovseg.files import write_or_check_settings, write_whole
 from ovseg.maths.maps import box_of
 from ovseg.methods.base import Method
 from ovseg.models import Models
@@ -75,7 +75,7 @@ class Synthesis:
         if self.count < 1:
             raise ValueError(f"A data set must have 1 picture or more, but got {self.count}.")
         order(0, self.classes, self.pairs, self.seed)
-        claim(out, self.settings())
+        write_or_check_settings(out, self.settings())
 
     def _make(self, out: Path, wanted: Order) -> None:
         drawn = self.models.backbone.generate(wanted.prompt, [wanted.seed], self.models.checkpoint.sampling(self.steps))[0]

@@ -22,7 +22,7 @@ from safetensors.numpy import save
 
 from ovseg.backbones.base import Generated
 from ovseg.factory.orders import Order, order
-from ovseg.files import claim, write_whole
+from ovseg.files import write_or_check_settings, write_whole
 from ovseg.models import Models
 from ovseg.pretrained.detector import Detector
 from ovseg.pretrained.grounding import step_features
@@ -117,7 +117,7 @@ class Factory:
                 f" but got {unknown[0]}."
             )
         order(0, self.classes, self.pairs, self.seed)
-        claim(out, self.settings())
+        write_or_check_settings(out, self.settings())
 
     def _item(self, out: Path, number: int) -> None:
         path = _item_path(out, number)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-SAME = 1e-6  # of two points' squares: a smaller squared distance between them is rounding
+ROUNDING = 1e-6  # share of two points' squared lengths; a squared distance below it is a rounding error and counts as 0
 
 
 def kmeans(
@@ -15,15 +15,15 @@ def kmeans(
 ) -> tuple[Int[Tensor, "n"], Float[Tensor, "k d"]]:
     """Lloyd's k-means from greedy k-means++ starts (Arthur and Vassilvitskii 2007); the best of several restarts.
 
-    Where points have more dimensions than there are points, distances are taken from their Gram matrix: the same objective,
-    and an iteration costs n x n x k in place of n x d x k.
+    Where there are fewer points than dimensions, distances are computed from the Gram matrix: the objective is the same,
+    and an iteration costs n x n x k multiplications in place of n x d x k.
 
     Args:
-        count: clusters; fewer come back where fewer points differ.
-        seed: of the starts, drawn on the CPU, so that every device begins alike.
+        count: of clusters; fewer are returned if fewer points are distinct.
+        seed: of the starts. They are drawn on the CPU, so that the result does not depend on the device.
 
     Returns:
-        The cluster of each point, and the centres.
+        The cluster of each point, numbered from 0, and the centres.
 
     Raises:
         ValueError: there are no points, or `count` or `restarts` is below 1.
@@ -43,7 +43,7 @@ def kmeans(
 
 
 def agglomerate(points: Float[Tensor, "n d"], count: int) -> Int[Tensor, "n"]:
-    """Ward's agglomerative clustering, by scikit-learn on the CPU; the cluster of each point."""
+    """Ward's agglomerative clustering, by scikit-learn on the CPU: the cluster of each point; no more than points."""
     from sklearn.cluster import AgglomerativeClustering
 
     wanted = min(count, len(points))
@@ -52,42 +52,42 @@ def agglomerate(points: Float[Tensor, "n d"], count: int) -> Int[Tensor, "n"]:
 
 
 def inertia_of(points: Float[Tensor, "n d"], labels: Int[Tensor, "n"]) -> float:
-    """The k-means objective: the sum of squared distances to the centres of the clusters."""
+    """The k-means objective: the sum of the points' squared distances to the centres of their clusters."""
     rows = points.double()
     centres = membership(labels, int(labels.max()) + 1).double() @ rows
     return float((rows - centres[labels]).pow(2).sum())
 
 
 def membership(labels: Int[Tensor, "n"], count: int) -> Float[Tensor, "k n"]:
-    """Rows that average the points of each cluster when multiplied with them; zeros for an empty one."""
+    """A matrix that, multiplied with the points, gives the mean of each cluster; an empty cluster has a row of zeros."""
     chosen = torch.nn.functional.one_hot(labels, count).T.float()
     return chosen / chosen.sum(1, keepdim=True).clamp(min=1)
 
 
 class _Points:
-    """Squared distances from the points themselves; centres are (k, d)."""
+    """Squared distances, computed from the points (n, d)."""
 
     def __init__(self, points: Tensor) -> None:
-        self.points = points - points.mean(0)  # a far-off origin would cost the differences their precision
+        self.points = points - points.mean(0)  # far from the origin, differences would lose precision
         self.squares = self.points.pow(2).sum(1)
 
     def __len__(self) -> int:
         return len(self.points)
 
     def at(self, index: int) -> Tensor:
-        """Distances (n,) to one of the points, by products: one pass over the points in place of three."""
+        """Squared distances (n,) to one of the points, from products: one pass over the points in place of three."""
         scale = self.squares + self.squares[index]
         distances = scale - 2 * (self.points @ self.points[index])
-        return torch.where(distances > SAME * scale, distances, 0)
+        return torch.where(distances > ROUNDING * scale, distances, 0)
 
     def to_clusters(self, labels: Tensor, count: int) -> Tensor:
-        """Distances (n, k) to the centres of clusters."""
+        """Squared distances (n, k) to the centres of clusters."""
         centres = membership(labels, count) @ self.points
         return (self.squares[:, None] - 2 * self.points @ centres.T + centres.pow(2).sum(1)).clamp(min=0)
 
 
 class _Gram:
-    """The same from the inner products of centred points: a centre is a row of weights over the points."""
+    """The same from the inner products of centred points. A centre is represented by its weights of the points."""
 
     def __init__(self, points: Tensor) -> None:
         centred = points - points.mean(0)
@@ -107,7 +107,7 @@ class _Gram:
 
 
 def _plus_plus(space: _Points | _Gram, count: int, generator: torch.Generator) -> Tensor:
-    """Labels (n,) by the nearest of the chosen starts; as many as `count`, or as there are different points."""
+    """The nearest start of each point (n,), of `count` starts, or of as many as there are distinct points."""
     first = int(torch.randint(len(space), (), generator=generator))
     nearest, labels = space.at(first), torch.zeros(len(space), dtype=torch.long, device=space.squares.device)
     for number in range(1, min(count, len(space))):

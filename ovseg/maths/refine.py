@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-DILATIONS = (1, 2, 4, 8, 12, 24)
+DILATIONS = (1, 2, 4, 8, 12, 24)  # pixels to the neighbours, those of PAMR's published code
 NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
-SHARPNESS = 0.1  # of a pixel's local deviation
+SHARPNESS = 0.1  # share of the local deviation of colours by which differences of colours are divided
 
 
 def pamr(
@@ -20,12 +20,13 @@ def pamr(
 ) -> Float[Tensor, "k H W"]:
     """Pixel-adaptive mask refinement (Araslanov and Roth 2020, arXiv 2005.08104, section 3.2).
 
-    Every score becomes a mean of those at 8 neighbours of each dilation, weighted by how alike the colours are. Affinities
-    are computed anew for each neighbour: memory does not grow with their number.
+    Each iteration replaces a score by a weighted mean of the scores of 8 neighbours at each dilation; a neighbour weighs
+    more the more alike its colour is. The weights are computed anew for each neighbour, so that memory does not grow with
+    the number of neighbours.
 
     Args:
-        image: colours in any range; an affine change of it changes nothing.
-        scores: expanded to the image's size first (bilinear, corners aligned).
+        image: colours in any range; scaling or shifting them changes nothing.
+        scores: of any size; they are first resized to the image's (bilinear, corners aligned).
     """
     height, width = image.shape[1:]
     if scores.shape[1:] != image.shape[1:]:
@@ -48,7 +49,7 @@ def _affinity(image: Tensor, shifted: Tensor, scale: Tensor) -> Tensor:
 
 
 def _shifts(values: Tensor, dilations: tuple[int, ...]) -> Iterator[Tensor]:
-    """`values` (c, H, W) seen from each neighbour, borders replicated; views of one padded copy."""
+    """`values` (c, H, W) shifted to each neighbour in turn, borders replicated; all are views of one padded copy."""
     reach = max(dilations)
     padded = F.pad(values[None], (reach,) * 4, mode="replicate")[0]
     height, width = values.shape[1:]
@@ -59,7 +60,7 @@ def _shifts(values: Tensor, dilations: tuple[int, ...]) -> Iterator[Tensor]:
 
 
 def _local_deviation(image: Tensor, dilations: tuple[int, ...]) -> Tensor:
-    """Sample deviation of each channel over the neighbours of all dilations; the centre counts once for each dilation."""
+    """Standard deviation of each channel over the neighbours of all dilations; the centre counts once for each dilation."""
     count = 9 * len(dilations)
     mean = (len(dilations) * image + sum(_shifts(image, dilations))) / count
     squares = len(dilations) * (image - mean).pow(2)
@@ -77,14 +78,14 @@ def dense_crf(
 ) -> Float[Tensor, "k H W"]:
     """Mean field of a fully connected CRF with Potts compatibility (Krähenbühl and Koltun 2011, arXiv 1210.5644).
 
-    The two Gaussian kernels are applied on a permutohedral lattice, each normalised by D^-1/2 on both sides; a pixel's
-    own belief counts among its neighbours', as in the authors' code.
+    The two Gaussian kernels are applied on a permutohedral lattice, each normalised by D^-1/2 on both sides. A pixel is
+    one of its own neighbours, as in the authors' code.
 
     Args:
         image: colours, 0 to 255.
-        unary: energies, such as minus the log of probabilities.
-        smoothness: deviation in pixels and weight of the kernel of positions.
-        appearance: deviation in pixels, in colour, and weight of the kernel of positions and colours.
+        unary: energies of the labels, such as the negative logarithm of probabilities.
+        smoothness: of the kernel of positions: standard deviation in pixels, weight.
+        appearance: of the kernel of positions and colours: standard deviations in pixels and in colour, weight.
 
     Returns:
         Probabilities of the labels.
@@ -95,10 +96,10 @@ def dense_crf(
     )
     places = torch.stack([ys.flatten(), xs.flatten()], 1).float()
     colours = image.reshape(3, -1).T.float()
-    near, alike, strength = appearance
+    deviation_places, deviation_colours, weight = appearance
     kernels = (
         (smoothness[1], Lattice(places / smoothness[0])),
-        (strength, Lattice(torch.cat([places / near, colours / alike], 1))),
+        (weight, Lattice(torch.cat([places / deviation_places, colours / deviation_colours], 1))),
     )
     energies = unary.reshape(len(unary), -1).T.float()
     beliefs = (-energies).softmax(1)
@@ -111,11 +112,11 @@ def dense_crf(
 class Lattice:
     """Gaussian filtering in d dimensions on a permutohedral lattice (Adams, Baek and Davis 2010, sections 3 and 4).
 
-    `filter` approximates the product with the matrix exp(-|f_i - f_j|^2 / 2), normalised by D^-1/2 on both sides, in time
-    linear in the points.
+    `filter` approximates the product with the matrix exp(-|f_i - f_j|^2 / 2), normalised by D^-1/2 on both sides. Its time
+    is linear in the number of points.
 
     Args:
-        features: (n, d), already divided by the deviations.
+        features: of each point, already divided by the standard deviations.
     """
 
     def __init__(self, features: Float[Tensor, "n d"]) -> None:
@@ -132,7 +133,7 @@ class Lattice:
 
     def _smooth(self, values: Tensor) -> Tensor:
         corners = self._places.shape[1]
-        # The last row stands for every vertex that does not exist.
+        # Neighbours that are no vertices of the lattice are read from the last row, which stays 0.
         grid = values.new_zeros(self._size + 1, values.shape[1])
         for corner in range(corners):
             grid.index_add_(0, self._places[:, corner], values * self._weights[:, corner : corner + 1])
@@ -143,11 +144,11 @@ class Lattice:
 
 
 def _simplices(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Lattice coordinates (n, d + 1, d + 1) of the corners of the simplex around each point, and its weights (n, d + 1)."""
+    """Lattice coordinates (n, d + 1, d + 1) of the corners of each point's simplex, and their weights (n, d + 1)."""
     count, dimensions = features.shape
     corners = dimensions + 1
     numbers = torch.arange(1, corners, device=features.device)
-    # Onto the plane of coordinates that sum to zero; the blur's deviation there is that of a unit Gaussian.
+    # Points go onto the plane of coordinates that sum to 0, scaled so that the blur has the deviation of a unit Gaussian.
     scaled = features * (corners * (2 / 3) ** 0.5 / (numbers * (numbers + 1)).sqrt())
     sums = torch.cat([scaled.flip(1).cumsum(1).flip(1), torch.zeros_like(scaled[:, :1])], 1)
     lifted = sums.clone()
@@ -163,14 +164,14 @@ def _simplices(features: Tensor) -> tuple[Tensor, Tensor]:
     weights.scatter_add_(1, dimensions - rank, rest).scatter_add_(1, corners - rank, -rest)
     weights[:, 0] += 1 + weights[:, corners]
     remainder = torch.arange(corners, device=features.device)
-    # Corner k adds k to every coordinate, less d + 1 to those of the k highest ranks.
+    # Corner k adds k to every coordinate, and takes d + 1 from those of the k highest ranks.
     step = remainder[:, None] - corners * (rank[:, None, :] > (dimensions - remainder)[:, None])
     keys = (corners * nearest)[:, None, :].long() + step
     return keys, weights[:, :corners].float()
 
 
 def _coded(keys: Tensor) -> tuple[Tensor, list[int]]:
-    """One whole number for each vertex (n, d + 1), and what a step along each axis of the lattice adds to it."""
+    """A whole number for each vertex (n, d + 1), and what a step along each axis of the lattice adds to it."""
     coordinates = keys[..., :-1]  # the last follows from the others
     low = coordinates.amin((0, 1)) - 1
     radix = (coordinates.amax((0, 1)) - low + 2).tolist()
@@ -185,6 +186,6 @@ def _coded(keys: Tensor) -> tuple[Tensor, list[int]]:
 
 
 def _find(vertices: Tensor, wanted: Tensor) -> Tensor:
-    """Places of `wanted` among the sorted vertices; their number where there is none."""
+    """Index of each of `wanted` among the sorted vertices; the number of vertices for one that is not among them."""
     places = torch.searchsorted(vertices, wanted).clamp(max=len(vertices) - 1)
     return torch.where(vertices[places] == wanted, places, len(vertices))

@@ -1,1 +1,1 @@
-"""Class words: reading them, the nouns of a caption, stuff or thing, which are present."""
+"""Class words: how they are typed, the nouns of a caption, stuff and things, which classes a picture shows."""

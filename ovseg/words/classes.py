@@ -1,4 +1,4 @@
-"""Class words: what a visitor types, and the prompts made of it."""
+"""Class words: reading what a visitor types, and the prompts made of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from ovseg.types import BACKGROUND
 
 @dataclass(frozen=True)
 class ClassWord:
-    """One class: its name, which is the first phrase, and the phrases that mean it."""
+    """One class: the phrases that mean it, of which the first is its name."""
 
     phrases: tuple[str, ...]
 
     @property
     def name(self) -> str:
-        """The phrase that labels and legends show."""
+        """The phrase that is shown in labels and legends."""
         return self.phrases[0]
 
 
 def indefinite(word: str) -> str:
-    """The word with its article: "an apple", "a tv"."""
+    """The word with its indefinite article: "an apple", "a tv"."""
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
@@ -29,7 +29,7 @@ def prompt_of(words: Sequence[str]) -> str:
 
 
 def parse_classes(text: str) -> tuple[ClassWord, ...]:
-    """Read "dog|puppy, traffic light, sky": classes between commas, phrases of one class between bars.
+    """Read "dog|puppy, traffic light, sky": commas or new lines part classes, bars part the phrases of one class.
 
     Raises:
         ValueError: nothing is named, a phrase is empty, a phrase occurs twice, or a class is called "background".
@@ -58,7 +58,7 @@ def _check(classes: tuple[ClassWord, ...]) -> None:
 
 
 def check_prompt(prompt: str) -> None:
-    """Pass if a prompt has one place for the class.
+    """Check that a prompt has one place for the class.
 
     Raises:
         ValueError: it has none, or several.
@@ -68,7 +68,7 @@ def check_prompt(prompt: str) -> None:
 
 
 def rows_of(classes: tuple[ClassWord, ...]) -> tuple[list[str], list[int]]:
-    """Every phrase, and for each the index of its class."""
+    """Every phrase of every class in order, and for each phrase the index of its class."""
     phrases = [phrase for word in classes for phrase in word.phrases]
     owners = [index for index, word in enumerate(classes) for _ in word.phrases]
     return phrases, owners

@@ -8,7 +8,7 @@ from typing import Any
 from ovseg.types import BACKGROUND
 from ovseg.words.classes import ClassWord
 
-# What a caption says about the picture itself or about amounts, when "of" follows: the next noun is what is shown.
+# Before "of", these nouns speak about the picture itself or about an amount: what is shown is the next noun.
 FRAMES = frozenset({
     "photo", "photograph", "picture", "image", "painting", "drawing", "view", "shot", "close-up", "closeup", "close",
     "scene", "group", "couple", "pair", "bunch", "lot", "herd", "flock", "pile", "stack", "row", "set", "number", "variety",
@@ -18,10 +18,10 @@ FRAMES = frozenset({
 
 @dataclass(frozen=True)
 class NounPhrase:
-    """A noun with what stands before it: "a brown kitchen floor" has adjectives ("brown",), name "kitchen floor"."""
+    """A noun with the words before it: "a brown kitchen floor" has adjectives ("brown",), name "kitchen floor"."""
 
     adjectives: tuple[str, ...]
-    name: str  # compound nouns in a row, the last as its dictionary form: "traffic light"
+    name: str  # all nouns in a row, the last one in its dictionary form: "traffic light"
 
     @property
     def head(self) -> str:
@@ -30,7 +30,7 @@ class NounPhrase:
 
     @property
     def described(self) -> str:
-        """With its adjectives: "brown kitchen floor"."""
+        """The name after its adjectives: "brown kitchen floor"."""
         return " ".join((*self.adjectives, self.name))
 
 
@@ -55,16 +55,16 @@ def noun_phrases(caption: str) -> tuple[NounPhrase, ...]:
 
 
 def classes_of(caption: str) -> tuple[ClassWord, ...]:
-    """What a caption names as classes, with their adjectives; none for a caption without nouns.
+    """The things that a caption names as classes, with their adjectives; none for a caption without nouns.
 
-    "background" is left out: it is what remains, whatever a caption says of it.
+    "background" is left out, because it is no class: it is what remains of the picture.
     """
     named = dict.fromkeys(phrase.described for phrase in noun_phrases(caption) if phrase.head != BACKGROUND)
     return tuple(ClassWord((name,)) for name in named)
 
 
 def _tagged(caption: str) -> list[tuple[str, str, str]]:
-    """(word, dictionary form, tag of the British National Corpus) of each word; punctuation breaks phrases."""
+    """(word, dictionary form, part of speech) of each word and punctuation mark; tags are the British National Corpus's."""
     words = re.findall(r"[a-z]+(?:['-][a-z]+)*|[^\sa-z]", caption.lower())
     tagged = _tagger().tag_sent(words) if words else []
     return [(word, lemma.lower(), tag) for word, lemma, tag in tagged]

@@ -1,15 +1,15 @@
-"""From a picture to class words: what a caption names, and which classes seem to be there.
+"""From a picture to class words: the classes that a caption names, and the filter that says which classes are present.
 
-The second is the category filter of DiffSegmenter's released label files. The method's masks cannot reject a class: each
-class's map is stretched to 1 somewhere. So what is not there has to be left out before. A class is taken for present if
-CLIP finds the picture nearly as like it as like the best class, or if a noun of the caption means nearly the same; the
-released inference uses this union.
+DiffSegmenter's masks cannot reject a class, because the map of each class is stretched to 1 somewhere: an absent class must
+be left out beforehand. The filter is that of its released label files. A class counts as present if CLIP's logit for it is
+nearly that of the best class, or if a noun of the caption means nearly the same; the released inference uses this union.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import UInt8
 
 from ovseg.backbones.base import word_states
 from ovseg.models import Models
@@ -17,20 +17,27 @@ from ovseg.progress import Report, silent
 from ovseg.words.classes import ClassWord, parse_classes
 from ovseg.words.nouns import classes_of, noun_phrases
 
-WORD_COSINE = 0.8  # the released filter's
+WORD_COSINE = 0.8  # between a class and a noun that means the same; the released filter's
 
 
 def asked_for(
-    models: Models, image: np.ndarray, words: str, *, names_itself: bool = False, caption: str = "", captioner: str = "",
+    models: Models,
+    image: UInt8[np.ndarray, "H W 3"],
+    words: str,
+    *,
+    names_itself: bool = False,
+    caption: str = "",
+    captioner: str = "",
     report: Report = silent,
-) -> tuple[tuple[ClassWord, ...], str]:  # fmt: skip
-    """The classes to ask a method for, and the caption of the picture: made where it is wanted and not given.
+) -> tuple[tuple[ClassWord, ...], str]:
+    """The classes to ask a method for, and the caption of the picture, which is made if it is needed and not given.
 
-    Typed words are taken as they are. Without words, a method that finds its own gets none and reads the caption, and
-    any other is asked for what the caption names.
+    Typed words are taken as they are. Without words, a method that names classes itself gets none, and any other method
+    is asked for the classes that the caption names.
 
     Args:
-        names_itself: whether the method finds its own classes where none are given.
+        words: as `parse_classes` reads them; blank for none.
+        names_itself: whether the method names classes itself, from the caption, where none are given.
         captioner: its name; the backbone's if empty.
 
     Raises:
@@ -52,7 +59,12 @@ def asked_for(
 
 @dataclass(frozen=True)
 class Presence:
-    """What speaks for a class: its logit over the best class's, and its cosine with the nearest noun of the caption."""
+    """Whether a class is present in a picture, and why.
+
+    Args:
+        looks: CLIP's logit of the class divided by that of the best class.
+        said: the highest cosine of the class with a noun of the caption.
+    """
 
     name: str
     looks: float
@@ -61,24 +73,25 @@ class Presence:
 
 
 def photo_prompts(classes: Sequence[ClassWord]) -> list[str]:
-    """What CLIP is asked about each class; of several phrases the first speaks."""
+    """CLIP's prompt for each class, of its name alone."""
     return [f"A photo of a {word.name}" for word in classes]
 
 
-def look_for(models: Models, image: np.ndarray, classes: Sequence[ClassWord], caption: str = "") -> tuple[Presence, ...]:
-    """Every class with what speaks for it; at least one is present.
+def look_for(
+    models: Models, image: UInt8[np.ndarray, "H W 3"], classes: Sequence[ClassWord], caption: str = ""
+) -> tuple[Presence, ...]:
+    """Which of the classes a picture shows; at least one is present.
 
     Args:
-        image: RGB uint8 (H, W, 3).
-        caption: what is said about the picture; empty to let CLIP alone decide.
+        caption: of the picture; empty to let CLIP alone decide.
     """
     logits = models.clip.similarity([image], photo_prompts(classes))[0].cpu()
     best = float(logits.max())
     least = min(models.checkpoint.clip_ratio * best, best)  # the best one stays where all logits are negative
-    said = nearest_noun(models, classes, caption)
+    cosines = nearest_noun(models, classes, caption)
     return tuple(
-        Presence(word.name, float(logit) / best, heard, float(logit) >= least or heard > WORD_COSINE)
-        for word, logit, heard in zip(classes, logits, said, strict=True)
+        Presence(word.name, float(logit) / best, cosine, float(logit) >= least or cosine > WORD_COSINE)
+        for word, logit, cosine in zip(classes, logits, cosines, strict=True)
     )
 
 

@@ -1,7 +1,7 @@
-"""Which class words mean stuff (no shape of its own) and which mean things."""
+"""Which class words mean stuff (grass, sky: no shape of its own) and which mean things (cat, car)."""
 
-# What fills a picture without having a shape of its own, and what has one: reviewed by hand over the names of PASCAL
-# Context, COCO-Stuff, ADE20K and the pocket world. (The released table of OVDiff calls sea, sand, field and hill things.)
+# Decided by hand for the names of PASCAL Context, COCO-Stuff, ADE20K and the pocket world. (The released table of OVDiff
+# calls sea, sand, field and hill things.)
 STUFF = frozenset({
     "sky", "cloud", "clouds", "grass", "lawn", "ground", "dirt", "earth", "mud", "soil", "gravel", "sand", "beach", "snow",
     "ice", "water", "sea", "ocean", "river", "lake", "pool", "waterfall", "fog", "smoke", "fire", "rain", "field",
@@ -22,5 +22,5 @@ THINGS = frozenset({
 
 
 def is_stuff(name: str) -> bool | None:
-    """Whether a class is stuff by the reviewed table, or None for a word that it does not hold."""
+    """Whether a class is stuff by these tables; None for a word that is in neither."""
     return True if name.lower() in STUFF else False if name.lower() in THINGS else None
