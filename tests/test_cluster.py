@@ -33,7 +33,8 @@ def test_kmeans_is_seeded_and_gives_fewer_clusters_where_points_repeat() -> None
     assert torch.equal(kmeans(points, 5, seed=1)[0], kmeans(points, 5, seed=1)[0])
     once = [inertia_of(points, kmeans(points, 5, restarts=1, seed=seed)[0]) for seed in range(8)]
     assert len({round(value, 3) for value in once}) > 1  # other starts, other results
-    assert inertia_of(points, kmeans(points, 5, restarts=20)[0]) <= min(once) * 1.001
+    best = [inertia_of(points, kmeans(points, 5, restarts=5, seed=seed)[0]) for seed in range(8)]
+    assert all(b <= o * 1.00001 for b, o in zip(best, once, strict=True)) and sum(best) < sum(once)
     twice = torch.tensor([[0.0, 0.0], [1.0, 1.0]]).repeat(10, 1)
     labels, centres = kmeans(twice, 5)
     assert len(centres) == 2 and torch.equal(labels[::2].unique(), labels[:1]) and labels[0] != labels[1]
