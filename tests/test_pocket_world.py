@@ -7,10 +7,11 @@ import pytest
 
 from ovseg.__main__ import main
 from ovseg.pocket.captions import SYNONYMS
+from ovseg.pocket.placing import LEAST_VISIBLE
 from ovseg.pocket.sprites import load_sprites
 from ovseg.pocket.textures import STUFF
 from ovseg.pocket.tokenizer import build_tokenizer, world_words
-from ovseg.pocket.world import LABELS, LEAST_VISIBLE, THINGS, scene
+from ovseg.pocket.world import LABELS, THINGS, scene
 
 # What these scenes were when the world was made; a change of any pixel anywhere makes all trained weights and figures void.
 FINGERPRINTS = {

@@ -1,4 +1,7 @@
-"""Build `assets/sprites/`: emoji of three permissively licensed sets, rasterised once into one sheet per set.
+"""Build `assets/sprites/`: emoji of three permissively licensed sets, rasterised at two sizes.
+
+At 128 px all sprites of a set lie on one PNG sheet. At 384 px, for pictures larger than 128 px, the sprites of one thing
+and set lie side by side on a WebP strip, so that a picture decodes only what it shows.
 
 A tool for maintainers; the shipped atlas was made by it. It needs `pip install resvg-py` and the npm packages
 
@@ -14,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import resvg_py
 from PIL import Image
+
+from ovseg.pocket.sprites import FINER, strip_name
 
 SETS = {
     "fluent": ("fluent-emoji", "Fluent Emoji, Microsoft Corporation, MIT"),
@@ -73,7 +78,7 @@ ERASED = {
     ("twemoji", "1f37e"): [(0, 0, 1, 1)],  # its foam covers the neck: dropped whole
 }
 
-EDGE = 128  # pixels of a rasterised sprite
+EDGE = 128  # pixels of a sprite on the PNG sheets; FINER times as many on the strips
 COLUMNS = 12
 
 
@@ -83,28 +88,28 @@ def find_icon(chars: dict[str, str], icons: dict, code: str) -> str | None:
     return name if name in icons["icons"] or name in icons.get("aliases", {}) else None
 
 
-def rasterise(icons: dict, name: str) -> np.ndarray:
-    """One icon as RGBA uint8 (EDGE, EDGE, 4)."""
+def rasterise(icons: dict, name: str, edge: int) -> np.ndarray:
+    """One icon as RGBA uint8 (edge, edge, 4)."""
     icon = icons["icons"].get(name) or icons["icons"][icons["aliases"][name]["parent"]]
     width = icon.get("width", icons.get("width", 16))
     height = icon.get("height", icons.get("height", 16))
     box = f"{icon.get('left', 0)} {icon.get('top', 0)} {width} {height}"
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
     svg = f'<svg {names} viewBox="{box}">{icon["body"]}</svg>'
-    png = resvg_py.svg_to_bytes(svg_string=svg, width=EDGE, height=EDGE)
+    png = resvg_py.svg_to_bytes(svg_string=svg, width=edge, height=edge)
     return np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGBA"))
 
 
 def erase(rgba: np.ndarray, boxes: list[tuple[float, float, float, float]]) -> np.ndarray:
     """The sprite without what lies in the boxes."""
-    rgba = rgba.copy()
+    rgba, edge = rgba.copy(), rgba.shape[0]
     for left, top, right, bottom in boxes:
-        rgba[round(top * EDGE) : round(bottom * EDGE), round(left * EDGE) : round(right * EDGE)] = 0
+        rgba[round(top * edge) : round(bottom * edge), round(left * edge) : round(right * edge)] = 0
     return rgba
 
 
 def build(packages: Path, out: Path) -> None:
-    """Write one sheet per set and `atlas.json`, which says where each sprite lies."""
+    """Write a sheet for each set, a strip for each set and thing, and `atlas.json`, which says where each sprite lies."""
     out.mkdir(parents=True, exist_ok=True)
     sprites = []
     # Fluent's package maps no code points; its icons carry the same Unicode names as Noto's.
@@ -114,25 +119,41 @@ def build(packages: Path, out: Path) -> None:
         icons = json.loads((packages / package / "icons.json").read_text())
         cells = []
         for thing, codes in THINGS.items():
+            strip = []
             for code in codes.split():
                 name = find_icon(chars, icons, code)
                 if name is None:
                     print(f"{key} has no {thing} {code}")
                     continue
-                sprite = erase(rasterise(icons, name), ERASED.get((key, code), []))
+                boxes = ERASED.get((key, code), [])
+                sprite = erase(rasterise(icons, name, EDGE), boxes)
                 if not sprite.any():
                     continue
                 sprites.append({"thing": thing, "set": key, "code": code, "icon": name, "cell": len(cells)})
                 cells.append(sprite)
-        rows = -(-len(cells) // COLUMNS)
-        sheet = np.zeros((rows * EDGE, COLUMNS * EDGE, 4), np.uint8)
-        for index, cell in enumerate(cells):
-            y, x = index // COLUMNS * EDGE, index % COLUMNS * EDGE
-            sheet[y : y + EDGE, x : x + EDGE] = cell
-        Image.fromarray(sheet).save(out / f"{key}.png", optimize=True)
+                strip.append(erase(rasterise(icons, name, FINER * EDGE), boxes))
+            save_strip(strip, out / strip_name(key, thing))
+        save_sheet(cells, out / f"{key}.png")
         print(f"{key}: {len(cells)} sprites ({credit})")
     atlas = {"edge": EDGE, "columns": COLUMNS, "sets": {k: c for k, (_, c) in SETS.items()}, "sprites": sprites}
     (out / "atlas.json").write_text(json.dumps(atlas, indent=0) + "\n")
+
+
+def save_sheet(cells: list[np.ndarray], path: Path) -> None:
+    """Write the sprites of a set in rows of COLUMNS."""
+    rows = -(-len(cells) // COLUMNS)
+    sheet = np.zeros((rows * EDGE, COLUMNS * EDGE, 4), np.uint8)
+    for index, cell in enumerate(cells):
+        y, x = index // COLUMNS * EDGE, index % COLUMNS * EDGE
+        sheet[y : y + EDGE, x : x + EDGE] = cell
+    Image.fromarray(sheet).save(path, optimize=True)
+
+
+def save_strip(cells: list[np.ndarray], path: Path) -> None:
+    """Write fine sprites side by side; colours lose a little, alpha, which is the mask, loses nothing."""
+    if cells:
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.concatenate(cells, 1)).save(path, quality=90, alpha_quality=100, method=6)
 
 
 if __name__ == "__main__":

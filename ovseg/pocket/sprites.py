@@ -1,11 +1,13 @@
 """The sprite atlas: emoji with exact alpha, and which of them are held out of training.
 
-The sheets in `assets/sprites/` were made by `build_atlas.py`; licences are in `assets/sprites/LICENSES.md`.
+Every sprite exists twice: at 128 px for pictures up to that size, and three times as fine for larger ones. The fine ones
+are decoded when a picture needs them. The files in `assets/sprites/` were made by `build_atlas.py`; licences are in `assets/sprites/LICENSES.md`.
 """
 
 import functools
 import json
 import zlib
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,21 +16,77 @@ from PIL import Image
 from ovseg.assets import ASSETS
 
 NOVEL_SHARE = 5  # one sprite in five of a thing is held out, where a thing has at least that many
+FINER = 3  # pixels of a fine sprite for each pixel of the atlas
+MARGIN = 3  # atlas pixels kept around the tight box of a fine sprite: parts too thin to count as solid at 128 px
+
+
+@dataclass(frozen=True)
+class Raster:
+    """A sprite at one resolution: premultiplied RGBA float32 (h, w, 4) in [0, 1].
+
+    `box_hw` is the size of the sprite's tight box in these pixels, `centre` the middle of that box, and `margin` how many
+    atlas pixels there are around it.
+    """
+
+    pixels: np.ndarray
+    box_hw: tuple[float, float]
+    centre: tuple[float, float]
+    margin: int = 0
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """One picture of a thing. `levels[k]` is premultiplied RGBA float32 (h, w, 4) in [0, 1], halved k times."""
+    """One picture of a thing. `levels[k]` is premultiplied RGBA float32 (h, w, 4) in [0, 1], halved k times.
+
+    `corner` is the top left of its tight box in its 128 px cell of the atlas, `place` its number on its strip of fine
+    sprites.
+    """
 
     thing: str
     key: str
     novel: bool
     levels: tuple[np.ndarray, ...]
+    corner: tuple[int, int]
+    place: int
 
     @property
     def height_width(self) -> tuple[int, int]:
         """Size of the finest level, in pixels: the tight box around the thing."""
         return self.levels[0].shape[:2]
+
+    def raster(self, scale: float, fine: bool) -> Raster:
+        """The raster to draw the sprite from, `scale` times as large as in the atlas.
+
+        Args:
+            fine: take a fine one where the atlas's would have to be enlarged.
+        """
+        if fine and scale > 1:
+            box = (*self.corner, *self.height_width)
+            rasters = _fine_rasters(strip_name(self.key.partition("/")[0], self.thing), self.place, box)
+            return rasters[int(scale <= FINER / 2)]
+        pixels = self.levels[next((k for k in reversed(range(len(self.levels))) if 0.5**k >= scale), 0)]
+        height, width = pixels.shape[:2]
+        return Raster(pixels, (height, width), (height / 2, width / 2))
+
+
+def strip_name(emoji_set: str, thing: str) -> str:
+    """Where the fine sprites of a thing and emoji set lie, below `assets/sprites/`."""
+    return f"fine/{emoji_set}-{thing.replace(' ', '-')}.webp"
+
+
+@functools.lru_cache(maxsize=24)  # about 3 MB each
+def _fine_rasters(strip: str, place: int, box: tuple[int, int, int, int]) -> tuple[Raster, Raster]:
+    """A fine sprite and the same halved; `box` is its tight box in the atlas: top, left, height, width."""
+    with Image.open(ASSETS / "sprites" / strip) as picture:
+        edge = picture.height
+        cell = np.asarray(picture.convert("RGBA").crop((place * edge, 0, (place + 1) * edge, edge)))
+    margin, (top, left, height, width) = MARGIN * FINER, (FINER * side for side in box)
+    around = np.pad(cell, ((margin, margin), (margin, margin), (0, 0)))
+    whole = _premultiplied(around[top : top + height + 2 * margin, left : left + width + 2 * margin])
+    return tuple(
+        Raster(pixels, (height / by, width / by), ((margin + height / 2) / by, (margin + width / 2) / by), MARGIN)
+        for pixels, by in ((whole, 1), (_halve(whole), 2))
+    )
 
 
 @functools.cache
@@ -38,39 +96,53 @@ def load_sprites() -> dict[str, tuple[Sprite, ...]]:
     atlas = json.loads((folder / "atlas.json").read_text())
     edge, columns = atlas["edge"], atlas["columns"]
     sheets = {name: np.asarray(Image.open(folder / f"{name}.png").convert("RGBA")) for name in atlas["sets"]}
-    entries: dict[str, list[tuple[str, np.ndarray]]] = {}
+    cells: dict[str, dict[str, np.ndarray]] = {}
     for sprite in atlas["sprites"]:
         y, x = sprite["cell"] // columns * edge, sprite["cell"] % columns * edge
         pixels = sheets[sprite["set"]][y : y + edge, x : x + edge]
-        entries.setdefault(sprite["thing"], []).append((f"{sprite['set']}/{sprite['code']}", pixels))
-    return {thing: _sprites_of(thing, pictures) for thing, pictures in entries.items()}
+        cells.setdefault(sprite["thing"], {})[f"{sprite['set']}/{sprite['code']}"] = pixels
+    return {thing: _sprites_of(thing, pictures) for thing, pictures in cells.items()}
 
 
-def _sprites_of(thing: str, pictures: list[tuple[str, np.ndarray]]) -> tuple[Sprite, ...]:
+def _sprites_of(thing: str, cells: dict[str, np.ndarray]) -> tuple[Sprite, ...]:
     # A checksum orders the sprites, so that which ones are held out depends on their names alone.
-    order = sorted((key for key, _ in pictures), key=lambda key: zlib.crc32(f"{thing} {key}".encode()))
+    order = sorted(cells, key=lambda key: zlib.crc32(f"{thing} {key}".encode()))
     novel = set(order[: len(order) // NOVEL_SHARE])
-    return tuple(Sprite(thing, key, key in novel, _levels(pixels)) for key, pixels in pictures)
+    counts: Counter[str] = Counter()
+    sprites = []
+    for key, pixels in cells.items():
+        emoji_set = key.partition("/")[0]
+        top, bottom, left, right = _tight(pixels)
+        levels = _levels(_premultiplied(pixels[top:bottom, left:right]))
+        sprites.append(Sprite(thing, key, key in novel, levels, (top, left), counts[emoji_set]))
+        counts[emoji_set] += 1
+    return tuple(sprites)
 
 
-def _levels(pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-    rgba = _tight(pixels).astype(np.float32) / np.float32(255)
+def _premultiplied(pixels: np.ndarray) -> np.ndarray:
+    rgba = pixels.astype(np.float32) / np.float32(255)
     rgba[..., :3] *= rgba[..., 3:]
-    levels = [rgba]
+    rgba.setflags(write=False)
+    return rgba
+
+
+def _levels(finest: np.ndarray) -> tuple[np.ndarray, ...]:
+    levels = [finest]
     while min(levels[-1].shape[:2]) >= 16:
         levels.append(_halve(levels[-1]))
-    for level in levels:
-        level.setflags(write=False)
     return tuple(levels)
 
 
-def _tight(pixels: np.ndarray) -> np.ndarray:
+def _tight(pixels: np.ndarray) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of what is solid."""
     solid = pixels[..., 3] >= 128
     rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
-    return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
 def _halve(level: np.ndarray) -> np.ndarray:
     height, width = level.shape[0] // 2 * 2, level.shape[1] // 2 * 2
     even = level[:height, :width]
-    return (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) * np.float32(0.25)
+    half = (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) * np.float32(0.25)
+    half.setflags(write=False)
+    return half

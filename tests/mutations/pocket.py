@@ -12,7 +12,7 @@ MUTANTS = (
     ),
     Mutant(
         "zoom has no effect",
-        "ovseg/pocket/world.py",
+        "ovseg/pocket/placing.py",
         "(share * zoom for share in EXTENT[len(sprites)])",
         "(share for share in EXTENT[len(sprites)])",
         ("tests/test_pocket_world.py::test_zoom_enlarges_the_things_and_nothing_else",),
