@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ovseg.pocket.sprites import Sprite
+from ovseg.pocket.textures import NATIVE
 
-NATIVE = 128  # pixels of a side up to which the atlas's own sprites are drawn; what the networks and benchmarks see
 FLYING = ("airplane", "bird")
 EXTENT = {1: (0.42, 0.80), 2: (0.36, 0.60), 3: (0.30, 0.46)}  # longer side of a thing, by how many things there are
 LEAST_VISIBLE = 0.55  # of a thing's own area, after overlaps and the picture's border

@@ -1,7 +1,8 @@
 """The sprite atlas: emoji with exact alpha, and which of them are held out of training.
 
 Every sprite exists twice: at 128 px for pictures up to that size, and three times as fine for larger ones. The fine ones
-are decoded when a picture needs them. The files in `assets/sprites/` were made by `build_atlas.py`; licences are in `assets/sprites/LICENSES.md`.
+are decoded when a picture needs them. The files in `assets/sprites/` were made by `build_atlas.py`; licences are in
+`assets/sprites/LICENSES.md`.
 """
 
 import functools
