@@ -22,14 +22,20 @@ def _add_scenes(commands: Any) -> None:
     parser.add_argument("--split", default="val", help="train, val or novel")
     parser.add_argument("--count", type=int, default=16)
     parser.add_argument("--start", type=int, default=0, help="index of the first scene")
-    parser.add_argument("--size", type=int, default=128, help="pixels of a side")
+    parser.add_argument("--size", type=int, default=128, help="pixels of a side; above 128 with more detail")
+    parser.add_argument("--examples", action="store_true", help="write the page's example pictures with their truth")
     parser.add_argument("--out", type=Path, required=True)
 
 
 def scenes(options: argparse.Namespace) -> None:
-    """`scenes --split val --count 16 --out DIR`."""
+    """`scenes --split val --count 16 --out DIR`, or `scenes --examples --out DIR`."""
+    from ovseg.pocket.examples import EXAMPLES, write_examples
     from ovseg.pocket.export import write_scenes
 
+    if options.examples:
+        write_examples(options.out)
+        print(f"wrote {len(EXAMPLES)} example pictures with their truth to {options.out}")
+        return
     write_scenes(options.split, range(options.start, options.start + options.count), options.size, options.out)
     print(f"wrote {options.count} scenes and sheet.png to {options.out}")
 

@@ -32,6 +32,9 @@ EXAMPLES = (
     ("boat-bird.png", "boat, bird"),
     ("cat-car.png", "cat, car"),
     ("sheep-house.png", "sheep, house"),
+    ("person-bus-apple.png", "person, bus, apple"),
+    ("tree-bus.png", "tree, bus"),
+    ("flower-apple.png", "flower, apple"),
 )
 
 

@@ -35,7 +35,8 @@ def write_scenes(split: str, indices: Iterable[int], size: int, out: Path) -> No
     about = {f"{split}-{i:06d}": {"caption": s.caption, "things": s.things, "stuff": s.stuff} for i, s in scenes.items()}
     (out / "captions.json").write_text(json.dumps(about, indent=2) + "\n")
     (out / "labels.json").write_text(json.dumps(LABELS) + "\n")
-    Image.fromarray(contact_sheet(pictures[:64], captions[:64], columns=4, cell=256)).save(out / "sheet.png")
+    cell = min(max(2 * size, 256), 640)
+    Image.fromarray(contact_sheet(pictures[:64], captions[:64], columns=4, cell=cell)).save(out / "sheet.png")
 
 
 def _mask_colours() -> np.ndarray:
