@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ovseg.commands import factory, making, measuring, segmenting
+from ovseg.commands import compare, factory, making, measuring, segmenting
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
     """All commands with their options."""
     parser = argparse.ArgumentParser(prog="python -m ovseg", description="See how a diffusion model segments a picture.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for part in (segmenting, measuring, making, factory):
+    for part in (segmenting, compare, measuring, making, factory):
         part.add_commands(commands)
     return parser
 

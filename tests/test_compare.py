@@ -1,3 +1,4 @@
+import csv
 import json
 import math
 from dataclasses import replace
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ovseg.__main__ import main
 from ovseg.compare import (
     CLAIMED,
     CONFUSED,
@@ -18,6 +20,7 @@ from ovseg.compare import (
     Truth,
     Variant,
     compare,
+    comparison_sheet,
     read_legend,
     read_truth,
     run_variants,
@@ -28,7 +31,9 @@ from ovseg.methods.freeseg_diff import FreeSegDiff
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models
-from ovseg.output.view import write_masks
+from ovseg.output import view
+from ovseg.output.files import Result, write_files
+from ovseg.output.sheet import GAP, MARGIN, Key, Panel, Sheet, typeset
 from ovseg.pocket.truth import truth_of
 from ovseg.pocket.world import LABELS
 from ovseg.pocket.world import scene as world_scene
@@ -105,6 +110,11 @@ def test_error_map_tells_four_outcomes_apart() -> None:
     assert ALL.error_map(THREE).tolist() == [[RIGHT, RIGHT, CONFUSED, CONFUSED], [RIGHT, MISSED, RIGHT, 255]]
 
 
+def test_the_values_of_an_error_map() -> None:
+    # The page's colours of errors stand in this order.
+    assert (RIGHT, MISSED, CLAIMED, CONFUSED) == (0, 1, 2, 3)
+
+
 def test_what_needs_a_truth_says_so() -> None:
     blind = replace(ALL, truth=None)
     for ask in (blind.iou, blind.mean_iou, blind.error_map):
@@ -170,7 +180,7 @@ def test_truth_is_read_by_the_names_of_a_legend(tmp_path: Path) -> None:
 
 
 def test_what_segment_writes_is_a_truth(tmp_path: Path) -> None:
-    write_masks(TWO.segmentation, tmp_path, {})
+    write_files(Result(TWO.segmentation, {}), tmp_path)
     truth = read_truth(tmp_path / "mask.png", (2, 4), parse_classes("cat, dog"), read_legend(tmp_path / "legend.json"))
     assert truth.label_map.tolist() == [[0, 1, 1, 2], [0, 0, 2, 2]]
     assert Comparison(IMAGE, CLASSES, (TWO,), truth=truth).mean_iou(TWO) == 1
@@ -280,3 +290,114 @@ def test_bad_orders_are_refused_before_any_work(with_clip: Models, picture: np.n
         compare(with_clip, scene, classes, twice[:1], never, truth=truth)
     outcome = next(run_variants(with_clip, scene, classes, twice))
     assert isinstance(outcome, Entry) and outcome.title == "same"
+
+
+def panels_of(sheet: np.ndarray, height: int) -> list[np.ndarray]:
+    """The pictures of the first row of a sheet whose panels are 400 pixels wide, by their places."""
+    left = [MARGIN + k * (400 + GAP) for k in range((sheet.shape[1] - 2 * MARGIN + GAP) // (400 + GAP))]
+    column = sheet[:, left[0] + 200]
+    top = next(y for y in range(MARGIN + 30, len(column)) if (column[y : y + height] != 255).any(-1).all())
+    return [sheet[top : top + height, x : x + 400] for x in left]
+
+
+def test_sheet_shows_the_picture_and_every_entrys_masks() -> None:
+    grey = np.full((2, 4, 3), 100, np.uint8)
+    entries = tuple(replace(e, segmentation=replace(e.segmentation, image=grey)) for e in ALL.entries)
+    known = replace(ALL, image=grey, entries=entries)
+    sheet = comparison_sheet(known)
+    panels = panels_of(sheet, 200)
+    assert len(panels) == 4 and (panels[0] == 100).all()
+    colours = view.palette(4)
+    for panel, entry in zip(panels[1:], entries, strict=True):
+        for y, row in enumerate(known.label_maps[entry.title]):
+            for x, label in enumerate(row):
+                shown = panel[100 * y + 50, 100 * x + 50].astype(float)
+                assert np.allclose(shown, 100 + 0.62 * (colours[label] - 100.0) if label else 100, atol=1)
+    second = sheet[:, MARGIN + 400 + GAP + 250]  # of the first entry: its third place, a dog taken for a cat
+    confused = 0.85 * view.ERROR_COLOURS[CONFUSED] + 0.15 * 65
+    assert (np.abs(second - confused).max(-1) < 2).sum() == 100
+    hatched = panels_of(comparison_sheet(known, hatched=True), 200)
+    assert np.array_equal(hatched[0], panels[0]) and not np.array_equal(hatched[1], panels[1])
+    assert comparison_sheet(replace(known, truth=None)).shape[0] < sheet.shape[0]
+
+
+def test_sheet_says_what_failed_and_wraps() -> None:
+    panel = Panel(np.zeros((100, 400, 3), np.uint8), "a title that is far too long for one panel" * 3)
+    one = typeset(Sheet([[panel]] * 5))
+    assert one.shape[1] == 2 * MARGIN + 5 * 400 + 4 * GAP
+    six = typeset(Sheet([[panel]] * 6))
+    assert six.shape[1] == 2 * MARGIN + 3 * 400 + 2 * GAP and six.shape[0] > 2 * 100 + one.shape[0] - 100 - MARGIN
+    keys = [("Classes", [Key(np.zeros((26, 40, 3), np.uint8), f"name {k}") for k in range(40)])]
+    assert typeset(Sheet([[panel]] * 5, keys)).shape[0] > one.shape[0] + 2 * 26
+    failed = replace(ALL, failures=(Failure("four", "It must be B. " * 40),))
+    assert comparison_sheet(failed).shape[0] > comparison_sheet(replace(ALL, failures=())).shape[0] + 40
+
+
+@pytest.fixture
+def network(tiny_folder: Path) -> list[str]:
+    return ["--backbone", str(tiny_folder), "--device", "cpu"]
+
+
+def test_the_command_writes_sheet_tables_and_the_files_of_each_method(
+    tmp_path: Path, network: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    picture, truth, out = tmp_path / "p.png", tmp_path / "t.png", tmp_path / "out"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(picture)
+    saved(truth, np.random.default_rng(1).integers(0, 3, (40, 60)).tolist())
+    methods = "diffsegmenter, diffsegmenter:threshold=0.6:timesteps=100+300, diffsegmenter:mode=released:draws=0"
+    methods += ", grounded-diffusion"
+    arguments = ["compare", str(picture), "--classes", "cat|kitten, traffic light", "--methods", methods]
+    arguments += ["--set", "diffsegmenter.emphasis=1.1", "--truth", str(truth), "--out", str(out), "--seed", "2"]
+    assert main([*arguments, *network]) == 0
+    record = json.loads((out / "comparison.json").read_text())
+    first, second = record["entries"]
+    assert first["settings"]["emphasis"] == second["settings"]["emphasis"] == 1.1 and record["seed"] == 2
+    assert first["title"] == "DiffSegmenter, emphasis 1.1" and second["settings"]["timesteps"] == [100, 300]
+    assert second["settings"]["threshold"] == 0.6 and first["settings"]["timesteps"] == [100]
+    failed = {failure["title"]: failure["sentence"] for failure in record["failures"]}
+    assert "draws must be 1 or more" in failed["DiffSegmenter, released, draws 0, emphasis 1.1"]
+    assert "grounding module" in failed["Grounded Diffusion"]
+    rows = list(csv.DictReader((out / "comparison.csv").open()))
+    assert len(rows) == 4 and float(rows[0]["mean IoU"]) == pytest.approx(100 * first["mean_iou"])
+    page = (out / "comparison.md").read_text()
+    assert page.strip() in capsys.readouterr().out and "| mean IoU |" in page
+    assert Image.open(out / "sheet.png").size[0] == 2 * MARGIN + 3 * 400 + 2 * GAP
+
+    alone = tmp_path / "alone"
+    again = ["segment", str(picture), "--classes", "cat|kitten, traffic light", "--seed", "2", "--out", str(alone)]
+    assert main([*again, "--set", "emphasis=1.1", *network]) == 0
+    folder = out / "1-diffsegmenter-emphasis-1-1"
+    assert {path.name for path in folder.iterdir()} == {path.name for path in alone.iterdir()}
+    assert (folder / "mask.png").read_bytes() == (alone / "mask.png").read_bytes()
+    cards = [json.loads((where / "run.json").read_text()) for where in (folder, alone)]
+    assert cards[0]["seed"] == cards[1]["seed"] == 2
+    for card in cards:
+        del card["seconds"]
+    assert cards[0] == cards[1]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--methods", "magic"], "method must be one of"),
+        (["--methods", ","], "At least one method"),
+        (["--methods", "diffsegmenter:draws"], "must be FIELD=VALUE, but got 'draws'"),
+        (["--methods", "diffsegmenter:colour=1"], "must be one of threshold"),
+        (["--methods", "diffsegmenter:mode=magic"], "mode of DiffSegmenter must be one of suited, released"),
+        (["--set", "draws=1"], "must be METHOD.FIELD=VALUE, but got 'draws=1'"),
+        (["--methods", "diffsegmenter, diffsegmenter"], "'DiffSegmenter' is there twice"),
+        (["--legend", "l.json"], "--truth must be given too"),
+        (["--truth", "{folder}/p.png"], "its mode is RGB"),
+        (["--files", "magic"], "files must be one of masks"),
+        (["--methods", "diffsegmenter:draws=0"], "but all failed"),
+    ],
+)
+def test_a_bad_command_is_one_sentence(
+    tmp_path: Path, network: list[str], capsys: pytest.CaptureFixture, arguments: list[str], message: str
+) -> None:
+    Image.new("RGB", (20, 30)).save(tmp_path / "p.png")
+    given = [argument.format(folder=tmp_path) for argument in arguments]
+    command = ["compare", str(tmp_path / "p.png"), "--classes", "cat", "--out", str(tmp_path / "out"), *given]
+    assert main([*command, *network]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("ovseg: ") and message in error

@@ -137,6 +137,6 @@ def test_errors_of_visitors_and_of_programs_are_told_apart() -> None:
 def test_files_are_made_at_the_threshold_of_the_slider(tmp_path: Path) -> None:
     shown = Shown(small(), {"method": {"threshold": 0.5}, "shares": {}})
     files = [Path(name) for name in write_files(shown, 1.0, tmp_path)]
-    assert [file.name for file in files] == ["overlay.png", "mask.png", "legend.json", "run.json"]
-    card = json.loads(files[-1].read_text())
+    assert [file.name for file in files] == ["overlay.png", "mask.png", "legend.json", "run.json", "README.txt"]
+    card = json.loads(files[3].read_text())
     assert card["method"]["threshold"] == 1.0 and card["shares"]["background"] == 1.0

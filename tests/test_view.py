@@ -1,4 +1,8 @@
 import io
+import json
+import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -82,16 +86,39 @@ def test_a_class_has_its_colour_and_hatching_whatever_the_order_of_labels() -> N
 
 
 def test_hatching_tells_labels_apart_without_colours() -> None:
-    lines = [view.hatch(label, (60, 80)) for label in range(12)]
-    assert not lines[0].any() and np.array_equal(lines[11], lines[1])
-    assert all(0.15 < one.mean() < 0.5 for one in lines[1:11])
-    assert all((a != b).mean() > 0.2 for k, a in enumerate(lines[1:11]) for b in lines[k + 2 : 11])
-    # Label 1: x + y modulo 12 below 3; label 2: x - y; label 3: rows; label 4: columns.
-    assert lines[1][0, :13].tolist() == [True] * 3 + [False] * 9 + [True] and lines[1][1, 11] and not lines[1][3, 0]
-    assert lines[2][5, 5:17].tolist() == [True] * 3 + [False] * 9
-    assert lines[3][:, 0].tolist() == lines[3][:, 7].tolist() == [y % 8 < 2 for y in range(60)]
-    assert lines[4][0].tolist() == [x % 8 < 2 for x in range(80)]
-    assert view.hatch(4, (1100, 1024))[0, :17].tolist() == [True] * 4 + [False] * 12 + [True]
+    lines = [view.hatch(label, (60, 80)) for label in range(10)]
+    assert not lines[0].any() and np.array_equal(lines[9], lines[1])
+    assert all(0.1 < one.mean() < 0.6 for one in lines[1:9])
+    assert all((a != b).mean() > 0.1 for k, a in enumerate(lines[1:9]) for b in lines[k + 2 : 9])
+    # 80 pixels: a line of 2 every 6. Label 1: x + y modulo 6; label 2: x - y; label 3: rows; label 4: columns.
+    assert lines[1][0, :7].tolist() == [True] * 2 + [False] * 4 + [True] and lines[1][1, 5] and not lines[1][2, 0]
+    assert lines[2][5, 5:11].tolist() == [True] * 2 + [False] * 4
+    assert lines[3][:, 0].tolist() == [y % 6 < 2 for y in range(60)]
+    assert lines[4][0].tolist() == [x % 6 < 2 for x in range(80)]
+    assert view.hatch_size((300, 512)) == (14, 4) and view.hatch_size((2000, 100)) == (56, 14)
+
+
+STATIC = Path(__file__).resolve().parents[1] / "ovseg" / "demo" / "static"
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="needs node")
+@pytest.mark.parametrize("longer", [90, 512])
+def test_the_browser_draws_the_same_lines(tmp_path: Path, longer: int) -> None:
+    for name in ("board-paint.js", "board-maps.js"):
+        shutil.copy(STATIC / name, tmp_path / name)
+    (tmp_path / "package.json").write_text('{"type": "module"}')  # so that node takes them as the browser does
+    code = (
+        f'import {{hatchSize, hatchTiles}} from "./board-paint.js"; const {{step, thick}} = hatchSize({longer});'
+        "console.log(JSON.stringify({step, thick, tiles: hatchTiles(step, thick).map((tile) => [...tile])}))"
+    )
+    (tmp_path / "print.js").write_text(code)
+    done = subprocess.run(["node", "print.js"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    drawn = json.loads(done.stdout)
+    step, thick = view.hatch_size((longer // 2, longer))
+    assert (drawn["step"], drawn["thick"]) == (step, thick) and len(drawn["tiles"]) == view.HATCHINGS
+    for label, tile in enumerate(drawn["tiles"], 1):
+        ours = view.hatch(label, (2 * step, 2 * step), (step, thick))
+        assert np.array_equal(np.array(tile, bool).reshape(2 * step, -1), ours), label
 
 
 def test_overlay_draws_lines_on_demand() -> None:
@@ -106,12 +133,24 @@ def test_overlay_draws_lines_on_demand() -> None:
     assert abs(int(brightness[differs[:, :40]].mean()) - int(brightness[~differs[:, :40]].mean())) > 90
 
 
+def test_errors_are_coloured_over_a_grey_picture() -> None:
+    image = np.full((1, 5, 3), (200, 100, 50), np.uint8)
+    out = view.error_picture(image, np.array([[0, 1, 2, 3, 255]], np.uint8), opacity=1)
+    assert np.array_equal(out[0, :4], view.ERROR_COLOURS)
+    assert out[0, 4].tolist() == [int((0.299 * 200 + 0.587 * 100 + 0.114 * 50) * 0.65)] * 3
+    assert all(least_distance(view.ERROR_COLOURS, vision) > 20 for vision in VISIONS)
+
+
+def test_outlines_lie_where_labels_meet() -> None:
+    assert view.outlines(np.array([[1, 1, 2], [1, 1, 1]])).tolist() == [[False, True, True], [False, False, False]]
+
+
 @pytest.mark.parametrize("label", range(1, 11))
 def test_lines_stand_out_on_their_colour(label: int) -> None:
     colours = view.palette(11)[label : label + 1]
     both = np.concatenate([colours, view.hatch_colours(colours)])
     lightness = lab_of(both.astype(float), "normal")[:, 0]
-    assert abs(lightness[0] - lightness[1]) > 25
+    assert abs(lightness[0] - lightness[1]) > 20
 
 
 def test_overlay_mixes_class_colours_and_leaves_background() -> None:

@@ -10,6 +10,7 @@ from ovseg.backbones import BACKBONES
 from ovseg.methods import METHODS, Method, modes_of
 from ovseg.methods.settings import read_setting
 from ovseg.models import Models
+from ovseg.output.files import PARTS
 from ovseg.pretrained.captioner import CAPTIONERS
 from ovseg.pretrained.lavis import MODELS as LAVIS_MODELS
 from ovseg.types import named
@@ -69,3 +70,19 @@ def method_of(options: argparse.Namespace, models: Models, kind: type[Method]) -
             raise ValueError(f"A setting must be FIELD=VALUE, but got {item!r}.")
         settings[name] = read_setting(kind, name, value)
     return replace(named(modes_of(models, kind), f"mode of {kind.title}", options.mode), **settings)
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """The option that says which files are written."""
+    known = ", ".join(PARTS)
+    parser.add_argument("--files", default="masks", help=f"what is written: all, or some of {known} (default: masks)")
+
+
+def parts_of(text: str) -> tuple[str, ...]:
+    """What `--files` asks for: names of `PARTS` between commas, or "all".
+
+    Raises:
+        ValueError: one is unknown.
+    """
+    known = {name: name for name in (*PARTS, "all")}
+    return tuple(named(known, "files", name.strip()) for name in text.split(",") if name.strip())

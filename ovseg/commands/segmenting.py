@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ovseg.commands.common import add_captioner, add_method, add_network, command, method_of, models_of, progress
+from ovseg.commands.common import (
+    add_captioner,
+    add_files,
+    add_method,
+    add_network,
+    command,
+    method_of,
+    models_of,
+    parts_of,
+    progress,
+)  # fmt: skip
 from ovseg.methods import find_method
 from ovseg.methods.ovdiff.cost import build_cost
 from ovseg.methods.ovdiff.method import OVDiff, told_of
@@ -16,6 +26,7 @@ from ovseg.methods.ovdiff.prototypes import read as read_prototypes
 from ovseg.methods.ovdiff.prototypes import store_of
 from ovseg.models import Models
 from ovseg.output import view
+from ovseg.output.files import Result, write_files
 from ovseg.output.run_card import run_card
 from ovseg.pretrained import lavis
 from ovseg.progress import with_time_left
@@ -48,14 +59,15 @@ def _add_segment(commands: Any) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--square", action="store_true", help="squash to a square first, as DiffSegmenter's code does")
     parser.add_argument("--attention", action="store_true", help="also write every attention map as a picture")
-    parser.add_argument("--out", type=Path, required=True, help="folder for overlay.png, mask.png, legend.json, run.json")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the files and their README.txt")
+    add_files(parser)
     add_network(parser)
 
 
 def segment(options: argparse.Namespace) -> None:
     """`segment IMAGE --classes ... --out DIR`."""
     models, kind, image = models_of(options), find_method(options.method), read_image(options.image)
-    method = method_of(options, models, kind)
+    method, parts = method_of(options, models, kind), parts_of(options.files)
     classes, said = asked_for(
         models,
         image,
@@ -69,7 +81,7 @@ def segment(options: argparse.Namespace) -> None:
         classes = _present(models, image, classes, said)
     scene = from_image(models, image, options.seed, caption=said, square=options.square)
     result = method.segment(models, scene, classes, progress)
-    written = view.write_masks(result, options.out, run_card(models, scene, classes, method, result))
+    written = write_files(Result(result, run_card(models, scene, classes, method, result)), options.out, parts)
     if options.attention:
         view.write_attention(result, options.out / "attention")
     for name, share in result.shares.items():

@@ -201,6 +201,17 @@ class Comparison:
         rows = zip(titles, 100 * self.mutual_iou, strict=True)
         return Table(("", *titles), tuple((title, *map(float, values)) for title, values in rows), {})
 
+    def markdown(self) -> str:
+        """The figures of all entries, their mutual IoU and their agreement, as a page of Markdown."""
+        parts = [f"Classes: {', '.join(self.classes)}. IoU in per cent, seconds on this machine.", self.figures().markdown()]
+        if len(self.entries) > 1:
+            parts += [
+                f"All entries say the same on {self.agreement:.1%} of the picture.",
+                "Mean IoU between every two entries, in per cent:",
+                self.between_entries().markdown(),
+            ]
+        return "\n\n".join(part.strip() for part in parts) + "\n"
+
     def record(self) -> dict:
         """Everything but the maps, ready for JSON."""
         return {

@@ -8,10 +8,10 @@ import torch
 
 from ovseg.compare.comparison import Comparison, Entry, Failure
 from ovseg.compare.truth import Truth
-from ovseg.methods import Method, suited_to
+from ovseg.methods import Method, modes_of
 from ovseg.models import Models
 from ovseg.progress import Report, silent
-from ovseg.types import Scene
+from ovseg.types import Scene, named
 from ovseg.words.classes import ClassWord
 
 
@@ -23,12 +23,20 @@ class Variant:
     method: Method
 
 
-def variant_of(models: Models, method: Method) -> Variant:
-    """A method under its own title, followed by the settings that differ from those that suit the backbone."""
-    usual = suited_to(models, type(method))
+def variant_of(models: Models, method: Method, mode: str = "suited") -> Variant:
+    """A method under its own title, followed by what is unusual: its mode, and the settings that differ from the mode's.
+
+    Args:
+        mode: one of `modes_of`; "suited" to the backbone is the usual one and is not named.
+
+    Raises:
+        ValueError: the method has no such mode.
+    """
+    usual = named(modes_of(models, type(method)), f"mode of {method.title}", mode)
     changed = [f.name for f in fields(method) if getattr(method, f.name) != getattr(usual, f.name)]
-    told = [f"{name.replace('_', ' ')} {_short(getattr(method, name))}" for name in changed]
-    return Variant(", ".join([method.title, *told]), method)
+    unusual = [mode] * (mode != "suited")
+    unusual += [f"{name.replace('_', ' ')} {_short(getattr(method, name))}" for name in changed]
+    return Variant(", ".join([method.title, *unusual]), method)
 
 
 def _short(value: object) -> str:

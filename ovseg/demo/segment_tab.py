@@ -18,7 +18,7 @@ from ovseg.demo.words import QUIET, captioner_name, wire_words, word_controls
 from ovseg.demo.work import given_picture, on_the_network, status_line, stream, whole
 from ovseg.methods import METHODS, Method, find_method, modes_of, obstacle_to, suited_to
 from ovseg.models import Models
-from ovseg.output import view
+from ovseg.output import files, view
 from ovseg.output.run_card import run_card
 from ovseg.progress import Report
 from ovseg.scene import from_image, from_prompt
@@ -321,4 +321,4 @@ def write_files(shown: Shown, threshold: float, folder: Path) -> list[str]:
     if segmentation.threshold is not None:
         segmentation = segmentation.with_threshold(threshold)
         card = card | {"shares": segmentation.shares, "method": card["method"] | {"threshold": threshold}}
-    return [str(path) for path in view.write_masks(segmentation, folder, card)]
+    return [str(path) for path in files.write_files(files.Result(segmentation, card), folder)]

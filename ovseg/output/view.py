@@ -1,13 +1,13 @@
 """Values into pixels: colours, overlays, legends, heat maps, sheets and files. NumPy and Pillow only."""
 
 import io
-import json
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ovseg.output.sheet import shortened
 from ovseg.types import Claims, Evidence, Segmentation
 
 HEAT = np.array(  # dark violet over red to pale yellow, evenly rising in lightness
@@ -15,6 +15,11 @@ HEAT = np.array(  # dark violet over red to pale yellow, evenly rising in lightn
     np.float32,
 )
 
+
+GREY = np.array([0.299, 0.587, 0.114])  # brightness of red, green and blue
+
+ERROR_COLOURS = np.array([(0, 114, 178), (240, 228, 66), (213, 94, 0), (204, 121, 167)], np.uint8)
+"""Of the values of an error map: right, missed, wrongly claimed, taken for another class; of Okabe and Ito's colours."""
 
 DISTINCT = (
     (0, 114, 178), (213, 94, 0), (240, 228, 66), (86, 180, 233), (204, 121, 167), (230, 159, 0), (0, 158, 115),
@@ -24,12 +29,9 @@ DISTINCT = (
 Design", 2002; without black), ordered so that the first few are farthest apart. Violet, brown and pale green were added
 as the colours farthest from all before them, for normal eyes and the three deficiencies alike."""
 
-HATCHES = (
-    ((1, 1, 12, 3),), ((1, -1, 12, 3),), ((0, 1, 8, 2),), ((1, 0, 8, 2),), ((1, 1, 16, 3), (1, -1, 16, 3)),
-    ((0, 1, 12, 2), (1, 0, 12, 2)), ((1, 2, 18, 5),), ((2, 1, 18, 5),), ((1, -2, 18, 5),), ((2, -1, 18, 5),),
-)  # fmt: skip
-"""The hatching of labels 1, 2, ...: sets of lines (a, b, period, width). A pixel (x, y), counted from the top left corner,
-is on a line if (a x + b y) mod (period s) < width s, where the remainder is never negative and s is `hatch_scale`."""
+HATCHINGS = 8
+"""Patterns of lines: rising, falling, level, upright, dots, grid, crossed, dashes. Label k has pattern (k - 1) modulo 8;
+the browser draws the same."""
 
 
 def palette(count: int) -> np.ndarray:
@@ -59,27 +61,34 @@ def indices_in(order: Sequence[str], labels: Sequence[str]) -> np.ndarray:
     return np.array([list(order).index(label) for label in labels])
 
 
-def hatch_scale(shape: tuple[int, int]) -> int:
-    """The factor on the lines of `HATCHES` for a picture (H, W): 1 for each 512 pixels of its shorter side, at least 1."""
-    return max(1, round(min(shape) / 512))
+def hatch_size(shape: tuple[int, int]) -> tuple[int, int]:
+    """Distance and width of hatching lines in pixels, for a picture (H, W): 36 lines along its longer side."""
+    step = max(6, int(max(shape) / 36 + 0.5))
+    return step, max(1, int(step / 4 + 0.5))
 
 
-def hatch(label: int, shape: tuple[int, int]) -> np.ndarray:
+def hatch(label: int, shape: tuple[int, int], size: tuple[int, int] | None = None) -> np.ndarray:
     """The lines of a label's hatching on a picture, bool (H, W): a second sign beside its colour; none for background.
 
-    The patterns come again after ten labels, as the hues do.
+    Args:
+        size: distance and width of the lines; those of `hatch_size` if not given.
     """
     y, x = np.indices(shape)
-    scale, lines = hatch_scale(shape), np.zeros(shape, bool)
-    for a, b, period, width in HATCHES[(label - 1) % len(HATCHES)] if label else ():
-        lines |= (a * x + b * y) % (period * scale) < width * scale
-    return lines
+    step, thick = size or hatch_size(shape)
+    if label == 0:
+        return np.zeros(shape, bool)
+    rising, falling = (x + y) % step < thick, (x - y) % step < thick
+    level, upright = y % step < thick, x % step < thick
+    dots = (x % step < 1.6 * thick) & (y % step < 1.6 * thick)
+    dashes = level & ((x + y // step % 2 * step) % (2 * step) < step)
+    patterns = (rising, falling, level, upright, dots, level | upright, rising | falling, dashes)
+    return patterns[(label - 1) % HATCHINGS]
 
 
 def hatch_colours(colours: np.ndarray) -> np.ndarray:
     """The colours of hatching lines, uint8 (k, 3): light on dark colours, dark on light ones."""
-    light = (colours @ np.array([0.2126, 0.7152, 0.0722]) > 110)[:, None]
-    return np.where(light, colours * 0.35, colours * 0.45 + 255 * 0.55).round().astype(np.uint8)
+    light = (colours @ GREY > 127.5)[:, None]
+    return (colours * 0.45 + np.where(light, 0, 255) * 0.55).round().astype(np.uint8)
 
 
 def overlay(
@@ -119,6 +128,26 @@ def paint(image: np.ndarray, label_map: np.ndarray, colours: np.ndarray, opacity
     """A picture under a label map (H, W), uint8 (H, W, 3); `colours` (k, 3) and `opacity` (k,) belong to the labels."""
     alpha = opacity[label_map][..., None]
     return (image * (1 - alpha) + colours[label_map] * alpha).round().astype(np.uint8)
+
+
+def error_picture(image: np.ndarray, errors: np.ndarray, opacity: float = 0.85) -> np.ndarray:
+    """An error map over its picture in dim grey, uint8 (H, W, 3); what is not counted shows the grey alone."""
+    grey = dimmed(image)
+    colours = np.concatenate([ERROR_COLOURS, [(0, 0, 0)]])
+    return paint(grey, np.where(errors < 4, errors, 4), colours, np.array([opacity] * 4 + [0]))
+
+
+def dimmed(image: np.ndarray) -> np.ndarray:
+    """The picture in dim grey, uint8 (H, W, 3): a ground for colours that say something else than classes."""
+    return np.repeat((image @ GREY * 0.65).astype(np.uint8)[..., None], 3, 2)
+
+
+def outlines(label_map: np.ndarray) -> np.ndarray:
+    """Where a class ends: pixels with another label to their right or below, bool (H, W)."""
+    edges = np.zeros(label_map.shape, bool)
+    edges[:, :-1] |= label_map[:, :-1] != label_map[:, 1:]
+    edges[:-1] |= label_map[:-1] != label_map[1:]
+    return edges
 
 
 def heat(values: np.ndarray) -> np.ndarray:
@@ -200,7 +229,7 @@ def contact_sheet(
         picture = Image.fromarray(pixels).resize(size, smooth)
         sheet.paste(picture, (left + (cell - size[0]) // 2, top + (tall - size[1]) // 2))
         if captions:
-            draw.text((left, top + tall + 3), _shorten(captions[k], draw, font, cell), fill="black", font=font)
+            draw.text((left, top + tall + 3), shortened(captions[k], font, cell), fill="black", font=font)
     return np.asarray(sheet)
 
 
@@ -208,14 +237,6 @@ def _fitted(hw: tuple[int, int], cell: int) -> tuple[int, int]:
     """Width and height of a picture fitted into a square cell."""
     scale = cell / max(hw)
     return max(1, round(hw[1] * scale)), max(1, round(hw[0] * scale))
-
-
-def _shorten(text: str, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, width: int) -> str:
-    if draw.textlength(text, font=font) <= width:
-        return text
-    while text and draw.textlength(text + "…", font=font) > width:
-        text = text[:-1]
-    return text.rstrip() + "…"
 
 
 def legend(segmentation: Segmentation, order: Sequence[str] | None = None) -> list[dict]:
@@ -243,20 +264,6 @@ def png(picture: Image.Image | np.ndarray) -> bytes:
     buffer = io.BytesIO()
     (Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def write_masks(segmentation: Segmentation, folder: Path, card: dict) -> list[Path]:
-    """Write `overlay.png`, `mask.png` (indexed) with `legend.json`, and `run.json`; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {
-        "overlay.png": png(overlay(segmentation)),
-        "mask.png": indexed_png(segmentation.label_map, palette(len(segmentation.labels))),
-        "legend.json": (json.dumps(legend(segmentation), indent=2) + "\n").encode(),
-        "run.json": (json.dumps(card, indent=2) + "\n").encode(),
-    }
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    return [folder / name for name in files]
 
 
 def write_attention(segmentation: Segmentation, folder: Path) -> list[Path]:

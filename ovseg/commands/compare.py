@@ -1,0 +1,128 @@
+"""`compare IMAGE --classes WORDS --methods NAMES --out DIR`: several methods on one picture, as a sheet and a table."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_origin, get_type_hints
+
+from ovseg.commands.common import add_captioner, add_files, add_network, command, models_of, parts_of, progress
+from ovseg.compare import Comparison, Truth, Variant, compare, comparison_sheet, read_legend, read_truth, variant_of
+from ovseg.files import write_whole
+from ovseg.methods import METHODS, find_method, modes_of
+from ovseg.methods.settings import read_setting
+from ovseg.models import Models
+from ovseg.output import view
+from ovseg.output.files import Result, slug, write_files
+from ovseg.output.run_card import run_card
+from ovseg.scene import from_image, read_image
+from ovseg.types import named
+from ovseg.words.classes import ClassWord
+from ovseg.words.presence import asked_for
+
+METHODS_HELP = (
+    f"methods between commas: {', '.join(kind.name for kind in METHODS)}. A method may come again with other settings:"
+    ' "diffsegmenter, diffsegmenter:threshold=0.6:timesteps=100+300"; mode=released takes the settings of the paper\'s code'
+)
+
+
+def add_commands(commands: Any) -> None:
+    """Add the command of this file."""
+    help = "Run several methods on one picture; write a sheet, tables and the masks of each."
+    add_options(command(commands, "compare", run, help))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `compare`."""
+    parser.add_argument("image", type=Path, help="picture file")
+    parser.add_argument(
+        "--classes", default="", help='such as "dog|puppy, traffic light, sky" (default: a caption\'s nouns)'
+    )
+    parser.add_argument("--caption", default="", help="sentence that describes the picture (default: the captioner's)")
+    add_captioner(parser)
+    parser.add_argument("--methods", default=",".join(kind.name for kind in METHODS), help=METHODS_HELP)
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="METHOD.FIELD=VALUE", dest="settings",
+        help="settings of every variant of a method, such as diffsegmenter.timesteps=300",
+    )  # fmt: skip
+    parser.add_argument("--truth", type=Path, help="indexed PNG: 0 background, 1 the first class, ..., 255 not counted")
+    parser.add_argument("--legend", type=Path, help="legend.json that names the truth's values, as `segment` writes it")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise that is added to the picture (default: 0)")
+    parser.add_argument("--hatch", action="store_true", help="draw lines besides colours, for print without colours")
+    add_files(parser)
+    parser.add_argument("--out", type=Path, required=True, help="folder for sheet.png, comparison.md, .csv and .json")
+    add_network(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the methods, write the sheet, the tables and the files of each, and print the table."""
+    models, image, parts = models_of(options), read_image(options.image), parts_of(options.files)
+    variants = read_variants(models, options.methods, options.settings)
+    classes, caption = asked_for(
+        models, image, options.classes, names_itself=False, caption=options.caption, captioner=options.captioner,
+        report=progress,
+    )  # fmt: skip
+    truth = _truth(options, image.shape[:2], classes)
+    scene = from_image(models, image, options.seed, caption=caption)
+    comparison = compare(models, scene, classes, variants, progress, truth=truth)
+    for number, entry in enumerate(comparison.entries, 1):
+        method = next(variant.method for variant in variants if variant.title == entry.title)
+        card = run_card(models, scene, classes, method, entry.segmentation, peak_bytes=entry.peak_bytes)
+        write_files(
+            Result(entry.segmentation, card, comparison.labels), options.out / f"{number}-{slug(entry.title)}", parts
+        )
+    write_tables(comparison, options.out, hatched=options.hatch)
+    print(comparison.markdown())
+    print(f"wrote {options.out / 'sheet.png'}, comparison.md, .csv, .json and a folder for each method")
+    if not comparison.entries:
+        raise ValueError("At least one method must run, but all failed; the table says why.")
+
+
+def write_tables(comparison: Comparison, folder: Path, *, hatched: bool = False) -> None:
+    """Write `sheet.png`, `comparison.md`, `comparison.csv` and `comparison.json`."""
+    write_whole(folder / "sheet.png", view.png(comparison_sheet(comparison, hatched=hatched)))
+    write_whole(folder / "comparison.md", comparison.markdown().encode())
+    write_whole(folder / "comparison.csv", comparison.figures().csv().encode())
+    write_whole(folder / "comparison.json", (json.dumps(comparison.record(), indent=2) + "\n").encode())
+
+
+def _truth(options: argparse.Namespace, image_hw: tuple[int, int], classes: tuple[ClassWord, ...]) -> Truth | None:
+    if options.truth is None:
+        if options.legend is not None:
+            raise ValueError("--legend names the values of a truth, so --truth must be given too, but it is not.")
+        return None
+    return read_truth(options.truth, image_hw, classes, read_legend(options.legend) if options.legend else None)
+
+
+def read_variants(models: Models, text: str, settings: Sequence[str]) -> tuple[Variant, ...]:
+    """The variants that `--methods` and `--set` ask for.
+
+    Raises:
+        ValueError: there is no such method, mode or setting, or a value cannot be read.
+    """
+    names = [entry.strip() for entry in text.split(",") if entry.strip()]
+    common: dict[str, list[str]] = {kind.name: [] for kind in METHODS}
+    for item in settings:
+        method, dot, rest = item.partition(".")
+        if not dot:
+            raise ValueError(f"A setting must be METHOD.FIELD=VALUE, but got {item!r}.")
+        common[find_method(method).name].append(rest)
+    return tuple(_variant(models, name, common) for name in names)
+
+
+def _variant(models: Models, entry: str, common: dict[str, list[str]]) -> Variant:
+    name, *own = entry.split(":")
+    kind = find_method(name.strip())
+    hints, mode, changed = get_type_hints(kind), "suited", {}
+    for item in [*common[kind.name], *own]:
+        field, equals, value = (part.strip() for part in item.partition("="))
+        if not equals:
+            raise ValueError(f"A setting must be FIELD=VALUE, but got {item!r}.")
+        if field == "mode":
+            mode = value
+        else:
+            in_list = get_origin(hints.get(field)) is tuple
+            changed[field] = read_setting(kind, field, value.replace("+", ",") if in_list else value)
+    usual = named(modes_of(models, kind), f"mode of {kind.title}", mode)
+    return variant_of(models, replace(usual, **changed), mode)
