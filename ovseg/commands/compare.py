@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
     comparison = compare(models, scene, classes, variants, progress, truth=truth)
     for number, entry in enumerate(comparison.entries, 1):
         method = next(variant.method for variant in variants if variant.title == entry.title)
-        card = run_card(models, scene, classes, method, entry.segmentation, peak_bytes=entry.peak_bytes)
+        card = run_card(models, scene, classes, method, entry.segmentation, cost=entry.cost)
         write_files(
             Result(entry.segmentation, card, comparison.labels), options.out / f"{number}-{slug(entry.title)}", parts
         )

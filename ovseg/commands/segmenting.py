@@ -26,6 +26,7 @@ from ovseg.methods.ovdiff.prototypes import read as read_prototypes
 from ovseg.methods.ovdiff.prototypes import store_of
 from ovseg.models import Models
 from ovseg.output import view
+from ovseg.output.cost import measuring
 from ovseg.output.files import Result, write_files
 from ovseg.output.run_card import run_card
 from ovseg.pretrained import lavis
@@ -80,8 +81,10 @@ def segment(options: argparse.Namespace) -> None:
     if options.only_present:
         classes = _present(models, image, classes, said)
     scene = from_image(models, image, options.seed, caption=said, square=options.square)
-    result = method.segment(models, scene, classes, progress)
-    written = write_files(Result(result, run_card(models, scene, classes, method, result)), options.out, parts)
+    with measuring(models.device) as cost:
+        result = method.segment(models, scene, classes, progress)
+    card = run_card(models, scene, classes, method, result, cost=cost)
+    written = write_files(Result(result, card), options.out, parts)
     if options.attention:
         view.write_attention(result, options.out / "attention")
     for name, share in result.shares.items():

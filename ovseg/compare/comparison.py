@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 from ovseg.compare.truth import Truth
 from ovseg.maths.overlap import IGNORED, confusion, dataset_miou, image_miou, iou_per_label
 from ovseg.output import view
+from ovseg.output.cost import Cost
 from ovseg.output.tables import Table, missing
 from ovseg.types import BACKGROUND, Segmentation
 
@@ -24,8 +25,9 @@ there is background; a class is taken for another. `IGNORED`, 255, where the tru
 class Entry:
     """What one variant made of the picture, and what it took.
 
-    `seconds` is the whole run; its stages are in `segmentation.timings`. `passes` counts the rows that went through the
-    diffusion network, and `peak_bytes` is the device's highest memory; None where nobody counted.
+    `seconds` is the whole run; its stages are in `segmentation.timings`. `passes` says how many times the diffusion network
+    was run, and `rows` how many prompts it was given in all of them; `peak_bytes` is the device's highest memory. None
+    where nobody counted.
     """
 
     title: str
@@ -35,6 +37,12 @@ class Entry:
     settings: Mapping[str, object] = field(default_factory=dict)
     passes: int | None = None
     peak_bytes: int | None = None
+    rows: int | None = None
+
+    @property
+    def cost(self) -> Cost:
+        """What the run took, as run cards hold it."""
+        return Cost(self.seconds, self.passes, self.rows, self.peak_bytes)
 
 
 @dataclass(frozen=True)
@@ -189,7 +197,8 @@ class Comparison:
     def _figures_of(self, entry: Entry) -> dict[str, str | int | float | None]:
         stages = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in entry.segmentation.timings.items())
         peak = None if entry.peak_bytes is None else entry.peak_bytes / 1e6
-        row = {"method": entry.title, "seconds": entry.seconds, "stages": stages, "passes": entry.passes, "peak MB": peak}
+        row = {"method": entry.title, "seconds": entry.seconds, "stages": stages, "passes": entry.passes}
+        row |= {"rows": entry.rows, "peak MB": peak}
         if self.truth is None:
             return row
         ious = {f"IoU {label}": 100 * value for label, value in self.iou(entry).items()}
@@ -232,10 +241,8 @@ class Comparison:
             "title": entry.title,
             "method": entry.method,
             "settings": dict(entry.settings),
-            "seconds": entry.seconds,
+            **asdict(entry.cost),
             "stages": entry.segmentation.timings,
-            "passes": entry.passes,
-            "peak_bytes": entry.peak_bytes,
             "shares": entry.segmentation.shares,
             "iou": {label: _number(value) for label, value in self.iou(entry).items()} if known else None,
             "mean_iou": _number(self.mean_iou(entry)) if known else None,

@@ -1,6 +1,5 @@
 """Running several methods on one picture, one after the other."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 
@@ -10,6 +9,7 @@ from ovseg.compare.comparison import Comparison, Entry, Failure
 from ovseg.compare.truth import Truth
 from ovseg.methods import Method, modes_of
 from ovseg.models import Models
+from ovseg.output.cost import measuring
 from ovseg.progress import Report, silent
 from ovseg.types import Scene, named
 from ovseg.words.classes import ClassWord
@@ -91,12 +91,9 @@ def run_variant(
     models: Models, scene: Scene, classes: tuple[ClassWord, ...], variant: Variant, report: Report = silent
 ) -> Entry | Failure:
     """One variant's outcome: its segmentation with what it took, or why it could not be made."""
-    on_cuda = models.device.type == "cuda"
-    if on_cuda:
-        torch.cuda.reset_peak_memory_stats(models.device)
-    start = time.perf_counter()
     try:
-        segmentation = variant.method.segment(models, scene, classes, report)
+        with measuring(models.device) as cost:
+            segmentation = variant.method.segment(models, scene, classes, report)
     except ValueError as error:
         return Failure(variant.title, str(error))
     except torch.OutOfMemoryError:
@@ -104,8 +101,10 @@ def run_variant(
     return Entry(
         variant.title,
         segmentation,
-        time.perf_counter() - start,
+        cost.seconds,
         variant.method.name,
         asdict(variant.method),
-        peak_bytes=torch.cuda.max_memory_allocated(models.device) if on_cuda else None,
+        cost.passes,
+        cost.peak_bytes,
+        cost.rows,
     )

@@ -10,6 +10,7 @@ import torch
 from ovseg import __version__
 from ovseg.methods import Method
 from ovseg.models import Models
+from ovseg.output.cost import Cost
 from ovseg.types import Scene, Segmentation
 from ovseg.words.classes import ClassWord
 
@@ -28,12 +29,12 @@ def run_card(
     method: Method,
     segmentation: Segmentation,
     *,
-    peak_bytes: int | None = None,
+    cost: Cost | None = None,
 ) -> dict:
     """A JSON-ready record of one segmentation.
 
     Args:
-        peak_bytes: the highest memory of the device during the run; None where nobody counted.
+        cost: what it took, as `measuring` says.
     """
     return {
         "method": {"name": method.name, **asdict(method)} | {"threshold": segmentation.threshold},
@@ -48,7 +49,7 @@ def run_card(
         "latent_hw": list(scene.latent.shape[-2:]),
         "shares": segmentation.shares,
         "seconds": {name: round(seconds, 4) for name, seconds in segmentation.timings.items()},
-        "peak_bytes": peak_bytes,
+        "cost": asdict(cost or Cost()),
         "machine": {"device": device_name(models.device), "threads": torch.get_num_threads()},
         "versions": {name: version(name) for name in LIBRARIES}
         | {"python": platform.python_version(), "ovseg": __version__},

@@ -8,6 +8,13 @@ COMPARE, LOOKS, WRITES = "tests/test_compare.py::", "tests/test_view.py::", "tes
 
 MUTANTS = (
     Mutant(
+        "passes are not counted",
+        "ovseg/output/cost.py",
+        "cost.passes, cost.rows = count.passes, count.rows",
+        "cost.passes, cost.rows = 1, 1",
+        ("tests/test_cli.py::test_generate_then_segment",),
+    ),
+    Mutant(
         "labels of other methods keep their own numbers",
         COMPARISON,
         "self.indices(entry)[entry.segmentation.label_map]",
