@@ -4,12 +4,13 @@ import os
 
 import spaces  # noqa: F401  before torch reaches an accelerator, as Spaces needs it
 
+from ovseg.assets import variable
 from ovseg.demo import launch
 from ovseg.models import Models
 
 if __name__ == "__main__":
     launch(
-        Models(os.environ.get("OVSEG_BACKBONE", "pocket")),
+        Models(variable("OVSEG_BACKBONE") or "pocket"),
         host=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
         port=int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
     )

@@ -1,6 +1,5 @@
 """`Models`: loads every network lazily, once, and owns its device and dtype."""
 
-import os
 import threading
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from ovseg.assets import ASSETS, kept_in
+from ovseg.assets import ASSETS, kept_in, variable
 from ovseg.backbones import Backbone, find_checkpoint, load_backbone
 from ovseg.types import named
 
@@ -86,18 +85,19 @@ class Models:
         return kept_in("OVSEG_PROTOTYPES", "prototypes"), SHIPPED
 
     def proposals(self, name: str) -> "Proposals":
-        """Class-agnostic masks: "maskcut", or "cutler" from the folder that `OVSEG_CUTLER` names.
+        """What finds objects of any class in a picture: "maskcut", or "cutler" from the folder that `OVSEG_CUTLER` names.
 
         Raises:
-            ValueError: there are no such masks here.
+            ValueError: CutLER, its folder or its libraries are not there.
         """
         from ovseg.pretrained.proposals import Cutler, by_maskcut
 
         if name == "maskcut":
             return by_maskcut(self.dino)
-        if not os.environ.get("OVSEG_CUTLER"):
+        folder = variable("OVSEG_CUTLER")
+        if folder is None:
             raise ValueError("CutLER needs its folder in the variable OVSEG_CUTLER, but that is not set.")
-        return Cutler(Path(os.environ["OVSEG_CUTLER"]), str(self.device))
+        return Cutler(Path(folder), str(self.device))
 
     def captioner_obstacle(self, name: str = "") -> str:
         """Why the captioner of this name, or the backbone's, cannot be used here; empty where it can. Loads nothing."""
@@ -110,15 +110,18 @@ class Models:
     @property
     def groundings(self) -> Path:
         """The folder of the grounding modules that go with the backbone: `OVSEG_GROUNDING`, or what ships with it."""
-        if os.environ.get("OVSEG_GROUNDING") or not self.checkpoint.grounding:
+        if variable("OVSEG_GROUNDING") or not self.checkpoint.grounding:
             return kept_in("OVSEG_GROUNDING", "grounding")
         return Path(self.checkpoint.grounding)
 
     def grounding(self, name: str) -> "Grounding":
-        """A trained grounding module: one of those that go with the backbone, by its name, or the path of a folder.
+        """A trained grounding module, loaded on first use.
+
+        Args:
+            name: of a folder in `groundings`, or the path of any folder.
 
         Raises:
-            ValueError: there is none, or it was made for another backbone.
+            ValueError: there is no module, or it was trained on another backbone.
         """
         from ovseg.pretrained.grounding import Grounding
 
@@ -138,9 +141,9 @@ class Models:
         """Why a network that goes with the backbone cannot be used here; empty where it can. Loads nothing."""
         source = str(self.groundings) if part == "grounding" else getattr(self.checkpoint, part)
         folder = Path(source.removeprefix("local-dir:"))
-        gone = folder.is_absolute() and not folder.is_dir()
+        is_missing = folder.is_absolute() and not folder.is_dir()
         names = {"clip": "CLIP", "dino": "DINO", "grounding": "grounding module"}
-        return f"This backbone has no {names.get(part, part)} ({folder.parent.name}/{folder.name})." if gone else ""
+        return f"This backbone has no {names.get(part, part)} ({folder.parent.name}/{folder.name})." if is_missing else ""
 
     def captioner(self, name: str = "") -> "Captioner | LavisCaptioner":
         """A captioner by its name in the table, or the one that goes with the backbone; loaded on first use.

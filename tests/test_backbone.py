@@ -1,16 +1,18 @@
 import copy
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import Attention, AttnProcessor
 
-from ovseg.backbones.base import Capture, Sampling, Site, counting, grid_at
+from ovseg.backbones.base import Capture, Sampling, Site, counting, grid_at, query_states
 from ovseg.backbones.recording import recording
 from ovseg.backbones.stable_diffusion import StableDiffusion
-from ovseg.backbones.unet_layout import find_sites
-from ovseg.backbones.weights import generator
+from ovseg.backbones.unet_layout import find_blocks, find_sites
+from ovseg.backbones.weights import fingerprint, generator
 from ovseg.models import Models
 from ovseg.progress import StoppedError
 
@@ -34,6 +36,18 @@ def test_the_sites_of_stable_diffusion_have_the_strides_of_their_blocks() -> Non
     cross = [site for site in sites if site.kind == "cross"]
     assert [site.stride for site in cross] == [1, 1, 2, 2, 4, 4, 8, 4, 4, 4, 2, 2, 2, 1, 1, 1]
     assert cross[6] == Site("mid_block.attentions.0.transformer_blocks.0.attn2", 8, "cross")
+
+
+def test_the_blocks_of_stable_diffusion_are_those_of_its_first_code() -> None:
+    with torch.device("meta"):
+        unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
+    blocks = find_blocks(unet)
+    assert {stride: len(paths) for stride, paths in blocks.items()} == {1: 7, 2: 6, 4: 6, 8: 6}  # Grounded Diffusion, code
+    assert blocks[1][0] == "conv_in" and blocks[1][-1] == "up_blocks.3.attentions.2"
+    assert blocks[8] == (
+        "down_blocks.2.downsamplers.0", "down_blocks.3.resnets.0", "down_blocks.3.resnets.1", "mid_block",
+        "up_blocks.0.resnets.0", "up_blocks.0.resnets.1",
+    )  # fmt: skip
 
 
 def test_sites_come_in_the_order_of_computing(backbone: StableDiffusion) -> None:
@@ -60,7 +74,7 @@ def test_traced_equals_untraced(backbone: StableDiffusion, dtype: torch.dtype, t
     assert (traced - plain).abs().max() < tolerance
 
 
-@pytest.mark.parametrize("latent_hw", [(16, 24), (32, 16), (24, 24)])
+@pytest.mark.parametrize("latent_hw", [(16, 24), (32, 16), (18, 10)])
 def test_recorded_maps_have_their_grids_and_sum_to_one(backbone: StableDiffusion, latent_hw: tuple[int, int]) -> None:
     text = backbone.encode_text(["a photo of a cat", "a photo of a potted plant"], ["cat", "potted plant"])
     trace = backbone.trace(latents((1, 4, *latent_hw)), text, 100, EVERYTHING, seed=0)
@@ -116,6 +130,51 @@ def test_batched_rows_equal_one_at_a_time(backbone: StableDiffusion) -> None:
             assert torch.allclose(maps[row], alone.cross[site][0], atol=1e-5)
         for stride, maps in together.self_attention.items():
             assert torch.allclose(maps[row], alone.self_attention[stride][0], atol=1e-5)
+
+
+def test_maps_are_diffusers_own_probabilities_on_diffusers_own_noised_latent(backbone: StableDiffusion) -> None:
+    unet, latent_hw, inputs, expected = backbone.unet, (16, 24), {}, {}
+    text, latent = backbone.encode_text(["a photo of a cat", ""], ["cat", ""]), latents((1, 4, *latent_hw), 7)
+    noise = torch.randn(latent.shape, generator=generator(5))
+    schedule = DDPMScheduler.from_config(backbone.pipeline.scheduler.config)
+    noised = schedule.add_noise(latent, noise, torch.tensor([300]))
+    before = dict(unet.attn_processors)
+    unet.set_attn_processor({f"{site.name}.processor": Keeping(inputs, site) for site in backbone.sites})
+    try:
+        with torch.no_grad():
+            unet(noised.expand(2, -1, -1, -1), 300, encoder_hidden_states=text.embeddings)
+    finally:
+        unet.set_attn_processor(before)
+    for site, (query, key) in inputs.items():
+        module = unet.get_submodule(site.name)
+        scores = module.get_attention_scores(module.head_to_batch_dim(query), module.head_to_batch_dim(key))
+        expected[site] = scores.unflatten(0, (2, module.heads)).mean(1)
+    trace = backbone.trace(latent, text, 300, EVERYTHING, seed=5)
+    for site in (site for site in backbone.sites if site.kind == "cross"):
+        assert torch.allclose(trace.cross[site].flatten(1, 2), expected[site], atol=1e-5)
+    for stride in (1, 2, 4, 8):
+        own = [maps for site, maps in expected.items() if site.kind == "self" and site.stride == stride]
+        assert len(own) == {1: 5, 2: 5, 4: 5, 8: 1}[stride]
+        assert torch.allclose(trace.self_attention[stride], torch.stack(own).mean(0), atol=1e-5)
+
+
+class Keeping(AttnProcessor):
+    """diffusers' plain attention, which keeps the queries and keys of a site."""
+
+    def __init__(self, kept: dict, site: Site) -> None:
+        self.kept, self.site = kept, site
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        *_: Any,
+        **__: Any,
+    ) -> torch.Tensor:
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        self.kept[self.site] = attn.to_q(hidden_states), attn.to_k(context)
+        return super().__call__(attn, hidden_states, encoder_hidden_states)
 
 
 def test_processors_and_hooks_are_as_before_after_an_exception(backbone: StableDiffusion) -> None:
@@ -200,6 +259,61 @@ def test_generation_is_seeded_and_can_be_stopped(backbone: StableDiffusion) -> N
     with pytest.raises(StoppedError):
         backbone.generate("a cat", [5], Sampling(6, 2.0), on_step=stop_at_two)
     assert steps == [(1, 6), (2, 6)]
+
+
+def test_a_picture_is_the_one_that_plain_diffusers_draws(backbone: StableDiffusion) -> None:
+    sampling = Sampling(3, 5.0, "a dog on grass")
+    (made,) = backbone.generate("a photo of a cat", [9], sampling)
+    plain = backbone.pipeline(
+        "a photo of a cat", negative_prompt=sampling.negative, num_inference_steps=3, guidance_scale=5.0,
+        generator=generator(9), output_type="np",
+    ).images[0]  # fmt: skip
+    assert plain.std() > 0.02
+    assert np.abs(made.image / 255 - plain).max() < 1.5 / 255
+    (other,) = backbone.generate("a photo of a cat", [9], Sampling(3, 5.0, "a bus"))
+    assert not np.array_equal(other.image, made.image)
+
+
+def test_latents_are_scaled_as_diffusers_scales_them(backbone: StableDiffusion) -> None:
+    image = np.random.default_rng(3).integers(0, 256, (48, 80, 3), dtype=np.uint8)
+    pixels = backbone.pipeline.image_processor.preprocess(image[None] / np.float32(255))
+    with torch.no_grad():
+        posterior = backbone.vae.encode(pixels).latent_dist
+    scaling = backbone.vae.config.scaling_factor
+    assert scaling != 1 and torch.allclose(backbone.encode(image), posterior.mean * scaling, atol=1e-5)
+    one, again, other = (backbone.encode(image, sample_seed=seed) for seed in (1, 1, 2))
+    assert torch.allclose(one, posterior.sample(generator(1)) * scaling, atol=1e-5)
+    assert torch.equal(one, again) and not torch.allclose(one, other)
+
+
+def test_a_picture_takes_more_memory_where_self_attention_is_kept(backbone: StableDiffusion) -> None:
+    plain, kept = (backbone.rows_per_pass((256, 256), Capture(self_attention=strides)) for strides in ((), (4,)))
+    assert 1 <= kept < plain
+
+
+def test_weights_have_a_name_that_follows_them(backbone: StableDiffusion) -> None:
+    network = copy.deepcopy(backbone.unet)
+    name = fingerprint(network)
+    assert name in backbone.fingerprint and fingerprint(network.double()) == name
+    with torch.no_grad():
+        network.conv_in.weight.mul_(1.5)
+    assert fingerprint(network) != name
+
+
+def test_text_is_cut_into_parts_with_their_own_spans(backbone: StableDiffusion) -> None:
+    words = ["cat", "potted plant", "dog"]
+    text = backbone.encode_text([f"a photo of a {word}" for word in words], words)
+    parts = list(text.split(2))
+    assert [part.prompts for part in parts] == [text.prompts[:2], text.prompts[2:]]
+    assert [part.spans for part in parts] == [text.spans[:2], text.spans[2:]]
+    assert torch.equal(parts[1].embeddings, text.embeddings[2:])
+
+
+def test_a_word_in_a_sentence_is_the_mean_of_its_own_tokens(backbone: StableDiffusion) -> None:
+    (state,) = query_states(backbone, ["potted plant"], "a photo of a {} on grass")
+    text = backbone.encode_text(["a photo of a potted plant on grass"], ["potted plant"])
+    assert len(text.spans[0]) >= 2
+    assert torch.allclose(state, text.embeddings[0, list(text.spans[0])].mean(0), atol=1e-6)
 
 
 def test_attribution_is_the_mean_attention_of_the_phrase_on_conditional_rows(backbone: StableDiffusion) -> None:

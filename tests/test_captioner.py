@@ -31,6 +31,21 @@ def test_blip2_captions_and_goes_on_from_a_prefix(captioner_folder: Path, pictur
     assert captioner.caption(picture, beams=1)
 
 
+def test_what_the_captioner_says_depends_on_the_picture_and_on_the_prefix(
+    captioner_folder: Path, picture: np.ndarray
+) -> None:
+    captioner, read = Captioner(str(captioner_folder)), []
+    words = captioner._model.get_input_embeddings()
+    hook = words.register_forward_pre_hook(lambda _module, inputs: read.append(inputs[0][0].tolist()))
+    try:
+        captioner.caption(picture, "a photo of a cat", beams=1, longest=1)
+    finally:
+        hook.remove()
+    assert "a photo of a cat" in captioner._processor.tokenizer.decode(read[0], skip_special_tokens=True)
+    pictures = [scene("val", k, 64).image for k in range(6)]
+    assert len({captioner.caption(image) for image in [picture, *pictures]}) > 1
+
+
 def test_blip_goes_through_the_same_verb(tmp_path: Path, picture: np.ndarray) -> None:
     tokenizer = build_processor(64).tokenizer
     tokenizer.add_special_tokens({"cls_token": "[CLS]", "sep_token": "[SEP]"})

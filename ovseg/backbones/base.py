@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 OnStep = Callable[[int, int], None]
-"""Told how many of how many sampling steps are done; may raise to stop."""
+"""Called after each sampling step with the number of steps that are done and of all steps; may raise to stop."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,12 @@ class Capture:
 
 @dataclass(frozen=True)
 class Text:
-    """Encoded prompts, one row each. `spans[row]` holds the token columns of the phrase that was asked about."""
+    """Encoded prompts, one row each.
+
+    Args:
+        embeddings: the text encoder's states, on the backbone's device.
+        spans: for each row the columns of the tokens of its phrase; empty for no phrase.
+    """
 
     prompts: tuple[str, ...]
     embeddings: Float[Tensor, "b t d"]
@@ -94,8 +99,13 @@ class Trace:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are sampled: steps, classifier-free guidance, what to keep out, and whether by DPM-Solver++ whatever
-    scheduler the checkpoint came with."""
+    """How pictures are sampled.
+
+    Args:
+        guidance: scale of classifier-free guidance; 1 or less is none.
+        negative: the prompt of the unconditional rows.
+        dpm_solver: sample by DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095), whatever scheduler the checkpoint came with.
+    """
 
     steps: int
     guidance: float
@@ -105,9 +115,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Generated:
-    """A sampled picture with its clean, scaled latent, and where a phrase of its prompt was looked at, if asked.
+    """A sampled picture with its clean, scaled latent.
 
-    `attribution` is the cross-attention that the phrase's tokens received, the mean over steps, sites, heads and tokens.
+    `attribution` is the cross-attention that the tokens of a phrase received, the mean over steps, sites, heads and tokens;
+    None where no phrase was given.
     """
 
     image: UInt8[np.ndarray, "h w 3"]
@@ -116,7 +127,7 @@ class Generated:
 
 
 def grid_at(latent_hw: tuple[int, int], stride: int) -> tuple[int, int]:
-    """The grid of a stride: each halving of the network rounds up."""
+    """Rows and columns of a stride's grid: each halving of the network rounds up."""
     return -(-latent_hw[0] // stride), -(-latent_hw[1] // stride)
 
 

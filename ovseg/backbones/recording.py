@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
+from jaxtyping import Float
 from torch import Tensor
 
 from ovseg.backbones.base import Capture, Site, count_pass, grid_at
@@ -33,27 +34,31 @@ class Recorder:
         self._self_sums: dict[int, Tensor] = {}
         self._self_sites: dict[int, int] = {}
 
-    def add_self_attention(self, stride: int, probabilities: Tensor) -> None:
-        """Add one site's mean over heads, (b, n, n), to its stride's sum."""
+    def add_self_attention(self, stride: int, probabilities: Float[Tensor, "b n n"]) -> None:
+        """Add one site's mean over heads to its stride's sum."""
         if stride in self._self_sums:
             self._self_sums[stride] += probabilities
         else:
             self._self_sums[stride] = probabilities
         self._self_sites[stride] = self._self_sites.get(stride, 0) + 1
 
-    def arrived(self) -> None:
-        """One more of what was awaited is recorded."""
+    def count_recorded(self) -> None:
+        """One more of what was awaited is recorded.
+
+        Raises:
+            Enough: it was the last.
+        """
         if self._awaited is not None:
             self._awaited -= 1
             if self._awaited == 0:
                 raise Enough
 
-    def self_attention(self) -> dict[int, Tensor]:
+    def self_attention(self) -> dict[int, Float[Tensor, "b _n _n"]]:
         """Mean over the sites of each stride."""
         return {stride: total / self._self_sites[stride] for stride, total in self._self_sums.items()}
 
-    def features(self) -> dict[int, Tensor]:
-        """The outputs of each stride's blocks (b, channels, y, x), one after the other in channels."""
+    def features(self) -> dict[int, Float[Tensor, "b _c _y _x"]]:
+        """The outputs of each stride's blocks, one after the other in channels."""
         return {stride: torch.cat(outputs, 1) for stride, outputs in self.blocks.items()}
 
 
@@ -65,8 +70,8 @@ class ObservingProcessor(ABC):
     """
 
     @abstractmethod
-    def see(self, query: Tensor, probabilities: Tensor, is_cross: bool) -> None:
-        """Look at queries (b, n, d) and probabilities (b, n, tokens)."""
+    def see(self, query: Float[Tensor, "b n d"], probabilities: Float[Tensor, "b n t"], is_cross: bool) -> None:
+        """Receive the queries and the probabilities of one pass."""
 
     def __call__(
         self,
@@ -76,7 +81,7 @@ class ObservingProcessor(ABC):
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        """The layer's output (b, n, channels), equal to the default processor's up to rounding."""
+        """The layer's output (b, n, channels), equal to the default processor's up to rounding; diffusers calls it."""
         assert hidden_states.ndim == 3 and attention_mask is None and attn.group_norm is None
         is_cross = encoder_hidden_states is not None
         context = encoder_hidden_states if is_cross else hidden_states
@@ -96,7 +101,7 @@ class RecordingProcessor(ObservingProcessor):
         self.keeps_queries = site in capture.queries
         self.capture = capture
 
-    def see(self, query: Tensor, probabilities: Tensor, is_cross: bool) -> None:
+    def see(self, query: Float[Tensor, "b n d"], probabilities: Float[Tensor, "b n t"], is_cross: bool) -> None:
         """Keep them, on their grid."""
         if self.keeps_queries:
             self.recorder.queries[self.site] = query.transpose(1, 2).unflatten(2, self.grid)
@@ -104,7 +109,7 @@ class RecordingProcessor(ObservingProcessor):
             self.recorder.cross[self.site] = probabilities.unflatten(1, self.grid)
         elif not is_cross and self.site.stride in self.capture.self_attention:
             self.recorder.add_self_attention(self.site.stride, probabilities)
-        self.recorder.arrived()
+        self.recorder.count_recorded()
 
 
 class Attribution:
@@ -114,15 +119,15 @@ class Attribution:
         self.columns, self.latent_hw, self.pictures = list(columns), latent_hw, pictures
         self._sum, self._count = 0.0, 0
 
-    def add(self, probabilities: Tensor, grid: tuple[int, int]) -> None:
-        """Add one site's probabilities (b, n, tokens) of one step."""
+    def add(self, probabilities: Float[Tensor, "b n t"], grid: tuple[int, int]) -> None:
+        """Add one site's probabilities of one step."""
         # With guidance the pipeline runs the unconditional rows first, so the pictures' own are the last ones.
         own = probabilities[-self.pictures :, :, self.columns].mean(-1).unflatten(1, grid)
         grown = F.interpolate(own[:, None], self.latent_hw, mode="bicubic", align_corners=False)[:, 0]
         self._sum, self._count = self._sum + grown.clamp(min=0), self._count + 1
 
-    def mean(self) -> Tensor:
-        """The mean over all that was added (pictures, y, x)."""
+    def mean(self) -> Float[Tensor, "pictures y x"]:
+        """The mean over all that was added."""
         return self._sum / self._count
 
 
@@ -132,7 +137,7 @@ class AttributingProcessor(ObservingProcessor):
     def __init__(self, attribution: Attribution, site: Site) -> None:
         self.attribution, self.grid = attribution, grid_at(attribution.latent_hw, site.stride)
 
-    def see(self, query: Tensor, probabilities: Tensor, is_cross: bool) -> None:
+    def see(self, query: Float[Tensor, "b n d"], probabilities: Float[Tensor, "b n t"], is_cross: bool) -> None:
         """Add the probabilities."""
         self.attribution.add(probabilities, self.grid)
 
@@ -222,6 +227,6 @@ def _wanted(site: Site, capture: Capture) -> bool:
 def _keeper(recorder: Recorder, stride: int) -> Callable[[torch.nn.Module, tuple, Tensor | tuple], None]:
     def keep(module: torch.nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
         recorder.blocks.setdefault(stride, []).append(output[0] if isinstance(output, tuple) else output)
-        recorder.arrived()
+        recorder.count_recorded()
 
     return keep

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from transformers import BatchEncoding
 
@@ -50,7 +51,7 @@ def load_pipeline(source: str, dtype: torch.dtype, variant: str | None = None) -
 
 
 class StableDiffusion:
-    """The four verbs over a pipeline's parts. Safe to call from several threads: the network is used by one at a time."""
+    """A pipeline's parts as a `Backbone`. Safe to call from several threads: the network is used by one at a time."""
 
     def __init__(self, pipeline: StableDiffusionPipeline, name: str, device: torch.device | str) -> None:
         self.name = name
@@ -98,11 +99,14 @@ class StableDiffusion:
         return tuple(max(unit, round(side / unit) * unit) for side in sides)
 
     @torch.no_grad()
-    def encode(self, image: np.ndarray, sample_seed: int | None = None) -> Tensor:
-        """Scaled latent (1, c, y, x) of an RGB uint8 picture whose sides the coarsest stride divides.
+    def encode(self, image: UInt8[np.ndarray, "h w 3"], sample_seed: int | None = None) -> Float[Tensor, "1 c y x"]:
+        """Scaled latent of an RGB picture whose sides are multiples of the coarsest stride in pixels.
+
+        Args:
+            sample_seed: sample the codec's posterior with this seed; its mean if not given.
 
         Raises:
-            ValueError: the sides are no such multiples.
+            ValueError: they are not.
         """
         unit = self.vae_stride * self.deepest_stride
         if image.shape[0] % unit or image.shape[1] % unit:
@@ -140,7 +144,7 @@ class StableDiffusion:
         return Text(tuple(prompts), embeddings, spans)
 
     @torch.no_grad()
-    def trace(self, latent: Tensor, text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
+    def trace(self, latent: Float[Tensor, "1 c y x"], text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
         """One pass with a row per prompt, all rows on the same noised latent.
 
         Raises:
@@ -213,8 +217,8 @@ class StableDiffusion:
         return int(min(max(budget // (maps + activations), 1), MOST_ROWS))
 
     @torch.no_grad()
-    def decode(self, latent: Tensor) -> np.ndarray:
-        """The picture of a scaled latent, RGB uint8 (h, w, 3)."""
+    def decode(self, latent: Float[Tensor, "1 c y x"]) -> UInt8[np.ndarray, "h w 3"]:
+        """The picture of a scaled latent, RGB."""
         decoded = self.vae.decode(latent / self.vae.config.scaling_factor).sample[0].float().clamp(-1, 1)
         return ((decoded + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
 
@@ -233,10 +237,10 @@ def _columns(prompt: str, phrase: str, part: str, offsets: list[list[int]]) -> t
     """Token columns of the last occurrence of `part` in the first whole-word occurrence of `phrase` in the prompt."""
     if not phrase:
         return ()
-    found = re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", prompt, re.IGNORECASE)
-    if not found:
+    place = re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", prompt, re.IGNORECASE)
+    if not place:
         raise ValueError(f"The phrase must be words of its prompt, but {phrase!r} is not in {prompt!r}.")
-    start = found.start() + phrase.lower().rindex(part.lower())
+    start = place.start() + phrase.lower().rindex(part.lower())
     stop = start + len(part)
     columns = tuple(k for k, (left, right) in enumerate(offsets) if left < stop and right > start)
     if not columns or max(right for _, right in offsets) < stop:

@@ -50,18 +50,18 @@ def find_blocks(unet: UNet2DConditionModel) -> dict[int, tuple[str, ...]]:
     the middle; an upsampler belongs to the block before it. Stable Diffusion 1.x has 25.
     """
     depth = len(unet.config.block_out_channels)
-    found: list[tuple[int, str]] = [(0, "conv_in")]
+    blocks: list[tuple[int, str]] = [(0, "conv_in")]  # each with the power of 2 that is its stride
     for i, block in enumerate(unet.down_blocks):
-        found += [(i, path) for path in _layers(f"down_blocks.{i}", block)]
+        blocks += [(i, path) for path in _layers(f"down_blocks.{i}", block)]
         if block.downsamplers:
-            found.append((i + 1, f"down_blocks.{i}.downsamplers.0"))
-    found.append((depth - 1, "mid_block"))
+            blocks.append((i + 1, f"down_blocks.{i}.downsamplers.0"))
+    blocks.append((depth - 1, "mid_block"))
     for i, block in enumerate(unet.up_blocks):
         power, paths = depth - 1 - i, _layers(f"up_blocks.{i}", block)
-        found += [(power, path) for path in (paths[:-1] if block.upsamplers else paths)]
+        blocks += [(power, path) for path in (paths[:-1] if block.upsamplers else paths)]
         if block.upsamplers:
-            found.append((power - 1, f"up_blocks.{i}.upsamplers.0"))
-    return {2**power: tuple(path for p, path in found if p == power) for power in range(depth)}
+            blocks.append((power - 1, f"up_blocks.{i}.upsamplers.0"))
+    return {2**power: tuple(path for p, path in blocks if p == power) for power in range(depth)}
 
 
 def _layers(path: str, block: torch.nn.Module) -> list[str]:

@@ -6,9 +6,9 @@ import torch
 
 
 def fingerprint(network: torch.nn.Module) -> str:
-    """A short name for a network's weights: the same for the same weights on any device, in any precision up to rounding.
+    """A short name for a network's weights: the same on any device, and in any precision up to rounding.
 
-    From the shape of every tensor and, rounded to three digits, the sum of its sizes.
+    Made from the name and shape of every tensor and the sum of its absolute values, rounded to three digits.
     """
     total = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
@@ -17,5 +17,5 @@ def fingerprint(network: torch.nn.Module) -> str:
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A random generator of this seed; drawn on the CPU unless said otherwise, so that every device sees the same noise."""
+    """A random generator of this seed; on the CPU by default, so that all devices get the same noise."""
     return torch.Generator(device).manual_seed(seed)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import transformers  # its classes by name: naming one imports its network, which the table below does not need
+import transformers  # its classes are named below as text, since naming one in code would import its network
+from jaxtyping import UInt8
 
 ARCHITECTURES = {"blip": "BlipForConditionalGeneration", "blip-2": "Blip2ForConditionalGeneration"}
 
@@ -25,7 +26,7 @@ CAPTIONERS: dict[str, CaptionerSpec] = {
 
 
 class Captioner:
-    """A frozen captioner with one verb.
+    """A frozen captioner.
 
     Args:
         source: a repository of the hub or a local folder, with its processor.
@@ -50,13 +51,13 @@ class Captioner:
         self._model = model.to(self.device).eval().requires_grad_(False)
 
     @torch.inference_mode()
-    def caption(self, image: np.ndarray, prefix: str = "", beams: int = 3, longest: int = 30) -> str:
-        """One sentence on an RGB uint8 picture (H, W, 3), without a full stop.
+    def caption(self, image: UInt8[np.ndarray, "h w 3"], prefix: str = "", *, beams: int = 3, longest: int = 30) -> str:
+        """One sentence on an RGB picture, without a full stop.
 
         Args:
-            prefix: how the sentence must begin; it is part of the answer.
-            beams: of the beam search; 1 is greedy.
-            longest: tokens that are added at most.
+            prefix: how the sentence begins; it is part of the answer.
+            beams: width of the beam search; 1 is greedy.
+            longest: most tokens that are added to the prefix.
         """
         inputs = self._processor(images=image, text=prefix, return_tensors="pt").to(self.device)
         inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
@@ -65,9 +66,9 @@ class Captioner:
 
 
 def as_sentence(text: str, prefix: str) -> str:
-    """What a captioner said, without a full stop and with the prefix it was given.
+    """A captioner's answer as one sentence that begins with the prefix, without a full stop.
 
-    Some models give the whole sentence back, some only what they added to the prefix.
+    Some models answer with the whole sentence, some with what follows the prefix.
     """
-    said, begun = " ".join(text.split()).rstrip(" ."), " ".join(prefix.split())
-    return said if said.lower().startswith(begun.lower()) else f"{begun} {said}".strip()
+    answer, beginning = " ".join(text.split()).rstrip(" ."), " ".join(prefix.split())
+    return answer if answer.lower().startswith(beginning.lower()) else f"{beginning} {answer}".strip()

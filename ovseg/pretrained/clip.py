@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import open_clip
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
@@ -17,6 +17,8 @@ from ovseg.pretrained.prefixes import encode_tree, shares_prefixes
 from ovseg.pretrained.templates import TEMPLATES
 
 LOCAL = "local-dir:"
+Picture = UInt8[np.ndarray, "_h _w 3"]
+"""RGB; pictures of one call may have different shapes."""
 KEPT_SUBSETS = 16  # sets of prompts whose embeddings are kept
 
 
@@ -53,8 +55,8 @@ class Clip:
         return float(self._model.logit_scale.exp())
 
     @torch.inference_mode()
-    def image_embeddings(self, images: Sequence[np.ndarray]) -> Float[Tensor, "n d"]:
-        """Unit vectors of RGB uint8 pictures (H, W, 3); each is resized and cropped as the checkpoint's authors did."""
+    def image_embeddings(self, images: Sequence[Picture]) -> Float[Tensor, "n d"]:
+        """Unit vectors of pictures; each is resized and cropped as the checkpoint's authors did."""
         batch = torch.stack([self._preprocess(Image.fromarray(image)) for image in images])
         return torch.nn.functional.normalize(self._model.encode_image(batch.to(self.device, self.dtype)).float(), dim=-1)
 
@@ -97,23 +99,21 @@ class Clip:
         return torch.nn.functional.normalize(rows.mean(1), dim=-1)
 
     def probabilities(
-        self, images: Sequence[np.ndarray], names: Sequence[str], templates: Sequence[str] = ("{}",)
+        self, images: Sequence[Picture], names: Sequence[str], templates: Sequence[str] = ("{}",)
     ) -> Float[Tensor, "images names"]:
-        """Zero-shot scores: for every picture a softmax over the names, or whole prompts."""
+        """For every picture a softmax over names, or over whole prompts (Radford et al., section 3.1.2)."""
         return (self.scale * self.image_embeddings(images) @ self.class_embeddings(names, templates).T).softmax(1)
 
     @torch.inference_mode()
-    def dense(
-        self, images: Sequence[np.ndarray], kind: Literal["keys", "values"], layer: int = -1
-    ) -> Float[Tensor, "n d y x"]:
+    def dense(self, images: Sequence[Picture], kind: Literal["keys", "values"], layer: int = -1) -> Float[Tensor, "n d y x"]:
         """Features of every patch, from a layer's attention; the class token is left out.
 
         "keys" are the keys: OVDiff takes those of layer -2. "values" are the values sent through the rest of the tower, so
         that they can be compared with words (Zhou et al. 2022, "MaskCLIP", section 3.2); they are the last layer's.
 
         Args:
-            images: RGB uint8 pictures (H, W, 3) of any shape. Each is squashed to the tower's square, not cropped to it,
-                so that the features cover all of it.
+            images: each is squashed to the tower's square, not cropped to it, so that the features cover all of it.
+            layer: whose keys; counted from the end if negative.
 
         Raises:
             ValueError: the picture tower is no vision transformer.
@@ -121,18 +121,18 @@ class Clip:
         tower = self._model.visual
         if not hasattr(tower, "transformer"):
             raise ValueError(f"Dense features need a vision transformer, but {self.source} is none.")
-        block, seen = tower.transformer.resblocks[layer], []
-        hook = block.ln_1.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+        block, states = tower.transformer.resblocks[layer], []
+        hook = block.ln_1.register_forward_hook(lambda _module, _inputs, output: states.append(output))
         try:
             self._model.encode_image(torch.stack([self._squashed(image) for image in images]))
         finally:
             hook.remove()
         width, rows = block.attn.embed_dim, {"keys": 1, "values": 2}[kind]
         part = slice(rows * width, (rows + 1) * width)
-        found = nn.functional.linear(seen[0], block.attn.in_proj_weight[part], block.attn.in_proj_bias[part])
+        features = nn.functional.linear(states[0], block.attn.in_proj_weight[part], block.attn.in_proj_bias[part])
         if kind == "values":
-            found = tower.ln_post(block.attn.out_proj(found)) @ tower.proj
-        grid = found[:, 1:].float().unflatten(1, tuple(tower.grid_size))
+            features = tower.ln_post(block.attn.out_proj(features)) @ tower.proj
+        grid = features[:, 1:].float().unflatten(1, tuple(tower.grid_size))
         return grid.permute(0, 3, 1, 2)
 
     def _squashed(self, image: np.ndarray) -> Tensor:
@@ -143,7 +143,7 @@ class Clip:
         pixels = (pixels - torch.tensor(statistics["mean"])) / torch.tensor(statistics["std"])
         return pixels.permute(2, 0, 1).to(self.device, self.dtype)
 
-    def similarity(self, images: Sequence[np.ndarray], prompts: Sequence[str]) -> Float[Tensor, "images prompts"]:
+    def similarity(self, images: Sequence[Picture], prompts: Sequence[str]) -> Float[Tensor, "images prompts"]:
         """Cosines of every picture with every prompt."""
         return self.image_embeddings(images) @ self.text_embeddings(prompts).T
 

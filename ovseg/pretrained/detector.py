@@ -14,15 +14,15 @@ import cv2
 import numpy as np
 import torch
 import transformers
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from ovseg.backbones.weights import fingerprint
 from ovseg.maths.maps import resize
 
-SURE = 0.5  # score from which an instance counts; masks are cut at this probability as well
-LEAST = 1 / 1000  # of the picture: smaller connected regions are specks
-OTHER_WORDS = {  # what data sets call the same thing
+MIN_SCORE = 0.5  # of an instance
+MIN_SHARE = 1 / 1000  # of the picture; smaller connected regions are taken for noise
+OTHER_WORDS = {  # names that data sets have for the same class
     "aeroplane": "airplane", "plane": "airplane", "motorcycle": "motorbike", "couch": "sofa", "dining table": "diningtable",
     "pottedplant": "potted plant", "tvmonitor": "tv", "tv monitor": "tv", "television": "tv", "people": "person",
 }  # fmt: skip
@@ -30,7 +30,7 @@ OTHER_WORDS = {  # what data sets call the same thing
 
 @dataclass(frozen=True)
 class Instance:
-    """One object that was found: its label in the detector's words, how sure the detector is (0 to 1), and its pixels."""
+    """One object: its label in the detector's words, the detector's score (0 to 1), and its pixels."""
 
     label: str
     score: float
@@ -38,7 +38,7 @@ class Instance:
 
 
 class Detector(ABC):
-    """A frozen segmenter with one verb.
+    """A frozen segmenter.
 
     Args:
         source: a repository of the hub, or a local folder.
@@ -55,22 +55,24 @@ class Detector(ABC):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What it can find."""
+        """The classes that it can find, in its own words."""
         return tuple(self._model.config.id2label.values())
 
     def knows(self, word: str) -> bool:
-        """Whether a word is one of its labels, in its words or those of another data set."""
+        """Whether a word is one of its labels, in its own words or in those of another data set."""
         return plain(word) in {plain(label) for label in self.labels}
 
     @abstractmethod
-    def instances(self, image: np.ndarray) -> tuple[Instance, ...]:
-        """What is found in an RGB uint8 picture (H, W, 3), surest first."""
+    def instances(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Instance, ...]:
+        """The objects in an RGB picture, highest score first."""
 
-    def masks(self, image: np.ndarray, words: Sequence[str], single: bool = False) -> dict[str, Bool[np.ndarray, "h w"]]:
-        """The pixels of each of the words that are found; words that are not are left out.
+    def masks(
+        self, image: UInt8[np.ndarray, "h w 3"], words: Sequence[str], single: bool = False
+    ) -> dict[str, Bool[np.ndarray, "h w"]]:
+        """For each word that is in an RGB picture the pixels of all its objects; a word that is not there has no entry.
 
         Args:
-            single: take a word's surest instance alone, as the released code of Grounded Diffusion does, in place of all.
+            single: the object of the highest score alone, as in the released code of Grounded Diffusion, in place of all.
         """
         found: dict[str, np.ndarray] = {}
         by_word = {plain(word): word for word in words}
@@ -91,18 +93,18 @@ class InstanceDetector(Detector):
         self._processor = transformers.AutoImageProcessor.from_pretrained(source)
 
     @torch.inference_mode()
-    def instances(self, image: np.ndarray) -> tuple[Instance, ...]:
-        """What is found in an RGB uint8 picture (H, W, 3), surest first."""
+    def instances(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Instance, ...]:
+        """The objects in an RGB picture, highest score first."""
         inputs = self._processor(images=image, return_tensors="pt").to(self.device)
-        told = self._processor.post_process_instance_segmentation(
-            self._model(**inputs), threshold=SURE, target_sizes=[image.shape[:2]], return_binary_maps=True
+        result = self._processor.post_process_instance_segmentation(
+            self._model(**inputs), threshold=MIN_SCORE, target_sizes=[image.shape[:2]], return_binary_maps=True
         )[0]
-        maps = [] if told["segmentation"] is None else told["segmentation"]
-        found = [
+        maps = [] if result["segmentation"] is None else result["segmentation"]
+        objects = [
             Instance(self._model.config.id2label[item["label_id"]], float(item["score"]), mask.cpu().numpy() > 0.5)
-            for item, mask in zip(told["segments_info"], maps, strict=False)
+            for item, mask in zip(result["segments_info"], maps, strict=False)
         ]
-        return tuple(sorted(found, key=lambda item: -item.score))
+        return tuple(sorted(objects, key=lambda item: -item.score))
 
 
 class SemanticDetector(Detector):
@@ -113,24 +115,24 @@ class SemanticDetector(Detector):
         super().__init__(source, transformers.AutoModelForSemanticSegmentation.from_pretrained(source).float(), device)
 
     @torch.inference_mode()
-    def probabilities(self, images: Sequence[np.ndarray]) -> Tensor:
-        """Of every label in every pixel of pictures of one size, background first: (n, labels, H, W)."""
+    def probabilities(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Float[Tensor, "n labels h w"]:
+        """The probability of every label, background first, at every pixel of RGB pictures of one size."""
         pixels = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
         logits = self._model(pixels).logits.float()
         return resize(logits, pixels.shape[2:]).softmax(1)
 
-    def instances(self, image: np.ndarray) -> tuple[Instance, ...]:
-        """What is found in an RGB uint8 picture (H, W, 3), surest first."""
+    def instances(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Instance, ...]:
+        """The objects in an RGB picture, highest score first."""
         likely = self.probabilities([image])[0].cpu().numpy()
-        chosen, found = likely.argmax(0), []
+        chosen, objects = likely.argmax(0), []
         for number, label in list(self._model.config.id2label.items())[1:]:
             count, regions = cv2.connectedComponents((chosen == number).astype(np.uint8))
             for region in range(1, count):
                 mask = regions == region
                 score = float(likely[number][mask].mean())
-                if mask.mean() >= LEAST and score >= SURE:
-                    found.append(Instance(label, score, mask))
-        return tuple(sorted(found, key=lambda item: -item.score))
+                if mask.mean() >= MIN_SHARE and score >= MIN_SCORE:
+                    objects.append(Instance(label, score, mask))
+        return tuple(sorted(objects, key=lambda item: -item.score))
 
 
 def load_detector(source: str, device: torch.device | str = "cpu") -> Detector:
@@ -158,6 +160,6 @@ def load_detector(source: str, device: torch.device | str = "cpu") -> Detector:
 
 
 def plain(word: str) -> str:
-    """A class name as all data sets would write it."""
+    """A class name in lower case, with single spaces, and with one word for what data sets name differently."""
     lower = re.sub(r"[\s_-]+", " ", word.strip().lower())
     return OTHER_WORDS.get(lower, lower)

@@ -7,14 +7,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ovseg.backbones.weights import fingerprint
 
 
 class Dino:
-    """A frozen vision transformer with one verb.
+    """A frozen vision transformer.
 
     Args:
         source: a repository of the hub, such as facebook/dino-vitb8, or a local folder.
@@ -48,12 +48,12 @@ class Dino:
         return self._model.config.patch_size
 
     @torch.inference_mode()
-    def keys(self, images: Sequence[np.ndarray]) -> Float[Tensor, "n d y x"]:
+    def keys(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Float[Tensor, "n d y x"]:
         """The last layer's keys of every patch, heads one after the other, without the class token.
 
         Args:
-            images: RGB uint8 pictures of one size (H, W, 3); sides that are no multiples of a patch are resized to the
-                nearest, so that no column is lost.
+            images: RGB pictures of one size; sides that are no multiples of a patch are resized to the nearest multiple,
+                so that no column is lost.
         """
         pixels = torch.from_numpy(np.stack(images)).to(self.device).float() / 255
         pixels = ((pixels - self._mean) / self._std).permute(0, 3, 1, 2)
@@ -61,10 +61,10 @@ class Dino:
         sides = tuple(self.patch * count for count in grid)
         if sides != tuple(pixels.shape[2:]):
             pixels = F.interpolate(pixels, sides, mode="bilinear", align_corners=False, antialias=True)
-        seen: list[Tensor] = []
-        hook = self._model.layers[-1].attention.k_proj.register_forward_hook(lambda _m, _i, output: seen.append(output))
+        keys: list[Tensor] = []
+        hook = self._model.layers[-1].attention.k_proj.register_forward_hook(lambda _m, _i, output: keys.append(output))
         try:
             self._model(pixels.to(self.dtype), interpolate_pos_encoding=True)
         finally:
             hook.remove()
-        return seen[0][:, 1:].float().unflatten(1, grid).permute(0, 3, 1, 2)
+        return keys[0][:, 1:].float().unflatten(1, grid).permute(0, 3, 1, 2)

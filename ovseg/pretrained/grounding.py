@@ -1,4 +1,4 @@
-"""The grounding module of Grounded Diffusion: which pixels of a picture in the making a word means.
+"""The grounding module of Grounded Diffusion: which pixels of a picture a word means, from the network's features.
 
 Ziyi Li, Qinye Zhou, Xiaoyun Zhang, Ya Zhang, Yanfeng Wang, Weidi Xie: Open-vocabulary Object Segmentation with Diffusion
 Models; ICCV 2023, arXiv 2301.05221. Layers as in its released code; all widths follow from the features that a backbone
@@ -6,10 +6,10 @@ gives, so the module of Stable Diffusion 1.x has 18.8 million parameters and a s
 
 Differs from the released code, with the same result unless said:
 - The 1x1 convolutions come before the resizing, and the product with a word's vector before the last enlargement.
-- Pictures of a batch do not see each other; in the code they do, so that only single pictures are right.
-- `independent` words do not see each other either, another result: a word's mask then does not depend on which others are
-  asked for. The code's way is the default.
-- Batch statistics and spectral norms are those of training once `eval()` is called; the code never calls it.
+- Pictures of a batch are independent; the code mixes the rows of guidance of several, and is right for one picture alone.
+- With `independent` words do not attend to each other, which gives other masks: those of a word do not depend on which
+  other words are asked for. The default is the code's way.
+- In evaluation mode the normalisation uses the statistics of training; the code never leaves training mode.
 """
 
 import json
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -29,13 +29,23 @@ from torch.nn.utils.parametrizations import spectral_norm
 from ovseg.backbones.base import Backbone, Capture
 from ovseg.maths.maps import resize
 
-STEPS = (1e-4, 0.1)  # epsilon and momentum of the batch statistics
+EPSILON, MOMENTUM = 1e-4, 0.1  # of the batch statistics; the spectral norm has the same epsilon
 PATCH = 4  # sides of the squares of fused features that become one token
 
 
 @dataclass(frozen=True)
 class GroundingSize:
-    """Widths of the module. `channels` maps each stride of the latent grid, 1, 2, 4, 8, to the channels captured there."""
+    """Widths of the module.
+
+    Args:
+        channels: for each stride of the latent grid the channels of its features, both rows of guidance together.
+        text: width of the text encoder's states.
+        fused: for each stride the channels that its features are reduced to.
+        model: width of the decoder.
+
+    Raises:
+        ValueError: `fused` and `channels` have different strides, or not stride 1.
+    """
 
     channels: Mapping[int, int]
     text: int
@@ -61,20 +71,19 @@ class SegmentationBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        epsilon, momentum = STEPS
-        self.norms = nn.ModuleList(nn.BatchNorm2d(channels, epsilon, momentum, affine=False) for _ in range(2))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels, EPSILON, MOMENTUM, affine=False) for _ in range(2))
         self.convolutions = nn.ModuleList(
-            spectral_norm(nn.Conv2d(channels, channels, 3, padding=1), eps=epsilon) for _ in range(2)
+            spectral_norm(nn.Conv2d(channels, channels, 3, padding=1), eps=EPSILON) for _ in range(2)
         )
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Features (b, c, y, x) of the same shape."""
+    def forward(self, features: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
+        """Other features of the same shape."""
         start = F.relu(self.norms[0](features))
         return start + self.convolutions[1](F.relu(self.norms[1](self.convolutions[0](start))))
 
 
 class DecoderLayer(nn.Module):
-    """Words look at each other, then at the picture; normalised first, no biases in the attention."""
+    """Words attend to each other, then to the picture; normalised before each step, attention without biases."""
 
     def __init__(self, size: GroundingSize) -> None:
         super().__init__()
@@ -85,17 +94,23 @@ class DecoderLayer(nn.Module):
             nn.Linear(size.model, size.feed_forward), nn.ReLU(), nn.Linear(size.feed_forward, size.model)
         )
 
-    def forward(self, words: Tensor, picture: Tensor, alone: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Words (b, n, d), and the attention (b, n, tokens) that they pay to the picture's tokens (b, tokens, d)."""
+    def forward(
+        self, words: Float[Tensor, "b n d"], picture: Float[Tensor, "b t d"], mask: Bool[Tensor, "n n"] | None
+    ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n t"]]:
+        """The words' new states, and the attention that they pay to the picture's tokens.
+
+        Args:
+            mask: true where a word must not attend to another.
+        """
         normed = self.norms[0](words)
-        words = words + self.among_words(normed, normed, normed, attn_mask=alone, need_weights=False)[0]
-        looked, attention = self.at_picture(self.norms[1](words), picture, picture)
-        words = words + looked
+        words = words + self.among_words(normed, normed, normed, attn_mask=mask, need_weights=False)[0]
+        answer, attention = self.at_picture(self.norms[1](words), picture, picture)
+        words = words + answer
         return words + self.feed_forward(self.norms[2](words)), attention
 
 
 class GroundingModule(nn.Module):
-    """Features of a generation step and states of words in, one mask logit map per word out."""
+    """From the features of one pass and the states of words to one map of mask logits for each word."""
 
     def __init__(self, size: GroundingSize, independent: bool = False) -> None:
         super().__init__()
@@ -119,8 +134,8 @@ class GroundingModule(nn.Module):
         """One map on the latent grid from the captured features of each stride, coarsest first."""
         return self.levels(features)[-1]
 
-    def levels(self, features: Mapping[int, Float[Tensor, "b _c _y _x"]]) -> list[Tensor]:
-        """What is fused after each stride (b, w, y, x), coarsest first; the last one is on the latent grid."""
+    def levels(self, features: Mapping[int, Float[Tensor, "b _c _y _x"]]) -> list[Float[Tensor, "b _w _y _x"]]:
+        """The fused features after each stride, coarsest first; the last ones are on the latent grid."""
         fused, levels = None, []
         for number, stride in enumerate(self.strides):
             reduced = self.reduce[str(stride)](features[stride])
@@ -137,17 +152,17 @@ class GroundingModule(nn.Module):
 
     def read(
         self, fused: Float[Tensor, "b w y x"], words: Float[Tensor, "b n d"], apart: bool = False
-    ) -> tuple[Tensor, Tensor]:
-        """Logits (b, n, y, x) on the latent grid, and the last layer's attention (b, n, tokens).
+    ) -> tuple[Float[Tensor, "b n y x"], Float[Tensor, "b n t"]]:
+        """Logits on the latent grid, and the last layer's attention to the picture's tokens.
 
         Args:
-            apart: words do not see each other, also where the module was not trained so.
+            apart: words do not attend to each other, even if the module was trained with words that do.
         """
         patches = F.unfold(_whole_patches(fused), PATCH, stride=PATCH).transpose(1, 2)
         picture, state, attention = self.tokens(patches), self.query(words), None
-        alone = ~torch.eye(words.shape[1], dtype=torch.bool, device=words.device) if self.independent or apart else None
+        mask = ~torch.eye(words.shape[1], dtype=torch.bool, device=words.device) if self.independent or apart else None
         for layer in self.layers:
-            state, attention = layer(state, picture, alone)
+            state, attention = layer(state, picture, mask)
         return torch.einsum("bnw,bwyx->bnyx", self.vector(state), fused), attention
 
     def forward(
@@ -156,15 +171,15 @@ class GroundingModule(nn.Module):
         """Mask logits at a picture's size.
 
         Args:
-            features: by stride, what the network's blocks put out; both halves of guidance, one after the other in
-                channels, where the module was trained so.
+            features: by stride the outputs of the network's blocks, in channels; first those without the sentence, then
+                those with it, as `step_features` gives them.
             words: the text encoder's state of each word.
         """
         return resize(self.read(self.fuse(features), words)[0], hw)
 
 
 def _whole_patches(features: Tensor) -> Tensor:
-    """Zeros at the right and bottom until patches fit; latent grids of other aspects need not be multiples of 4."""
+    """Zeros at the right and bottom up to whole patches; the sides of a latent grid need not be multiples of 4."""
     height, width = features.shape[-2:]
     return F.pad(features, (0, -width % PATCH, 0, -height % PATCH))
 
@@ -245,8 +260,10 @@ def _size_from(config: Mapping[str, Any]) -> GroundingSize:
 def step_features(
     backbone: Backbone, latent: Float[Tensor, "1 _c _y _x"], sentence: str, timestep: int, seed: int
 ) -> dict[int, Float[Tensor, "1 _c _y _x"]]:
-    """What the module takes of a latent, by stride: all blocks' outputs in one pass, in channels; those without the
-    sentence and those with it one after the other."""
+    """The features that the module reads, by stride: the outputs of all blocks in one pass on a noised latent.
+
+    They are one after the other in channels: first all those without the sentence, then all those with it.
+    """
     capture = Capture(features=backbone.feature_strides)
     trace = backbone.trace(latent, backbone.encode_text(["", sentence], ["", ""]), timestep, capture, seed)
     return {stride: maps.flatten(0, 1)[None] for stride, maps in trace.features.items()}

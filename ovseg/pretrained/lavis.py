@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from ovseg.assets import kept_in
@@ -32,7 +33,7 @@ def environment() -> Path:
 
 
 def is_installed() -> bool:
-    """Whether the environment is complete, and of today's requirements."""
+    """Whether the environment is complete and of the requirements of this version."""
     ready = environment() / READY
     return ready.is_file() and ready.read_text() == REQUIREMENTS.read_text()
 
@@ -50,10 +51,13 @@ def missing() -> str:
     return "" if is_installed() else "LAVIS must be installed first: run `python -m ovseg lavis install`."
 
 
-def install(tell: Callable[[str], None] = print) -> Path:
-    """Build the environment; what was begun before is replaced.
+def install(report: Callable[[str], None] = print) -> Path:
+    """Build the environment and return its folder; what is in the folder is deleted first.
 
     torch and torchvision are those of the running environment; everything else is installed without dependencies.
+
+    Args:
+        report: called with one line of text at a time.
 
     Raises:
         ValueError: it cannot be built here, or pip fails; the last of its lines say why.
@@ -61,7 +65,7 @@ def install(tell: Callable[[str], None] = print) -> Path:
     if obstacle():
         raise ValueError(obstacle())
     folder = environment()
-    tell(f"building the environment of LAVIS in {folder}")
+    report(f"building the environment of LAVIS in {folder}")
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
     (shared,) = {str(Path(path).resolve()) for path in sys.path if (Path(path) / "torch").is_dir()}
@@ -73,7 +77,7 @@ def install(tell: Callable[[str], None] = print) -> Path:
     lines: list[str] = []
     for line in process.stdout:
         lines.append(line.rstrip())
-        tell(lines[-1])
+        report(lines[-1])
     if process.wait() != 0:
         raise ValueError("The environment of LAVIS must install, but pip failed: " + " ".join(lines[-3:]))
     (folder / READY).write_text(REQUIREMENTS.read_text())
@@ -85,9 +89,9 @@ def _python(folder: Path) -> Path:
 
 
 class LavisCaptioner:
-    """A captioner of LAVIS's model zoo behind the same verb as `Captioner`. Its process starts with the first picture.
+    """A captioner of LAVIS's model zoo, used like `Captioner`. Its process starts with the first picture.
 
-    A process that dies or does not answer in time is ended and said so; the next picture starts another.
+    Where the process dies or does not answer in time, `caption` raises; the next picture starts another process.
 
     Args:
         name: a name of `MODELS`, or NAME/TYPE of LAVIS's model zoo.
@@ -99,7 +103,13 @@ class LavisCaptioner:
     """
 
     def __init__(
-        self, name: str, device: str = "cpu", seconds: float = 120, loading_seconds: float = 1800, setup: Path | None = None
+        self,
+        name: str,
+        device: str = "cpu",
+        *,
+        seconds: float = 120,
+        loading_seconds: float = 1800,
+        setup: Path | None = None,
     ) -> None:
         if not is_installed():
             raise ValueError(obstacle() or missing())
@@ -110,8 +120,8 @@ class LavisCaptioner:
         self._answers: queue.Queue[str | None] = queue.Queue()
         self._lock, self._count = threading.Lock(), 0
 
-    def caption(self, image: np.ndarray, prefix: str = "") -> str:
-        """One sentence on an RGB uint8 picture (H, W, 3), that begins with `prefix`.
+    def caption(self, image: UInt8[np.ndarray, "h w 3"], prefix: str = "") -> str:
+        """One sentence on an RGB picture, that begins with `prefix`.
 
         Raises:
             ValueError: the process died, took too long, or could not load or use the model.
@@ -128,7 +138,7 @@ class LavisCaptioner:
         return as_sentence(text, prefix)
 
     def close(self) -> None:
-        """End the process: it goes when its input is closed, or is made to."""
+        """End the process: by closing its input, or after 5 seconds by force."""
         if self._process is None:
             return
         process, self._process = self._process, None

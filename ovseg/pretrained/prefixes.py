@@ -1,7 +1,7 @@
-"""Many prompts that begin alike, through a causal text tower, each shared beginning once.
+"""Many prompts that begin alike, through a causal text network, each shared beginning computed once.
 
-OVDiff compares a picture with up to 1023 subsets of ten class words. A causal tower's state of a token depends on what
-stands before it alone: the prompts form a tree of tokens, and the tower is run once on every node of it, depth by depth.
+OVDiff compares a picture with up to 1023 subsets of ten class words. In a causal network the state of a token depends on
+the tokens before it alone: the prompts form a tree of tokens, and each node of it is computed once, depth by depth.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 Cache = list[tuple[Tensor, Tensor]]
-"""For each layer the keys and values (nodes, heads, tokens, d) of every node's way from the root."""
+"""For each layer the keys and values (nodes, heads, tokens, d) of every node and of those above it."""
 
 
 def shares_prefixes(tower: Any) -> bool:
@@ -24,23 +24,25 @@ def shares_prefixes(tower: Any) -> bool:
 
 
 def encode_tree(tower: Any, rows: Sequence[Sequence[int]]) -> Float[Tensor, "n d"]:
-    """The tower's answer at the last token of each row, before the text projection; as encoding each row by itself.
+    """The network's state at the last token of each row, before the text projection: what encoding each row alone gives.
+
+    Prompts whose first words are the same form one part of the tree. One part is computed at a time, so that few keys and
+    values are kept.
 
     Args:
-        rows: token ids of each prompt up to and with its end token, all behind the same start token. Subsets that begin
-            with the same word are one part of the tree, and a part is done at a time: what is remembered stays small.
+        rows: token ids of each prompt up to and with its end token, all with the same start token.
     """
-    found: dict[tuple[int, ...], Tensor] = {}
+    states: dict[tuple[int, ...], Tensor] = {}
     parts: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
     for row in dict.fromkeys(tuple(row) for row in rows):
         parts.setdefault(row[:3], []).append(row)
     for part in parts.values():
-        found.update(_encode_part(tower, part))
-    return torch.stack([found[tuple(row)] for row in rows])
+        states.update(_encode_part(tower, part))
+    return torch.stack([states[tuple(row)] for row in rows])
 
 
 def _encode_part(tower: Any, rows: list[tuple[int, ...]]) -> dict[tuple[int, ...], Tensor]:
-    blocks, found, ends = tower.transformer.resblocks, {}, set(rows)
+    blocks, states, ends = tower.transformer.resblocks, {}, set(rows)
     weight = tower.token_embedding.weight
     parents: dict[tuple[int, ...], int] = {(): 0}
     cache: Cache | None = None
@@ -54,11 +56,11 @@ def _encode_part(tower: Any, rows: list[tuple[int, ...]]) -> dict[tuple[int, ...
             before = None if cache is None else tuple(part[back] for part in cache[number])
             state, added = _step(block, state, before)
             kept.append(added)
-        for row, answer in zip(nodes, tower.ln_final(state), strict=True):
+        for row, final in zip(nodes, tower.ln_final(state), strict=True):
             if row in ends:
-                found[row] = answer
+                states[row] = final
         parents, cache = {node: place for place, node in enumerate(nodes)}, kept
-    return found
+    return states
 
 
 def _step(block: nn.Module, state: Tensor, before: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:

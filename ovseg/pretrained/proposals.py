@@ -1,4 +1,4 @@
-"""Class-agnostic masks of the objects in a picture, behind one verb: MaskCut, or CutLER for those who have it."""
+"""Masks of the objects in a picture whatever their class: by MaskCut, or by CutLER where it is installed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +21,11 @@ def by_maskcut(dino: "Dino", objects: int = 3, alike: float = 0.15) -> Proposals
     """Normalised cuts on DINO's keys (Wang et al. 2023, "CutLER", section 3.2), with edges by a CRF.
 
     Args:
-        objects: masks looked for in a picture; the published 3.
+        objects: most masks of a picture; the published 3.
         alike: cosine above which two patches belong together; the published 0.15.
     """
 
-    def masks(image: np.ndarray) -> tuple[np.ndarray, ...]:
+    def masks(image: UInt8[np.ndarray, "H W 3"]) -> tuple[Bool[np.ndarray, "H W"], ...]:
         sharp = (sharpen(mask, image) for mask in mask_cut(dino.keys([image])[0], objects, alike))
         return tuple(mask for mask in sharp if mask is not None)
 
@@ -65,8 +65,8 @@ class Cutler:
         config.MODEL.ROI_HEADS.SCORE_THRESH_TEST = least
         self._predict = DefaultPredictor(config)
 
-    def __call__(self, image: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The masks of a picture."""
+    def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> tuple[Bool[np.ndarray, "H W"], ...]:
+        """The masks of an RGB picture."""
         with torch.inference_mode():
             found = self._predict(image[:, :, ::-1])["instances"]  # detectron2 takes BGR
         return tuple(found.pred_masks.cpu().numpy().astype(bool))
