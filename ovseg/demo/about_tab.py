@@ -1,0 +1,61 @@
+"""The About tab: what the page does, how each method works, in pictures of its steps, and where figures come from.
+
+Texts, pictures and CSS are files in `static/about/`; `python -m ovseg.demo.make_about` makes the pictures. Building the
+tab loads no weights. The pictures travel inside the page, so that they need no address of their own behind a proxy.
+"""
+
+import base64
+import json
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+
+from ovseg.methods import METHODS, Method
+from ovseg.models import Models
+
+FOLDER = Path(__file__).parent / "static" / "about"
+STEPS = "steps.json"  # for each method's name the pictures of its strip, in order: file, caption, alt
+
+
+def build_about_tab(models: Models) -> None:
+    """Lay out the tab. Loads no weights."""
+    gr.HTML(about_html(models), css_template=_text("about.css"), elem_id="about-tab", js_on_load=None)
+
+
+def about_html(models: Models) -> str:
+    """The whole tab as HTML: an introduction, each method with its strip, the pocket world, honesty."""
+    strips = json.loads(_text(STEPS))
+    methods = "".join(_method(kind, strips.get(kind.name, [])) for kind in METHODS)
+    knows = f"<p><strong>{escape(models.checkpoint.title)}.</strong> {escape(models.checkpoint.knows)}</p>"
+    world = _text("world.html").replace("<!-- backbone -->", knows)
+    return f'<div class="ov-about">{_text("intro.html")}{methods}{world}</div>'
+
+
+def _method(kind: type[Method], strip: list[dict[str, str]]) -> str:
+    paper = kind.paper
+    text = FOLDER / "methods" / f"{kind.name}.html"
+    cited = (
+        f'<p class="paper">{escape(paper.authors)}: <a href="https://arxiv.org/abs/{paper.arxiv}" target="_blank"'
+        f' rel="noopener">{escape(paper.title)}</a>. {escape(paper.venue)}, arXiv {paper.arxiv}.</p>'
+    )
+    body = text.read_text(encoding="utf-8") if text.exists() else ""  # a method that has no text yet is cited all the same
+    return f'<section id="about-{kind.name}"><h3>{escape(kind.title)}</h3>{body}{cited}{_strip(kind, strip)}</section>'
+
+
+def _strip(kind: type[Method], strip: list[dict[str, str]]) -> str:
+    """The steps as an ordered list of figures; empty where there are no pictures."""
+    items = "".join(
+        f'<li><figure><img src="{_data_url(FOLDER / step["file"])}" alt="{escape(step["alt"])}" width="288" height="288">'
+        f"<figcaption>{escape(step['caption'])}</figcaption></figure></li>"
+        for step in strip
+    )
+    return f'<ol aria-label="Steps of {escape(kind.title)}">{items}</ol>' if items else ""
+
+
+def _data_url(file: Path) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+def _text(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")

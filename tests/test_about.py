@@ -1,0 +1,168 @@
+"""The About tab: its texts and pictures, and how it looks in a browser, wide and narrow, light and dark."""
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from io import BytesIO
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from ovseg.demo import make_about
+from ovseg.demo.about_tab import FOLDER, about_html, build_about_tab
+from ovseg.methods import METHODS
+from ovseg.models import Models
+from tests.test_browser import CHROMIUM, FLAGS, SCREENSHOTS
+
+
+class Outline(HTMLParser):
+    """Headings, pictures and links of a page, in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.levels: list[int] = []
+        self.images: list[dict[str, str]] = []
+        self.links: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if re.fullmatch(r"h\d", tag):
+            self.levels.append(int(tag[1]))
+        elif tag == "img":
+            self.images.append({name: value or "" for name, value in attrs})
+        elif tag == "a":
+            self.links.append(dict(attrs)["href"] or "")
+
+
+@pytest.fixture(scope="module")
+def outline() -> Outline:
+    return Outline(about_html(Models("pocket")))
+
+
+@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
+def test_every_method_has_a_text_a_paper_and_a_strip(kind: type) -> None:
+    html = about_html(Models("pocket"))
+    section = html.split(f'<section id="about-{kind.name}">')[1].split("</section>")[0]
+    assert f"https://arxiv.org/abs/{kind.paper.arxiv}" in section
+    text = re.sub(r"<[^>]+>", " ", section.split('<p class="paper">')[0])
+    assert 4 <= len(re.findall(r"\.\s", text)) <= 8, text
+    assert 4 <= section.count("<figure>") <= 5
+
+
+def test_headings_go_down_one_level_at_a_time(outline: Outline) -> None:
+    assert outline.levels[0] == 2  # the page's own title is the first level
+    assert all(after - before <= 1 for before, after in zip(outline.levels, outline.levels[1:], strict=False))
+
+
+def test_every_picture_says_what_it_shows(outline: Outline) -> None:
+    assert outline.images
+    assert all(len(image["alt"]) > 20 for image in outline.images)
+
+
+def test_nothing_comes_from_outside(outline: Outline) -> None:
+    assert all(image["src"].startswith("data:image/webp;base64,") for image in outline.images)
+    assert not re.search(r"url\(|@import", (FOLDER / "about.css").read_text())
+
+
+def test_the_tab_says_what_the_backbone_knows() -> None:
+    models = Models("pocket")
+    assert models.checkpoint.knows in about_html(models)
+
+
+def test_pictures_are_small_and_all_are_shown(outline: Outline) -> None:
+    files = list(FOLDER.glob("*.webp"))
+    assert len(files) == len(outline.images)
+    assert max(file.stat().st_size for file in files) <= make_about.MOST_BYTES
+    assert sum(file.stat().st_size for file in files) <= 600_000
+
+
+def test_every_method_has_a_maker_of_its_strip() -> None:
+    assert list(make_about.STRIPS) == [kind.name for kind in METHODS]
+
+
+def test_noise_is_made_to_fit() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    with pytest.raises(ValueError, match="must fit 20000 bytes"):
+        make_about.webp(noise)
+    smooth = np.asarray(Image.fromarray(noise).resize((8, 8)).resize((512, 384)))
+    assert Image.open(BytesIO(make_about.webp(smooth))).size == (288, 216)
+
+
+def test_strips_of_two_methods_are_the_shipped_ones(tmp_path: Path) -> None:
+    """The shipped pictures are what the shipped networks do; another processor may round a little otherwise."""
+    names = ("diffsegmenter", "grounded-diffusion")
+    make_about.write_strips(make_about.subject_of(Models("pocket", "cpu"), make_about.SCENE), tmp_path, names)
+    made = sorted(tmp_path.glob("*.webp"))
+    assert len(made) == 10
+    for file in made:
+        old, new = (np.asarray(Image.open(f), np.float32) for f in (FOLDER / file.name, file))
+        assert np.abs(old - new).mean() < 6, file.name
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with gr.Blocks() as page:
+        gr.Markdown("# Title")
+        with gr.Tab("About"):
+            build_about_tab(Models("pocket"))
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
+    yield url
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM, "the browser test needs Chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+CONTRAST = """() => {
+  const rgb = c => { const p = document.createElement('canvas').getContext('2d'); p.fillStyle = c; p.fillRect(0, 0, 1, 1);
+    const d = p.getImageData(0, 0, 1, 1).data; return [d[0], d[1], d[2], d[3] / 255] };
+  const light = ([r, g, b]) => { const l = v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+    return 0.2126 * l(r) + 0.7152 * l(g) + 0.0722 * l(b) };
+  const behind = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor);
+    if (c[3] > 0.99) return c } return [255, 255, 255, 1] };
+  return [...document.querySelectorAll('.ov-about :is(p, a, h2, h3, figcaption, code)')].map(e => {
+    const pair = [light(rgb(getComputedStyle(e).color)), light(behind(e))].sort((a, b) => b - a);
+    return [(pair[0] + 0.05) / (pair[1] + 0.05), e.outerHTML.slice(0, 80)] }).sort((a, b) => a[0] - b[0])[0] }"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 390])
+def test_it_looks_right(address: str, browser: Browser, width: int, theme: str) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    errors, outside = _watched(page, address)
+    page.goto(f"{address}?__theme={theme}")
+    page.locator(".ov-about img").last.wait_for()
+    sizes = page.eval_on_selector_all(
+        ".ov-about img", "all => all.map(i => [i.naturalWidth, i.clientWidth, i.clientHeight])"
+    )
+    assert len(sizes) >= 16
+    assert all(natural == 288 and abs(wide - high) <= 1 and wide >= 120 for natural, wide, high in sizes), sizes
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("body.dark").count() == (theme == "dark")
+    lowest, where = page.evaluate(CONTRAST)
+    assert lowest >= 4.5, where
+    if SCREENSHOTS:
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / f"about-{width}-{theme}.png", full_page=True)
+    assert not errors and not outside
+    page.close()
+
+
+def _watched(page: Page, address: str) -> tuple[list[str], list[str]]:
+    """Lists that fill with what goes wrong: console errors, and requests to anywhere else."""
+    errors: list[str] = []
+    outside: list[str] = []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else outside.append(r.url))
+    return errors, outside
