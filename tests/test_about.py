@@ -46,7 +46,7 @@ def outline() -> Outline:
 @pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
 def test_every_method_has_a_text_a_paper_and_a_strip(kind: type) -> None:
     html = about_html(Models("pocket"))
-    section = html.split(f'<section id="about-{kind.name}">')[1].split("</section>")[0]
+    section = html.split(f'id="about-{kind.name}">')[1].split("</section>")[0]
     assert f"https://arxiv.org/abs/{kind.paper.arxiv}" in section
     text = re.sub(r"<[^>]+>", " ", section.split('<p class="paper">')[0])
     assert 4 <= len(re.findall(r"\.\s", text)) <= 8, text
@@ -146,7 +146,7 @@ def test_it_looks_right(address: str, browser: Browser, width: int, theme: str) 
         ".ov-about img", "all => all.map(i => [i.naturalWidth, i.clientWidth, i.clientHeight])"
     )
     assert len(sizes) >= 16
-    assert all(natural == 288 and abs(wide - high) <= 1 and wide >= 120 for natural, wide, high in sizes), sizes
+    assert all(natural == 288 and abs(wide - high) <= 1 and wide >= 115 for natural, wide, high in sizes), sizes
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("body.dark").count() == (theme == "dark")
     lowest, where = page.evaluate(CONTRAST)

@@ -40,7 +40,8 @@ def _method(kind: type[Method], strip: list[dict[str, str]]) -> str:
         f' rel="noopener">{escape(paper.title)}</a>. {escape(paper.venue)}, arXiv {paper.arxiv}.</p>'
     )
     body = text.read_text(encoding="utf-8") if text.exists() else ""  # a method that has no text yet is cited all the same
-    return f'<section id="about-{kind.name}"><h3>{escape(kind.title)}</h3>{body}{cited}{_strip(kind, strip)}</section>'
+    parts = f"<h3>{escape(kind.title)}</h3>{body}{cited}{_strip(kind, strip)}"
+    return f'<section class="method" id="about-{kind.name}">{parts}</section>'
 
 
 def _strip(kind: type[Method], strip: list[dict[str, str]]) -> str:

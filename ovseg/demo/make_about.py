@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
+from ovseg.backbones.base import Sampling
 from ovseg.demo.about_tab import FOLDER, STEPS
 from ovseg.methods import METHODS, suited_to
 from ovseg.methods.diffsegmenter import DiffSegmenter
@@ -30,12 +31,12 @@ from ovseg.models import Models
 from ovseg.output import view
 from ovseg.pocket.world import scene as world_scene
 from ovseg.scene import from_image, from_prompt
-from ovseg.types import Evidence, Scene, Segmentation
+from ovseg.types import BACKGROUND, Evidence, Scene, Segmentation
 from ovseg.words.classes import ClassWord, indefinite, parse_classes
 
 SCENE = 63  # of the split "val": two things that stand apart, on which all four methods do well
-DRAWN_SEED = 3  # of the picture that Grounded Diffusion draws
-SUPPORT_IMAGES = 8  # of each class; the pocket settings take 16
+DRAWN_SEED = 2  # of the picture that Grounded Diffusion draws
+DRAWN_ON = "road"  # in that picture
 SIDE = 288  # pixels of a picture: twice what the page shows, for fine screens
 MOST_BYTES = 20_000  # of one file
 
@@ -100,11 +101,12 @@ def diffsegmenter(subject: Subject) -> tuple[Step, ...]:
         ),
         Step(
             _mosaic([view.heat(grid) for grid in (*grids[:3], fused)]),
-            f"Cross-attention of “{subject.first}” on grids of {sides} places a side; last: fused",
-            f"Four heat maps, three coarse to fine and one fused. The {subject.first} is brightest.",
+            f"Cross-attention of “{subject.first}” on grids of {sides} places a side; last: their weighted sum",
+            f"Four heat maps: the grids from fine to coarse, and their weighted sum, brightest on the {subject.first}.",
         ),
         Step(
-            _from_brightest(subject.scene.image, affinity, fused), f"Self-attention from the ringed place. {refined}",
+            _from_the_middle(subject.scene.image, affinity, result.label_map == 1),
+            f"Self-attention from the ringed place. {refined}",
             f"A heat map over the picture: what one place of the {subject.first} looks at.",
         ),
         _mask_step(subject, result, f"Above the threshold of {method.threshold:g}, the strongest class wins"),
@@ -112,32 +114,45 @@ def diffsegmenter(subject: Subject) -> tuple[Step, ...]:
 
 
 def ovdiff(subject: Subject) -> tuple[Step, ...]:
-    """Support images of each class with their masks, parts, the nearest class of each place, masks."""
-    method = replace(suited_to(subject.models, OVDiff), images=SUPPORT_IMAGES)
+    """Support images of two classes, their masks, their parts, the nearest class of each place, masks."""
+    method = suited_to(subject.models, OVDiff)
     blocks = replace(method, refinement="none").segment(subject.models, subject.scene, subject.classes)
     result = method.segment(subject.models, subject.scene, subject.classes)
-    sheets = {item.label: item.images[:4] for item in result.evidence if item.group == "Support images"}
-    shaded = [
-        Step(
-            _mosaic(sheets[word.name]), f"Drawn for “{word.name}”: bright is the class, half dark its surroundings",
-            f"Four of {method.images} generated pictures of {indefinite(word.name)}, darkened but for the thing itself.",
-        )
-        for word in subject.classes[:2]
-    ]  # fmt: skip
-    prototypes = method.prepare(subject.models, subject.first)["diffusion"].foreground
-    parts = [_parted(image, region) for image, region in zip(sheets[subject.first], prototypes.regions, strict=False)]
+    sheets = {item.label: item.images for item in result.evidence if item.group == "Support images"}
+    words = [word.name for word in subject.classes[:2]]
+    drawn, shaded, parted = [], [], []
+    for word in words:
+        drawn += _support_images(subject.models, method, word, 2)
+        shaded += sheets[word][:2]
+        regions = method.prepare(subject.models, word)["diffusion"].foreground.regions
+        parted += [_parted(image, region) for image, region in zip(sheets[word][:2], regions, strict=False)]
+    above, below = words
     return (
-        *shaded,
         Step(
-            _mosaic(parts), f"Features of “{subject.first}” in {prototypes.parts} clusters: the prototypes of its parts",
-            f"The same four pictures; the parts of each {subject.first} have a colour each.",
+            _mosaic(drawn), f"The network draws “{above}” and “{below}”, {method.images} pictures each",
+            f"Two generated pictures of {indefinite(above)} above two of {indefinite(below)}.",
         ),
         Step(
-            view.overlay(blocks), "Each place takes the class, or background, of its nearest prototype",
+            _mosaic(shaded), "Its attention to the word parts the thing (bright) from what stands around it (half dark)",
+            "The same four pictures, darkened but for the thing itself.",
+        ),
+        Step(
+            _mosaic(parted), f"The features of each word's things in {method.parts} clusters: prototypes of its parts",
+            f"The same four pictures; the parts of each {above} and {below} have a colour each.",
+        ),
+        Step(
+            view.overlay(blocks), "In the given picture each place takes the class, or background, of its nearest prototype",
             f"The picture with blocky coloured regions where the {subject.names} are.",
         ),
         _mask_step(subject, result, "Edges moved to those of the picture: the masks"),
     )  # fmt: skip
+
+
+def _support_images(models: Models, method: OVDiff, word: str, count: int) -> list[np.ndarray]:
+    """The first support images of a class, as OVDiff draws them: seed by seed."""
+    sampling = Sampling(method.steps, method.guidance, method.negative, dpm_solver=True)
+    seeds = [method.first_seed + k for k in range(count)]
+    return [made.image for made in models.backbone.generate(method.prompt.replace("{}", word), seeds, sampling)]
 
 
 def freeseg_diff(subject: Subject) -> tuple[Step, ...]:
@@ -172,12 +187,13 @@ def freeseg_diff(subject: Subject) -> tuple[Step, ...]:
 
 def grounded_diffusion(subject: Subject) -> tuple[Step, ...]:
     """A picture drawn from a prompt, its features fused, what the word's query looked at, its mask; then the scene's."""
-    models, word = subject.models, subject.classes[0]
+    models, word = subject.models, subject.classes[-1]
     method = suited_to(models, GroundedDiffusion)
-    prompt = f"a photo of {indefinite(word.name)} on grass"
+    prompt = f"a photo of {indefinite(word.name)} on {DRAWN_ON}"
     drawn = from_prompt(models, prompt, DRAWN_SEED)
     result = method.segment(models, drawn, (word,))
     finest = [item for item in result.evidence if item.group == "Features"][-1]
+    order = (BACKGROUND, *(known.name for known in subject.classes))
     (looked,) = (item for item in result.evidence if item.group == "Queries")
     return (
         Step(drawn.image, f"Drawn from the prompt “{prompt}”", f"A generated picture of {indefinite(word.name)}."),
@@ -187,9 +203,12 @@ def grounded_diffusion(subject: Subject) -> tuple[Step, ...]:
         ),
         Step(
             view.heat_overlay(drawn.image, looked.map), f"Where the query “{word.name}” looks, in squares of 4 x 4 places",
-            f"A heat map over the picture, brightest on the {word.name}.",
+            f"A heat map over the picture, bright in a few places of the {word.name}.",
         ),
-        Step(view.overlay(result), "The word's vector times the features: the mask", f"The {word.name} under one colour."),
+        Step(
+            view.overlay(result, order=order), "The word's vector times the features: the mask",
+            f"The {word.name} under one colour.",
+        ),
         _mask_step(
             subject, method.segment(models, subject.scene, subject.classes), "The same module on a picture that is given"
         ),
@@ -255,10 +274,11 @@ def _mask_step(subject: Subject, result: Segmentation, caption: str) -> Step:
 
 
 def _noised_picture(subject: Subject, timestep: int) -> np.ndarray:
-    """The latent with the noise of the scene's seed, decoded."""
+    """The latent with the noise of the scene's seed, decoded: what the network is given, as far as eyes can see it."""
     backbone, latent = subject.models.backbone, subject.scene.latent
+    kept = backbone.pipeline.scheduler.alphas_cumprod[timestep]
     noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(subject.scene.seed)).to(latent)
-    return backbone.decode(backbone.pipeline.scheduler.add_noise(latent, noise, torch.tensor([timestep])))
+    return backbone.decode(kept.sqrt() * latent + (1 - kept).sqrt() * noise)
 
 
 def _mosaic(pictures: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> UInt8[np.ndarray, "h w 3"]:
@@ -272,10 +292,9 @@ def _mosaic(pictures: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> UInt8[np.ndarra
     return sheet
 
 
-def _from_brightest(image: np.ndarray, affinity: Evidence, fused: np.ndarray) -> np.ndarray:
-    """What the brightest place of a map attends to, laid over the picture, with a ring around that place."""
-    row, column = np.unravel_index(fused.argmax(), fused.shape)
-    at_y, at_x = (row + 0.5) / fused.shape[0], (column + 0.5) / fused.shape[1]
+def _from_the_middle(image: np.ndarray, affinity: Evidence, inside: Bool[np.ndarray, "h w"]) -> np.ndarray:
+    """What the middle of a mask attends to, laid over the picture, with a ring around that place."""
+    at_y, at_x = (np.argwhere(inside).mean(0) + 0.5) / inside.shape
     shown = view.heat_overlay(image, view.affinity_at(affinity, at_x, at_y))
     return np.where(_ring(image.shape[:2], at_y, at_x)[..., None], np.uint8(255), shown)
 

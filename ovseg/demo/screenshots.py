@@ -1,0 +1,172 @@
+"""The pictures of the README: the page as it opens, and the sheet of a comparison.
+
+    python -m ovseg.demo.screenshots --out docs/images
+
+Starts the page on the pocket backbone, waits for its worked example and takes `page.png` (1400 x 900); `python -m ovseg
+compare` makes `comparison.png` from a scene of the pocket world with its truth. Needs Playwright, of requirements-dev.txt,
+and Chromium.
+"""
+
+import argparse
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+
+from ovseg.output import view
+from ovseg.pocket.truth import truth_of
+from ovseg.pocket.world import scene as world_scene
+from ovseg.words.classes import parse_classes
+
+ROOT = Path(__file__).resolve().parents[2]
+SCENE = 63  # of the split "val", for the comparison: the one of the About tab
+WIDTH, HEIGHT = 1400, 900
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
+MOST_BYTES = 400_000  # of one file
+PATIENCE = 300  # seconds in which the page must open and its worked example be there
+EXAMPLE_IS_THERE = """() => document.querySelectorAll('#board [data-state="done"]').length > 1
+    && !document.querySelector('#board :is([data-state="running"], [data-state="waiting"])')"""
+
+
+def take_page(address: str, browser: str, theme: str) -> bytes:
+    """The page as a PNG once its worked example is on the board.
+
+    Raises:
+        ValueError: Playwright is not installed.
+    """
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        raise ValueError("Playwright must be installed to take pictures of the page (requirements-dev.txt).") from error
+    with sync_playwright() as playwright:
+        window = playwright.chromium.launch(executable_path=browser, headless=True, args=list(FLAGS))
+        page = window.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page.goto(f"{address}?__theme={theme}")
+        page.locator("#run").wait_for(timeout=PATIENCE * 1000)
+        page.wait_for_function(EXAMPLE_IS_THERE, timeout=PATIENCE * 1000)
+        page.wait_for_timeout(500)  # fonts and the last frame
+        picture = page.screenshot()
+        window.close()
+    return picture
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address of the page, served by a process of its own that ends with the block.
+
+    Raises:
+        ValueError: the process ended, or the page did not come up in time.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {"OVSEG_BACKBONE": "pocket", "GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
+    with (folder / "page.log").open("wb") as log:
+        server = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=os.environ | settings, stdout=log, stderr=log)
+        try:
+            _wait_for(address := f"http://127.0.0.1:{port}/", server)
+            yield address
+        finally:
+            server.terminate()
+            server.wait(20)
+
+
+def _wait_for(address: str, server: subprocess.Popen) -> None:
+    for _ in range(2 * PATIENCE):
+        if server.poll() is not None:
+            raise ValueError(f"The page must stay up, but its process ended with code {server.returncode}.")
+        try:
+            urllib.request.urlopen(address + "config", timeout=5).read()
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise ValueError(f"The page must come up in {PATIENCE} seconds, but it did not.")
+
+
+def take_comparison(folder: Path, number: int) -> bytes:
+    """The sheet that `python -m ovseg compare` writes for scene `number` at 512 px, with all methods and the truth.
+
+    Raises:
+        ValueError: the command failed.
+    """
+    drawn = world_scene("val", number, 512)
+    words = ", ".join(dict.fromkeys(drawn.things))
+    truth = truth_of(drawn, parse_classes(words)).label_map
+    Image.fromarray(drawn.image).save(folder / "scene.png")
+    (folder / "truth.png").write_bytes(view.indexed_png(truth, int(truth[truth < 255].max()) + 1))
+    command = [
+        sys.executable, "-m", "ovseg", "compare", str(folder / "scene.png"), "--classes", words,
+        "--truth", str(folder / "truth.png"), "--out", str(folder / "compared"),
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise ValueError(f"The comparison must run, but it failed: {done.stderr.strip()[-500:]}")
+    return (folder / "compared" / "sheet.png").read_bytes()
+
+
+def shrunk_png(content: bytes, widest: int = WIDTH) -> bytes:
+    """A PNG with at most `widest` pixels across and as many of 256 colours as fit `MOST_BYTES`.
+
+    Raises:
+        ValueError: it does not fit with 32 colours.
+    """
+    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    if picture.width > widest:
+        picture = picture.resize((widest, round(picture.height * widest / picture.width)), Image.Resampling.LANCZOS)
+    for colours in (256, 128, 64, 32):
+        few = picture.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        buffer = io.BytesIO()
+        few.save(buffer, "PNG", optimize=True)
+        if len(buffer.getvalue()) <= MOST_BYTES:
+            return buffer.getvalue()
+    raise ValueError(f"A picture of the README must fit {MOST_BYTES} bytes, but has {len(buffer.getvalue())}.")
+
+
+def find_browser() -> str:
+    """The path of Chromium or Chrome.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if not found:
+        raise ValueError(f"A browser must be installed, one of {', '.join(BROWSERS)}, but none was found.")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Take both pictures, or one; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m ovseg.demo.screenshots", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder of the pictures")
+    parser.add_argument("--only", choices=("page", "comparison"), help="one of the pictures")
+    parser.add_argument("--scene", type=int, default=SCENE, help='number in the split "val" of the compared scene')
+    parser.add_argument("--theme", choices=("light", "dark"), default="light", help="of the page")
+    options = parser.parse_args(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            if options.only != "comparison":
+                with served(Path(scratch)) as address:
+                    taken = take_page(address, find_browser(), options.theme)
+                (options.out / "page.png").write_bytes(shrunk_png(taken))
+            if options.only != "page":
+                (options.out / "comparison.png").write_bytes(shrunk_png(take_comparison(Path(scratch), options.scene)))
+    except ValueError as error:
+        print(f"screenshots: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
