@@ -241,6 +241,14 @@ class Backbone(Protocol):
         """
         ...
 
+    def noised(self, latent: Float[Tensor, "1 c y x"], timestep: int, seed: int) -> Float[Tensor, "1 c y x"]:
+        """What `trace` gives the network: the latent with as much of a seed's noise as belongs to the timestep.
+
+        Raises:
+            ValueError: the timestep is outside the noise schedule.
+        """
+        ...
+
     def trace(self, latent: Float[Tensor, "1 c y x"], text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
         """Noise the latent to `timestep`, run the network once with a row per prompt, return what was recorded.
 

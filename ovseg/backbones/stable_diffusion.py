@@ -143,6 +143,18 @@ class StableDiffusion:
                 embeddings[row, at] = empty[at] + emphasis * (embeddings[row, at] - empty[at])
         return Text(tuple(prompts), embeddings, spans)
 
+    def noised(self, latent: Tensor, timestep: int, seed: int) -> Tensor:
+        """What `trace` gives the network: the latent with as much of a seed's noise as belongs to the timestep.
+
+        Raises:
+            ValueError: the timestep is outside the noise schedule.
+        """
+        alphas = self.pipeline.scheduler.alphas_cumprod
+        if not 0 <= timestep < len(alphas):
+            raise ValueError(f"The timestep must be from 0 to {len(alphas) - 1}, but got {timestep}.")
+        noise = torch.randn(latent.shape, generator=generator(seed)).to(latent)
+        return alphas[timestep].sqrt().to(latent) * latent + (1 - alphas[timestep]).sqrt().to(latent) * noise
+
     @torch.no_grad()
     def trace(self, latent: Float[Tensor, "1 c y x"], text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
         """One pass with a row per prompt, all rows on the same noised latent.
@@ -150,11 +162,7 @@ class StableDiffusion:
         Raises:
             ValueError: the timestep is outside the noise schedule, or the capture names what the U-Net does not have.
         """
-        alphas = self.pipeline.scheduler.alphas_cumprod
-        if not 0 <= timestep < len(alphas):
-            raise ValueError(f"The timestep must be from 0 to {len(alphas) - 1}, but got {timestep}.")
-        noise = torch.randn(latent.shape, generator=generator(seed)).to(latent)
-        noised = alphas[timestep].sqrt().to(latent) * latent + (1 - alphas[timestep]).sqrt().to(latent) * noise
+        noised = self.noised(latent, timestep, seed)
         latent_hw = tuple(latent.shape[-2:])
         with self._lock, recording(self.unet, self.layout, capture, latent_hw, stops=True) as recorder:
             self.unet(noised.expand(len(text.prompts), -1, -1, -1), timestep, encoder_hidden_states=text.embeddings)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Bool, UInt8
 from PIL import Image
 
@@ -275,10 +274,8 @@ def _mask_step(subject: Subject, result: Segmentation, caption: str) -> Step:
 
 def _noised_picture(subject: Subject, timestep: int) -> np.ndarray:
     """The latent with the noise of the scene's seed, decoded: what the network is given, as far as eyes can see it."""
-    backbone, latent = subject.models.backbone, subject.scene.latent
-    kept = backbone.pipeline.scheduler.alphas_cumprod[timestep]
-    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(subject.scene.seed)).to(latent)
-    return backbone.decode(kept.sqrt() * latent + (1 - kept).sqrt() * noise)
+    backbone = subject.models.backbone
+    return backbone.decode(backbone.noised(subject.scene.latent, timestep, subject.scene.seed))
 
 
 def _mosaic(pictures: Sequence[UInt8[np.ndarray, "_h _w 3"]]) -> UInt8[np.ndarray, "h w 3"]:

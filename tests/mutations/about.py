@@ -27,7 +27,7 @@ MUTANTS = (
     ),
     Mutant(
         "the noised picture has no noise", MAKE,
-        "(1 - kept).sqrt() * noise", "0 * noise",
+        "backbone.decode(backbone.noised(subject.scene.latent, timestep, subject.scene.seed))", "backbone.decode(subject.scene.latent)",
         ("tests/test_about.py::test_strips_of_two_methods_are_the_shipped_ones",),
     ),
     Mutant(
