@@ -130,7 +130,7 @@ class Models:
         with self._grounding_lock:
             if folder not in self._groundings:
                 loaded = Grounding(folder, self.device)
-                if loaded.told["backbone"] != self.backbone.fingerprint:
+                if loaded.training["backbone"] != self.backbone.fingerprint:
                     raise ValueError(
                         f"The grounding module must be trained on this backbone, but {folder.name} was trained on another."
                     )

@@ -30,7 +30,7 @@ from ovseg.pretrained.grounding import GroundingModule, GroundingSize, save_grou
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """SD 1.x's layout in miniature: strides 1, 2, 4, 8, one layer less nowhere, 64 px pictures."""
+    """The layout of Stable Diffusion 1.x with narrow layers: strides 1, 2, 4, 8, and pictures of 64 px."""
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(0)
     tokenizer = build_tokenizer(folder / "bpe")
@@ -59,7 +59,7 @@ def models(tiny_folder: Path) -> Models:
 
 @pytest.fixture(scope="session")
 def precise_models(tiny_folder: Path) -> Models:
-    """The same in double precision: attention of random weights is nearly flat, and min-max blows rounding up."""
+    """The same in double precision: attention of random weights is nearly flat, and min-max enlarges rounding errors."""
     return Models(str(tiny_folder), device="cpu", dtype="float64")
 
 
@@ -74,7 +74,7 @@ def clip_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def captioner_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BLIP-2 of random weights that speaks the pocket world's words; this seed's says something about any picture."""
+    """A BLIP-2 of random weights with the words of the pocket world; with this seed no caption is empty."""
     torch.manual_seed(5)
     processor, folder = build_processor(64), tmp_path_factory.mktemp("captioner")
     build_captioner(processor).save_pretrained(folder)
@@ -103,8 +103,8 @@ def grounding_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory
     features = step_features(backbone, torch.zeros(1, 4, 16, 16), "", 1, 0)
     channels = {stride: maps.shape[1] for stride, maps in features.items()}
     size = GroundingSize(channels, 16, dict.fromkeys(channels, 4), model=16, heads=2, feed_forward=16, layers=1)
-    told = {"split": "S1", "seen": ["cat"], "backbone": backbone.fingerprint}
-    save_grounding(GroundingModule(size).eval(), folder / "S1", told, torch.float16)
+    training = {"split": "S1", "seen": ["cat"], "backbone": backbone.fingerprint}
+    save_grounding(GroundingModule(size).eval(), folder / "S1", training, torch.float16)
     return folder
 
 

@@ -184,7 +184,7 @@ def test_the_module_learns_from_triplets_and_is_loaded_again(factory: Factory, t
     index(tmp_path / "set", 5)
     train_grounding(factory.models, tmp_path / "set", tmp_path, minutes=0.05, name="S1", recipe=GroundingRecipe(2e-3))
     loaded = Grounding(tmp_path / "module")
-    assert loaded.told["seen"] == ["cat", "dog"] and loaded.told["backbone"] == factory.models.backbone.fingerprint
+    assert loaded.training["seen"] == ["cat", "dog"] and loaded.training["backbone"] == factory.models.backbone.fingerprint
     data = TripletSet(tmp_path / "set")
     batches = TripletBatches(data, factory.models)
     features, words, masks = batches.draw(0, "cpu")
@@ -312,7 +312,7 @@ def test_a_module_of_another_backbone_is_refused(with_clip: Models, grounding_fo
     for name in ("config.json", "model.safetensors"):
         (folder / name).write_bytes((grounding_folder / "S1" / name).read_bytes())
     config = json.loads((folder / "config.json").read_text())
-    config["told"]["backbone"] = "another"
+    config["training"]["backbone"] = "another"
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="must be trained on this backbone"):
         with_clip.grounding(str(folder))

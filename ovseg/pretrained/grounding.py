@@ -203,7 +203,7 @@ class Looked:
 class Grounding:
     """A trained grounding module from its folder.
 
-    `told` is what the folder says of the training: `split`, `seen`, `backbone` and more.
+    `training` is what the folder says of the training: `split`, `seen`, `backbone` and more.
 
     Raises:
         ValueError: there is none, or it is damaged.
@@ -215,7 +215,7 @@ class Grounding:
             weights = load_file(folder / "model.safetensors")
         except (OSError, SafetensorError, json.JSONDecodeError) as error:
             raise ValueError(f"A grounding module must be in {folder}, but reading it failed: {error}") from error
-        self.told: dict[str, Any] = config["told"]
+        self.training: dict[str, Any] = config["training"]
         self.module = GroundingModule(_size_from(config["size"]), config["independent"])
         self.module.load_state_dict({name: weight.float() for name, weight in weights.items()})
         self.module.to(device).eval().requires_grad_(False)
@@ -240,15 +240,15 @@ class Grounding:
         return Looked(logits[0], attention[0].unflatten(1, grid), tuple(level[0] for level in levels))
 
 
-def save_grounding(module: GroundingModule, folder: Path, told: Mapping[str, Any], dtype: torch.dtype) -> None:
-    """Write a module as `Grounding` reads it; `told` says what it was trained on."""
+def save_grounding(module: GroundingModule, folder: Path, training: Mapping[str, Any], dtype: torch.dtype) -> None:
+    """Write a module as `Grounding` reads it; `training` says how and on what it was trained."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {
         name: weight.detach().cpu().to(dtype if weight.is_floating_point() else weight.dtype).contiguous()
         for name, weight in module.state_dict().items()
     }
     save_file(weights, folder / "model.safetensors")
-    config = {"size": asdict(module.size), "independent": module.independent, "told": dict(told)}
+    config = {"size": asdict(module.size), "independent": module.independent, "training": dict(training)}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
