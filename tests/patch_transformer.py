@@ -111,13 +111,16 @@ class Patches:
             states[row, at] = empty[at] + emphasis * (states[row, at] - empty[at])
         return Text(tuple(prompts), states, spans)
 
-    def trace(self, latent: Tensor, text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
+    def noised(self, latent: Tensor, timestep: int, seed: int) -> Tensor:
         if not 0 <= timestep < STEPS:
             raise ValueError(f"The timestep must be from 0 to {STEPS - 1}, but got {timestep}.")
+        noise, left = torch.randn(latent.shape, generator=generator(seed)).to(latent), self.left[timestep]
+        return left.sqrt() * latent + (1 - left).sqrt() * noise
+
+    def trace(self, latent: Tensor, text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
         if set(capture.queries) - set(self.sites) or set(capture.features) - {1}:
             raise ValueError(f"What is captured must be this network's, but got {capture}.")
-        noise, left = torch.randn(latent.shape, generator=generator(seed)).to(latent), self.left[timestep]
-        noised = (left.sqrt() * latent + (1 - left).sqrt() * noise).expand(len(text.prompts), -1, -1, -1)
+        noised = self.noised(latent, timestep, seed).expand(len(text.prompts), -1, -1, -1)
         count_pass(len(noised))
         _, attention, outputs = self.network(noised, timestep, text.embeddings)
         grid = tuple(latent.shape[-2:])

@@ -143,7 +143,7 @@ class StableDiffusion:
                 embeddings[row, at] = empty[at] + emphasis * (embeddings[row, at] - empty[at])
         return Text(tuple(prompts), embeddings, spans)
 
-    def noised(self, latent: Tensor, timestep: int, seed: int) -> Tensor:
+    def noised(self, latent: Float[Tensor, "1 c y x"], timestep: int, seed: int) -> Float[Tensor, "1 c y x"]:
         """What `trace` gives the network: the latent with as much of a seed's noise as belongs to the timestep.
 
         Raises:
