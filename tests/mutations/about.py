@@ -27,7 +27,8 @@ MUTANTS = (
     ),
     Mutant(
         "the noised picture has no noise", MAKE,
-        "backbone.decode(backbone.noised(subject.scene.latent, timestep, subject.scene.seed))", "backbone.decode(subject.scene.latent)",
+        "backbone.decode(backbone.noised(subject.scene.latent, timestep, subject.scene.seed))",
+        "backbone.decode(subject.scene.latent)",
         ("tests/test_about.py::test_strips_of_two_methods_are_the_shipped_ones",),
     ),
     Mutant(
