@@ -33,6 +33,11 @@ class Stages:
         self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
 
 
+def within(report: Report, begin: float, end: float) -> Report:
+    """A report on a part of longer work: its 0 is the whole's `begin`, its 1 the whole's `end`."""
+    return lambda stage, share: report(stage, begin + (end - begin) * share)
+
+
 def with_time_left(report: Report, clock: Callable[[], float] = time.monotonic) -> Report:
     """A report that adds the time left to the stage, once the work has taken `LEAST_SECONDS`.
 

@@ -1,6 +1,7 @@
 """The values that move through the program: `Scene`, `Segmentation`, `Evidence`, `Paper`, and `knob` for settings."""
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
@@ -78,18 +79,48 @@ class Evidence:
     claims: Claims | None = None
 
 
+class EvidenceOnDemand:
+    """Evidence that is made when it is first asked for, once, also where several threads ask at the same time.
+
+    Pickling makes it: a result that goes to another process takes its evidence along.
+
+    Args:
+        make: gives the evidence. It is let go afterwards, with all that it holds.
+    """
+
+    def __init__(self, make: Callable[[], tuple[Evidence, ...]] = tuple) -> None:
+        self._lock = threading.Lock()
+        self._make: Callable[[], tuple[Evidence, ...]] | None = make
+        self._made: tuple[Evidence, ...] = ()
+
+    def get(self) -> tuple[Evidence, ...]:
+        """The evidence. Where making it raises, the next call tries again."""
+        with self._lock:
+            if self._make is not None:
+                self._made = self._make()
+                self._make = None
+            return self._made
+
+    def __reduce__(self) -> tuple:
+        return EvidenceOnDemand._of, (self.get(),)
+
+    @classmethod
+    def _of(cls, made: tuple[Evidence, ...]) -> "EvidenceOnDemand":
+        return cls(lambda: made)
+
+
 @dataclass(frozen=True)
 class Segmentation:
     """What every method returns and every view shows. `scores` is primary; the label map is derived from it.
 
-    `threshold` is the constant score of the background, where the method decides so; None where it scores the
-    background by itself.
+    `evidence` is made when it is first looked at. `threshold` is the constant score of the background, where the method
+    decides so; None where it scores the background by itself.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
     labels: tuple[str, ...]
     scores: Float32[np.ndarray, "k H W"]
-    evidence: tuple[Evidence, ...] = ()
+    on_demand: EvidenceOnDemand = field(default_factory=EvidenceOnDemand, repr=False, compare=False)
     timings: dict[str, float] = field(default_factory=dict)
     threshold: float | None = None
 
@@ -107,7 +138,8 @@ class Segmentation:
         classes: tuple[str, ...],
         scores: Float[Tensor, "k y x"],
         threshold: float | None = None,
-        evidence: tuple[Evidence, ...] = (),
+        *,
+        evidence: Callable[[], tuple[Evidence, ...]] = tuple,
         timings: dict[str, float] | None = None,
     ) -> "Segmentation":
         """Expand scores to the image and leave the accelerator: the one place that does so.
@@ -116,12 +148,19 @@ class Segmentation:
             classes: names of the classes, without background.
             scores: one row per class; if `threshold` is None, a background row comes first. Expansion is bilinear.
             threshold: the background's constant score.
+            evidence: makes the evidence, when it is first looked at.
+            timings: seconds of each stage.
         """
         grown = F.interpolate(scores[None], image.shape[:2], mode="bilinear", align_corners=False)[0]
         grown = grown.float().cpu().numpy()
         if threshold is not None:
             grown = np.concatenate([np.full((1, *image.shape[:2]), threshold, np.float32), grown])
-        return cls(image, (BACKGROUND, *classes), grown, evidence, timings or {}, threshold)
+        return cls(image, (BACKGROUND, *classes), grown, EvidenceOnDemand(evidence), timings or {}, threshold)
+
+    @property
+    def evidence(self) -> tuple[Evidence, ...]:
+        """What led to the result and can be looked at; the first look makes it."""
+        return self.on_demand.get()
 
     @property
     def label_map(self) -> UInt8[np.ndarray, "H W"]:
@@ -149,12 +188,26 @@ class Segmentation:
         return replace(self, scores=scores, threshold=threshold)
 
 
-def knob(default: Any, help: str, *, low: float = 0, high: float = 1, step: float = 0) -> Any:
-    """A dataclass field that a visitor of the page may change. `help` says what it does and where the default comes from.
+def knob(
+    default: Any,
+    help: str,
+    *,
+    label: str,
+    group: Literal["main", "more"] = "more",
+    low: float = 0,
+    high: float = 1,
+    step: float = 0,
+) -> Any:
+    """A dataclass field that a visitor may turn, with what a page shows of it in the field's metadata.
 
-    The page makes a control that suits the field's type; `low`, `high` and `step` are for numbers.
+    Args:
+        help: what it does, and where its default comes from.
+        label: its name, in a few words.
+        group: "main" for what most visitors turn, "more" for the rest.
+        low: least value of a number; `high` and `step` belong to numbers too. A control is made by the field's type.
     """
-    return field(default=default, metadata={"help": help, "low": low, "high": high, "step": step})
+    metadata = {"help": help, "label": label, "group": group, "low": low, "high": high, "step": step}
+    return field(default=default, metadata=metadata)
 
 
 def named(table: Mapping[str, Named], what: str, name: str) -> Named:

@@ -27,7 +27,7 @@ from ovseg.compare import (
     variant_of,
 )  # fmt: skip
 from ovseg.methods.diffsegmenter import DiffSegmenter
-from ovseg.methods.freeseg_diff import FreeSegDiff
+from ovseg.methods.freeseg_diff.method import FreeSegDiff
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models

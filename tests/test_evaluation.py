@@ -1,5 +1,6 @@
 import json
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,7 +25,7 @@ from ovseg.models import Models
 from ovseg.pocket.world import LABELS, scene
 from ovseg.progress import Report, silent
 from ovseg.scene import from_image
-from ovseg.types import Scene, Segmentation
+from ovseg.types import EvidenceOnDemand, Scene, Segmentation
 from ovseg.words.classes import ClassWord, parse_classes
 from ovseg.words.presence import photo_prompts
 
@@ -92,6 +93,32 @@ def test_a_stopped_run_goes_on_where_it_was(models: Models, tmp_path: Path, monk
     assert "dataset mIoU" in (tmp_path / "parts" / "table.md").read_text()
     # Four pictures, each beside its truth and what the method says, once from the worst and once from the best.
     assert Image.open(tmp_path / "parts" / "sheet.png").width == 6 * 200 + 8
+
+
+def test_a_benchmark_prepares_each_set_of_words_once_and_looks_at_no_evidence(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared, looked = [], []
+    prepare, get = DiffSegmenter.prepare, EvidenceOnDemand.get
+
+    def counted(self: DiffSegmenter, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> object:
+        prepared.append(tuple(word.name for word in classes))
+        return prepare(self, models, classes, report)
+
+    monkeypatch.setattr(DiffSegmenter, "prepare", counted)
+    monkeypatch.setattr(EvidenceOnDemand, "get", lambda self: looked.append(1) or get(self))
+    task = Benchmark(models, DiffSegmenter(), PocketDataset("val"), 6)
+    task.run(tmp_path / "truth")
+    truths = [ground_truth(models, task.dataset.sample(number), task.classes) for number in range(6)]
+    assert set(prepared) == {tuple(task.classes[k].name for k in truth) for truth in truths}
+    sent = pickle.loads(pickle.dumps(task))
+    assert sent.method == task.method and "_kept" in task.__dict__ and "_kept" not in sent.__dict__
+    prepared.clear()
+    replace(task, labels="all", count=2).run(tmp_path / "all")
+    assert len(prepared) == 1 and len(prepared[0]) == len(task.classes)
+    assert not looked
+    scene = from_image(models, task.dataset.sample(0).image)
+    assert DiffSegmenter().segment(models, scene, task.classes[:1]).evidence and looked == [1]
 
 
 def test_two_workers_give_the_table_of_one(tiny_folder: Path, tmp_path: Path) -> None:
@@ -205,14 +232,15 @@ def test_scores_are_averaged_over_windows(models: Models) -> None:
     image, classes = scene("val", 1).image[:96], parse_classes("cat, dog")
     method = CentrePrior(width=0.4)
     plain = method.segment(models, from_image(models, image), classes)
-    assert np.array_equal(segment_under(PROTOCOLS["native"], method, models, image, classes).scores, plain.scores)
+    prepared = method.prepare(models, classes)
+    assert np.array_equal(segment_under(PROTOCOLS["native"], prepared, image).scores, plain.scores)
     windows = Protocol("test", "", windows=(96,), stride=32)
-    result = segment_under(windows, method, models, image, classes)
+    result = segment_under(windows, prepared, image)
     assert result.scores.shape == (3, 96, 128) and result.threshold == method.threshold
     window = method.segment(models, from_image(models, np.ascontiguousarray(image[:, :96])), classes).scores
     assert np.allclose(result.scores[:, :, :32], window[:, :, :32])
     assert np.allclose(result.scores[:, :, 32:96], (window[:, :, 32:] + window[:, :, :64]) / 2)
-    assert segment_under(Protocol("test", "", square=64), method, models, image, classes).scores.shape == (3, 96, 128)
+    assert segment_under(Protocol("test", "", square=64), prepared, image).scores.shape == (3, 96, 128)
 
 
 def test_evaluate_command(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -230,11 +258,12 @@ def test_words_that_a_method_finds_by_itself_are_background(with_clip: Models, p
     class Talkative(AllBackground):
         """Finds a word that nobody asked for over the left half."""
 
-        def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent):
+        def answer(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Segmentation:
             scores = torch.zeros(len(classes) + 2, 1, 2)
             scores[1, 0, 1], scores[-1, 0, 0] = 1, 1
             return Segmentation.from_scores(scene.image, (*(word.name for word in classes), "extra"), scores)
 
-    found = segment_under(PROTOCOLS["native"], Talkative(), with_clip, picture, parse_classes("cat, dog"))
+    prepared = Talkative().prepare(with_clip, parse_classes("cat, dog"))
+    found = segment_under(PROTOCOLS["native"], prepared, picture)
     assert found.labels == ("background", "cat", "dog")
     assert (found.label_map[:, 0] == 0).all() and (found.label_map[:, -1] == 1).all()

@@ -8,7 +8,10 @@ import torch
 
 from ovseg.maths.maps import principal
 from ovseg.methods import modes_of
-from ovseg.methods.freeseg_diff import FreeSegDiff, assign, spoken_of
+from ovseg.methods.freeseg_diff.masks import refined, scores_of
+from ovseg.methods.freeseg_diff.method import FreeSegDiff
+from ovseg.methods.freeseg_diff.naming import assign, meanings_of, spoken_of
+from ovseg.methods.freeseg_diff.regions import features_of
 from ovseg.models import Models
 from ovseg.pocket.world import scene
 from ovseg.scene import from_image
@@ -35,9 +38,42 @@ def test_clusters_get_names_as_the_released_rule_says() -> None:
     assert assign(np.zeros((0, 2)), (), one_each=True) == (None, None)
 
 
+def test_masks_of_clusters_become_scores_worked_out_by_hand() -> None:
+    masks = [torch.tensor([[value]]) for value in (0.9, 0.8, 0.3, 0.7)]
+    # The second mask is of the same name, the third of another and too weak to keep the place, the last comes too late.
+    assert scores_of(masks, (1, 1, 0, 0), 2).flatten().tolist() == pytest.approx([0.1, 0.0, 0.9])
+    # Nobody has the place before the third; 0.3 does not take it.
+    assert scores_of(masks, (None, None, 0, 1), 2).flatten().tolist() == pytest.approx([0.3, 0.3, 0.7])
+    side_by_side = [torch.tensor([[0.9, 0.6, 0.0]]), torch.tensor([[0.0, 0.9, 0.4]])]
+    scores = scores_of(side_by_side, (0, 1), 2)
+    assert scores[:, 0].T.flatten().tolist() == pytest.approx([0.1, 0.9, 0.0, 0.4, 0.6, 0.0, 0.6, 0.0, 0.4])
+    assert scores_of(masks, (None,) * 4, 0).flatten().tolist() == [1.0]
+
+
 def test_only_classes_that_the_caption_speaks_of_may_be_found(with_clip: Models) -> None:
-    assert spoken_of(with_clip, CLASSES, noun_phrases("a photo of a cat")) == (True, False, False)
-    assert spoken_of(with_clip, CLASSES, noun_phrases("running quickly")) == (False, False, False)
+    meanings = meanings_of(with_clip, CLASSES)
+    assert spoken_of(with_clip, CLASSES, meanings, noun_phrases("a photo of a cat")) == (True, False, False)
+    assert spoken_of(with_clip, CLASSES, meanings, noun_phrases("running quickly")) == (False, False, False)
+
+
+def test_nouns_that_are_farther_than_the_mean_are_not_heard(with_clip: Models) -> None:
+    # A noun that is a class itself is nearest; one that is none lies farther than the mean of the two.
+    for text, heard in (("a photo of a cat and a zebra", (True, False, False)), ("a dog and a zebra", (False, True, False))):
+        assert spoken_of(with_clip, CLASSES, meanings_of(with_clip, CLASSES), noun_phrases(text)) == heard
+
+
+def test_the_best_phrase_of_a_class_speaks_for_it(with_clip: Models, wide: Scene) -> None:
+    for text in ("sofa|cat, dog", "cat|sofa, dog"):
+        classes, phrases = parse_classes(text), noun_phrases("a photo of a cat")
+        assert spoken_of(with_clip, classes, meanings_of(with_clip, classes), phrases) == (True, False)
+    method, clip, words = FreeSegDiff(words="classes"), with_clip.clip, ["sofa", "cat", "dog"]
+    logits = clip.scale * (clip.image_embeddings([wide.image]) @ clip.class_embeddings(words, ["{}"]).T)[0]
+    best, worst = int(logits.argmax()), int(logits.argmin())
+    between = ({0, 1, 2} - {best, worst}).pop()
+    prepared = method.prepare(with_clip, parse_classes(f"{words[worst]}|{words[best]}, {words[between]}"))
+    similar = prepared.similarity([wide.image], prepared.candidates(wide))
+    assert np.allclose(similar[:, 0], logits[[best, between]].softmax(0), atol=1e-6)
+    assert assign(similar, (True, True), one_each=False) == (0,)
 
 
 @pytest.mark.parametrize("refinement", ["crf", "pamr", "none"])
@@ -58,6 +94,16 @@ def test_every_class_has_a_cluster_at_most(with_clip: Models, wide: Scene, refin
         assert all(len(np.unique(result.label_map[grown == k])) == 1 for k in range(4))
 
 
+def test_a_mask_keeps_to_the_edges_of_the_picture() -> None:
+    image = np.zeros((24, 40, 3), np.uint8)
+    image[:, 20:] = 255
+    mask = torch.zeros(24, 40)
+    mask[:, 23:] = 1
+    for by in ("crf", "pamr"):
+        assert torch.equal(refined(image, mask, by, torch.device("cpu")).gt(0.5).any(0), torch.arange(40) >= 20), by
+    assert torch.equal(refined(image, mask, "none", torch.device("cpu")), mask)
+
+
 def test_without_classes_the_caption_gives_the_words(with_clip: Models, wide: Scene) -> None:
     said = replace(wide, caption="a photo of a brown dog and a traffic light")
     result = FreeSegDiff(refinement="none").segment(with_clip, said, ())
@@ -66,7 +112,7 @@ def test_without_classes_the_caption_gives_the_words(with_clip: Models, wide: Sc
     assert joined.labels == ("background", "sofa", "brown dog", "traffic light")
     assert 1 not in joined.label_map  # the caption does not speak of it
     method = FreeSegDiff(vocabulary="open")
-    candidates = method._candidates(with_clip, said, parse_classes("dog|puppy, sofa"))
+    candidates = method.prepare(with_clip, parse_classes("dog|puppy, sofa")).candidates(said)
     assert [word.name for word in candidates.names] == ["dog", "sofa", "traffic light"]
     assert candidates.allowed == (True, False, True)
     captioned = FreeSegDiff(refinement="none").segment(with_clip, wide, ())
@@ -108,7 +154,7 @@ def test_the_network_stops_after_the_last_query_that_is_read(with_clip: Models, 
 @pytest.mark.parametrize("features", ["diffusion", "clip", "dino", "pixels"])
 def test_what_is_clustered_can_be_exchanged(with_clip: Models, wide: Scene, features: str) -> None:
     method = FreeSegDiff(features=features, words="classes", refinement="none", clusters=3)
-    found = method._features(with_clip, wide)
+    found = features_of(with_clip, method, wide)
     assert found.shape[1:] == tuple(side // 2 for side in wide.latent.shape[-2:])
     assert {"diffusion": 2 * 16, "clip": 192, "dino": 24, "pixels": 3}[features] <= found.shape[0]
     assert len(np.unique(method.segment(with_clip, wide, CLASSES).evidence[0].map)) == 3

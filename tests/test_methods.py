@@ -1,5 +1,6 @@
 """What holds for every method, and DiffSegmenter's own behaviour on a tiny network."""
 
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ovseg.backbones.base import Capture, Text, Trace
 from ovseg.maths import maps
 from ovseg.methods import METHODS, find_method, obstacle_to, suited_to
 from ovseg.methods.diffsegmenter import DiffSegmenter, participle_after
+from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.progress import StoppedError
 from ovseg.scene import from_image
@@ -68,7 +70,10 @@ def every_network(with_clip: Models, tmp_path: Path) -> Models:
 @pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
 def test_every_method_keeps_the_contract(kind: type, every_network: Models, scene: Scene) -> None:
     assert is_dataclass(kind) and kind.__dataclass_params__.frozen
-    assert all(f.metadata["help"] for f in fields(kind))
+    assert all(f.metadata["help"].endswith(".") for f in fields(kind))
+    assert all(len(f.metadata["label"].split()) <= 7 and f.metadata["group"] in ("main", "more") for f in fields(kind))
+    assert {f.metadata["group"] for f in fields(kind)} == {"main", "more"}
+    assert len({f.metadata["label"] for f in fields(kind)}) == len(fields(kind))
     assert kind.paper.arxiv and kind.paper.authors and kind.title
     reports, method = [], kind(**QUICK.get(kind.name, {}))
     result = method.segment(every_network, scene, CLASSES, lambda stage, share: reports.append((stage, share)))
@@ -79,6 +84,30 @@ def test_every_method_keeps_the_contract(kind: type, every_network: Models, scen
     assert result.timings and all(seconds >= 0 for seconds in result.timings.values())
     assert [share for _, share in reports] == sorted(share for _, share in reports)
     assert result.evidence and {e.label for e in result.evidence} <= {"cat", "potted plant", "sky", "background", ""}
+
+
+@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
+def test_words_are_prepared_once_for_many_pictures(
+    kind: type, every_network: Models, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method, scene = kind(**QUICK.get(kind.name, {})), replace(scene, caption="a photo of a bus")
+    other = replace(scene, image=scene.image[:, ::-1].copy(), latent=scene.latent.flip(-1), seed=9)
+    expected = [method.segment(every_network, picture, CLASSES).scores for picture in (scene, other)]
+    encoded, reports, encode = [], [], type(every_network.backbone).encode_text
+
+    def counted(self: object, prompts: Sequence[str], *arguments: object) -> Text:
+        encoded.extend(prompts)
+        return encode(self, prompts, *arguments)
+
+    monkeypatch.setattr(type(every_network.backbone), "encode_text", counted)
+    prepared = method.prepare(every_network, CLASSES)
+    assert any("cat" in prompt for prompt in encoded) or kind.name == "ovdiff"  # whose words are in its prototypes
+    encoded.clear()
+    for picture, scores in zip((scene, other), expected, strict=True):
+        result = prepared.segment(picture, lambda stage, share: reports.append(share))
+        assert np.array_equal(result.scores, scores) and result.timings
+    assert not any(word.name in prompt for prompt in encoded for word in CLASSES)
+    assert reports and min(reports) >= 0 and max(reports) <= 1
 
 
 @pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
@@ -124,11 +153,14 @@ def test_classes_batched_equal_one_at_a_time(
         assert one.title == other.title and np.allclose(one.map, other.map, atol=1e-3)
 
 
-def test_reference_steps_worked_out_again(models: Models, scene: Scene) -> None:
-    """Spec order: mean per stride, class column, expand, min-max, weigh, one multiplication, expand, min-max, threshold."""
-    result = DiffSegmenter(emphasis=1.0).segment(models, scene, parse_classes("cat"))
+@pytest.mark.parametrize("emphasis", [1.0, 1.5])
+def test_reference_steps_worked_out_again(models: Models, scene: Scene, emphasis: float) -> None:
+    """Emphasis, mean per stride, class column, expand, min-max, weigh, one multiplication, expand, min-max, threshold."""
+    result = DiffSegmenter(emphasis=emphasis).segment(models, scene, parse_classes("cat"))
     backbone = models.backbone
-    text = backbone.encode_text(["a photograph of cat"], ["cat"])
+    text, empty = (backbone.encode_text([prompt], [word]) for prompt, word in (("a photograph of cat", "cat"), ("", "")))
+    for column in text.spans[0]:
+        text.embeddings[0, column] = torch.lerp(empty.embeddings[0, column], text.embeddings[0, column], emphasis)
     trace = backbone.trace(scene.latent, text, 100, Capture(cross=(1, 2, 4, 8), self_attention=(1,)), seed=4)
     grid, column, fused = tuple(scene.latent.shape[-2:]), text.spans[0][0], 0
     for stride, weight in {8: 0.3, 4: 0.5, 2: 0.1, 1: 0.1}.items():
@@ -153,6 +185,31 @@ def test_phrases_of_one_class_count_as_their_highest(models: Models, scene: Scen
     ]
     expected = maps.normalise(maps.resize(torch.stack(fused).amax(0)[None], (60, 90)))[0]
     assert np.allclose(both.scores[1], expected.numpy(), atol=1e-5)
+
+
+def test_grounded_diffusion_worked_out_again(with_clip: Models, picture: np.ndarray) -> None:
+    """Features without the sentence, then with it; each phrase's logits; sigmoid; the best phrase; expand; threshold."""
+    scene = from_image(with_clip, picture, seed=3, caption="a photo of a pet")
+    method = GroundedDiffusion(words="alone", timestep=70, threshold=0.4)
+    result = method.segment(with_clip, scene, parse_classes("cat, dog|puppy"))
+    backbone, module = with_clip.backbone, with_clip.grounding("S1").module
+    capture = Capture(features=backbone.feature_strides)
+    halves = [
+        backbone.trace(scene.latent, backbone.encode_text([sentence], [""]), 70, capture, seed=3).features
+        for sentence in ("", "a photo of a pet")
+    ]
+    features = {stride: torch.cat([half[stride] for half in halves], 1) for stride in halves[0]}
+    states = []
+    for word in ("cat", "dog", "puppy"):
+        text = backbone.encode_text([f"a photograph of a {word}"], [word])
+        states.append(text.embeddings[0, list(text.spans[0])].mean(0))
+    with torch.inference_mode():
+        logits = module.read(module.fuse(features), torch.stack(states)[None], apart=True)[0][0]
+    cat, dog, puppy = logits.sigmoid()
+    likely = torch.stack([cat, torch.maximum(dog, puppy)])[None]
+    expected = torch.nn.functional.interpolate(likely, (60, 90), mode="bilinear")[0]
+    assert np.allclose(result.scores[1:], expected.numpy(), atol=1e-4) and (result.scores[0] == np.float32(0.4)).all()
+    assert not np.allclose(cat, torch.maximum(dog, puppy), atol=1e-2)
 
 
 def test_last_token_reads_and_emphasises_the_end_of_a_phrase(models: Models, scene: Scene) -> None:
@@ -226,7 +283,7 @@ def test_prompts_go_on_with_what_the_captioner_sees(with_clip: Models, picture: 
 @pytest.mark.parametrize("last_token", [False, True])
 def test_a_participles_tokens_are_read_beside_the_classs(with_clip: Models, picture: np.ndarray, last_token: bool) -> None:
     method = DiffSegmenter(prompt="a photo of a {} sitting on grass", continued=True, last_token=last_token)
-    text, _ = method._encode(with_clip, from_image(with_clip, picture), parse_classes("potted plant"))
+    text = method.encode(with_clip, parse_classes("potted plant"), picture)
     assert text.prompts[0].startswith("a photo of a potted plant sitting on grass")
     plant, sitting = (
         with_clip.backbone.encode_text(text.prompts, [words]).spans[0] for words in ("potted plant", "sitting")

@@ -10,18 +10,26 @@ import pytest
 import torch
 
 from ovseg.__main__ import main
-from ovseg.methods import ovdiff
-from ovseg.methods.ovdiff.method import OVDiff, parse_numbers
-from ovseg.methods.ovdiff.prototypes import NOWHERE, Drawn, Mask, Prototypes, Side, Store, describe, read
-from ovseg.methods.ovdiff.support import (
-    LIKELY,
-    UNLIKELY,
-    masks_by_otsu,
-    masks_by_proposals,
-    prototypes_of,
-    stretched,
-    two_thresholds,
+from ovseg.backbones import Capture
+from ovseg.methods.ovdiff import evidence, prefilter, support
+from ovseg.methods.ovdiff.features import features_of, resized
+from ovseg.methods.ovdiff.matching import Source, Table, boxes_of, compare, sources_of
+from ovseg.methods.ovdiff.method import OVDiff
+from ovseg.methods.ovdiff.prefilter import chosen_classes, thing_rows, which_are_stuff
+from ovseg.methods.ovdiff.prototypes import make_prototypes, prototypes_of
+from ovseg.methods.ovdiff.settings import parse_numbers
+from ovseg.methods.ovdiff.store import (
+    NOWHERE,
+    Mask,
+    Prototypes,
+    Side,
+    Store,
+    SupportImage,
+    describe,
+    read,
+    store_of,
 )
+from ovseg.methods.ovdiff.support import LIKELY, UNLIKELY, masks_by_otsu, masks_by_proposals, stretched, two_thresholds
 from ovseg.models import Models
 from ovseg.pocket.world import scene
 from ovseg.progress import StoppedError
@@ -112,11 +120,11 @@ def test_prototypes_are_means_of_places_of_pictures_and_of_clusters() -> None:
     regions = made.foreground.regions
     assert (regions[1] == NOWHERE).all() and set(np.unique(regions[0])) <= {0, 1, NOWHERE}
     for row in (3, 4):
-        place, picture = made.foreground.place_of(row), made.foreground.pictures[row]
-        assert place.any() and (regions[picture][place] == made.foreground.part_of(row)).all()
+        place, picture = made.foreground.places_at(row), made.foreground.pictures[row]
+        assert place.any() and (regions[picture][place] == made.foreground.part_at(row)).all()
         everywhere = torch.cat([f[:, torch.from_numpy(r == row - 3)].T for f, r in zip(features, regions, strict=True)])
         assert torch.allclose(vectors[row], everywhere.mean(0), atol=1e-3)
-    assert made.foreground.part_of(2) is None and (made.foreground.place_of(1) == inside).all()
+    assert made.foreground.part_at(2) is None and (made.foreground.places_at(1) == inside).all()
     assert made.background.vectors.shape == (0, 5)
 
 
@@ -131,7 +139,7 @@ def side(seed: int) -> Side:
 def test_a_store_gives_back_what_it_was_given(tmp_path: Path) -> None:
     store, made_by = Store(tmp_path / "s"), {"images": 2, "windows": [1, 2]}
     assert store.read_pictures("cat", made_by) == () and store.read_masks("cat", made_by) is None
-    pictures = [Drawn(scene("val", k, 64).image, np.full((4, 4), k, np.float16)) for k in range(3)]
+    pictures = [SupportImage(scene("val", k, 64).image, np.full((4, 4), k, np.float16)) for k in range(3)]
     store.write_pictures("cat", made_by, pictures[:2])
     store.write_pictures("cat", made_by, pictures)
     assert all(
@@ -192,73 +200,158 @@ def test_segmenting_makes_prototypes_once(models: Models, wide: Scene, monkeypat
 
 
 def test_of_many_classes_only_what_claims_is_kept(models: Models, wide: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ovdiff, "SHEETS", 1)
+    monkeypatch.setattr(evidence, "SHEETS", 1)
     method = replace(SMALL, extractors=("dino",), prefilter=False)
-    evidence = method.segment(models, wide, CLASSES).evidence
-    assert [item.kind for item in evidence] == ["images", "claims"]
-    claims = evidence[1].claims
+    sheet, nearest = method.segment(models, wide, CLASSES).evidence
+    assert (sheet.kind, nearest.kind) == ("images", "claims")
+    claims = nearest.claims
     assert set(claims.picture_of) == set(range(len(claims.pictures)))
-    most = evidence[0].label
+    most = sheet.label
     shares = [np.isin(claims.nearest, [k for k, t in enumerate(claims.titles) if t.startswith(word)]).sum()
               for word in ("cat", "dog", "sky")]  # fmt: skip
     assert ("cat", "dog", "sky")[int(np.argmax(shares))] == most
 
 
 def test_a_stopped_build_goes_on_where_it_was(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ovdiff, "BATCH", 1)
+    monkeypatch.setattr(support, "BATCH", 1)
 
     def stop_at_the_third(stage: str, share: float) -> None:
         if stage.startswith("image 3"):
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        SMALL.prepare(models, "cat", stop_at_the_third)
-    settings = SMALL._settings(models, "pictures")
+        make_prototypes(models, SMALL, "cat", stop_at_the_third)
+    settings = SMALL.made_by(models, "pictures")
     begun = store_of(models).read_pictures("cat", settings)
     assert len(begun) == 2
     told: list[str] = []
-    SMALL.prepare(models, "cat", lambda stage, share: told.append(stage))
+    make_prototypes(models, SMALL, "cat", lambda stage, share: told.append(stage))
     assert not any(stage.startswith(("image 1 ", "image 2 ")) for stage in told)
     assert np.array_equal(store_of(models).read_pictures("cat", settings)[1].image, begun[1].image)
-    fewer = replace(SMALL, images=2).prepare(models, "cat", lambda stage, share: None)
+    fewer = make_prototypes(models, replace(SMALL, images=2), "cat")
     assert fewer["dino"].foreground.regions.shape[0] == 2
 
 
+def ground(*vectors: tuple[float, float]) -> Side:
+    """Prototypes in two dimensions: their mean, the first picture's, and the rest are parts."""
+    rows = np.array(vectors, np.float16)
+    return Side(rows, np.zeros(len(rows), np.int32), max(len(rows) - 2, 0), np.zeros((1, 1, 1), np.uint8))
+
+
+def test_nearest_prototypes_worked_out_by_hand() -> None:
+    """Prototypes of any length against four places: the highest cosine of each class, and of all backgrounds."""
+    sources = [
+        Source(0, "cat", 0, "foreground", ground((3, 4), (30, 40), (np.inf, 1))),
+        Source(1, "sky", 1, "foreground", ground((0, -7))),
+        Source(2, "dog", 2, "foreground", ground((-2, 0))),
+        Source(0, "cat", 0, "background", ground((0.5, 0), (0.1, -2))),
+        Source(2, "dog", 2, "background", ground((0, 9))),
+    ]
+    table = Table.of(sources)
+    assert table.labels.tolist() == [1, 1, 2, 3, 0, 0, 0]  # what half precision cannot hold is left out
+    assert torch.allclose(table.vectors.norm(dim=1), torch.ones(7))
+    places = torch.tensor([[[5.0, 0.0, 0.0, -3.0]], [[0.0, 0.2, -1.0, 4.0]]])  # east, north, south, and (-0.6, 0.8)
+    best = table.best_of_each(table.cosines(places), 3)[:, 0]
+    south = 2 / np.hypot(0.1, 2)
+    expected = [[1, 1, south, 0.8], [0.6, 0.8, -0.8, 0.28], [0, -1, 1, -0.8], [-1, 0, 0, 0.6]]
+    assert np.allclose(best, expected, atol=1e-3)
+    # Sky is stuff: the cat's background that points south as the sky does is left out, and nothing else.
+    seen = table.without_hidden_stuff((False, True, False), 0.85)
+    assert seen.labels.tolist() == [1, 1, 2, 3, 0, 0]
+    assert np.allclose(seen.best_of_each(seen.cosines(places), 3)[0, 0], [1, 1, 0, 0.8], atol=1e-3)
+    assert table.without_hidden_stuff((False, False, True), 0.85).labels.tolist() == table.labels.tolist()
+    # Of sky and dog alone: the dog is the second label, and the cat's background is not there.
+    few = table.of_classes((1, 2), 3)
+    assert few.labels.tolist() == [1, 2, 0] and [source.phrase for source, _ in few.origin] == ["sky", "dog", "dog"]
+    assert Table.of(sources, means_only=True).labels.tolist() == [1, 2, 3, 0, 0]
+
+
+def test_what_a_place_is_nearest_to_has_rows_and_columns() -> None:
+    """A picture that is wider than high: its places are asked for by row, then column."""
+    cat = Side(np.eye(3, dtype=np.float16), np.array([1, 0, 1], np.int32), 1, np.array([[[0, 255]], [[255, 0]]], np.uint8))
+    table = Table.of([Source(4, "kitten", 2, "foreground", cat)])
+    cosines = torch.zeros(3, 2, 4)
+    cosines[0, 0, 1], cosines[1, 1, 3], cosines[2] = 0.9, 0.8, 0.5
+    nearest = evidence.Nearest.of(table, cosines)
+    assert nearest.rows.shape == nearest.cosines.shape == (2, 4, 3)
+    assert nearest.rows[0, 1].tolist() == [0, 2, 1] and nearest.rows[1, 3].tolist() == [1, 2, 0]
+    assert nearest.rows[0, 0, 0] == nearest.rows[1, 2, 0] == 2 and nearest.cosines[1, 3, 0] == np.float32(0.8)
+    assert nearest.times(5).tolist() == [0, 0, 0, 0, 24] and nearest.pictures() == [(4, 0), (4, 1)]
+    pictures = {(4, k): np.full((2, 2, 3), k, np.uint8) for k in (0, 1)}
+    claims = nearest.claims(pictures)
+    assert claims.titles == ("kitten, mean", "kitten, picture 1", "kitten, part 1") and claims.picture_of == (1, 0, 1)
+    assert claims.nearest[0, 1, 0] == 0 and claims.nearest[1, 3, 0] == 1 and claims.closeness[0, 1, 0] == np.float32(0.9)
+    assert [place.tolist() for place in claims.places] == [[[False, True]], [[True, False]], [[False, True]]]
+
+
+def test_layers_are_those_that_are_named_in_the_order_of_the_names(models: Models, wide: Scene) -> None:
+    """The features of several layers are those of each one after the other; the noise level and its seed decide them."""
+
+    def features(sites: str, timestep: int = 200, seed: int = 0) -> torch.Tensor:
+        return features_of(models, replace(SMALL, sites=sites, timestep=timestep), "diffusion", wide.image, seed)
+
+    first, third = features("0"), features("2")
+    assert torch.allclose(features("0, 2"), torch.cat([first, third]), atol=1e-5)
+    assert torch.allclose(features("2, 0"), torch.cat([third, first]), atol=1e-5)
+    assert not torch.allclose(first, features("0", timestep=20), atol=1e-3)
+    assert not torch.allclose(first, features("0", seed=1), atol=1e-3)
+    backbone = models.backbone
+    latent = backbone.encode(resized(wide.image, backbone.working_hw(wide.image.shape[:2])))
+    site = [site for site in backbone.sites if site.kind == "cross"][2]
+    trace = backbone.trace(latent, backbone.encode_text([""], [""]), 200, Capture(queries=(site,)), 0)
+    grown = torch.nn.functional.interpolate(trace.queries[site], latent.shape[-2:], mode="bilinear")[0]
+    assert torch.allclose(third, grown, atol=1e-5)
+
+
+def table_of(models: Models, method: OVDiff, stuff: tuple[bool, ...] = (False,) * 3, asked: tuple[int, ...] = (0, 1, 2)):
+    """The table of DINO's prototypes of `CLASSES`, or of those of them that are asked for."""
+    prototypes = [make_prototypes(models, method, word.name) for word in CLASSES]
+    sources = sources_of("dino", prototypes, [word.name for word in CLASSES], range(3))
+    return method.table([source for source in sources if source.owner in asked], stuff)
+
+
+def backgrounds_of(table: Table) -> set[int]:
+    """The classes whose background is in a table."""
+    return {source.owner for source, _ in table.origin if source.ground == "background"}
+
+
 def test_filtering_before_and_after_comparing_is_the_same(models: Models, wide: Scene) -> None:
-    kept = [SMALL.prepare(models, word.name)["dino"] for word in CLASSES]
-    features = torch.nn.functional.normalize(SMALL._features(models, "dino", wide.image, 0), dim=0)
-    every, some = SMALL._table(kept, [False] * 3), SMALL._table([kept[0], kept[2]], [False] * 2)
-    all_scores = every.best_of_each(torch.einsum("nd,dyx->nyx", every.vectors, features), 4)
-    few_scores = some.best_of_each(torch.einsum("nd,dyx->nyx", some.vectors, features), 3)
+    features = features_of(models, SMALL, "dino", wide.image, 0)
+    every = table_of(models, SMALL)
+    some = every.of_classes((0, 2), 3)
+    all_scores = every.best_of_each(every.cosines(features), 3)
+    few_scores = some.best_of_each(some.cosines(features), 2)
     assert torch.allclose(all_scores[[1, 3]], few_scores[1:], atol=1e-6)
-    own = torch.tensor([item[1] == "background" and item[0] in (0, 2) for item in every.origin])
-    assert torch.allclose(torch.einsum("nd,dyx->nyx", every.vectors[own], features).amax(0), few_scores[0], atol=1e-6)
+    own = torch.tensor([source.ground == "background" and source.owner in (0, 2) for source, _ in every.origin])
+    assert torch.allclose(every.cosines(features)[own].amax(0), few_scores[0], atol=1e-6)
 
 
 def test_stuff_gives_no_background_and_takes_what_looks_like_it(models: Models) -> None:
-    kept = [SMALL.prepare(models, word.name)["dino"] for word in CLASSES]
-    assert SMALL._stuff(models, CLASSES) == [False, False, True]
-    plain, filtered = replace(SMALL, stuff_filter=False)._table(kept, [False, False, True]), None
-    backgrounds = {item[0] for item in plain.origin if item[1] == "background"}
-    assert backgrounds == {0, 1}
-    first = replace(SMALL, stuff_filter=False)._table(kept, [True, False, False])
-    assert {item[0] for item in first.origin if item[1] == "background"} == {1, 2}
-    filtered = replace(SMALL, stuff_cosine=-1.0)._table(kept, [False, False, True])
-    assert not (filtered.owner == 0).any() and (filtered.owner > 0).sum() == (plain.owner > 0).sum()
-    means = replace(SMALL, kinds="mean", stuff_filter=False)._table(kept, [False] * 3)
-    assert len(means.owner) <= 6 and not (replace(SMALL, background="none")._table(kept, [False] * 3).owner == 0).any()
+    assert which_are_stuff(models, CLASSES) == (False, False, True)
+    plain = table_of(models, replace(SMALL, stuff_filter=False), (False, False, True))
+    assert backgrounds_of(plain) == {0, 1}
+    first = table_of(models, replace(SMALL, stuff_filter=False), (True, False, False))
+    assert backgrounds_of(first) == {1, 2}
+    filtered = table_of(models, replace(SMALL, stuff_cosine=-1.0), (False, False, True))
+    assert not (filtered.labels == 0).any() and (filtered.labels > 0).sum() == (plain.labels > 0).sum()
+    means = table_of(models, replace(SMALL, kinds="mean", stuff_filter=False))
+    assert len(means.labels) <= 6 and not (table_of(models, replace(SMALL, background="none")).labels == 0).any()
 
 
-def test_words_outside_the_table_are_what_the_nearest_word_is(models: Models) -> None:
+def test_words_outside_the_table_are_what_the_nearest_word_is(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_stuff("sky") and is_stuff("Cat") is False and is_stuff("gizmo") is None
-    assert SMALL._stuff(models, parse_classes("cat, gizmo"))[0] is False
-    assert SMALL._stuff(models, parse_classes("gizmo"))[0] in (True, False)
+    assert which_are_stuff(models, parse_classes("cat, gizmo"))[0] is False
+    # The first phrase that the table holds decides, wherever it stands.
+    assert which_are_stuff(models, parse_classes("gizmo|sky|cat, widget|dog|grass")) == (True, False)
+    monkeypatch.setattr(prefilter, "STUFF", frozenset({"gizmo", "slime"}))
+    monkeypatch.setattr(prefilter, "THINGS", frozenset({"widget", "gadget"}))
+    assert which_are_stuff(models, parse_classes("gizmo, widget, slime")) == (True, False, True)
 
 
 def test_clip_chooses_the_subset_whose_words_fit_best(models: Models, wide: Scene) -> None:
     classes = parse_classes("cat, dog, sky, bus, house")
-    stuff = [False, False, True, False, False]
-    chosen = SMALL._chosen(models, wide.image, classes, stuff)
+    stuff = (False, False, True, False, False)
+    chosen = chosen_classes(models, wide.image, classes, stuff, thing_rows(models, classes, stuff))
     assert 2 in chosen and len(chosen) >= 2
     seen = models.clip.image_embeddings([wide.image])[0]
     names = [classes[k].name for k in (0, 1, 3, 4)]
@@ -268,16 +361,55 @@ def test_clip_chooses_the_subset_whose_words_fit_best(models: Models, wide: Scen
         (s for size in range(1, len(passed) + 1) for s in itertools.combinations(passed, size)),
         key=lambda s: float(models.clip.text_embeddings([" and ".join(f"a {classes[k].name}" for k in s)])[0] @ seen),
     )
-    assert chosen == sorted({*best, 2})
-    assert replace(SMALL, prefilter=False)._chosen(models, wide.image, classes, stuff) == [0, 1, 2, 3, 4]
+    assert chosen == tuple(sorted({*best, 2}))
+    # A class goes by its best phrase: one that fits less beside it changes nothing, in either order.
+    fillers = ("train", "apple", "bottle", "tree", "boat")
+    fitting = models.clip.text_embeddings([f"a {word}" for word in fillers]) @ seen
+    least, fits = fillers[int(fitting.argmin())], classes[best[0]].name
+    assert fitting.min() < models.clip.text_embeddings([f"a {fits}"])[0] @ seen
+    for pair in (f"{least}|{fits}", f"{fits}|{least}"):
+        renamed = parse_classes(", ".join(pair if word.name == fits else word.name for word in classes))
+        assert chosen_classes(models, wide.image, renamed, stuff, thing_rows(models, renamed, stuff)) == chosen
+
+
+def test_the_nearest_phrase_of_a_class_counts(models: Models, wide: Scene) -> None:
+    method = replace(SMALL, extractors=("dino",), prefilter=False)
+    apart = method.segment(models, wide, parse_classes("dog, cat, bus")).scores
+    both = method.segment(models, wide, parse_classes("dog|cat, bus"))
+    assert np.allclose(both.scores[[0, 2]], apart[[0, 3]], atol=1e-6)
+    # The highest of the phrases is taken on the grid of the features, so that it is no less after expanding.
+    assert (both.scores[1] >= apart[1:3].max(0) - 1e-6).all() and both.scores[1].max() < apart[1:3].max() + 0.01
+    assert all((both.scores[1] > apart[k] + 1e-3).any() for k in (1, 2))
+    titles = next(item.claims for item in both.evidence if item.kind == "claims").titles
+    assert {title.split(",")[0].removesuffix(" (background)") for title in titles} == {"dog", "cat", "bus"}
+    assert {item.label for item in both.evidence if item.kind == "images"} == {"dog", "bus"}
+
+
+def test_only_the_prefilter_leaves_classes_out(models: Models, wide: Scene) -> None:
+    classes = parse_classes("cat, dog, bus")
+    for settings, left_out in (({"prefilter": True}, True), ({"prefilter": False}, False)):
+        method = replace(SMALL, extractors=("dino",), images=2, **settings)
+        scores = method.segment(models, wide, classes).scores
+        assert bool((scores[1:] == -1).all((1, 2)).any()) is left_out
 
 
 def test_windows_are_averaged_with_the_whole(models: Models, wide: Scene) -> None:
-    method = replace(SMALL, extractors=("dino",), windows=(48,), window_stride=32, short_side=64)
-    boxes = list(method._boxes((64, 102)))
-    assert len(boxes) == 2 * 3 and all(rows.stop <= 64 and columns.stop <= 102 for rows, columns in boxes)
-    result = method.segment(models, wide, CLASSES)
-    assert result.scores.shape == (4, 80, 128) and np.isfinite(result.scores).all()
+    method = replace(SMALL, extractors=("dino",), windows=(48, 102), window_stride=32)
+    picture = np.ascontiguousarray(wide.image[:64, :102])
+    boxes = [(rows.start, columns.start) for rows, columns in boxes_of(method, (64, 102))]
+    assert boxes == [(top, left) for top in (0, 16) for left in (0, 32, 54)]  # 102 px hold the whole picture: no window
+    tables = {"dino": table_of(models, method)}
+
+    def scores_of(crop: np.ndarray, method: OVDiff) -> np.ndarray:
+        return compare(models, method, np.ascontiguousarray(crop), tables, count=3, seed=0).scores.numpy()
+
+    alone = replace(method, windows=())
+    total, weight = scores_of(picture, alone), np.ones((64, 102))
+    for top, left in boxes:
+        total[:, top : top + 48, left : left + 48] += scores_of(picture[top : top + 48, left : left + 48], alone)
+        weight[top : top + 48, left : left + 48] += 1
+    assert np.allclose(scores_of(picture, method), total / weight, atol=1e-6)
+    assert compare(models, replace(method, short_side=32), picture, tables, count=3, seed=0).scores.shape == (4, 32, 51)
 
 
 def test_wrong_settings_are_one_sentence(models: Models, wide: Scene) -> None:
@@ -295,20 +427,20 @@ def test_wrong_settings_are_one_sentence(models: Models, wide: Scene) -> None:
 
 
 def test_a_class_whose_pictures_show_nothing_says_so(models: Models) -> None:
-    settings = SMALL._settings(models, "pictures")
-    flat = [Drawn(np.zeros((64, 64, 3), np.uint8), np.zeros((32, 32), np.float16)) for _ in range(3)]
+    settings = SMALL.made_by(models, "pictures")
+    flat = [SupportImage(np.zeros((64, 64, 3), np.uint8), np.zeros((32, 32), np.float16)) for _ in range(3)]
     store_of(models).write_pictures("ghost", settings, flat)
     with pytest.raises(ValueError, match="none of 3 of 'ghost' does"):
-        SMALL.prepare(models, "ghost")
+        make_prototypes(models, SMALL, "ghost")
 
 
 def test_settings_that_decide_nothing_share_their_files(models: Models) -> None:
-    told = [SMALL._settings(models, kind) for kind in ("pictures", "masks", "dino", "diffusion")]
+    told = [SMALL.made_by(models, kind) for kind in ("pictures", "masks", "dino", "diffusion")]
     assert all(json.dumps(one) for one in told)
     other = replace(SMALL, timestep=50, short_side=448, windows=(448,), prefilter=False)
-    assert [other._settings(models, kind) for kind in ("pictures", "masks", "dino")] == told[:3]
-    assert other._settings(models, "diffusion") != told[3]
-    assert replace(SMALL, images=2)._settings(models, "pictures") == told[0]
+    assert [other.made_by(models, kind) for kind in ("pictures", "masks", "dino")] == told[:3]
+    assert other.made_by(models, "diffusion") != told[3]
+    assert replace(SMALL, images=2).made_by(models, "pictures") == told[0]
 
 
 def test_prototypes_command(

@@ -1,9 +1,14 @@
+import pickle
+import threading
+import time
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from ovseg.progress import Stages, duration, with_time_left
-from ovseg.types import Segmentation, named
+from ovseg.types import Evidence, Segmentation, named
 
 IMAGE = np.zeros((2, 4, 3), np.uint8)
 
@@ -79,3 +84,54 @@ def test_the_time_left_follows_what_this_run_has_done() -> None:
         report(stage, share)
     assert stages == ["begun", "soon", "later, 12 s left", "done"]
     assert [duration(s) for s in (5, 184, 3720)] == ["5 s", "3 min 4 s", "1 h 2 min"]
+
+
+def counted() -> tuple[list[int], Segmentation]:
+    """A segmentation, and a list that grows by one each time its evidence is made."""
+    made: list[int] = []
+
+    def make() -> tuple[Evidence, ...]:
+        time.sleep(0.02)  # long enough for other threads to ask meanwhile
+        made.append(1)
+        return (Evidence("seen", "heat", map=np.ones((2, 2), np.float32)),)
+
+    return made, Segmentation.from_scores(IMAGE, ("cat",), torch.zeros(1, 1, 2), threshold=0.5, evidence=make)
+
+
+def test_evidence_is_made_at_the_first_look_and_once() -> None:
+    made, result = counted()
+    assert result.label_map.shape == (2, 4) and result.shares and repr(result) and not made
+    moved = replace(result.with_threshold(0.1), timings={"all": 1.0})
+    assert not made
+    looks: list[tuple[Evidence, ...]] = []
+    threads = [threading.Thread(target=lambda one=one: looks.append(one.evidence)) for one in (result, moved) * 3]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1 and len(looks) == 6 and all(look is looks[0] for look in looks)
+    assert [item.title for item in looks[0]] == ["seen"]
+    assert Segmentation(IMAGE, ("background",), np.zeros((1, 2, 4), np.float32)).evidence == ()
+
+
+def test_evidence_goes_along_to_another_process() -> None:
+    made, result = counted()
+    sent = pickle.loads(pickle.dumps(result))
+    assert len(made) == 1 and np.array_equal(sent.scores, result.scores) and sent.threshold == 0.5
+    assert [item.title for item in sent.evidence] == ["seen"] and (sent.evidence[0].map == 1).all()
+    assert pickle.loads(pickle.dumps(sent)).evidence[0].title == "seen" and len(made) == 1
+
+
+def test_evidence_that_could_not_be_made_is_tried_again() -> None:
+    answers = iter([ValueError("gone"), (Evidence("back", "heat"),)])
+
+    def make() -> tuple[Evidence, ...]:
+        answer = next(answers)
+        if isinstance(answer, ValueError):
+            raise answer
+        return answer
+
+    result = Segmentation.from_scores(IMAGE, ("cat",), torch.zeros(1, 1, 2), threshold=0.5, evidence=make)
+    with pytest.raises(ValueError, match="gone"):
+        _ = result.evidence
+    assert result.evidence[0].title == "back"

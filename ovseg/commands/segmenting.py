@@ -21,9 +21,10 @@ from ovseg.commands.common import (
 )  # fmt: skip
 from ovseg.methods import find_method
 from ovseg.methods.ovdiff.cost import build_cost
-from ovseg.methods.ovdiff.method import OVDiff, told_of
-from ovseg.methods.ovdiff.prototypes import read as read_prototypes
-from ovseg.methods.ovdiff.prototypes import store_of
+from ovseg.methods.ovdiff.method import OVDiff, report_on_class
+from ovseg.methods.ovdiff.prototypes import drop_damaged, make_prototypes
+from ovseg.methods.ovdiff.store import read as read_prototypes
+from ovseg.methods.ovdiff.store import store_of
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.output.cost import measuring
@@ -212,8 +213,8 @@ def _build_prototypes(options: argparse.Namespace, models: Models) -> None:
     print(build_cost(models, method, len(options.words)))
     told = with_time_left(progress)
     for number, word in enumerate(options.words):
-        for kind in method.repair(models, word) if options.repair else ():
+        for kind in drop_damaged(models, method, word) if options.repair else ():
             print(f"{word}: damaged {kind} are made again")
-        made = method.prepare(models, word, told_of(told, number, len(options.words)))
+        made = make_prototypes(models, method, word, report_on_class(told, number, len(options.words)))
         sizes = ", ".join(f"{name} {len(p.foreground.vectors)} + {len(p.background.vectors)}" for name, p in made.items())
         print(f"\n{word}: prototypes of foreground + background: {sizes}")

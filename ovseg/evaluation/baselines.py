@@ -1,5 +1,6 @@
 """Trivial answers, to be printed beside every figure: what a method must leave far behind."""
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ovseg.methods import METHODS, Method
+from ovseg.methods.base import Prepared
 from ovseg.models import Models
 from ovseg.progress import Report, silent
 from ovseg.types import Paper, Scene, Segmentation, knob
@@ -16,28 +18,51 @@ from ovseg.words.presence import photo_prompts
 _NO_PAPER = Paper("a trivial answer", "", "", "", "")
 
 
+class Trivial(Method):
+    """A method that has nothing to prepare."""
+
+    @abstractmethod
+    def answer(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Segmentation:
+        """The segmentation of a scene."""
+
+    def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedTrivial":
+        """Nothing but the classes."""
+        return PreparedTrivial(models, classes, self)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedTrivial(Prepared):
+    """A trivial answer with its classes."""
+
+    method: Trivial
+
+    def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
+        """Segment a scene into the classes and background."""
+        return self.method.answer(self.models, scene, self.classes)
+
+
 @dataclass(frozen=True)
-class AllBackground(Method):
+class AllBackground(Trivial):
     """Nothing is anywhere."""
 
     name: ClassVar[str] = "all-background"
     title: ClassVar[str] = "All background"
     paper: ClassVar[Paper] = _NO_PAPER
 
-    def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent) -> Segmentation:
+    def answer(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Segmentation:
         """Background over the whole picture."""
         return Segmentation.from_scores(scene.image, _names(classes), torch.zeros(len(classes), 1, 1), threshold=0.5)
 
 
 @dataclass(frozen=True)
-class OneClass(Method):
+class OneClass(Trivial):
     """The class that is asked for first is everywhere."""
 
     name: ClassVar[str] = "one-class"
     title: ClassVar[str] = "One class everywhere"
     paper: ClassVar[Paper] = _NO_PAPER
 
-    def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent) -> Segmentation:
+    def answer(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Segmentation:
         """The first class over the whole picture."""
         scores = torch.zeros(len(classes), 1, 1)
         scores[0] = 1
@@ -45,16 +70,18 @@ class OneClass(Method):
 
 
 @dataclass(frozen=True)
-class CentrePrior(Method):
+class CentrePrior(Trivial):
     """The class that is asked for first is in the middle of the picture."""
 
     name: ClassVar[str] = "centre-prior"
     title: ClassVar[str] = "Centre prior"
     paper: ClassVar[Paper] = _NO_PAPER
-    width: float = knob(0.5, "Standard deviation of the prior, in half sides of the picture.", low=0.1, high=2, step=0.05)
-    threshold: float = knob(0.5, "Constant score of the background.", low=0, high=1, step=0.05)
+    width: float = knob(
+        0.5, "Standard deviation of the prior, in half sides of the picture.", label="Width", low=0.1, high=2, step=0.05
+    )
+    threshold: float = knob(0.5, "Constant score of the background.", label="Background threshold", group="main", step=0.05)
 
-    def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent) -> Segmentation:
+    def answer(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Segmentation:
         """A Gaussian around the centre, 1 at its height, times what each class weighs."""
         ys, xs = (torch.linspace(-1, 1, side) for side in scene.image.shape[:2])
         prior = torch.exp(-(ys[:, None] ** 2 + xs[None, :] ** 2) / (2 * self.width**2))

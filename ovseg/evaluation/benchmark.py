@@ -18,6 +18,7 @@ from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
 from ovseg.files import write_or_check_settings, write_whole
 from ovseg.maths.overlap import IGNORED, confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
 from ovseg.methods import Method
+from ovseg.methods.base import Prepared
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.progress import Report, duration, silent
@@ -26,6 +27,7 @@ from ovseg.words.classes import ClassWord
 
 THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(20))
 SHOWN = 8  # pictures of each end on the sheet
+KEPT = 4  # sets of words that a method stays prepared for
 
 
 @dataclass(frozen=True)
@@ -187,12 +189,28 @@ class Benchmark:
         words = tuple(self.classes[k] for k in asked) + self._background_words
         if not asked:
             return [np.zeros(sample.labels.shape, np.uint8)] * (1 + len(THRESHOLDS) * self.sweeps)
-        result = segment_under(self.protocol, self.method, self.models, sample.image, words, self.seed)
+        result = segment_under(self.protocol, self._prepared(words), sample.image, self.seed)
         label_of = np.array([0, *(k + 1 for k in asked), *(0 for _ in self._background_words)], np.uint8)
         if self.dataset.background != "scored":
             return [label_of[result.scores[1:].argmax(0) + 1]]
         moved = [result.with_threshold(t) for t in THRESHOLDS] if self.sweeps else []
         return [label_of[segmentation.label_map] for segmentation in (result, *moved)]
+
+    def _prepared(self, words: tuple[ClassWord, ...]) -> Prepared:
+        """The method with these words; of the sets that were asked for last, `KEPT` are kept."""
+        if words not in self._kept:
+            while len(self._kept) >= KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[words] = self.method.prepare(self.models, words)
+        return self._kept[words]
+
+    @cached_property
+    def _kept(self) -> dict[tuple[ClassWord, ...], Prepared]:
+        return {}
+
+    def __getstate__(self) -> dict:
+        """What another process needs: the fields, and nothing that is kept."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def _load(self, out: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Places and values of every sample's matrices."""

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 from ovseg.maths.maps import window_starts
-from ovseg.methods import Method
-from ovseg.models import Models
+from ovseg.methods.base import Prepared
 from ovseg.scene import from_image, resized
 from ovseg.types import Segmentation
-from ovseg.words.classes import ClassWord
 
 
 @dataclass(frozen=True)
@@ -108,21 +107,14 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
-def segment_under(
-    protocol: Protocol,
-    method: Method,
-    models: Models,
-    image: np.ndarray,
-    classes: tuple[ClassWord, ...],
-    seed: int = 0,
-) -> Segmentation:
-    """Segment a picture (H, W, 3) as the protocol does; scores are averaged over windows and come back at (H, W)."""
-    working = protocol.working_hw(image.shape[:2])
+def segment_under(protocol: Protocol, prepared: Prepared, image: UInt8[np.ndarray, "H W 3"], seed: int = 0) -> Segmentation:
+    """Segment a picture as the protocol does; scores are averaged over windows and come back at (H, W)."""
+    working, count = protocol.working_hw(image.shape[:2]), len(prepared.classes)
     picture = image if working == image.shape[:2] else resized(image, working)
-    total, weight, part = np.zeros((len(classes) + 1, *working), np.float32), np.zeros(working, np.float32), None
+    total, weight, part = np.zeros((count + 1, *working), np.float32), np.zeros(working, np.float32), None
     for box in protocol.boxes(working):
-        part = method.segment(models, from_image(models, np.ascontiguousarray(picture[box]), seed), classes)
-        total[(slice(None), *box)] += _of_classes(part.scores, len(classes))
+        part = prepared.segment(from_image(prepared.models, np.ascontiguousarray(picture[box]), seed))
+        total[(slice(None), *box)] += _of_classes(part.scores, count)
         weight[box] += 1
     scores = total / weight
     if working != image.shape[:2]:

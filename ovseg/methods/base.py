@@ -1,14 +1,37 @@
-"""What a method is: a frozen dataclass of hyper-parameters with one verb."""
+"""What a method is: a frozen dataclass of hyper-parameters that prepares some classes, and then segments pictures."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import ClassVar
 
 from ovseg.models import Models
-from ovseg.progress import Report, silent
+from ovseg.progress import Report, silent, within
 from ovseg.types import Paper, Scene, Segmentation
 from ovseg.words.classes import ClassWord
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared(ABC):
+    """A method with the classes that it is asked for: what depends on the words alone is done.
+
+    It can segment any number of pictures, and its results are those of `Method.segment`. `timings` are the seconds that
+    the preparation took; those of a `segment` are not in them.
+    """
+
+    models: Models
+    classes: tuple[ClassWord, ...]
+    timings: dict[str, float] = field(default_factory=dict, kw_only=True)
+
+    @abstractmethod
+    def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
+        """Segment a scene into the classes and background."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return tuple(word.name for word in self.classes)
 
 
 class Method(ABC):
@@ -25,7 +48,23 @@ class Method(ABC):
     """The networks that it uses beside the backbone: "clip", "captioner", "dino", "grounding"."""
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType({})
     """Settings under a name, for modes other than the released code's."""
+    preparing_share: ClassVar[float] = 0.05
+    """Share of the progress of `segment` that is reported for the preparation, 0 to 1."""
 
     @abstractmethod
+    def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> Prepared:
+        """Do what depends on the words alone.
+
+        Raises:
+            ValueError: a setting is out of its range, a network cannot be loaded, or a word cannot be used.
+        """
+
     def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent) -> Segmentation:
-        """Segment a scene into the classes and background."""
+        """Segment one scene into the classes and background: `prepare` and `Prepared.segment` in a row.
+
+        Raises:
+            ValueError: what these two raise.
+        """
+        prepared = self.prepare(models, classes, within(report, 0.0, self.preparing_share))
+        result = prepared.segment(scene, within(report, self.preparing_share, 1.0))
+        return replace(result, timings=prepared.timings | result.timings)

@@ -12,7 +12,7 @@ Differs from the paper and its released code:
 - All sub-tokens of a phrase are averaged; the code reads the last one only (`last_token` does so too).
 - Noise is seeded by the scene; several noise draws can be averaged.
 - The picture's aspect is kept; `scene.from_image(square=True, sample_posterior=True)` squashes and samples as the code does.
-- A class may have several phrases: the highest of their maps counts at every place.
+- A class may have several phrases: the highest of their maps counts at each place.
 - The background's threshold is given; the released evaluation takes the best of 45 on the test set.
 - Prompts are not continued by a captioner unless `continued` says so; the released code does it with BLIP large.
 """
@@ -23,11 +23,12 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ovseg.backbones.base import Capture, Text, Trace
 from ovseg.maths import maps
-from ovseg.methods.base import Method
+from ovseg.methods.base import Method, Prepared
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
 from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
@@ -50,47 +51,89 @@ class DiffSegmenter(Method):
         code="https://github.com/VCG-team/DiffSegmenter",
     )
 
-    threshold: float = knob(0.5, "Score of the background; the code's evaluation sweeps 0.30 to 0.74.", step=0.01)
-    timesteps: tuple[int, ...] = knob((100,), "Noise levels, 0 to 999, whose results are averaged; the code uses 100 alone.")
-    draws: int = knob(1, "Noise samples averaged at each timestep; the code uses 1.", low=1, high=16, step=1)
+    threshold: float = knob(
+        0.5,
+        "Constant score of the background: pixels where no class scores more are background. The released evaluation tries"
+        " 0.30 to 0.74.",
+        label="Background threshold",
+        group="main",
+        step=0.01,
+    )
+    timesteps: tuple[int, ...] = knob(
+        (100,),
+        "How much noise is added to the picture before the network looks at it, 0 to 999. The results of several levels are"
+        " averaged. The released code uses 100 alone.",
+        label="Noise levels",
+        group="main",
+    )
+    draws: int = knob(
+        1,
+        "How many different noises are tried at each level; their results are averaged. The released code uses 1.",
+        label="Noise samples",
+        group="main",
+        low=1,
+        high=16,
+        step=1,
+    )
     stride_weights: tuple[float, ...] = knob(
         (0.1, 0.1, 0.5, 0.3),
-        "Weights of the cross-attention at strides 1, 2, 4, 8 of the latent grid; the code's 0.1, 0.1, 0.5, 0.3"
-        " are those of the 64, 32, 16 and 8 grids.",
+        "How much the cross-attention of each resolution counts, from the finest to the coarsest. The released code's 0.1,"
+        " 0.1, 0.5, 0.3 are for the 64, 32, 16 and 8 grids of Stable Diffusion.",
+        label="Weights of the resolutions, finest first",
     )
     refinements: int = knob(
-        1, "Times that the self-attention is applied; the code applies it once, 0 leaves it out.", low=0, high=5, step=1
+        1,
+        "How often the maps are multiplied by the self-attention, which spreads them over whole objects. 0 leaves it out;"
+        " the released code does it once.",
+        label="Refinements by self-attention",
+        group="main",
+        low=0,
+        high=5,
+        step=1,
     )
     emphasis: float = knob(
-        1.21, 'Weight of the class words in the prompt; 1.21 is the code\'s "++".', low=0.5, high=2, step=0.01
+        1.21,
+        'How strongly the class word counts in its prompt; 1 leaves the prompt as it is. 1.21 is the "++" of the released'
+        " code.",
+        label="Emphasis of the class word",
+        low=0.5,
+        high=2,
+        step=0.01,
     )
-    prompt: str = knob("a photograph of {}", "Prompt of each class; {} is the class. The released code's VOC stem.")
-    last_token: bool = knob(False, "Read the last sub-token of a phrase only, as the released code does.")
+    prompt: str = knob(
+        "a photograph of {}",
+        "The prompt of each class; {} is replaced by the class. This is the released code's prompt for PASCAL VOC.",
+        label="Prompt",
+    )
+    last_token: bool = knob(
+        False,
+        "Read the attention of the last token of a class name only, and emphasise its last word only, as the released code"
+        " does. Otherwise all its tokens are averaged.",
+        label="Last token only",
+    )
     continued: bool = knob(
-        False, "Let the captioner go on with each prompt, and read a participle after the class too; the code does both."
+        False,
+        'Let the captioner complete each prompt with what it sees, and read a following word that ends in "ing" together'
+        " with the class. The released code does both.",
+        label="Prompts completed by the captioner",
     )
 
-    def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent) -> Segmentation:
-        """Segment a scene into the classes and background.
+    def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedDiffSegmenter":
+        """Encode the prompts of all phrases.
+
+        With `continued` the captioner looks at the picture to go on with a prompt, so the words are encoded for each
+        picture anew, and only the settings are checked here.
 
         Raises:
             ValueError: a setting is out of its range, or a phrase does not fit the text encoder.
         """
         self._check()
         stages = Stages(report)
+        if self.continued:
+            return PreparedDiffSegmenter(models, classes, self, None)
         with stages.stage("encoding the words"):
-            text, owners = self._encode(models, scene, classes)
-        rows = self._average(models, scene, text, stages)
-        with stages.stage("scoring", 1.0):
-            names = tuple(word.name for word in classes)
-            of_class = [[row for row, owner in enumerate(owners) if owner == k] for k in range(len(classes))]
-            scores = torch.stack([rows.refined[own].amax(0) for own in of_class])
-            # Expanded first, then normalised: the order of the released code, and not the same on spiky maps.
-            scores = maps.normalise(maps.resize(scores, scene.image.shape[:2]))
-            evidence = rows.evidence(names, [own[0] for own in of_class], was_refined=self.refinements > 0)
-        return Segmentation.from_scores(
-            scene.image, names, scores, self.threshold, evidence=evidence, timings=stages.timings
-        )
+            text = self.encode(models, classes)
+        return PreparedDiffSegmenter(models, classes, self, text, timings=stages.timings)
 
     def _check(self) -> None:
         if not self.timesteps:
@@ -101,23 +144,32 @@ class DiffSegmenter(Method):
             )
         check_prompt(self.prompt)
 
-    def _encode(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> tuple[Text, list[int]]:
-        """One row per phrase with the token columns to read, and the index of the class that each row belongs to."""
-        phrases, owners = rows_of(classes)
+    def encode(
+        self, models: Models, classes: tuple[ClassWord, ...], image: UInt8[np.ndarray, "H W 3"] | None = None
+    ) -> Text:
+        """A row for each phrase of the classes, with the token columns to read.
+
+        Args:
+            image: the picture by which the captioner goes on with each prompt; the prompts end as they are without one.
+
+        Raises:
+            ValueError: a phrase does not fit the text encoder, or there is no captioner.
+        """
+        phrases, _ = rows_of(classes)
         prompts = [self.prompt.replace("{}", phrase) for phrase in phrases]
-        if self.continued:
-            prompts = [models.captioner().caption(scene.image, prompt) for prompt in prompts]
+        if image is not None:
+            prompts = [models.captioner().caption(image, prompt) for prompt in prompts]
         # The released code's "++" strengthens the last word of a class alone, as it reads its last token alone.
         emphasised = [phrase.split()[-1] for phrase in phrases] if self.last_token else phrases
         text = models.backbone.encode_text(prompts, phrases, self.emphasis, emphasised)
         spans = [span[-1:] if self.last_token else span for span in text.spans]
-        if self.continued:
+        if image is not None:
             after = [participle_after(prompt, phrase) for prompt, phrase in zip(prompts, phrases, strict=True)]
             more = [span[:1] if self.last_token else span for span in models.backbone.encode_text(prompts, after).spans]
             spans = [own + other for own, other in zip(spans, more, strict=True)]
-        return replace(text, spans=tuple(spans)), owners
+        return replace(text, spans=tuple(spans))
 
-    def _average(self, models: Models, scene: Scene, text: Text, stages: Stages) -> "Rows":
+    def average(self, models: Models, scene: Scene, text: Text, stages: Stages) -> "Rows":
         """Trace every row at every timestep and draw, and average what comes of it."""
         backbone = models.backbone
         capture = Capture(cross=backbone.strides, self_attention=(FINEST,))
@@ -130,12 +182,12 @@ class DiffSegmenter(Method):
                 share = (number * len(passes) + count) / (len(parts) * len(passes))
                 with stages.stage("reading the network's attention", share):
                     trace = backbone.trace(scene.latent, part, timestep, capture, seed=scene.seed + draw)
-                    rows = self._analyse(trace)
+                    rows = self.analyse(trace)
                     averaged = rows if averaged is None else averaged + rows
             done.append(averaged / len(passes))
         return Rows.join(done, [len(part.prompts) for part in parts])
 
-    def _analyse(self, trace: Trace) -> "Rows":
+    def analyse(self, trace: Trace) -> "Rows":
         """Steps 8 to 13 of the method: what of each resolution, fused; where, by the finest self-attention."""
         per_stride = {s: maps.phrase_maps(cross, trace.text.spans) for s, cross in trace.cross_by_stride().items()}
         weights = {2**power: weight for power, weight in enumerate(self.stride_weights)}
@@ -147,20 +199,51 @@ class DiffSegmenter(Method):
         return Rows(refined, fused, per_stride, None if affinity is None else affinity.mean(0))
 
 
+@dataclass(frozen=True, eq=False)
+class PreparedDiffSegmenter(Prepared):
+    """DiffSegmenter with encoded prompts; `text` is None where they depend on the picture."""
+
+    method: DiffSegmenter
+    text: Text | None
+
+    def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
+        """Segment a scene into the classes and background.
+
+        Raises:
+            ValueError: a timestep is outside the noise schedule, or a setting does not fit the backbone.
+        """
+        stages, text, refined = Stages(report), self.text, self.method.refinements > 0
+        if text is None:
+            with stages.stage("encoding the words"):
+                text = self.method.encode(self.models, self.classes, scene.image)
+        rows = self.method.average(self.models, scene, text, stages)
+        with stages.stage("scoring", 1.0):
+            phrases, owners = rows_of(self.classes)
+            of_class = [[row for row, owner in enumerate(owners) if owner == k] for k in range(len(self.classes))]
+            scores = torch.stack([rows.refined[own].amax(0) for own in of_class])
+            # Expanded first, then normalised: the order of the released code, and not the same on spiky maps.
+            scores = maps.normalise(maps.resize(scores, scene.image.shape[:2]))
+        return Segmentation.from_scores(
+            scene.image, self.names, scores, self.method.threshold,
+            evidence=lambda: rows.evidence(phrases, [self.names[owner] for owner in owners], was_refined=refined),
+            timings=stages.timings,
+        )  # fmt: skip
+
+
 def participle_after(prompt: str, phrase: str) -> str:
     """The word that follows a phrase if it ends in "ing", else "" (the released code's rule for what joins a class)."""
-    found = re.search(rf"(?<!\w){re.escape(phrase)}\s+(\w+ing)(?!\w)", prompt, re.IGNORECASE)
-    return found.group(1) if found else ""
+    match = re.search(rf"(?<!\w){re.escape(phrase)}\s+(\w+ing)(?!\w)", prompt, re.IGNORECASE)
+    return match.group(1) if match else ""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Maps of some rows: refined and fused (b, y, x), per stride, and the rows' mean self-attention (n, n)."""
+    """Maps of some rows, one for each phrase: refined and fused, of each stride, and the rows' mean self-attention."""
 
-    refined: Tensor
-    fused: Tensor
-    per_stride: dict[int, Tensor]
-    affinity: Tensor | None
+    refined: Float[Tensor, "b y x"]
+    fused: Float[Tensor, "b y x"]
+    per_stride: dict[int, Float[Tensor, "b _y _x"]]
+    affinity: Float[Tensor, "n n"] | None
 
     def __add__(self, other: "Rows") -> "Rows":
         strides = {s: m + other.per_stride[s] for s, m in self.per_stride.items()}
@@ -185,17 +268,17 @@ class Rows:
             affinity,
         )
 
-    def evidence(self, names: tuple[str, ...], rows: list[int], was_refined: bool) -> tuple[Evidence, ...]:
-        """What the viewer may look at, for one row per class (its first phrase's)."""
-        items = []
-        for name, row in zip(names, rows, strict=True):
+    def evidence(self, phrases: list[str], labels: list[str], was_refined: bool) -> tuple[Evidence, ...]:
+        """What the viewer may look at: for each row its maps, under its phrase and the name of its class."""
+        items, rows = [], list(enumerate(zip(phrases, labels, strict=True)))
+        for row, (phrase, label) in rows:
             if was_refined:
-                items.append(_heat(f"{name}: refined", self.refined[row], "Refined by self-attention", name))
-            items.append(_heat(f"{name}: fused", self.fused[row], "Cross-attention, fused", name))
+                items.append(_heat(f"{phrase}: refined", self.refined[row], "Refined by self-attention", label))
+            items.append(_heat(f"{phrase}: fused", self.fused[row], "Cross-attention, fused", label))
         for per_row in self.per_stride.values():
             grid = "x".join(str(side) for side in per_row.shape[-2:])
-            for name, row in zip(names, rows, strict=True):
-                items.append(_heat(f"{name}: {grid}", per_row[row], f"{grid} grid", name))
+            for row, (phrase, label) in rows:
+                items.append(_heat(f"{phrase}: {grid}", per_row[row], f"{grid} grid", label))
         if self.affinity is not None:
             y, x = self.refined.shape[-2:]
             square = self.affinity.reshape(y, x, y, x).cpu().numpy().astype(np.float16)

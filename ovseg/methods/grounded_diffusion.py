@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from ovseg.backbones.base import query_states
 from ovseg.maths.maps import principal
-from ovseg.methods.base import Method
+from ovseg.methods.base import Method, Prepared
 from ovseg.models import Models
-from ovseg.pretrained.grounding import QUERY, Looked, step_features
+from ovseg.pretrained.grounding import QUERY, Grounding, Looked, step_features
 from ovseg.progress import Report, Stages, silent
 from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
 from ovseg.words.classes import ClassWord, prompt_of, rows_of
@@ -44,33 +46,74 @@ class GroundedDiffusion(Method):
         code="https://github.com/Lipurple/Grounded-Diffusion",
     )
 
-    threshold: float = knob(0.5, "Probability from which a pixel belongs to a class; the code's 0.5.", step=0.01)
-    timestep: int = knob(1, "Noise level of the pass; the code's 1, the paper's figure finds 5 best.", high=999, step=1)
-    module: str = knob("S1", "The trained module: a class split that it was trained on, or a folder of one's own.")
+    threshold: float = knob(
+        0.5,
+        "Probability that a pixel needs to belong to a class. The released code uses 0.5.",
+        label="Background threshold",
+        group="main",
+        step=0.01,
+    )
+    timestep: int = knob(
+        1,
+        "How much noise is added to the picture before the network looks at it. The released code uses 1; a figure of the"
+        " paper finds 5 best.",
+        label="Noise level",
+        group="main",
+        high=999,
+        step=1,
+    )
+    module: str = knob(
+        "S1",
+        "Which trained module is used: the name of the class split that it was trained on, or the path of a folder.",
+        label="Trained module",
+        group="main",
+    )
     words: Literal["together", "alone"] = knob(
-        "together", "Whether the words of a picture see each other in the module, as in the code, or are asked for alone."
+        "together",
+        "Whether the module looks at all words of a picture together, as in the released code, or at each word alone.",
+        label="Words",
     )
 
-    def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent) -> Segmentation:
+    def prepare(
+        self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent
+    ) -> "PreparedGroundedDiffusion":
+        """Load the module and encode each phrase in its sentence.
+
+        Raises:
+            ValueError: there is no such module, or it is another backbone's.
+        """
+        stages, (phrases, _) = Stages(report), rows_of(classes)
+        with stages.stage("encoding the words"):
+            module = models.grounding(self.module)
+            states = query_states(models.backbone, phrases, QUERY)
+        return PreparedGroundedDiffusion(models, classes, self, module, states, timings=stages.timings)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedGroundedDiffusion(Prepared):
+    """Grounded Diffusion with its module and the text encoder's state of each phrase."""
+
+    method: GroundedDiffusion
+    module: Grounding
+    states: Float[Tensor, "n d"]
+
+    def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
         """Segment a scene into the classes; what is below the threshold for all of them is background.
 
         Raises:
-            ValueError: there is no such module, it is another backbone's, or the timestep is outside the noise schedule.
+            ValueError: the timestep is outside the noise schedule, or the module does not fit the backbone's features.
         """
-        stages, (phrases, owners) = Stages(report), rows_of(classes)
+        method, stages, (phrases, owners) = self.method, Stages(report), rows_of(self.classes)
         with stages.stage("looking at the picture in the making"):
-            sentence = scene.caption or prompt_of([word.name for word in classes])
-            features = step_features(models.backbone, scene.latent, sentence, self.timestep, scene.seed)
+            sentence = scene.caption or prompt_of(self.names)
+            features = step_features(self.models.backbone, scene.latent, sentence, method.timestep, scene.seed)
         with stages.stage("reading the words in it", 0.7):
-            states = query_states(models.backbone, phrases, QUERY)
-            looked = models.grounding(self.module).look(features, states, apart=self.words == "alone")
+            looked = self.module.look(features, self.states, apart=method.words == "alone")
         likely = looked.logits.sigmoid()
-        scores = torch.stack(
-            [likely[[k for k, owner in enumerate(owners) if owner == number]].amax(0) for number in range(len(classes))]
-        )
+        of_class = [[k for k, owner in enumerate(owners) if owner == number] for number in range(len(self.classes))]
         return Segmentation.from_scores(
-            scene.image, tuple(word.name for word in classes), scores, self.threshold,
-            _evidence(looked, phrases, [classes[owner].name for owner in owners]), stages.timings,
+            scene.image, self.names, torch.stack([likely[rows].amax(0) for rows in of_class]), method.threshold,
+            evidence=lambda: _evidence(looked, phrases, [self.names[owner] for owner in owners]), timings=stages.timings,
         )  # fmt: skip
 
 

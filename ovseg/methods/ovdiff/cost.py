@@ -9,11 +9,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ovseg.backbones.base import Capture
-from ovseg.methods.ovdiff.method import OVDiff
+from ovseg.methods.ovdiff.settings import Settings
 from ovseg.models import Models
 
 
-def build_cost(models: Models, method: OVDiff, classes: int) -> str:
+def build_cost(models: Models, settings: Settings, classes: int) -> str:
     """What it takes to make prototypes of so many classes: passes, arithmetic, and the time of it on this device.
 
     One row of the U-Net, one decoding and one encoding are run and counted; masks, the other extractors and clustering
@@ -21,17 +21,17 @@ def build_cost(models: Models, method: OVDiff, classes: int) -> str:
     """
     backbone = models.backbone
     latent = backbone.encode(np.zeros((*backbone.square_hw(), 3), np.uint8))
-    row = partial(backbone.trace, latent, backbone.encode_text([""], [""]), method.timestep, Capture(), 0)
+    row = partial(backbone.trace, latent, backbone.encode_text([""], [""]), settings.timestep, Capture(), 0)
     row_flops, row_seconds = _counted(row)
     drawn_flops, drawn_seconds = _counted(partial(backbone.decode, latent))
     read_flops, read_seconds = _counted(partial(backbone.encode, np.zeros((*backbone.square_hw(), 3), np.uint8)))
-    pictures = classes * method.images
-    sampling, reading = pictures * method.steps * 2, pictures * ("diffusion" in method.extractors)
+    pictures = classes * settings.images
+    sampling, reading = pictures * settings.steps * 2, pictures * ("diffusion" in settings.extractors)
     rows = sampling + reading
     tera = (rows * row_flops + pictures * drawn_flops + reading * read_flops) / 1e12
     minutes = (rows * row_seconds + pictures * drawn_seconds + reading * read_seconds) / 60
     return (
-        f"{classes} classes of {method.images} images: {sampling} rows of the U-Net to draw them, {reading} for features;"
+        f"{classes} classes of {settings.images} images: {sampling} rows of the U-Net to draw them, {reading} for features;"
         f" {tera:.1f} TFLOP, about {minutes:.1f} minutes on {models.device} if none is there yet"
     )
 

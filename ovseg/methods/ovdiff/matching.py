@@ -1,81 +1,169 @@
-"""Pixels and prototypes: the matrix of all prototypes that are compared, and what it says of places."""
+"""Pixels and prototypes: the matrix of all prototypes that are compared, and the cosines of a picture's places with it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from ovseg.methods.ovdiff.prototypes import Side
-from ovseg.types import Claims
+from ovseg.maths.maps import resize, window_starts
+from ovseg.methods.ovdiff.features import features_of, resized
+from ovseg.methods.ovdiff.settings import Settings
+from ovseg.methods.ovdiff.store import Prototypes, Side
+from ovseg.models import Models
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The prototypes of a phrase's foreground or background.
+
+    `number` counts the phrases of all classes, and `owner` is the class that the phrase is of; both from 0.
+    """
+
+    number: int
+    phrase: str
+    owner: int
+    ground: Literal["foreground", "background"]
+    side: Side
+
+
+@dataclass(frozen=True, eq=False)
 class Table:
-    """Prototypes of one extractor, one after the other: unit vectors (n, d), the label of each (n,), 0 for background, and
-    for each the class, counted from 0, its side and its row there."""
+    """Prototypes of one extractor, one after the other.
 
-    vectors: Tensor
-    owner: Tensor
-    origin: tuple[tuple[int, str, Side, int], ...]
+    `vectors` are unit vectors, `labels` says what each speaks for, 0 for background and k + 1 for class k, and `origin`
+    where it comes from: its source and its row there.
+    """
+
+    vectors: Float[Tensor, "n d"]
+    labels: Int[Tensor, "n"]
+    origin: tuple[tuple[Source, int], ...]
 
     @classmethod
-    def of(cls, sides: Sequence[tuple[int, str, Side]], means_only: bool) -> "Table":
-        """All rows of some classes' sides, or their means alone; each side with its class, counted from 0, and its name."""
-        vectors, owner, origin = [], [], []
-        for number, name, side in sides:
-            count = min(1, len(side.vectors)) if means_only else len(side.vectors)
-            # What half precision could not hold says nothing.
-            rows = [k for k in range(count) if np.isfinite(side.vectors[k]).all()]
-            vectors.append(torch.from_numpy(side.vectors[rows].astype(np.float32)))
-            owner += [number + 1 if name == "foreground" else 0] * len(rows)
-            origin += [(number, name, side, row) for row in rows]
-        return cls(F.normalize(torch.cat(vectors), dim=1), torch.tensor(owner), tuple(origin))
+    def of(cls, sources: Sequence[Source], means_only: bool = False) -> "Table":
+        """All rows of the sources, or their means alone. Rows that half precision could not hold are left out."""
+        vectors, labels, origin = [], [], []
+        for source in sources:
+            stored = source.side.vectors[:1] if means_only else source.side.vectors
+            rows = np.flatnonzero(np.isfinite(stored).all(1)).tolist()
+            vectors.append(torch.from_numpy(stored[rows].astype(np.float32)))
+            labels += [source.owner + 1 if source.ground == "foreground" else 0] * len(rows)
+            origin += [(source, row) for row in rows]
+        return cls(F.normalize(torch.cat(vectors), dim=1), torch.tensor(labels, dtype=torch.long), tuple(origin))
 
-    def only(self, kept: Tensor) -> "Table":
-        """The rows where `kept` (n,) holds."""
+    def only(self, kept: Bool[Tensor, "n"]) -> "Table":
+        """The rows that are kept."""
         origin = tuple(item for item, stays in zip(self.origin, kept.tolist(), strict=True) if stays)
-        return Table(self.vectors[kept], self.owner[kept], origin)
+        return Table(self.vectors[kept.to(self.vectors.device)], self.labels[kept], origin)
 
-    def best_of_each(self, cosines: Tensor, labels: int) -> Tensor:
-        """For every label the highest cosine of its prototypes (labels, y, x); -1 for a label without any."""
-        best = torch.full((labels, *cosines.shape[1:]), -1.0)
-        index = self.owner[:, None, None].expand_as(cosines)
-        return best.scatter_reduce(0, index, cosines, "amax")
+    def of_classes(self, asked: Sequence[int], count: int) -> "Table":
+        """The rows of some of the `count` classes, labelled by their place in `asked`."""
+        if tuple(asked) == tuple(range(count)):
+            return self
+        table = self.only(torch.tensor([source.owner in asked for source, _ in self.origin]))
+        place = torch.zeros(count + 1, dtype=torch.long)
+        place[[number + 1 for number in asked]] = torch.arange(1, len(asked) + 1)
+        return replace(table, labels=place[table.labels])
 
-    @property
-    def classes(self) -> np.ndarray:
-        """The class of each row, counted from 0, its background's rows included (n,)."""
-        return np.array([owner for owner, *_ in self.origin], int)
-
-    def shown_by(self, rows: np.ndarray) -> set[tuple[int, int]]:
-        """The class and the picture, both counted from 0, that stand for each of these rows."""
-        return {(owner, int(side.pictures[row])) for owner, _, side, row in (self.origin[k] for k in np.unique(rows))}
-
-    def claims(
-        self,
-        names: Sequence[str],
-        pictures: Mapping[tuple[int, int], np.ndarray],
-        nearest: np.ndarray,
-        closeness: np.ndarray,
-    ) -> Claims:
-        """What claims each place, with the picture and the region of it that each prototype stands for.
+    def without_hidden_stuff(self, stuff: Sequence[bool], cosine: float) -> "Table":
+        """Without the background that looks like a stuff class that is asked for (the paper's stuff filter).
 
         Args:
-            pictures: by class and number, those of `shown_by`.
-            nearest: rows, best first (y, x, k); what is the nearest nowhere is left out of the result.
-            closeness: their cosines (y, x, k).
+            stuff: which classes are stuff.
+            cosine: above which a background prototype is left out.
         """
-        titles, shown, places = [], [], []
-        used, renumbered = np.unique(nearest, return_inverse=True)
-        order = {key: number for number, key in enumerate(pictures)}
-        for owner, name, side, row in (self.origin[k] for k in used):
-            part = side.part_of(row)
-            what = "mean" if row == 0 else f"picture {side.pictures[row] + 1}" if part is None else f"part {part + 1}"
-            titles.append(f"{names[owner]}{' (background)' if name == 'background' else ''}, {what}")
-            shown.append(order[owner, int(side.pictures[row])])
-            places.append(side.place_of(row))
-        numbers = renumbered.reshape(nearest.shape)
-        return Claims(numbers, closeness, tuple(titles), tuple(pictures.values()), tuple(shown), tuple(places))
+        of_stuff = torch.tensor([label > 0 and stuff[label - 1] for label in self.labels.tolist()])
+        if not of_stuff.any():
+            return self
+        alike = (self.vectors @ self.vectors[of_stuff].T).amax(1)
+        return self.only((self.labels > 0) | (alike <= cosine))
+
+    def to(self, device: torch.device) -> "Table":
+        """The same with its vectors on a device."""
+        return replace(self, vectors=self.vectors.to(device))
+
+    def cosines(self, features: Float[Tensor, "d y x"]) -> Float[Tensor, "n y x"]:
+        """The cosine of every prototype with the features at every place, on the CPU."""
+        units = F.normalize(features, dim=0)
+        return torch.einsum("nd,dyx->nyx", self.vectors.to(units.device), units).cpu()
+
+    def best_of_each(self, cosines: Float[Tensor, "n y x"], count: int) -> Float[Tensor, "labels y x"]:
+        """For background and each of `count` classes the highest cosine of its prototypes; -1 where there is none."""
+        best = torch.full((count + 1, *cosines.shape[1:]), -1.0)
+        index = self.labels[:, None, None].expand_as(cosines)
+        return best.scatter_reduce(0, index, cosines, "amax")
+
+
+def sources_of(
+    extractor: str, prototypes: Sequence[Mapping[str, Prototypes]], phrases: Sequence[str], owners: Sequence[int]
+) -> list[Source]:
+    """The foregrounds of all phrases in one extractor, then their backgrounds.
+
+    Args:
+        prototypes: of each phrase, by extractor.
+        owners: the class of each phrase, from 0.
+    """
+    rows = list(enumerate(zip(prototypes, phrases, owners, strict=True)))
+    return [
+        Source(number, phrase, owner, ground, getattr(kept[extractor], ground))
+        for ground in ("foreground", "background")
+        for number, (kept, phrase, owner) in rows
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The mean cosine of background and each class over crops and extractors, and the cosines of the whole picture with
+    every prototype, by extractor."""
+
+    scores: Float[Tensor, "labels h w"]
+    whole: Mapping[str, Float[Tensor, "_n _y _x"]]
+
+
+def compare(
+    models: Models,
+    settings: Settings,
+    image: UInt8[np.ndarray, "H W 3"],
+    tables: Mapping[str, Table],
+    *,
+    count: int,
+    seed: int,
+) -> Comparison:
+    """Compare a picture, in windows and as a whole, with the tables of all extractors.
+
+    Args:
+        count: of the classes that the tables' labels speak of.
+        seed: of the noise on the picture.
+    """
+    picture = _working(image, settings.short_side)
+    total = torch.zeros(count + 1, *picture.shape[:2])
+    weight, whole = torch.zeros(picture.shape[:2]), {}
+    for rows, columns in (*boxes_of(settings, picture.shape[:2]), (slice(None), slice(None))):
+        crop = np.ascontiguousarray(picture[rows, columns])
+        for extractor, table in tables.items():
+            cosines = table.cosines(features_of(models, settings, extractor, crop, seed))
+            best = table.best_of_each(cosines, count)
+            total[:, rows, columns] += resize(best[None], crop.shape[:2])[0]
+            weight[rows, columns] += 1
+            whole[extractor] = cosines  # the whole picture comes last
+    return Comparison(total / weight, whole)
+
+
+def _working(image: np.ndarray, short_side: int) -> np.ndarray:
+    if not short_side:
+        return image
+    scale = short_side / min(image.shape[:2])
+    return resized(image, tuple(round(side * scale) for side in image.shape[:2]))
+
+
+def boxes_of(settings: Settings, hw: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    """The windows on a picture of (h, w), as rows and columns; none of a side that holds the whole picture."""
+    for side in settings.windows:
+        if side < max(hw):
+            for top in window_starts(hw[0], side, settings.window_stride):
+                for left in window_starts(hw[1], side, settings.window_stride):
+                    yield slice(top, top + side), slice(left, left + side)

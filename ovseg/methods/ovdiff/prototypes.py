@@ -1,250 +1,101 @@
-"""What OVDiff keeps of a class: drawn pictures, their masks, and the feature vectors made of them; and the store for it.
+"""Prototypes of a class: means of the features of its support images (steps B and D of OVDiff's released code)."""
 
-A store is a folder of safetensors files, for each class one of pictures, one of masks and one for each extractor, written
-whole or not at all, so that several processes can share it. A file says what made it and holds a checksum of its content.
-"""
-
-import hashlib
-import io
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float16, Int, UInt8
-from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
 
-from ovseg.files import write_whole
+from ovseg.maths.cluster import kmeans
+from ovseg.maths.maps import resize
+from ovseg.methods.ovdiff.features import features_of
+from ovseg.methods.ovdiff.settings import Settings
+from ovseg.methods.ovdiff.store import NOWHERE, Mask, Prototypes, Side, SupportImage, store_of
+from ovseg.methods.ovdiff.support import support_images, support_masks
 from ovseg.models import Models
+from ovseg.progress import Report, silent, within
 
-Settings = Mapping[str, Any]
-"""All that decides a file's content beside the word, JSON-ready."""
-
-FORMAT = "ovseg prototypes 1"
-NOWHERE = 255  # in `Side.regions`: a place that belongs to no part
+NOISE_SEED = 43  # of the noise on support images; the code's
+DRAWN, MASKED = 0.7, 0.85  # shares of the progress of a word at which its pictures and its masks are done
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A generated picture of a class, and how much each place of the latent grid was looked at for the class's words."""
-
-    image: UInt8[np.ndarray, "h w 3"]
-    attribution: Float16[np.ndarray, "y x"]
-
-
-@dataclass(frozen=True)
-class Mask:
-    """Which pixels of a drawn picture are the class, and which are surely not."""
-
-    foreground: Bool[np.ndarray, "h w"]
-    background: Bool[np.ndarray, "h w"]
-
-
-@dataclass(frozen=True)
-class Side:
-    """The prototypes of a class's foreground or background in one extractor.
-
-    Rows are the mean, then one for each picture that has the side at all, then the parts. `pictures` says for each row
-    which picture it is of or, for the mean and the parts, comes nearest to it. `regions` says for each picture and place
-    of the feature grid which part it belongs to, or `NOWHERE`.
-    """
-
-    vectors: Float16[np.ndarray, "n d"]
-    pictures: Int[np.ndarray, "n"]
-    parts: int
-    regions: UInt8[np.ndarray, "k y x"]
-
-    def part_of(self, row: int) -> int | None:
-        """The part that a row stands for, as `regions` counts them; None for the mean and a picture's."""
-        part = row - (len(self.vectors) - self.parts)
-        return part if part >= 0 else None
-
-    def place_of(self, row: int) -> Bool[np.ndarray, "y x"]:
-        """Where a row's features lie in its picture."""
-        region, part = self.regions[self.pictures[row]], self.part_of(row)
-        return region != NOWHERE if part is None else region == part
-
-
-@dataclass(frozen=True)
-class Prototypes:
-    """What one extractor makes of a class's pictures. The background has no rows where no picture shows any."""
-
-    foreground: Side
-    background: Side
-
-
-class Store:
-    """A folder of what OVDiff keeps of classes. Every method takes the word and all settings that decide the content.
-
-    Args:
-        folder: made when something is written to it.
-        shipped: another folder that is looked into where this one has nothing, and never written to.
-    """
-
-    def __init__(self, folder: Path, shipped: Path | None = None) -> None:
-        self.folder, self.shipped = folder, shipped
-
-    def read_pictures(self, word: str, made_by: Settings, most: int | None = None) -> tuple[Drawn, ...]:
-        """The pictures that were drawn so far, or the first `most` of them; none where there are none.
-
-        Raises:
-            ValueError: the file is damaged, or is another's.
-        """
-        tensors = self._read(word, "pictures", made_by) or {}
-        numbers = sorted({name.partition("/")[0] for name in tensors})[:most]
-        return tuple(Drawn(_picture(tensors[f"{n}/picture"]), tensors[f"{n}/attribution"]) for n in numbers)
-
-    def write_pictures(self, word: str, made_by: Settings, pictures: Sequence[Drawn]) -> None:
-        """Keep pictures; the file can be written again with more."""
-        tensors = {}
-        for number, item in enumerate(pictures):
-            tensors[f"{number:04d}/picture"] = _file_of(Image.fromarray(item.image), "WEBP")
-            tensors[f"{number:04d}/attribution"] = item.attribution
-        self._write(word, "pictures", made_by, tensors)
-
-    def read_masks(self, word: str, made_by: Settings) -> tuple[Mask, ...] | None:
-        """The masks of the first pictures, or None where there are none.
-
-        Raises:
-            ValueError: the file is damaged, or is another's.
-        """
-        tensors = self._read(word, "masks", made_by)
-        if tensors is None:
-            return None
-        marks = [_picture(tensors[name], "L") for name in sorted(tensors)]
-        return tuple(Mask((m & 1) > 0, (m & 2) > 0) for m in marks)
-
-    def write_masks(self, word: str, made_by: Settings, masks: Sequence[Mask]) -> None:
-        """Keep masks."""
-        marks = [Image.fromarray(m.foreground.astype(np.uint8) + 2 * m.background.astype(np.uint8)) for m in masks]
-        self._write(word, "masks", made_by, {f"{n:04d}": _file_of(mark, "PNG") for n, mark in enumerate(marks)})
-
-    def read_prototypes(self, word: str, extractor: str, made_by: Settings) -> Prototypes | None:
-        """An extractor's prototypes, or None where there are none.
-
-        Raises:
-            ValueError: the file is damaged, or is another's.
-        """
-        tensors = self._read(word, extractor, made_by)
-        if tensors is None:
-            return None
-        sides = (
-            Side(*(tensors[f"{side}/{part}"] for part in ("vectors", "pictures")), int(tensors[f"{side}/parts"][0]),
-                 tensors[f"{side}/regions"])
-            for side in ("foreground", "background")
-        )  # fmt: skip
-        return Prototypes(*sides)
-
-    def write_prototypes(self, word: str, extractor: str, made_by: Settings, kept: Prototypes) -> None:
-        """Keep an extractor's prototypes."""
-        tensors = {}
-        for name, side in (("foreground", kept.foreground), ("background", kept.background)):
-            tensors[f"{name}/vectors"], tensors[f"{name}/regions"] = side.vectors, side.regions
-            tensors[f"{name}/pictures"] = side.pictures.astype(np.int32)
-            tensors[f"{name}/parts"] = np.array([side.parts], np.int32)
-        self._write(word, extractor, made_by, tensors)
-
-    def drop_damaged(self, word: str, kind: str, made_by: Settings) -> bool:
-        """Delete a file, "pictures", "masks" or an extractor's, that cannot be read; whether there was one to delete."""
-        path = self.folder / self._name(word, kind, made_by)
-        if not path.exists():
-            return False
-        try:
-            read(path, {"word": word, "kind": kind, "made_by": made_by})
-        except ValueError:
-            path.unlink()
-            return True
-        return False
-
-    def _name(self, word: str, kind: str, made_by: Settings) -> str:
-        slug = re.sub(r"[^a-z0-9]+", "_", word.lower()).strip("_")
-        digest = hashlib.sha256(json.dumps([word, made_by], sort_keys=True).encode()).hexdigest()[:12]
-        return f"{slug}-{digest}.{kind}.safetensors"
-
-    def _read(self, word: str, kind: str, made_by: Settings) -> dict[str, np.ndarray] | None:
-        for folder in (self.folder, self.shipped):
-            path = folder and folder / self._name(word, kind, made_by)
-            if path and path.exists():
-                return read(path, {"word": word, "kind": kind, "made_by": made_by})
-        return None
-
-    def _write(self, word: str, kind: str, made_by: Settings, tensors: dict[str, np.ndarray]) -> None:
-        """Write beside and rename: a reader sees the whole file or none."""
-        told = {"format": FORMAT, "word": word, "kind": kind, "made_by": json.dumps(made_by), "checksum": _checksum(tensors)}
-        path = self.folder / self._name(word, kind, made_by)
-        write_whole(path, save(tensors, told))
-
-    def files(self) -> Iterator[tuple[Path, dict[str, Any]]]:
-        """Every file of the store with what it says of itself, in the order of their names.
-
-        Raises:
-            ValueError: a file is damaged.
-        """
-        for path in sorted(self.folder.glob("*.safetensors")):
-            yield path, describe(path)
-
-
-def store_of(models: Models) -> Store:
-    """The store of these models' folders."""
-    return Store(*models.prototype_folders)
-
-
-def describe(path: Path) -> dict[str, Any]:
-    """What a file says of itself: word, kind and made_by. Its content is not read.
+def make_prototypes(models: Models, settings: Settings, word: str, report: Report = silent) -> dict[str, Prototypes]:
+    """The prototypes of a word in every extractor: from the store, or made and kept there.
 
     Raises:
-        ValueError: it is no file of a store, or of another format.
+        ValueError: a file of the store is damaged, or no picture of the word shows it.
     """
-    try:
-        with safe_open(path, "np") as file:
-            told = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"The prototypes {path.name} must be a whole safetensors file, but are not: {error}") from error
-    if told.get("format") != FORMAT:
-        raise ValueError(f"The prototypes {path.name} must be of the format {FORMAT!r}, but are of {told.get('format')!r}.")
-    return {"word": told["word"], "kind": told["kind"], "checksum": told["checksum"], "made_by": json.loads(told["made_by"])}
+    store = store_of(models)
+    kept = {e: store.read_prototypes(word, e, settings.made_by(models, e)) for e in settings.extractors}
+    missing = [extractor for extractor, prototypes in kept.items() if prototypes is None]
+    if not missing:
+        return kept
+    pictures = support_images(models, settings, word, within(report, 0, DRAWN))
+    masks = support_masks(models, settings, word, pictures, within(report, DRAWN, MASKED))
+    if not any(mask.foreground.any() for mask in masks):
+        raise ValueError(f"The pictures of a class must show it somewhere, but none of {len(pictures)} of {word!r} does.")
+    step = (1 - MASKED) / len(missing)
+    for number, extractor in enumerate(missing):
+        part = within(report, MASKED + number * step, MASKED + (number + 1) * step)
+        features = _features_of_each(models, settings, extractor, pictures, part)
+        kept[extractor] = prototypes_of(features, masks, settings.parts)
+        store.write_prototypes(word, extractor, settings.made_by(models, extractor), kept[extractor])
+    return kept
 
 
-def read(path: Path, expected: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
-    """The tensors of a file, checked.
+def drop_damaged(models: Models, settings: Settings, word: str) -> tuple[str, ...]:
+    """Delete what is damaged of a word's files, so that `make_prototypes` makes it again; what was deleted."""
+    kinds = ("pictures", "masks", *settings.extractors)
+    return tuple(kind for kind in kinds if store_of(models).drop_damaged(word, kind, settings.made_by(models, kind)))
 
-    Args:
-        expected: what the file must say of itself, as `describe` gives it.
 
-    Raises:
-        ValueError: it is damaged, was changed after it was written, or says something else.
+def _features_of_each(
+    models: Models, settings: Settings, extractor: str, pictures: Sequence[SupportImage], report: Report
+) -> Iterator[Tensor]:
+    for number, item in enumerate(pictures):
+        report(f"{extractor} features of image {number + 1} of {len(pictures)}", number / len(pictures))
+        yield features_of(models, settings, extractor, item.image, NOISE_SEED)
+
+
+def prototypes_of(
+    features: Iterable[Float[Tensor, "d y x"]], masks: Sequence[Mask], parts: int, seed: int = 0
+) -> Prototypes:
+    """The prototypes of foreground and background from the features of each picture, which are taken one at a time.
+
+    Masks go to the feature grid bilinearly and count wherever anything of them arrives.
     """
-    told = describe(path)
-    with safe_open(path, "np") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  no dictionary
-    if _checksum(tensors) != told["checksum"]:
-        raise ValueError(f"The prototypes {path.name} must be as they were written, but their content was changed.")
-    wrong = [name for name, value in (expected or {}).items() if told[name] != json.loads(json.dumps(value))]
-    if wrong:
-        raise ValueError(f"The prototypes {path.name} must be what their name says, but their {wrong[0]} is another.")
-    return tensors
+    rows_of: tuple[list[Tensor], list[Tensor]] = ([], [])
+    places_of: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for maps, mask in zip(features, masks, strict=True):
+        for side, pixels in enumerate((mask.foreground, mask.background)):
+            places = _on_grid(pixels, tuple(maps.shape[1:]))
+            places_of[side].append(places)
+            rows_of[side].append(maps[:, places.to(maps.device)].T.float())
+    return Prototypes(*(_side(rows, torch.stack(at), parts, seed) for rows, at in zip(rows_of, places_of, strict=True)))
 
 
-def _checksum(tensors: Mapping[str, np.ndarray]) -> str:
-    total = hashlib.sha256()
-    for name in sorted(tensors):
-        array = np.ascontiguousarray(tensors[name])
-        total.update(f"{name} {array.dtype} {array.shape}".encode())
-        total.update(array.tobytes())
-    return total.hexdigest()
+def _side(rows_of: list[Tensor], inside: Bool[Tensor, "k y x"], parts: int, seed: int) -> Side:
+    """The mean of all places, the mean of each picture's, and the centres of their clusters."""
+    regions = np.full(inside.shape, NOWHERE, np.uint8)
+    shown = [k for k, rows in enumerate(rows_of) if len(rows)]
+    rows = torch.cat(rows_of)
+    if not shown:
+        return Side(np.zeros((0, rows.shape[1]), np.float16), np.zeros(0, np.int32), 0, regions)
+    labels, centres = kmeans(rows, parts, restarts=1, seed=seed)
+    regions[inside.numpy()] = labels.cpu().numpy().astype(np.uint8)
+    means = torch.stack([rows_of[k].mean(0) for k in shown])
+    vectors = torch.cat([rows.mean(0, keepdim=True), means, centres])
+    # The mean and each part are shown by the picture that is most like them; a part by one that holds any of it.
+    near = F.normalize(vectors, dim=1) @ F.normalize(means, dim=1).T
+    owner = torch.cat([torch.full((len(rows_of[k]),), n) for n, k in enumerate(shown)])
+    held = torch.zeros(len(centres), len(shown)).index_put_((labels.cpu(), owner), torch.ones(()), accumulate=True)
+    near[1 + len(shown) :].masked_fill_((held == 0).to(near.device), -2)
+    pictures = np.array(shown, np.int32)[near.argmax(1).cpu().numpy()]
+    pictures[1 : 1 + len(shown)] = shown
+    return Side(vectors.cpu().numpy().astype(np.float16), pictures, len(centres), regions)
 
 
-def _file_of(picture: Image.Image, kind: str) -> np.ndarray:
-    """The bytes of a picture file, PNG or WebP, from which the very pixels come back."""
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, lossless=True)  # which PNG is anyway
-    return np.frombuffer(buffer.getvalue(), np.uint8)
-
-
-def _picture(content: np.ndarray, mode: str = "RGB") -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(content.tobytes())).convert(mode))
+def _on_grid(mask: np.ndarray, grid: tuple[int, int]) -> Tensor:
+    return resize(torch.from_numpy(mask.astype(np.float32))[None], grid)[0] > 0

@@ -1,25 +1,71 @@
-"""Where a class is in its support images, and prototypes from it: OVDiff's offline steps as pure functions.
+"""Support images of a class, and where it is in them (steps A to C of OVDiff's released code)."""
 
-Karazija, Laina, Vedaldi, Rupprecht: Diffusion Models for Open-Vocabulary Segmentation; ECCV 2024, arXiv 2306.09316; steps B
-and D of its released code.
-"""
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import binary_erosion
-from torch import Tensor
 
-from ovseg.maths.cluster import kmeans
-from ovseg.maths.maps import normalise, resize
-from ovseg.methods.ovdiff.prototypes import NOWHERE, Mask, Prototypes, Side
+from ovseg.backbones.base import Sampling
+from ovseg.maths.maps import normalise
+from ovseg.methods.ovdiff.settings import Settings
+from ovseg.methods.ovdiff.store import Mask, SupportImage, store_of
+from ovseg.models import Models
+from ovseg.progress import Report
 
+BATCH = 8  # pictures drawn together; the code's
 LIKELY, UNLIKELY = 0.5, 0.2  # attributions above and below which a place is taken for the class or for its surroundings
 BINS = 64  # of the histogram in which Otsu's thresholds are looked for
+
+
+def support_images(models: Models, settings: Settings, word: str, report: Report) -> tuple[SupportImage, ...]:
+    """Pictures of a word, of which those that the store has are not drawn again; kept batch by batch.
+
+    Raises:
+        ValueError: a file of the store is damaged.
+    """
+    made_by, store = settings.made_by(models, "pictures"), store_of(models)
+    pictures = list(store.read_pictures(word, made_by, settings.images))
+    sampling = Sampling(settings.steps, settings.guidance, settings.negative, dpm_solver=True)
+    while len(pictures) < settings.images:
+        count = min(BATCH, settings.images - len(pictures))
+
+        def on_step(step: int, steps: int, done: int = len(pictures), count: int = count) -> None:
+            share = (done + count * step / steps) / settings.images
+            report(f"image {done + 1} to {done + count} of {settings.images}", share)
+
+        seeds = [settings.first_seed + len(pictures) + k for k in range(count)]
+        prompt = settings.prompt.replace("{}", word)
+        for made in models.backbone.generate(prompt, seeds, sampling, phrase=word, on_step=on_step):
+            pictures.append(SupportImage(made.image, made.attribution.cpu().numpy().astype(np.float16)))
+        store.write_pictures(word, made_by, pictures)
+    return tuple(pictures)
+
+
+def support_masks(
+    models: Models, settings: Settings, word: str, pictures: Sequence[SupportImage], report: Report
+) -> tuple[Mask, ...]:
+    """Foreground and background of each support image, from the store, or found and kept there.
+
+    Raises:
+        ValueError: a file of the store is damaged, or the network that proposes masks cannot be loaded.
+    """
+    made_by, store = settings.made_by(models, "masks"), store_of(models)
+    masks = store.read_masks(word, made_by)
+    if masks is not None:
+        return masks
+    maps = [stretched(item.attribution, item.image.shape[:2]) for item in pictures]
+    if settings.masks == "otsu":
+        masks = masks_by_otsu(maps)
+    else:
+        propose, masks = models.proposals(settings.masks), ()
+        for number, (item, attribution) in enumerate(zip(pictures, maps, strict=True)):
+            report(f"masks of image {number + 1} of {len(pictures)}", number / len(pictures))
+            masks += (masks_by_proposals(propose(item.image), attribution),)
+    store.write_masks(word, made_by, masks)
+    return masks
 
 
 def stretched(attribution: Float[np.ndarray, "y x"], hw: tuple[int, int]) -> Float[np.ndarray, "h w"]:
@@ -72,48 +118,6 @@ def two_thresholds(values: Float[np.ndarray, "n"]) -> tuple[float, float]:
         between += np.where(held > 0, (total[stop] - total[start]) ** 2 / np.maximum(held, 1), -np.inf)
     best = int(between.argmax())
     return float(edges[first[best] + 1]), float(edges[second[best] + 1])
-
-
-def prototypes_of(
-    features: Iterable[Float[Tensor, "d y x"]], masks: Sequence[Mask], parts: int, seed: int = 0
-) -> Prototypes:
-    """The prototypes of foreground and background from the features of each picture, which are taken one at a time.
-
-    Masks go to the feature grid bilinearly and count wherever anything of them arrives.
-    """
-    gathered: tuple[list[Tensor], list[Tensor]] = ([], [])
-    insides: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for found, mask in zip(features, masks, strict=True):
-        for side, pixels in enumerate((mask.foreground, mask.background)):
-            inside = _on_grid(pixels, tuple(found.shape[1:]))
-            insides[side].append(inside)
-            gathered[side].append(found[:, inside.to(found.device)].T.float())
-    return Prototypes(*(_side(rows, torch.stack(at), parts, seed) for rows, at in zip(gathered, insides, strict=True)))
-
-
-def _side(rows_of: list[Tensor], inside: Bool[Tensor, "k y x"], parts: int, seed: int) -> Side:
-    """The mean of all places, the mean of each picture's, and the centres of their clusters."""
-    regions = np.full(inside.shape, NOWHERE, np.uint8)
-    shown = [k for k, rows in enumerate(rows_of) if len(rows)]
-    rows = torch.cat(rows_of)
-    if not shown:
-        return Side(np.zeros((0, rows.shape[1]), np.float16), np.zeros(0, np.int32), 0, regions)
-    labels, centres = kmeans(rows, parts, restarts=1, seed=seed)
-    regions[inside.numpy()] = labels.cpu().numpy().astype(np.uint8)
-    means = torch.stack([rows_of[k].mean(0) for k in shown])
-    vectors = torch.cat([rows.mean(0, keepdim=True), means, centres])
-    # The mean and each part are shown by the picture that is most like them; a part by one that holds any of it.
-    near = F.normalize(vectors, dim=1) @ F.normalize(means, dim=1).T
-    owner = torch.cat([torch.full((len(rows_of[k]),), n) for n, k in enumerate(shown)])
-    held = torch.zeros(len(centres), len(shown)).index_put_((labels.cpu(), owner), torch.ones(()), accumulate=True)
-    near[1 + len(shown) :].masked_fill_((held == 0).to(near.device), -2)
-    pictures = np.array(shown, np.int32)[near.argmax(1).cpu().numpy()]
-    pictures[1 : 1 + len(shown)] = shown
-    return Side(vectors.cpu().numpy().astype(np.float16), pictures, len(centres), regions)
-
-
-def _on_grid(mask: np.ndarray, grid: tuple[int, int]) -> Tensor:
-    return resize(torch.from_numpy(mask.astype(np.float32))[None], grid)[0] > 0
 
 
 def shaded(image: UInt8[np.ndarray, "h w 3"], mask: Mask) -> UInt8[np.ndarray, "h w 3"]:

@@ -1,0 +1,48 @@
+"""The masks of the named clusters: their edges moved to those of the picture, and the scores that come of them."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ovseg.maths.refine import dense_crf, pamr
+
+CERTAINTY = 0.9  # probability that the CRF gives to the label of a mask; the released code's setting
+
+
+def scores_of(
+    masks: Sequence[Float[Tensor, "H W"]], chosen: Sequence[int | None], count: int
+) -> Float[Tensor, "labels H W"]:
+    """The scores of background and of `count` names. An earlier mask is never painted over by a later one.
+
+    Args:
+        masks: probabilities of each cluster's mask.
+        chosen: for each mask its name, from 0, or None.
+    """
+    scores = torch.zeros(count + 1, *masks[0].shape)
+    painted = torch.zeros(masks[0].shape, dtype=torch.bool)
+    for mask, name in zip(masks, chosen, strict=True):
+        if name is None:
+            continue
+        free = mask.masked_fill(painted, 0)
+        scores[name + 1] = torch.maximum(scores[name + 1], free)
+        painted |= free > 0.5
+    scores[0] = 1 - scores[1:].amax(0) if count else 1.0
+    return scores
+
+
+def refined(
+    image: UInt8[np.ndarray, "H W 3"],
+    mask: Float[Tensor, "H W"],
+    by: Literal["crf", "pamr", "none"],
+    device: torch.device,
+) -> Float[Tensor, "H W"]:
+    """A mask of zeros and ones as probabilities, its edges moved to those of the picture; on the CPU."""
+    pixels = torch.from_numpy(image).to(device).permute(2, 0, 1).float()
+    if by == "crf":
+        likely = torch.where(mask.to(device) > 0.5, CERTAINTY, 1 - CERTAINTY)
+        return dense_crf(pixels, -torch.stack([1 - likely, likely]).log())[1].cpu()
+    return pamr(pixels, mask[None].to(device))[0].cpu() if by == "pamr" else mask

@@ -1,0 +1,180 @@
+"""FreeSeg-Diff: Training-Free Open-Vocabulary Segmentation with Diffusion Models.
+
+Corradini, Shukor, P. Couairon, G. Couairon, Scarselli, Cord; IJCNN 2025; arXiv 2403.20105.
+
+A caption says which words may occur, clusters of the diffusion network's features say where things are, CLIP says which
+cluster is which word, and a CRF or PAMR moves the edges to those of the picture. The defaults are the released code's.
+
+Differs from the paper:
+- The released code captions with BLIP base, its abstract speaks of BLIP-2: the captioner is the backbone's, or one by name.
+- Nouns come from another tagger; a caption without nouns leaves every cluster without a class, in place of an error.
+- k-means is seeded.
+- A mask's refined probability is kept as its score, so that edges can be looked at.
+- A class may have several phrases: the one that CLIP finds most likely counts for each cluster, and the one that is nearest
+  to a noun of the caption for that noun.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from ovseg.maths.maps import principal
+from ovseg.methods.base import Method, Prepared
+from ovseg.methods.freeseg_diff.masks import refined, scores_of
+from ovseg.methods.freeseg_diff.naming import (
+    Candidates,
+    all_of,
+    assign,
+    best_of_phrases,
+    clip_rows,
+    meanings_of,
+    spoken_of,
+    with_words_of,
+)  # fmt: skip
+from ovseg.methods.freeseg_diff.regions import clusters_of, features_of, picture_of
+from ovseg.methods.freeseg_diff.settings import Settings
+from ovseg.models import Models
+from ovseg.progress import Report, Stages, silent
+from ovseg.types import Evidence, Paper, Scene, Segmentation
+from ovseg.words.classes import ClassWord
+from ovseg.words.nouns import noun_phrases
+
+
+@dataclass(frozen=True)
+class FreeSegDiff(Settings, Method):
+    """Caption, clusters, CLIP. Defaults are the released code's; it has no thresholds and nothing is trained."""
+
+    name: ClassVar[str] = "freeseg-diff"
+    title: ClassVar[str] = "FreeSeg-Diff"
+    names_itself: ClassVar[bool] = True
+    needs: ClassVar[tuple[str, ...]] = ("clip", "captioner")
+    paper: ClassVar[Paper] = Paper(
+        "FreeSeg-Diff: Training-Free Open-Vocabulary Segmentation with Diffusion Models",
+        "Barbara Toniella Corradini, Mustafa Shukor, Paul Couairon, Guillaume Couairon, Franco Scarselli, Matthieu Cord",
+        "IJCNN 2025",
+        "2403.20105",
+        "https://github.com/bcorrad/FreeSegDiff-release",
+    )
+
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType({
+        "best effort": {
+            "timestep": 100, "draws": 4, "adaptive": True, "crop": "tight", "one_each": False, "ensemble": True,
+        }
+    })  # fmt: skip
+
+    def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedFreeSegDiff":
+        """Encode the phrases of the given classes: as CLIP is asked about them, and as they are compared with nouns.
+
+        Which of them may be found, and which words join them, can depend on the caption: that is done for each picture.
+
+        Raises:
+            ValueError: a setting is out of its range, or a network cannot be loaded.
+        """
+        self.check(models)
+        stages = Stages(report)
+        with stages.stage("encoding the words"):
+            rows = clip_rows(models, self, classes)
+            by_caption = bool(classes) and self.words == "caption" and self.vocabulary == "closed"
+            meanings = meanings_of(models, classes) if by_caption else None
+        return PreparedFreeSegDiff(models, classes, self, rows, meanings, timings=stages.timings)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedFreeSegDiff(Prepared):
+    """FreeSeg-Diff with the encoded phrases of its classes.
+
+    `clip_rows` are CLIP's unit vectors of all phrases, None without classes; `meanings` what the caption's nouns are
+    compared with, None where no caption decides which of the classes may be found.
+    """
+
+    method: FreeSegDiff
+    clip_rows: Float[Tensor, "n d"] | None
+    meanings: Float[Tensor, "n e"] | None
+
+    def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
+        """Segment a scene; without classes, into what the captioner sees.
+
+        Raises:
+            ValueError: a network cannot be loaded.
+        """
+        method, models, image, stages = self.method, self.models, scene.image, Stages(report)
+        with stages.stage("captioning", 0.0):
+            candidates = self.candidates(scene)
+        with stages.stage("reading the network's features", 0.2):
+            features = features_of(models, method, scene)
+        with stages.stage("clustering", 0.5):
+            clusters = clusters_of(features, method, sum(candidates.allowed))
+        grown = F.interpolate(clusters[None, None].float(), image.shape[:2], mode="nearest")[0, 0].long().cpu()
+        inside = [grown == k for k in range(int(grown.max()) + 1)]
+        with stages.stage("naming the clusters", 0.6):
+            pictures = [picture_of(image, mask.numpy(), method.crop == "tight") for mask in inside]
+            similar = self.similarity(pictures, candidates)
+            chosen = assign(similar, candidates.allowed, method.one_each)
+        with stages.stage("refining the edges", 0.8):
+            named = [mask.float() for mask in inside]
+            for k in (k for k, name in enumerate(chosen) if name is not None):
+                named[k] = refined(image, named[k], method.refinement, models.device)
+            scores = scores_of(named, chosen, len(candidates.names))
+        look = Look(candidates, pictures, similar, chosen)
+        return Segmentation.from_scores(
+            image, tuple(word.name for word in candidates.names), scores,
+            evidence=lambda: (*_maps(clusters, features, candidates.caption), *look.evidence()), timings=stages.timings,
+        )  # fmt: skip
+
+    def candidates(self, scene: Scene) -> Candidates:
+        """The names among which CLIP chooses; the scene is captioned where that decides and it has no caption."""
+        method, classes = self.method, self.classes
+        if classes and method.words == "classes" and method.vocabulary == "closed":
+            return all_of(classes)
+        caption = scene.caption or self.models.captioner().caption(scene.image)
+        if self.meanings is None:
+            return with_words_of(caption, classes, all_allowed=method.words == "classes")
+        return Candidates(classes, spoken_of(self.models, classes, self.meanings, noun_phrases(caption)), caption)
+
+    def similarity(
+        self, pictures: Sequence[UInt8[np.ndarray, "_h _w 3"]], candidates: Candidates
+    ) -> Float[np.ndarray, "names clusters"]:
+        """CLIP's probabilities: a softmax over all names for each cluster's picture. The best phrase counts for a name."""
+        if not candidates.names:
+            return np.zeros((0, len(pictures)), np.float32)
+        own = clip_rows(self.models, self.method, candidates.names[len(self.classes) :])
+        rows = torch.cat([part for part in (self.clip_rows, own) if part is not None])
+        clip = self.models.clip
+        logits = best_of_phrases(clip.scale * clip.image_embeddings(pictures) @ rows.T, candidates.names)
+        return logits.softmax(1).T.cpu().numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What CLIP saw of each cluster, how well each name fits it (`similar`), and the name that it got, or None."""
+
+    candidates: Candidates
+    pictures: Sequence[UInt8[np.ndarray, "_h _w 3"]]
+    similar: Float[np.ndarray, "names clusters"]
+    chosen: tuple[int | None, ...]
+
+    def evidence(self) -> Iterator[Evidence]:
+        """Each cluster's picture with the three names that fit it best."""
+        names = [word.name for word in self.candidates.names]
+        for cluster, (picture, name) in enumerate(zip(self.pictures, self.chosen, strict=True)):
+            best = np.argsort(-self.similar[:, cluster])[:3]
+            ranked = ", ".join(f"{names[k]} {self.similar[k, cluster]:.0%}" for k in best) or "no words"
+            given = "background" if name is None else names[name]
+            title = f"Cluster {cluster + 1}: {given} (CLIP: {ranked})"
+            yield Evidence(title, "images", images=(picture,), group="What CLIP sees", label=given)
+
+
+def _maps(clusters: Int[Tensor, "y x"], features: Float[Tensor, "c y x"], caption: str) -> tuple[Evidence, ...]:
+    said = f"Caption: {caption}" if caption else "No caption was needed"
+    title, colours = "Features, their three strongest components", principal(features)
+    return (
+        Evidence(f"{said}. Clusters of the features", "regions", map=clusters.cpu().numpy(), group="Clusters"),
+        Evidence(title, "images", images=(colours,), group="Features"),
+    )

@@ -1,0 +1,67 @@
+"""Where things are: clusters of a network's features."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from ovseg.backbones import Capture
+from ovseg.maths.cluster import agglomerate, kmeans
+from ovseg.maths.maps import box_of, resize
+from ovseg.methods.freeseg_diff.settings import Settings
+from ovseg.models import Models
+from ovseg.types import Scene
+
+
+def features_of(models: Models, settings: Settings, scene: Scene) -> Float[Tensor, "c y x"]:
+    """What is clustered, on the grid of `grid_stride`."""
+    hw = tuple(max(1, round(side / settings.grid_stride)) for side in scene.latent.shape[-2:])
+    if settings.features == "pixels":
+        pixels = torch.from_numpy(scene.image).permute(2, 0, 1)[None].float()
+        return F.interpolate(pixels, hw, mode="area")[0].to(models.device)
+    if settings.features == "diffusion":
+        features = _queries(models, settings, scene)
+    elif settings.features == "clip":
+        features = models.clip.dense([scene.image], "keys")[0]
+    else:
+        features = models.dino.keys([scene.image])[0]
+    return resize(features[None], hw)[0]
+
+
+def _queries(models: Models, settings: Settings, scene: Scene) -> Tensor:
+    """Queries (channels, y, x) of every cross-attention at `query_stride`, one after the other."""
+    backbone = models.backbone
+    sites = tuple(s for s in backbone.sites if s.stride == settings.query_stride and s.kind == "cross")
+    text, total = backbone.encode_text([""], [""]), 0.0
+    for draw in range(settings.draws):
+        trace = backbone.trace(scene.latent, text, settings.timestep, Capture(queries=sites), scene.seed + draw)
+        total = total + torch.cat([queries[0] for queries in trace.queries.values()]) / settings.draws
+    return total.float()
+
+
+def clusters_of(features: Float[Tensor, "c y x"], settings: Settings, words: int) -> Int[Tensor, "y x"]:
+    """The cluster of each place, numbered from 0.
+
+    Args:
+        words: how many classes may be found.
+    """
+    points = features.flatten(1).T
+    count = words + 2 if settings.adaptive else settings.clusters
+    labels = kmeans(points, count)[0] if settings.algorithm == "k-means" else agglomerate(points, count)
+    return labels.reshape(features.shape[1:])
+
+
+def picture_of(
+    image: UInt8[np.ndarray, "H W 3"], inside: Bool[np.ndarray, "H W"], tight: bool
+) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture of one cluster, black outside it.
+
+    Args:
+        inside: where the cluster is.
+        tight: cut to the box around the cluster.
+    """
+    shown = np.where(inside[..., None], image, 0).astype(np.uint8)
+    if not tight or not inside.any():
+        return shown
+    return np.ascontiguousarray(shown[box_of(inside)])

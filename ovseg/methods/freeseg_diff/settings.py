@@ -1,0 +1,130 @@
+"""What can be turned in FreeSeg-Diff."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ovseg.models import Models
+from ovseg.types import knob
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The hyper-parameters of FreeSeg-Diff, with the values of the released code."""
+
+    words: Literal["caption", "classes"] = knob(
+        "caption",
+        "Which of the given classes may be found: those that the caption of the picture speaks of, as in the released code,"
+        " or all of them.",
+        label="Classes that may be found",
+        group="main",
+    )
+    vocabulary: Literal["closed", "open"] = knob(
+        "closed",
+        "Closed: only the given classes, as in the released code's evaluation. Open: the nouns of the caption join them."
+        " Without classes it is always open.",
+        label="Vocabulary",
+        group="main",
+    )
+    features: Literal["diffusion", "clip", "dino", "pixels"] = knob(
+        "diffusion",
+        "What is clustered: queries of the diffusion network, as in the released code, keys of CLIP or of DINO, or the"
+        " colours of the picture.",
+        label="Features that are clustered",
+    )
+    timestep: int = knob(
+        0,
+        "How much noise is added to the picture before the network looks at it. The released code uses 0.",
+        label="Noise level",
+        low=0,
+        high=999,
+        step=1,
+    )
+    draws: int = knob(
+        1,
+        "How many different noises are tried; the features are averaged over them. The released code uses 1.",
+        label="Noise samples",
+        low=1,
+        high=16,
+        step=1,
+    )
+    query_stride: int = knob(
+        4,
+        "Which cross-attention layers give the features: 4 means those of the 16 x 16 grid where the latent has 64 x 64, as"
+        " in the released code.",
+        label="Stride of the features",
+        low=1,
+        high=8,
+        step=1,
+    )
+    grid_stride: int = knob(
+        2,
+        "How fine the clusters are: 2 means a 32 x 32 grid where the latent has 64 x 64, as in the released code.",
+        label="Stride of the clusters",
+        low=1,
+        high=8,
+        step=1,
+    )
+    clusters: int = knob(
+        4,
+        "How many parts the picture is cut into before they get names. The released code uses 4.",
+        label="Clusters",
+        group="main",
+        low=2,
+        high=20,
+        step=1,
+    )
+    adaptive: bool = knob(
+        False,
+        "Take as many clusters as there are words to find, and two more, instead of a fixed number. This is not in the"
+        " released code.",
+        label="Clusters by the number of words",
+    )
+    algorithm: Literal["k-means", "agglomerative"] = knob(
+        "k-means",
+        "How places are put together to clusters. The released code uses k-means and offers the other.",
+        label="Clustering",
+    )
+    crop: Literal["whole", "tight"] = knob(
+        "whole",
+        "What CLIP sees of a cluster: the whole picture with black outside the cluster, as in the released code, or only the"
+        " box around the cluster.",
+        label="What CLIP sees",
+    )
+    template: str = knob(
+        "{}",
+        "The prompt by which CLIP is asked for a word; {} is replaced by the word. The released code uses the word alone.",
+        label="CLIP's prompt",
+    )
+    ensemble: bool = knob(
+        False,
+        "Average seven prompts that CLIP's authors chose, instead of that one prompt. This is not in the released code.",
+        label="Several prompts for CLIP",
+    )
+    one_each: bool = knob(
+        True,
+        "Give each class at most one cluster, as the released code does. Otherwise a class may have several.",
+        label="One cluster for each class",
+        group="main",
+    )
+    refinement: Literal["crf", "pamr", "none"] = knob(
+        "crf",
+        "What moves the edges of the masks to those of the picture. The released code uses a CRF, once for each mask.",
+        label="Refinement of the edges",
+        group="main",
+    )
+
+    def check(self, models: Models) -> None:
+        """Pass if the settings are in their ranges and fit the backbone.
+
+        Raises:
+            ValueError: one does not.
+        """
+        if self.template.count("{}") != 1:
+            raise ValueError(f"The template must hold {{}} once, where the word goes, but got {self.template!r}.")
+        if self.draws < 1 or self.clusters < 1:
+            raise ValueError(f"draws and clusters must be 1 or more, but got {self.draws} and {self.clusters}.")
+        if self.query_stride not in models.backbone.strides:
+            known = ", ".join(map(str, models.backbone.strides))
+            raise ValueError(f"query_stride must be one of this backbone's, {known}, but got {self.query_stride}.")
+        if self.grid_stride < 1:
+            raise ValueError(f"grid_stride must be 1 or more, but got {self.grid_stride}.")

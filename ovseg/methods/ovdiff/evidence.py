@@ -1,0 +1,108 @@
+"""What can be looked at of OVDiff: the support images, and which prototypes each place is nearest to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from ovseg.methods.ovdiff.matching import Table
+from ovseg.methods.ovdiff.settings import Settings
+from ovseg.methods.ovdiff.store import store_of
+from ovseg.methods.ovdiff.support import shaded
+from ovseg.models import Models
+from ovseg.types import Claims, Evidence
+
+NEAREST = 5  # prototypes that are named for each place
+SHEETS = 12  # phrases whose support images are shown
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest:
+    """The prototypes of one extractor that each place is nearest to, best first: rows of its table and their cosines."""
+
+    table: Table
+    rows: Int[np.ndarray, "y x k"]
+    cosines: Float[np.ndarray, "y x k"]
+
+    @classmethod
+    def of(cls, table: Table, cosines: Float[Tensor, "n y x"]) -> "Nearest":
+        """The nearest of all cosines with the rows of a table."""
+        best = cosines.topk(min(NEAREST, len(cosines)), 0)
+        return cls(table, best.indices.permute(1, 2, 0).numpy(), best.values.permute(1, 2, 0).numpy())
+
+    def times(self, phrases: int) -> Int[np.ndarray, "phrases"]:
+        """How many times a prototype of each phrase, its background included, is among the nearest."""
+        owner = np.array([source.number for source, _ in self.table.origin], int)
+        return np.bincount(owner[self.rows.ravel()], minlength=phrases)
+
+    def pictures(self) -> list[tuple[int, int]]:
+        """The phrase and the picture, both counted from 0, that the nearest prototypes stand for; each once, in order."""
+        origin = (self.table.origin[k] for k in np.unique(self.rows))
+        return sorted({(source.number, int(source.side.pictures[row])) for source, row in origin})
+
+    def claims(self, pictures: Mapping[tuple[int, int], UInt8[np.ndarray, "_h _w 3"]]) -> Claims:
+        """What is nearest to each place, with the picture and the region of it that each prototype stands for.
+
+        Args:
+            pictures: by phrase and number, those that `self.pictures` names.
+        """
+        used, renumbered = np.unique(self.rows, return_inverse=True)
+        origin = [self.table.origin[k] for k in used]
+        order = {key: number for number, key in enumerate(pictures)}
+        return Claims(
+            renumbered.reshape(self.rows.shape),
+            self.cosines,
+            tuple(_title(source.phrase, source.ground, source.side.kind_at(row)) for source, row in origin),
+            tuple(pictures.values()),
+            tuple(order[source.number, int(source.side.pictures[row])] for source, row in origin),
+            tuple(source.side.places_at(row) for source, row in origin),
+        )
+
+
+def _title(phrase: str, ground: str, kind: str) -> str:
+    return f"{phrase}{' (background)' if ground == 'background' else ''}, {kind}"
+
+
+def evidence_of(
+    models: Models,
+    settings: Settings,
+    phrases: Mapping[int, tuple[str, str]],
+    tables: Mapping[str, Table],
+    cosines: Mapping[str, Float[Tensor, "_n _y _x"]],
+) -> tuple[Evidence, ...]:
+    """Support images and the nearest prototypes of each place, from the store; nothing is drawn for them.
+
+    Of many phrases, the support images of those that are nearest most often; and only pictures that are nearest somewhere
+    are kept. Nothing where the pictures are not in the store: prototypes alone were shipped, or they were deleted.
+
+    Args:
+        phrases: by number, each phrase that was compared and the name of its class.
+        cosines: of the whole picture, by extractor.
+
+    Raises:
+        ValueError: a file of the store is damaged.
+    """
+    nearest = {extractor: Nearest.of(table, cosines[extractor]) for extractor, table in tables.items()}
+    numbers = list(phrases)
+    times = sum(item.times(max(numbers) + 1) for item in nearest.values())[numbers]
+    most = [numbers[k] for k in np.argsort(-times, kind="stable")[:SHEETS]]
+    wanted = {key for item in nearest.values() for key in item.pictures()}
+    store, items, pictures = store_of(models), [], {}
+    for number, (phrase, label) in phrases.items():
+        needed = sorted(picture for owner, picture in wanted if owner == number)
+        if number not in most and not needed:
+            continue
+        drawn = store.read_pictures(phrase, settings.made_by(models, "pictures"), settings.images)
+        if len(drawn) < settings.images:
+            return ()
+        pictures |= {(number, picture): drawn[picture].image for picture in needed}
+        if number in most:
+            masks = store.read_masks(phrase, settings.made_by(models, "masks")) or ()
+            shown = tuple(shaded(item.image, mask) for item, mask in zip(drawn, masks, strict=False))
+            items.append(Evidence(f"{phrase}: support images", "images", images=shown, group="Support images", label=label))
+    for extractor, item in nearest.items():
+        claims = item.claims({key: pictures[key] for key in item.pictures()})
+        items.append(Evidence(f"What claims a place, by {extractor}", "claims", claims=claims, group=extractor))
+    return tuple(items)

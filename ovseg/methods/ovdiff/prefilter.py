@@ -1,0 +1,68 @@
+"""Which classes are stuff, and which of them a picture holds by CLIP: OVDiff's category pre-filter."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ovseg.backbones.base import word_states
+from ovseg.models import Models
+from ovseg.words.classes import ClassWord, rows_of
+from ovseg.words.stuff import STUFF, THINGS, is_stuff
+
+MOST_CANDIDATES = 10  # classes whose subsets are tried; the code's
+
+
+def which_are_stuff(models: Models, classes: Sequence[ClassWord]) -> tuple[bool, ...]:
+    """Which classes are stuff: as the reviewed table says of the first of their phrases that it holds.
+
+    A class of which it holds none is what the word of the table is whose text state is most like one of its phrases'.
+    """
+    known = [next((kind for phrase in word.phrases if (kind := is_stuff(phrase)) is not None), None) for word in classes]
+    if None not in known:
+        return tuple(known)
+    words, (phrases, owners) = sorted(STUFF | THINGS), rows_of(tuple(classes))
+    alike = word_states(models.backbone, phrases) @ word_states(models.backbone, words).T
+    for number, kind in enumerate(known):
+        if kind is None:
+            own = alike[[row for row, owner in enumerate(owners) if owner == number]]
+            known[number] = words[int(own.amax(0).argmax())] in STUFF
+    return tuple(known)
+
+
+def thing_rows(models: Models, classes: Sequence[ClassWord], stuff: Sequence[bool]) -> Float[Tensor, "n d"] | None:
+    """CLIP's unit vectors of every phrase of the classes that are things; None where less than two are."""
+    things = tuple(word for word, is_so in zip(classes, stuff, strict=True) if not is_so)
+    return models.clip.text_embeddings([f"a {phrase}" for phrase in rows_of(things)[0]]) if len(things) > 1 else None
+
+
+def chosen_classes(
+    models: Models,
+    image: UInt8[np.ndarray, "H W 3"],
+    classes: Sequence[ClassWord],
+    stuff: Sequence[bool],
+    rows: Float[Tensor, "n d"],
+) -> tuple[int, ...]:
+    """The classes that are compared at all: stuff, and the subset of things whose words fit the picture best.
+
+    A class goes by the phrase that fits the picture best. Which subsets are tried depends on the picture, so that only
+    `Clip` keeps their vectors.
+
+    Args:
+        rows: those of `thing_rows`.
+    """
+    things = [k for k in range(len(classes)) if not stuff[k]]
+    seen = models.clip.image_embeddings([image])
+    best = [part.max(0) for part in (seen @ rows.T)[0].cpu().split([len(classes[k].phrases) for k in things])]
+    words = {k: classes[k].phrases[int(one.indices)] for k, one in zip(things, best, strict=True)}
+    likely = torch.stack([one.values for one in best]).softmax(0)
+    order = likely.argsort(descending=True, stable=True).tolist()
+    passed = [k for k in order if likely[k] >= 1 / len(things)][:MOST_CANDIDATES] or order[:MOST_CANDIDATES]
+    names = [things[k] for k in sorted(passed)]
+    subsets = [s for size in range(1, len(names) + 1) for s in itertools.combinations(names, size)]
+    texts = models.clip.subset_embeddings([" and ".join(f"a {words[k]}" for k in s) for s in subsets])
+    fitting = subsets[int((texts @ seen[0]).argmax())]
+    return tuple(k for k in range(len(classes)) if stuff[k] or k in fitting)
