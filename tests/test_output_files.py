@@ -14,7 +14,7 @@ from ovseg.compare import read_legend
 from ovseg.output import view
 from ovseg.output.coco import annotations_of, coco_file, from_rle, polygons, rle
 from ovseg.output.files import PARTS, Result, files_of, slug, write_files, zip_of
-from ovseg.types import Claims, Evidence, Segmentation
+from ovseg.types import Claims, Evidence, EvidenceOnDemand, Segmentation
 
 LABELS = ("background", "traffic light", "Zebra/foal", "cat")
 
@@ -38,7 +38,7 @@ def result(seed: int = 0) -> Result:
     image = rng.integers(0, 256, (40, 56, 3), dtype=np.uint8)
     scores = np.stack([gaussian_filter(rng.random((40, 56)), 2) for _ in LABELS]).astype(np.float32)
     scores[2] = 0
-    made = Segmentation(image, LABELS, scores, evidence=evidence(), threshold=0.5)
+    made = Segmentation(image, LABELS, scores, on_demand=EvidenceOnDemand(evidence), threshold=0.5)
     return Result(made, {"seed": 3, "method": {"name": "none"}})
 
 

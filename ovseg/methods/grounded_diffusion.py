@@ -24,7 +24,7 @@ from ovseg.backbones.base import query_states
 from ovseg.maths.maps import principal
 from ovseg.methods.base import Method, Prepared
 from ovseg.models import Models
-from ovseg.pretrained.grounding import QUERY, Grounding, Looked, step_features
+from ovseg.pretrained.grounding import QUERY, Grounding, WordMaps, step_features
 from ovseg.progress import Report, Stages, silent
 from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
 from ovseg.words.classes import ClassWord, prompt_of, rows_of
@@ -104,31 +104,31 @@ class PreparedGroundedDiffusion(Prepared):
             ValueError: the timestep is outside the noise schedule, or the module does not fit the backbone's features.
         """
         method, stages, (phrases, owners) = self.method, Stages(report), rows_of(self.classes)
-        with stages.stage("looking at the picture in the making"):
+        with stages.stage("reading the network's features"):
             sentence = scene.caption or prompt_of(self.names)
             features = step_features(self.models.backbone, scene.latent, sentence, method.timestep, scene.seed)
-        with stages.stage("reading the words in it", 0.7):
-            looked = self.module.look(features, self.states, apart=method.words == "alone")
-        likely = looked.logits.sigmoid()
+        with stages.stage("finding the words", 0.7):
+            word_maps = self.module.look(features, self.states, apart=method.words == "alone")
+        likely = word_maps.logits.sigmoid()
         of_class = [[k for k, owner in enumerate(owners) if owner == number] for number in range(len(self.classes))]
         return Segmentation.from_scores(
             scene.image, self.names, torch.stack([likely[rows].amax(0) for rows in of_class]), method.threshold,
-            evidence=lambda: _evidence(looked, phrases, [self.names[owner] for owner in owners]), timings=stages.timings,
+            evidence=lambda: _evidence(word_maps, phrases, [self.names[owner] for owner in owners]), timings=stages.timings,
         )  # fmt: skip
 
 
-def _evidence(looked: Looked, phrases: list[str], names: list[str]) -> tuple[Evidence, ...]:
-    """The fused features as colours, and for each phrase its logits and what its query looked at."""
+def _evidence(maps: WordMaps, phrases: list[str], names: list[str]) -> tuple[Evidence, ...]:
+    """The fused features as colours, and for each phrase its logits and the attention of its query."""
     items = [
         Evidence(
             f"Fused down to {level.shape[1]} x {level.shape[2]}: the three strongest components", "images",
             images=(principal(level),), group="Features",
         )
-        for level in looked.levels
+        for level in maps.levels
     ]  # fmt: skip
-    for phrase, name, logits, attention in zip(phrases, names, looked.logits, looked.attention, strict=True):
+    for phrase, name, logits, attention in zip(phrases, names, maps.logits, maps.attention, strict=True):
         items.append(Evidence(f"{phrase}: logits", "heat", map=logits.cpu().numpy(), group="Logits", label=name))
         items.append(
-            Evidence(f"{phrase}: where its query looked", "heat", map=attention.cpu().numpy(), group="Queries", label=name)
+            Evidence(f"{phrase}: attention of its query", "heat", map=attention.cpu().numpy(), group="Queries", label=name)
         )
     return tuple(items)

@@ -188,7 +188,7 @@ QUERY = "a photograph of a {}"  # the released code's sentence, whose state at t
 
 
 @dataclass(frozen=True)
-class Looked:
+class WordMaps:
     """What the module makes of words in a picture, on the latent grid.
 
     `levels` are the fused features of each stride, coarsest first; `attention` is what each word pays to squares of
@@ -221,7 +221,9 @@ class Grounding:
         self.module.to(device).eval().requires_grad_(False)
 
     @torch.inference_mode()
-    def look(self, features: Mapping[int, Float[Tensor, "1 _c _y _x"]], words: Float[Tensor, "n d"], apart: bool) -> Looked:
+    def look(
+        self, features: Mapping[int, Float[Tensor, "1 _c _y _x"]], words: Float[Tensor, "n d"], apart: bool
+    ) -> WordMaps:
         """Mask logits of each word, which sees the others unless they are asked for `apart`.
 
         Raises:
@@ -237,7 +239,7 @@ class Grounding:
         levels = self.module.levels({stride: maps.to(device, torch.float32) for stride, maps in features.items()})
         logits, attention = self.module.read(levels[-1], words[None].to(device, torch.float32), apart)
         grid = [-(-side // PATCH) for side in levels[-1].shape[-2:]]
-        return Looked(logits[0], attention[0].unflatten(1, grid), tuple(level[0] for level in levels))
+        return WordMaps(logits[0], attention[0].unflatten(1, grid), tuple(level[0] for level in levels))
 
 
 def save_grounding(module: GroundingModule, folder: Path, training: Mapping[str, Any], dtype: torch.dtype) -> None:
