@@ -22,10 +22,11 @@ from ovseg.backbones.base import Sampling
 from ovseg.demo.about_tab import FOLDER, STEPS
 from ovseg.methods import METHODS, suited_to
 from ovseg.methods.diffsegmenter import DiffSegmenter
-from ovseg.methods.freeseg_diff import FreeSegDiff
+from ovseg.methods.freeseg_diff.method import FreeSegDiff
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.methods.ovdiff.method import OVDiff
-from ovseg.methods.ovdiff.prototypes import NOWHERE
+from ovseg.methods.ovdiff.prototypes import make_prototypes
+from ovseg.methods.ovdiff.store import NOWHERE
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.pocket.world import scene as world_scene
@@ -123,7 +124,7 @@ def ovdiff(subject: Subject) -> tuple[Step, ...]:
     for word in words:
         drawn += _support_images(subject.models, method, word, 2)
         shaded += sheets[word][:2]
-        regions = method.prepare(subject.models, word)["diffusion"].foreground.regions
+        regions = make_prototypes(subject.models, method, word)["diffusion"].foreground.regions
         parted += [_parted(image, region) for image, region in zip(sheets[word][:2], regions, strict=False)]
     above, below = words
     return (
