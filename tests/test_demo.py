@@ -1,30 +1,31 @@
 """What the page does, without a browser."""
 
-import json
 import threading
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import gradio as gr
 import numpy as np
 import pytest
+from PIL import Image
 
+from ovseg.compare import Entry, Failure
 from ovseg.demo import build
-from ovseg.demo.canvas import best_class_map, canvas_value
-from ovseg.demo.controls import LIVE, control_values, method_controls, pick_method, settings_from
-from ovseg.demo.segment_tab import Shown, write_files
-from ovseg.demo.work import stream
-from ovseg.methods import METHODS, DiffSegmenter, modes_of
-from ovseg.methods.settings import parse_value
+from ovseg.demo.choice import Choice, Run
+from ovseg.demo.controls import build_control, read_controls, settings_of, shown
+from ovseg.demo.durations import Durations, in_words
+from ovseg.demo.looking import best_here, place_views
+from ovseg.demo.method_panel import build_method_panel, restored
+from ovseg.demo.picture import Picture, example_names, of_example, of_origin, of_scene
+from ovseg.demo.running import Request, run, titled
+from ovseg.demo.word_panel import chips_value, known_words
+from ovseg.demo.work import stream, stream_parts
+from ovseg.methods import METHODS, DiffSegmenter, FreeSegDiff, find_method, modes_of, suited_to
 from ovseg.models import Models
-from ovseg.progress import Report
+from ovseg.pocket.world import LABELS, scene
+from ovseg.progress import Report, silent
 from ovseg.types import Segmentation
-
-
-def small() -> Segmentation:
-    scores = np.random.default_rng(0).random((3, 6, 9), dtype=np.float32)
-    scores[0] = 0.5
-    return Segmentation(np.zeros((6, 9, 3), np.uint8), ("background", "cat", "dog"), scores, threshold=0.5)
+from ovseg.words.classes import parse_classes
 
 
 def test_building_the_page_loads_no_weight() -> None:
@@ -32,64 +33,136 @@ def test_building_the_page_loads_no_weight() -> None:
     page = build(models)
     assert isinstance(page, gr.Blocks)
     assert "_backbone" not in vars(models)
-    assert {"generate", "segment"} <= {fn.api_name for fn in page.fns.values()}
-
-
-@pytest.mark.parametrize("threshold", [0.0, 0.2, 0.5, 0.77, 1.0])
-def test_the_browsers_rule_gives_the_label_map(threshold: float) -> None:
-    result = small().with_threshold(threshold)
-    best, high, low = best_class_map(result).astype(int).transpose(2, 0, 1)
-    shown = np.where((high * 256 + low) / 65535 <= threshold, 0, best)
-    assert np.array_equal(shown, result.label_map)
-
-
-def test_a_background_with_its_own_score_is_a_label_of_the_canvas() -> None:
-    result = Segmentation(np.zeros((6, 9, 3), np.uint8), ("background", "cat", "dog"), small().scores)
-    assert np.array_equal(best_class_map(result)[..., 0], result.label_map)
-    assert canvas_value(result, 0.6, "key")["threshold"] is None
 
 
 @pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
 def test_controls_give_back_the_methods_settings(kind: type) -> None:
-    controls = method_controls(kind, kind())
-    settings = settings_from(kind, [control.value for control in controls])
-    assert settings == {f.name: getattr(kind(), f.name) for f in fields(kind) if f.name not in LIVE}
-
-
-@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
-def test_every_mode_fills_the_controls(kind: type) -> None:
+    groups = settings_of(kind, True) + settings_of(kind, False)
+    assert {field.name for field in groups} == {field.name for field in fields(kind)}
     for method in modes_of(Models("pocket"), kind).values():
-        settings = settings_from(kind, control_values(method))
-        live = {f.name: f.default for f in fields(kind) if f.name in LIVE}
-        assert replace(kind(), **settings) == replace(method, **live)
+        values = [build_control(kind, field, getattr(method, field.name)).value for field in groups]
+        names = [field.name for field in groups]
+        assert read_controls(kind, names, values) == {name: getattr(method, name) for name in names}
+        assert values == [shown(getattr(method, name)) for name in names]
 
 
-def test_the_chosen_methods_values_are_found_among_all() -> None:
-    count = len(method_controls(DiffSegmenter, DiffSegmenter()))
-    kind, values = pick_method(METHODS, "diffsegmenter", list(range(count)))
-    assert kind is DiffSegmenter and list(values) == list(range(count))
-    with pytest.raises(ValueError, match="must be one of diffsegmenter"):
-        pick_method(METHODS, "magic", [])
+def test_an_empty_control_is_one_sentence() -> None:
+    with pytest.raises(ValueError, match="threshold must have a value, but it is empty"):
+        read_controls(DiffSegmenter, ["threshold"], [None])
+
+
+def test_a_link_holds_everything_that_was_chosen() -> None:
+    models = Models("pocket")
+    changed = suited_to(models, DiffSegmenter, {"timesteps": (50, 300), "last_token": True})
+    runs = (Run.of(models, changed), Run("ovdiff"))
+    assert runs[0].settings == {"timesteps": "50, 300", "last_token": "true"} and runs[0].build(models) == changed
+    choice = Choice("scene-12", "cat|kitten, traffic light & sky", 7, runs)
+    assert Choice.of_query(choice.query()) == choice
+    assert Choice.of_query("") == Choice() and not Choice.is_in({"__theme": "dark"}) and Choice.is_in({"run": "ovdiff"})
 
 
 @pytest.mark.parametrize(
-    "kind, text, value",
+    "query, sentence",
     [
-        (int, "3", 3), (float, "0.5", 0.5), (float, "1", 1.0), (bool, "Yes", True), (bool, "false", False),
-        (str, "a {}", "a {}"), (tuple[int, ...], "50, 100", (50, 100)), (tuple[float, ...], "(0.1, 1)", (0.1, 1.0)),
-        (tuple[int, ...], "", ()),
+        ("run=magic", "method must be one of"),
+        ("run=ovdiff;magic=3", "setting of OVDiff must be one of"),
+        ("run=ovdiff;images=many", "images must be a whole number"),
+        ("seed=-3", "seed of a link must be a whole number"),
+        ("&".join(["run=ovdiff"] * 13), "12 methods at most, but got 13"),
+        ("words=" + "a" * 9000, "8000 letters at most"),
     ],
-)  # fmt: skip
-def test_texts_become_values(kind: object, text: str, value: object) -> None:
-    assert parse_value("field", kind, text) == value
-
-
-@pytest.mark.parametrize(
-    "kind, text", [(int, "3.5"), (int, "x"), (float, ""), (bool, "perhaps"), (tuple[int, ...], "1, a"), (int, "True")]
 )
-def test_texts_that_are_no_values_are_refused(kind: object, text: str) -> None:
-    with pytest.raises(ValueError, match="field must be"):
-        parse_value("field", kind, text)
+def test_a_wrong_link_is_one_sentence(query: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Choice.of_query(query)
+
+
+def test_a_second_run_of_a_method_becomes_a_variant() -> None:
+    models = Models("pocket")
+    with gr.Blocks():
+        panel = build_method_panel(models)
+    runs = (Run("diffsegmenter"), Run("diffsegmenter", {"threshold": "0.7"}), Run("ovdiff"))
+    values = restored(models, panel, runs)
+    assert values[:4] == [True, True, False, False]
+    values[4] = values[4].value
+    methods = panel.chosen(models, values)
+    assert [method.name for method in methods] == ["diffsegmenter", "ovdiff", "diffsegmenter"]
+    assert methods[2].threshold == 0.7 and methods[0] == suited_to(models, DiffSegmenter)
+    with pytest.raises(ValueError, match="At least one method must be ticked"):
+        panel.chosen(models, [False] * 4 + [[], {}] + values[6:])
+    with pytest.raises(ValueError, match="must differ from the others in a setting, but OVDiff is there twice"):
+        titled(models, (methods[1], methods[1]))
+
+
+def test_a_scenes_truth_follows_the_words_and_their_synonyms() -> None:
+    index = next(k for k in range(100) if "cat" in scene("val", k, 64).things)
+    picture, plain = of_scene(index), scene("val", index, 512)
+    assert picture.image.shape == (512, 512, 3) and picture.scene == index and "cat" in picture.words
+    truth = picture.truth_of(parse_classes("zebra, feline|kitten"))
+    assert np.array_equal(truth.label_map == 2, plain.labels == LABELS.index("cat")) and not (truth.label_map == 1).any()
+    assert np.array_equal(of_origin(f"scene-{index}").image, picture.image)
+
+
+def test_examples_have_words_and_can_be_linked() -> None:
+    for name in example_names():
+        picture = of_example(name)
+        assert picture.words and np.array_equal(of_origin(picture.origin).image, picture.image)
+        if picture.truth_file:
+            assert picture.truth_of(parse_classes(picture.words)).label_map.max() > 0
+
+
+@pytest.mark.parametrize("origin", ["scene--1", "scene-9999999999", "example-../../secret", "file-/etc/passwd", "x"])
+def test_other_origins_are_refused(origin: str) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        of_origin(origin)
+
+
+def test_an_uploaded_truth_must_fit(tmp_path: Path) -> None:
+    image = np.zeros((4, 6, 3), np.uint8)
+    Image.fromarray(np.array([[0, 1, 2]] * 4, np.uint8)).save(tmp_path / "small.png")
+    picture = Picture(image, truth_file=tmp_path / "small.png")
+    with pytest.raises(ValueError, match="must have the picture's size, 6 x 4"):
+        picture.truth_of(parse_classes("cat, dog"))
+
+
+def test_methods_end_one_after_the_other_and_a_failure_stays_alone(with_clip: Models) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    methods = (DiffSegmenter(refinements=0, prompt="none"), FreeSegDiff(words="classes", query_stride=4, refinement="none"))
+    request, durations, parts = Request(Picture(image), "cat, dog", "a cat", "", methods, 3), Durations(), []
+    results = run(with_clip, request, durations, silent, parts.append)
+    assert [len(part.waiting) for part in parts] == [2, 1, 0] and parts[-1] is results
+    (failure,), (entry,) = results.comparison.failures, results.comparison.entries
+    assert isinstance(failure, Failure) and "The prompt must hold {} once" in failure.sentence
+    assert isinstance(entry, Entry) and entry.segmentation.labels == ("background", "cat", "dog")
+    assert [card["seed"] for _, card in results.cards] == [3]
+    assert durations.expected("freeseg-diff") == entry.seconds and durations.expected("diffsegmenter") is None
+    assert [drawn["state"] for drawn in results.drawn] == ["failed", "done"]
+
+
+def test_a_place_is_read_with_x_to_the_right_and_y_down() -> None:
+    scores = np.zeros((3, 4, 8), np.float32)
+    scores[1, 3, 1], scores[2, 1, 3] = 0.9, 0.8
+    made = Segmentation(np.zeros((4, 8, 3), np.uint8), ("background", "cat", "dog"), scores)
+    assert best_here(Entry("M", made, 1.0), x=1.5 / 8, y=3.5 / 4).startswith("cat 0.90")
+    assert best_here(Entry("M", made, 1.0), x=3.5 / 8, y=1.5 / 4).startswith("dog 0.80")
+    assert best_here(Entry("M", made, 1.0), x=1.0, y=1.0)
+    assert place_views.__doc__
+
+
+def test_the_chips_know_what_the_backbone_knows() -> None:
+    assert {"cat", "kitten", "sky"} <= set(known_words(Models("pocket"))) and "zebra" not in known_words(Models("pocket"))
+    assert known_words(Models("sd15")) is None
+    value = chips_value(Models("pocket"), ())
+    assert value["unknown"] == "the pocket world does not know" and len(set(value["colours"][:8])) == 8
+
+
+def test_durations_are_learned() -> None:
+    durations = Durations()
+    assert in_words(durations.expected("a")) == "" and durations.total(["a"]) is None
+    durations.learn("a", 10.0)
+    durations.learn("a", 20.0)
+    assert durations.expected("a") == pytest.approx(13.0) and durations.total(["a", "a"]) == pytest.approx(26.0)
+    assert [in_words(seconds) for seconds in (0.31, 12.4, 200)] == ["0.3 s", "12 s", "3 min"]
 
 
 def test_progress_comes_as_the_work_goes() -> None:
@@ -99,6 +172,15 @@ def test_progress_comes_as_the_work_goes() -> None:
         return "result"
 
     assert list(stream(work)) == [("one", 0.0, None), ("two", 0.5, None), ("done", 1.0, "result")]
+
+
+def test_parts_are_handed_on_at_once() -> None:
+    def work(report: Report, publish: object) -> str:
+        report("one", 0.25)
+        publish("part")
+        return "all"
+
+    assert list(stream_parts(work)) == [("one", 0.25, None), ("one", 0.25, "part"), ("done", 1.0, "all")]
 
 
 def test_closing_the_stream_stops_the_work_at_its_next_report() -> None:
@@ -134,9 +216,7 @@ def test_errors_of_visitors_and_of_programs_are_told_apart() -> None:
         list(stream(bug))
 
 
-def test_files_are_made_at_the_threshold_of_the_slider(tmp_path: Path) -> None:
-    shown = Shown(small(), {"method": {"threshold": 0.5}, "shares": {}})
-    files = [Path(name) for name in write_files(shown, 1.0, tmp_path)]
-    assert [file.name for file in files] == ["overlay.png", "mask.png", "legend.json", "run.json", "README.txt"]
-    card = json.loads(files[3].read_text())
-    assert card["method"]["threshold"] == 1.0 and card["shares"]["background"] == 1.0
+def test_every_method_that_the_page_ticks_at_first_exists() -> None:
+    from ovseg.demo.method_panel import AT_FIRST
+
+    assert [find_method(name).name for name in AT_FIRST] == list(AT_FIRST)

@@ -43,7 +43,8 @@ def load_stable_diffusion(
 class Checkpoint:
     """Where a backbone's weights are, what it knows, and which settings suit it.
 
-    `knows` is one sentence for the page; `classes` fills its class box; `settings` maps a method's name to the fields
+    `knows` is one sentence for the page; `classes` are the words that it knows, where they can be counted, and `world` is
+    what knows them, in a sentence; `settings` maps a method's name to the fields
     that differ from the paper's for this backbone. `clip` is the model that looks at pictures beside it, as open_clip
     names one ("local-dir:FOLDER", or "NAME/TAG" of its table), and `clip_ratio` the share of the best class's logit that
     a class must reach to be taken for present; `captioner` and `dino` are the folders or repositories of a BLIP or BLIP-2
@@ -56,6 +57,7 @@ class Checkpoint:
     title: str
     knows: str
     classes: str = ""
+    world: str = "this backbone"
     steps: int = 25
     guidance: float = 7.5
     prompt: str = "a photograph of a cat and a dog"
@@ -82,6 +84,7 @@ BACKBONES: dict[str, Checkpoint] = {
         detector="",
         clip=f"local-dir:{ASSETS / 'pocket' / 'open_clip'}",
         title="Pocket Stable Diffusion (ships with ovseg)",
+        world="the pocket world",
         knows="A small diffusion model that this project trained on its own emoji scenes. It knows 24 things and 8 kinds of"
         " stuff at 128 px, and nothing else: on a photograph its masks mean little. It segments things better than stuff,"
         " and draws one thing better than two, which often run into each other.",

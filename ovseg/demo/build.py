@@ -1,31 +1,58 @@
 """Putting the page together, and serving it."""
 
+import html
 import os
 
 import gradio as gr
 
-from ovseg.demo import words
+from ovseg.demo.compare_tab import build_compare_tab, wire_opening
 from ovseg.demo.dataset_tab import build_dataset_tab
-from ovseg.demo.segment_tab import build_segment_tab
+from ovseg.demo.durations import Durations
+from ovseg.demo.picture_panel import FIRST_SCENE
+from ovseg.demo.static_files import static
+from ovseg.demo.worked_example import WorkedExample
 from ovseg.models import Models
 
 TITLE = "ovseg: how a text-to-image diffusion model segments a picture"
-STYLE = ".gradio-container { max-width: 1400px !important; margin: auto; } .ov-status { min-height: 44px; }" + words.STYLE
 
 
-def build(models: Models) -> gr.Blocks:
-    """The page. Loads no weight and opens no port."""
-    with gr.Blocks(title=TITLE, delete_cache=(3600, 86400)) as page:  # seconds between looks, and of age
-        gr.Markdown(
-            f"# See how a diffusion model segments a picture\n**{models.checkpoint.title}.** {models.checkpoint.knows}",
-            elem_id="about",
-        )
-        with gr.Tab("Segment"):
-            build_segment_tab(models)
-        with gr.Tab("Data set"):
+def build(models: Models, example: WorkedExample | None = None, durations: Durations | None = None) -> gr.Blocks:
+    """The page. Loads no weight and opens no port.
+
+    Args:
+        example: the comparison that stands there when the page opens; none if not given or not begun.
+        durations: what is known of how long methods take here.
+    """
+    durations = durations or Durations()
+    example = example or WorkedExample(models, durations, FIRST_SCENE)
+    with gr.Blocks(title=TITLE, fill_width=True, delete_cache=(3600, 86400)) as page:  # seconds between looks, and of age
+        with gr.Row(elem_id="header"):
+            gr.HTML(_header(models), elem_id="title")
+            link = gr.Button("Link to this", elem_id="link", size="sm", scale=0, min_width=110)
+        with gr.Tab("Compare", id="compare"):
+            tab = build_compare_tab(models, durations, link)
+        with gr.Tab("Make a data set", id="dataset"):
             build_dataset_tab(models)
+        wire_opening(models, tab, example, durations, page)
     page.queue(default_concurrency_limit=8)
     return page
+
+
+def _header(models: Models) -> str:
+    title, knows = html.escape(models.checkpoint.title), html.escape(models.checkpoint.knows)
+    return (
+        "<h1>ovseg: see how a diffusion model segments a picture</h1>"
+        f'<details id="knows"><summary>{title}: what it knows</summary><p>{knows}</p></details>'
+    )
+
+
+def page_theme() -> gr.themes.Soft:
+    """Gradio's soft theme with the system's own font and plain labels."""
+    plain = {f"block_title_background_fill{mode}": "none" for mode in ("", "_dark")}
+    plain |= {f"block_title_text_color{mode}": "*body_text_color" for mode in ("", "_dark")}
+    return gr.themes.Soft(font=["system-ui", "sans-serif"]).set(
+        block_title_padding="0", block_title_text_weight="600", **plain
+    )
 
 
 def launch(models: Models, host: str, port: int) -> None:
@@ -33,10 +60,14 @@ def launch(models: Models, host: str, port: int) -> None:
     if os.environ.get("SPACES_ZERO_GPU"):
         # There, a call runs in a fork of this process: what it loads would be lost, so weights are loaded before.
         _ = models.backbone
-    build(models).launch(
+    durations = Durations()
+    example = WorkedExample(models, durations, FIRST_SCENE)
+    example.begin()
+    build(models, example, durations).launch(
         server_name=host,
         server_port=port,
-        theme=gr.themes.Soft(font=["system-ui", "sans-serif"]),
-        css=STYLE,
+        theme=page_theme(),
+        css=static("page.css"),
+        head=f"<script>{static('page.js')}</script>",
         ssr_mode=False,
     )

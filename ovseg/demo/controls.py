@@ -1,65 +1,50 @@
-"""Controls of the page, made from a method's fields."""
+"""Controls of a method's settings, made from its dataclass fields."""
 
 import typing
+from collections.abc import Sequence
 from dataclasses import Field, fields
 
 import gradio as gr
 from gradio.components import Component
 
-from ovseg.methods import Method, find_method
+from ovseg.demo.choice import as_text, label_of
+from ovseg.methods import Method
 from ovseg.methods.settings import parse_value
 
-LIVE = ("threshold",)  # turned beside the picture, after the run
+
+def settings_of(method: type[Method], main: bool) -> list[Field]:
+    """The fields that most people turn (`main`), or the rest."""
+    return [field for field in fields(method) if (field.metadata.get("group", "main") == "main") == main]
 
 
-def method_controls(method: type[Method], suited: Method) -> list[Component]:
-    """One control per field, in order, at the values that suit the backbone; `LIVE` fields have theirs elsewhere."""
-    types, shown = typing.get_type_hints(method), control_values(suited)
-    return [
-        _control(f, types[f.name], value, f"knob-{method.name}-{f.name}")
-        for f, value in zip(_turned(method), shown, strict=True)
-    ]
+def build_control(method: type[Method], field: Field, value: object) -> Component:
+    """A control for one field, with the field's label, help and range."""
+    kind = typing.get_type_hints(method)[field.name]
+    elem_id = f"setting-{method.name}-{field.name}"
+    shared = {"label": label_of(field.metadata, field.name), "info": field.metadata.get("help", ""), "elem_id": elem_id}
+    if kind is bool:
+        return gr.Checkbox(value, **shared)
+    if kind in (int, float):
+        step = field.metadata["step"] or (1 if kind is int else 0.01)
+        return gr.Slider(field.metadata["low"], field.metadata["high"], value, step=step, **shared)
+    if typing.get_origin(kind) is typing.Literal:
+        return gr.Dropdown(list(typing.get_args(kind)), value=value, **shared)
+    return gr.Textbox(shown(value), **shared)
 
 
-def control_values(method: Method) -> list[object]:
-    """What the controls of a method show: numbers, yes and no and choices as they are, anything else as text."""
-    values = [getattr(method, f.name) for f in _turned(type(method))]
-    return [", ".join(map(str, value)) if isinstance(value, tuple) else value for value in values]
+def shown(value: object) -> object:
+    """A setting's value as its control shows it: numbers, yes and no and choices as they are, anything else as text."""
+    return as_text(value) if isinstance(value, tuple) else value
 
 
-def settings_from(method: type[Method], values: typing.Sequence[object]) -> dict[str, object]:
-    """The values of `method_controls` as the method's settings; text is read by its field's type.
-
-    Raises:
-        ValueError: a text is no value of its field.
-    """
-    types = typing.get_type_hints(method)
-    return {f.name: _read(f.name, types[f.name], value) for f, value in zip(_turned(method), values, strict=True)}
-
-
-def pick_method(
-    methods: typing.Sequence[type[Method]], name: str, values: typing.Sequence[object]
-) -> tuple[type[Method], typing.Sequence[object]]:
-    """The method called `name` and its part of `values`, which hold the controls of all methods one after the other.
+def read_controls(method: type[Method], names: Sequence[str], values: Sequence[object]) -> dict[str, object]:
+    """The values of controls as the method's settings; text is read by its field's type.
 
     Raises:
-        ValueError: no method is called so.
+        ValueError: a text is no value of its field, or a control is empty.
     """
-    kind = find_method(name)
-    start = sum(len(_turned(method)) for method in methods[: methods.index(kind)])
-    return kind, values[start : start + len(_turned(kind))]
-
-
-def grey_out(elem_id: str, values: typing.Sequence[str]) -> None:
-    """Let some choices of the radio `elem_id` be seen and not be chosen."""
-    if values:
-        chosen = ", ".join(f'#{elem_id} label:has(input[value="{value}"])' for value in values)
-        gr.HTML(f"<style>{chosen} {{ opacity: .45; pointer-events: none; }}</style>", padding=False)
-
-
-def _turned(method: type[Method]) -> list[Field]:
-    """The fields that have a control among a method's settings."""
-    return [field for field in fields(method) if field.name not in LIVE]
+    kinds = typing.get_type_hints(method)
+    return {name: _read(name, kinds[name], value) for name, value in zip(names, values, strict=True)}
 
 
 def _read(name: str, kind: object, value: object) -> object:
@@ -68,17 +53,3 @@ def _read(name: str, kind: object, value: object) -> object:
     if value is None:
         raise ValueError(f"{name} must have a value, but it is empty.")
     return kind(value) if kind in (int, float) else value
-
-
-def _control(field: Field, kind: object, value: object, elem_id: str) -> Component:
-    label, note = field.name.replace("_", " "), field.metadata.get("help", "")
-    if kind is bool:
-        return gr.Checkbox(value, label=label, info=note, elem_id=elem_id)
-    if kind in (int, float):
-        step = field.metadata["step"] or (1 if kind is int else 0.01)
-        return gr.Slider(
-            field.metadata["low"], field.metadata["high"], value, step=step, label=label, info=note, elem_id=elem_id
-        )
-    if typing.get_origin(kind) is typing.Literal:
-        return gr.Dropdown(list(typing.get_args(kind)), value=value, label=label, info=note, elem_id=elem_id)
-    return gr.Textbox(value, label=label, info=note, elem_id=elem_id)

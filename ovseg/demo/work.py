@@ -8,54 +8,52 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import gradio as gr
-import numpy as np
 
 from ovseg.progress import Report, StoppedError, with_time_left
-from ovseg.scene import shrunk
 
-LONGEST_SIDE = 1024  # of a picture on the page; larger uploads are shrunk, the command line keeps them
+Publish = Callable[[Any], None]
+"""Hands a part of the result to the visitor while the work goes on."""
 
 
 def stream(work: Callable[[Report], Any]) -> Iterator[tuple[str, float, Any]]:
     """Run `work(report)` and yield (stage, share, None) as it reports, then ("done", 1.0, result).
 
-    Closing this generator, which Gradio does when its event is cancelled or the tab is closed, makes the next report
-    raise, so that the work ends at its next step.
+    Raises:
+        gr.Error: the work raised ValueError; its sentence is shown to the visitor.
+    """
+    return stream_parts(lambda report, publish: work(report))
+
+
+def stream_parts(work: Callable[[Report, Publish], Any]) -> Iterator[tuple[str, float, Any]]:
+    """Run `work(report, publish)`: as `stream`, with (stage, share, part) for every part that it publishes.
+
+    Closing this generator, which Gradio does when its event is cancelled or the tab is closed, makes the next report or
+    publication raise, so that the work ends at its next step.
 
     Raises:
         gr.Error: the work raised ValueError; its sentence is shown to the visitor.
     """
-    events: queue.Queue[tuple[str, float] | None] = queue.Queue()
-    stop = threading.Event()
+    events: queue.Queue[tuple[str, float, Any] | None] = queue.Queue()
+    stop, last = threading.Event(), ["", 0.0]
 
-    def report(stage: str, share: float) -> None:
+    def put(stage: str, share: float, part: Any = None) -> None:
         if stop.is_set():
             raise StoppedError
-        events.put((stage, share))
+        last[:] = stage, share
+        events.put((stage, share, part))
 
     worker = ThreadPoolExecutor(1)
-    future = worker.submit(work, with_time_left(report))
+    future = worker.submit(work, with_time_left(put), lambda part: put(*last, part))
     future.add_done_callback(lambda _: events.put(None))
     try:
         while (event := events.get()) is not None:
-            yield (*event, None)
+            yield event
         yield "done", 1.0, future.result()
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from error
     finally:
         stop.set()
         worker.shutdown(wait=False)
-
-
-def given_picture(picture: np.ndarray | None) -> np.ndarray:
-    """A visitor's picture (H, W, 3), shrunk to what a page bears.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if picture is None:
-        raise ValueError("A picture must be given or generated first, but there is none.")
-    return shrunk(picture, LONGEST_SIDE)
 
 
 def whole(name: str, value: float | None) -> int:
@@ -76,6 +74,6 @@ def on_the_network(status: gr.HTML) -> dict[str, Any]:
 
 def status_line(text: str, share: float | None) -> str:
     """What is going on, with a bar where a share of the work is done."""
-    bar = "" if share is None else f'<progress max="1" value="{share:.3f}" style="width:100%"></progress>'
+    bar = "" if share is None else f'<progress max="1" value="{share:.3f}" aria-label="progress"></progress>'
     percent = "" if share is None else f" {share:.0%}"
     return f'<div class="ov-status" aria-live="polite">{html.escape(text)}{percent}{bar}</div>'

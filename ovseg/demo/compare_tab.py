@@ -1,0 +1,256 @@
+"""The tab that compares: picture, words and methods on the left, the board and what lies below it on the right."""
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+import spaces
+
+from ovseg.demo.board import board, board_picture, board_value, running, waiting
+from ovseg.demo.choice import Choice, runs_of
+from ovseg.demo.durations import Durations, in_words
+from ovseg.demo.looking import LookPanel, build_look_panel, empty_views, first_views, wire_look_panel
+from ovseg.demo.method_panel import AT_FIRST, MethodPanel, build_method_panel, restored
+from ovseg.demo.picture import Picture, of_origin
+from ovseg.demo.picture_panel import Chosen, PicturePanel, build_picture_panel, wire_picture_panel
+from ovseg.demo.running import Request, Results, run
+from ovseg.demo.word_panel import WordPanel, build_word_panel, captioner_name, chips_value, wire_word_panel
+from ovseg.demo.work import on_the_network, status_line, stream_parts, whole
+from ovseg.demo.worked_example import WorkedExample
+from ovseg.methods import METHODS
+from ovseg.models import Models
+from ovseg.progress import Report
+from ovseg.types import BACKGROUND
+from ovseg.words.classes import parse_classes
+
+QUIET = {"api_visibility": "private", "show_progress": "hidden"}
+WORKED = (
+    "A worked example: each picture shows what one method takes for the classes named on the left. The truth is known here,"
+    " so the figure under each is how well it does (IoU). Point, click, move the threshold, or press Run with your own."
+)
+
+
+@dataclass(frozen=True)
+class CompareTab:
+    """The parts of the tab, and what a session keeps: its results, and the choices that a link holds."""
+
+    pictures: PicturePanel
+    words: WordPanel
+    methods: MethodPanel
+    looks: LookPanel
+    board: gr.HTML
+    status: gr.HTML
+    results: gr.State
+    run: gr.Button
+    stop: gr.Button
+    link: gr.Button
+    address: gr.Textbox
+    last: gr.BrowserState
+
+    @property
+    def asked(self) -> list[Any]:
+        """What Run takes, before the methods' own inputs."""
+        return [self.pictures.picture, self.words.words, self.words.caption, self.words.captioner, self.methods.seed]
+
+    @property
+    def shown(self) -> list[Any]:
+        """What Run fills: status, board, results, words, caption, then what lies below the board."""
+        return [self.status, self.board, self.results, self.words.words, self.words.caption, *self.looks.outputs]
+
+
+def build_compare_tab(models: Models, durations: Durations, link: gr.Button) -> CompareTab:
+    """Lay out the tab and wire its events."""
+    with gr.Row(elem_id="frame"):
+        with gr.Column(elem_id="left", min_width=320):
+            gr.HTML('<h2 class="ov-step">1 Picture</h2>')
+            pictures = build_picture_panel(models)
+            gr.HTML('<h2 class="ov-step">2 Words</h2>')
+            words = build_word_panel(models)
+            gr.HTML('<h2 class="ov-step">3 Methods</h2>')
+            methods = build_method_panel(models)
+            with gr.Row(elem_id="run-bar"):
+                run_button = gr.Button("Run", variant="primary", elem_id="run", min_width=120)
+                stop = gr.Button("Stop", elem_id="stop", min_width=80)
+        with gr.Column(elem_id="right", min_width=320):
+            status = gr.HTML(status_line("Choose a picture and words, then press Run.", None), elem_id="status")
+            canvases = board("board")
+            looks = build_look_panel()
+    results, address = gr.State(None), gr.Textbox(visible=False, elem_id="link-query")
+    last = gr.BrowserState("", storage_key="ovseg-last-choice", secret="ovseg")  # nothing in it is secret
+    tab = CompareTab(pictures, words, methods, looks, canvases, status, results, run_button, stop, link, address, last)
+    chosen = Chosen(pictures.picture, words.words, words.caption, words.chips, pictures.number)
+    sources, drawing = wire_picture_panel(models, pictures, chosen, chips_value(models, ()), status)
+    asking = wire_word_panel(models, words, pictures.picture, status)
+    wire_look_panel(looks, canvases, results)
+    running_event = _wire_run(models, tab, durations)
+    _wire_pictures(tab, [*sources, drawing])
+    _wire_stop(tab, [running_event, drawing, *asking])
+    _wire_estimates(tab, durations)
+    _wire_link(models, tab)
+    return tab
+
+
+def drawn(results: Results, name: str, stage: str = "", share: float | None = None) -> dict[str, Any]:
+    """The board for results that may still be growing; `stage` and `share` are those of the method at work."""
+    picture = board_picture(results.picture.image, (BACKGROUND, *results.comparison.classes), results.truth)
+    entries = list(results.drawn)
+    if results.waiting:
+        first, *rest = results.waiting
+        entries.append(running(first, first, stage or "starting", share))
+        entries += [waiting(title, title) for title in rest]
+    return board_value(picture, entries, name)
+
+
+def _wire_run(models: Models, tab: CompareTab, durations: Durations) -> gr.events.Dependency:
+    @spaces.GPU(duration=60)
+    def compare(
+        picture: Picture | None, words: str, caption: str, captioner: str | None, seed: float | None, *chosen: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        name, kept = uuid.uuid4().hex, tuple(gr.skip() for _ in tab.shown[1:])
+
+        def work(report: Report, publish: Any) -> Results:
+            if picture is None:
+                raise ValueError("A picture must be chosen first: a scene, an upload, a drawing or an example.")
+            methods = tab.methods.chosen(models, chosen)
+            request = Request(
+                picture, words or "", caption or "", captioner_name(captioner), methods, whole("The seed", seed)
+            )
+            return run(models, request, durations, report, publish)
+
+        for stage, share, part in stream_parts(work):
+            if part is None:
+                yield status_line(stage, share), *kept
+            elif stage != "done":
+                below = first_views(part) if part.comparison.entries else tuple(gr.skip() for _ in tab.looks.outputs)
+                yield status_line(stage, share), drawn(part, name), part, gr.skip(), gr.skip(), *below
+            else:
+                names = ", ".join("|".join(word.phrases) for word in part.classes)
+                yield done_line(part), drawn(part, name), part, words or names, part.caption, *first_views(part)
+
+    return tab.run.click(
+        compare, [*tab.asked, *tab.methods.inputs], tab.shown, api_visibility="private", **on_the_network(tab.status)
+    )
+
+
+def done_line(results: Results) -> str:
+    """What a finished run says of itself."""
+    entries, failures = results.comparison.entries, results.comparison.failures
+    seconds = sum(entry.seconds for entry in entries)
+    text = f"Done: {len(entries)} {'method' if len(entries) == 1 else 'methods'} in {seconds:.1f} s."
+    return status_line(text + (f" {len(failures)} could not be run." if failures else ""), None)
+
+
+def _wire_pictures(tab: CompareTab, events: list[gr.events.Dependency]) -> None:
+    """Another picture empties the board of the old one's masks."""
+
+    def show(picture: Picture | None, words: str) -> tuple[Any, ...]:
+        if picture is None:
+            return tuple(gr.skip() for _ in range(3))
+        value, text = plain_board(picture, words)
+        return value, None, status_line(text, None)
+
+    for event in events:
+        event.success(show, [tab.pictures.picture, tab.words.words], [tab.board, tab.results, tab.status], **QUIET)
+
+
+def plain_board(picture: Picture, words: str) -> tuple[dict[str, Any], str]:
+    """The board for a picture without masks, with its truth where it is known, and the sentence beside it."""
+    labels, truth, text = (BACKGROUND,), None, "Press Run to see what each method makes of this picture."
+    try:
+        classes = parse_classes(words) if words.strip() else ()
+        known = picture.truth_of(classes) if classes else None
+        if known is not None:
+            labels, truth = known.labels, known.label_map
+    except ValueError as error:
+        text = str(error)
+    return board_value(board_picture(picture.image, labels, truth), [], uuid.uuid4().hex), text
+
+
+def _wire_stop(tab: CompareTab, events: list[gr.events.Dependency]) -> None:
+    """Stop ends what runs and keeps what is done."""
+
+    def stopped(results: Results | None) -> tuple[str, Any, Any]:
+        if results is None or not results.waiting:
+            return status_line("Stopped.", None), gr.skip(), gr.skip()
+        kept = replace(results, waiting=())
+        count = len(kept.comparison.entries)
+        text = f"Stopped: {count} of {count + len(results.waiting) + len(kept.comparison.failures)} methods are done."
+        return status_line(text, None), drawn(kept, uuid.uuid4().hex), kept
+
+    tab.stop.click(
+        stopped, tab.results, [tab.status, tab.board, tab.results], cancels=events, api_visibility="private",
+        show_progress="hidden",
+    )  # fmt: skip
+
+
+def _wire_estimates(tab: CompareTab, durations: Durations) -> None:
+    """Seconds beside each method, as this machine's own runs took."""
+    tab.results.change(lambda: estimates_of(durations), None, list(tab.methods.estimates), **QUIET)
+
+
+def estimates_of(durations: Durations) -> list[str]:
+    """For each method how long it takes here, "" before its first run."""
+    return [in_words(durations.expected(kind.name)) for kind in METHODS]
+
+
+def _wire_link(models: Models, tab: CompareTab) -> None:
+    """The button that puts everything chosen into the page's address; Run keeps it in the browser for the next visit."""
+
+    def query(picture: Picture | None, words: str, seed: float | None, *chosen: Any) -> str:
+        try:
+            runs = runs_of(models, tab.methods.chosen(models, chosen))
+            return Choice(picture.origin if picture else "", words or "", whole("The seed", seed), runs).query()
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
+    inputs = [tab.pictures.picture, tab.words.words, tab.methods.seed, *tab.methods.inputs]
+    tab.link.click(query, inputs, tab.address, **QUIET).success(
+        None, tab.address, tab.status, js="(query) => window.ovsegLink.copy(query)", api_visibility="private"
+    )
+    tab.run.click(query, inputs, tab.last, **QUIET)
+
+
+def wire_opening(models: Models, tab: CompareTab, example: WorkedExample, durations: Durations, page: gr.Blocks) -> None:
+    """What stands on the page when it opens: what its address names, the visitor's last choices, or the worked example."""
+
+    def open_page(last: str | None, request: gr.Request) -> tuple[Any, ...]:
+        linked = Choice.is_in(request.query_params)
+        try:
+            choice = Choice.of_query(str(request.query_params) if linked else last or "")
+            return _opened(models, tab, choice, example.results(), durations)
+        except ValueError as error:
+            gr.Warning(f"What was chosen before could not be brought back. {error}")
+            return _opened(models, tab, Choice(), example.results(), durations)
+
+    outputs = [tab.status, tab.board, tab.results, tab.pictures.picture, tab.words.words, tab.pictures.number]
+    outputs += [tab.methods.seed, *tab.looks.outputs, *tab.methods.estimates, *tab.methods.inputs]
+    page.load(open_page, tab.last, outputs, **QUIET)
+
+
+def _opened(
+    models: Models, tab: CompareTab, choice: Choice, example: Results | None, durations: Durations
+) -> tuple[Any, ...]:
+    """The values of the outputs of `wire_opening`."""
+    estimates = estimates_of(durations)
+    if choice.picture or choice.words or choice.runs:
+        picture = of_origin(choice.picture) if choice.picture else None
+        status = status_line("Picture, words and methods are as they were chosen. Press Run.", None)
+        number = _number_of(picture)
+        value = plain_board(picture, choice.words)[0] if picture else None
+        runs = choice.runs or runs_of(models, [row.suited(models) for row in tab.methods.rows if row.kind.name in AT_FIRST])
+        below, methods = empty_views(), restored(models, tab.methods, runs)
+        return status, value, None, picture, choice.words, number, choice.seed, *below, *estimates, *methods
+    kept = [gr.skip() for _ in tab.methods.inputs]
+    if example is None:
+        text = status_line("Choose a picture and words, then press Run.", None)
+        return text, None, None, None, "", gr.skip(), 0, *empty_views(), *estimates, *kept
+    value, picture = drawn(example, uuid.uuid4().hex), example.picture
+    views, number = first_views(example), _number_of(picture)
+    return status_line(WORKED, None), value, example, picture, picture.words, number, 0, *views, *estimates, *kept
+
+
+def _number_of(picture: Picture | None) -> Any:
+    """The scene's number for its field; the field stays where the picture is no scene."""
+    return picture.scene if picture and picture.scene is not None else gr.skip()

@@ -1,0 +1,188 @@
+"""The methods to compare: a line for each, a dialogue with its settings, and variants of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from ovseg.demo.choice import Run, as_text, label_of
+from ovseg.demo.controls import build_control, read_controls, settings_of, shown
+from ovseg.methods import METHODS, Method, modes_of, obstacle_to, suited_to
+from ovseg.models import Models
+
+QUIET = {"api_visibility": "private", "show_progress": "hidden"}
+AT_FIRST = ("diffsegmenter", "freeseg-diff", "grounded-diffusion")  # ticked when the page opens, where they can run
+OPEN = "() => {{ window.ovsegDialog.open('{0}') }}"
+CLOSE = "() => {{ window.ovsegDialog.close('{0}') }}"
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One method's line and dialogue. `names` are the fields of `controls`, in the same order."""
+
+    kind: type[Method]
+    use: gr.Checkbox
+    names: tuple[str, ...]
+    controls: tuple[Component, ...]
+
+    def suited(self, models: Models) -> Method:
+        """The method with the settings that suit the backbone."""
+        return suited_to(models, self.kind)
+
+    def read(self, models: Models, values: Sequence[object]) -> Method:
+        """The method as its controls stand.
+
+        Raises:
+            ValueError: a control holds no value of its setting.
+        """
+        return suited_to(models, self.kind, read_controls(self.kind, self.names, values))
+
+
+@dataclass(frozen=True)
+class MethodPanel:
+    """All lines, and the variants: `variants` lists their titles with ticks, `kept` holds them as `Run`s by title."""
+
+    rows: tuple[MethodRow, ...]
+    variants: gr.CheckboxGroup
+    kept: gr.State
+    seed: gr.Number
+    estimates: tuple[gr.HTML, ...]
+
+    @property
+    def inputs(self) -> list[Component]:
+        """What a handler must take to know which methods shall run: for `chosen`."""
+        controls = [control for row in self.rows for control in row.controls]
+        return [*(row.use for row in self.rows), self.variants, self.kept, *controls]
+
+    def chosen(self, models: Models, values: Sequence[object]) -> tuple[Method, ...]:
+        """The ticked methods and variants, from the values of `inputs`.
+
+        Raises:
+            ValueError: a setting is no value of its kind, or nothing is ticked.
+        """
+        used, (ticked, kept) = values[: len(self.rows)], values[len(self.rows) : len(self.rows) + 2]
+        rest, methods = list(values[len(self.rows) + 2 :]), []
+        for row, use in zip(self.rows, used, strict=True):
+            mine, rest = rest[: len(row.controls)], rest[len(row.controls) :]
+            if use:
+                methods.append(row.read(models, mine))
+        methods += [kept[title].build(models) for title in ticked or () if title in kept]
+        if not methods:
+            raise ValueError("At least one method must be ticked, but none is.")
+        return tuple(methods)
+
+
+def build_method_panel(models: Models) -> MethodPanel:
+    """Lay out the lines and dialogues, and wire what needs no network."""
+    kept = gr.State({})
+    rows, estimates, adders = [], [], []
+    for kind in METHODS:
+        obstacle = obstacle_to(models, kind)
+        with gr.Row(elem_classes="ov-method", equal_height=True):
+            use = gr.Checkbox(
+                kind.name in AT_FIRST and not obstacle, label=kind.title, interactive=not obstacle, container=False,
+                elem_id=f"use-{kind.name}", scale=1, min_width=120,
+            )  # fmt: skip
+            estimates.append(gr.HTML("", elem_id=f"estimate-{kind.name}", elem_classes="ov-estimate", min_width=60))
+            opener = gr.Button("Settings", size="sm", elem_id=f"open-{kind.name}", scale=0, min_width=72)
+        if obstacle:
+            gr.HTML(f'<p class="ov-note">{obstacle}</p>', elem_id=f"obstacle-{kind.name}")
+        row, add = _dialogue(models, kind, use)
+        opener.click(None, None, None, js=OPEN.format(kind.name), api_visibility="private")
+        rows.append(row)
+        adders.append(add)
+    links = " · ".join(f'<a href="https://arxiv.org/abs/{k.paper.arxiv}">{k.title}</a>' for k in METHODS)
+    gr.HTML(f'<p class="ov-papers">The papers: {links}</p>', elem_id="papers")
+    variants = gr.CheckboxGroup([], label="Variants", visible=False, elem_id="variants")
+    seed = gr.Number(0, label="Seed of the noise", precision=0, minimum=0, elem_id="seed")
+    for row, add in zip(rows, adders, strict=True):
+        _wire_variant(models, row, add, variants, kept)
+    return MethodPanel(tuple(rows), variants, kept, seed, tuple(estimates))
+
+
+def _dialogue(models: Models, kind: type[Method], use: gr.Checkbox) -> tuple[MethodRow, gr.Button]:
+    suited, names, controls = suited_to(models, kind), [], []
+    with gr.Column(elem_id=f"dialog-{kind.name}", elem_classes="ov-dialog"):
+        with gr.Row(equal_height=True):
+            gr.Markdown(f"### {kind.title}", elem_classes="ov-dialog-title")
+            close = gr.Button("Close", size="sm", elem_id=f"close-{kind.name}", scale=0, min_width=70)
+        gr.Markdown(
+            f"{kind.paper.authors}. [{kind.paper.title}](https://arxiv.org/abs/{kind.paper.arxiv}). {kind.paper.venue}."
+        )
+        mode = gr.Radio(
+            list(modes_of(models, kind)), value="suited", label="Take all settings from", elem_id=f"mode-{kind.name}"
+        )
+        changed = gr.CheckboxGroup(
+            [], label="Differs from what suits this backbone (untick to put it back)", visible=False,
+            elem_id=f"changed-{kind.name}",
+        )  # fmt: skip
+        for main in (True, False):
+            group = settings_of(kind, main)
+            with gr.Accordion("What most people turn" if main else "The rest", open=main, visible=bool(group)):
+                names += [field.name for field in group]
+                controls += [build_control(kind, field, getattr(suited, field.name)) for field in group]
+        add = gr.Button("Add these settings as a variant", size="sm", elem_id=f"add-{kind.name}")
+    row = MethodRow(kind, use, tuple(names), tuple(controls))
+    close.click(None, None, None, js=CLOSE.format(kind.name), api_visibility="private")
+    _wire_changes(models, row, mode, changed)
+    return row, add
+
+
+def _wire_changes(models: Models, row: MethodRow, mode: gr.Radio, changed: gr.CheckboxGroup) -> None:
+    """A mode fills the controls; what differs from the suited settings is listed, and can be put back."""
+    suited, controls = suited_to(models, row.kind), list(row.controls)
+    labels = {f.name: label_of(f.metadata, f.name) for f in fields(row.kind)}
+
+    def fill(name: str) -> list[object]:
+        method = modes_of(models, row.kind)[name]
+        return _one_or_all([shown(getattr(method, field)) for field in row.names])
+
+    def list_changes(*values: object) -> gr.CheckboxGroup:
+        differing = []
+        for name, value in zip(row.names, values, strict=True):
+            if value != shown(getattr(suited, name)):
+                differing.append((f"{labels[name]}: {as_text(value)} (suits: {as_text(getattr(suited, name))})", name))
+        return gr.CheckboxGroup(differing, value=[name for _, name in differing], visible=bool(differing))
+
+    def put_back(kept: list[str], *values: object) -> list[object]:
+        pairs = zip(row.names, values, strict=True)
+        return _one_or_all([value if name in kept else shown(getattr(suited, name)) for name, value in pairs])
+
+    mode.input(fill, mode, controls, **QUIET)
+    gr.on([control.change for control in controls], list_changes, controls, changed, trigger_mode="always_last", **QUIET)
+    changed.input(put_back, [changed, *controls], controls, **QUIET)
+
+
+def restored(models: Models, panel: MethodPanel, runs: Sequence[Run]) -> list[Any]:
+    """The values of `MethodPanel.inputs` that make these runs chosen.
+
+    The first run of a method goes into the method's own controls, any other becomes a variant.
+    """
+    first: dict[str, Run] = {}
+    for run in runs:
+        first.setdefault(run.method, run)
+    more = {run.title(): run for run in runs if first[run.method] is not run}
+    uses = [row.kind.name in first for row in panel.rows]
+    methods = [first.get(row.kind.name, Run(row.kind.name)).build(models) for row in panel.rows]
+    controls = [shown(getattr(method, name)) for row, method in zip(panel.rows, methods, strict=True) for name in row.names]
+    return [*uses, gr.CheckboxGroup(list(more), value=list(more), visible=bool(more)), more, *controls]
+
+
+def _one_or_all(values: list[object]) -> object:
+    """Gradio wants one value for one output and a list for several."""
+    return values if len(values) > 1 else values[0]
+
+
+def _wire_variant(models: Models, row: MethodRow, add: gr.Button, variants: gr.CheckboxGroup, kept: gr.State) -> None:
+    def keep(ticked: list[str], known: dict[str, Run], *values: object) -> tuple[gr.CheckboxGroup, dict[str, Run]]:
+        try:
+            run = Run.of(models, row.read(models, values))
+        except ValueError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+        known = known | {run.title(): run}
+        ticked = [*dict.fromkeys([*(ticked or ()), run.title()])]
+        return gr.CheckboxGroup(list(known), value=ticked, visible=True), known
+
+    add.click(keep, [variants, kept, *row.controls], [variants, kept], js=None, **QUIET)

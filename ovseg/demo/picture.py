@@ -1,0 +1,118 @@
+"""The picture that methods are compared on: where it came from, its words, and its truth where one is known."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ovseg.assets import ASSETS
+from ovseg.compare import Truth, read_legend, read_truth
+from ovseg.pocket.captions import SYNONYMS
+from ovseg.pocket.world import LABELS, scene
+from ovseg.scene import read_image, shrunk
+from ovseg.words.classes import ClassWord
+
+EXAMPLES = ASSETS / "examples"
+LONGEST_SIDE = 1024  # pixels on the page; larger uploads are shrunk, the command line keeps them
+SCENE_SIDE = 512  # pixels of a scene that the page shows; benchmarks draw the same scenes at 128
+SPLIT = "val"  # scenes that no network was trained on
+MOST_SCENES = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)  # told apart by identity: pictures are large
+class Picture:
+    """What a visitor looks at. Kept in the session.
+
+    `origin` is what a link writes to bring the picture back, such as "scene-12"; "" for an uploaded or drawn one.
+    `world` (H, W) is the truth of a pocket scene, whose values index the pocket world's `LABELS`; `truth_file` is an
+    uploaded one, which can be read only when the words are known.
+    """
+
+    image: np.ndarray
+    origin: str = ""
+    caption: str = ""
+    words: str = ""
+    world: np.ndarray | None = None
+    truth_file: Path | None = None
+    legend_file: Path | None = None
+
+    @property
+    def scene(self) -> int | None:
+        """The number of the pocket scene that this is, or None."""
+        return int(self.origin.removeprefix("scene-")) if self.origin.startswith("scene-") else None
+
+    def truth_of(self, classes: tuple[ClassWord, ...]) -> Truth | None:
+        """The truth in the labels of these classes, or None where none is known.
+
+        Raises:
+            ValueError: an uploaded truth does not fit the picture or the words.
+        """
+        if self.truth_file:
+            legend = read_legend(self.legend_file) if self.legend_file else None
+            return read_truth(self.truth_file, self.image.shape[:2], classes, legend)
+        if self.world is None:
+            return None
+        return Truth.from_values(self.world, dict(enumerate(LABELS)), [_with_world_names(word) for word in classes])
+
+
+def _with_world_names(word: ClassWord) -> ClassWord:
+    """A class that also goes by the pocket world's own names for what its phrases mean: a kitten is a cat there."""
+    phrases = {phrase.lower() for phrase in word.phrases}
+    names = [name for name, others in SYNONYMS.items() if name not in phrases and phrases & set(others)]
+    return ClassWord((*word.phrases, *names))
+
+
+def of_scene(index: int) -> Picture:
+    """Scene `index` of the pocket world's validation split, at the size that the page shows.
+
+    Raises:
+        ValueError: there is no scene of this number.
+    """
+    if not 0 <= index < MOST_SCENES:
+        raise ValueError(f"The scene's number must be from 0 to {MOST_SCENES - 1}, but got {index}.")
+    made = scene(SPLIT, index, SCENE_SIDE)
+    return Picture(made.image, f"scene-{index}", words=", ".join(dict.fromkeys(made.things)), world=made.labels)
+
+
+def of_file(path: str | Path) -> Picture:
+    """A picture file, shrunk to what the page bears.
+
+    Raises:
+        ValueError: it is no picture.
+    """
+    return Picture(shrunk(read_image(path), LONGEST_SIDE))
+
+
+def example_names() -> list[str]:
+    """The example pictures by their words, such as "boat-bird"."""
+    return sorted(path.stem for path in EXAMPLES.glob("*.png") if not path.stem.endswith("-truth"))
+
+
+def of_example(name: str) -> Picture:
+    """An example picture with its words and its truth.
+
+    Raises:
+        ValueError: there is no such example.
+    """
+    if name not in example_names():
+        raise ValueError(f"The example must be one of {', '.join(example_names())}, but got {name[:40]!r}.")
+    words = ", ".join(word.replace("_", " ") for word in name.split("-"))
+    plain = of_file(EXAMPLES / f"{name}.png")
+    truth, legend = EXAMPLES / f"{name}-truth.png", EXAMPLES / f"{name}-legend.json"
+    return replace(plain, origin=f"example-{name}", words=words, truth_file=truth, legend_file=legend)
+
+
+def of_origin(origin: str) -> Picture:
+    """The picture that a link names.
+
+    Raises:
+        ValueError: the name is none that a link of this page holds.
+    """
+    kind, _, name = origin.partition("-")
+    if kind == "example":
+        return of_example(name)
+    if kind != "scene" or not name.isdecimal() or len(name) > len(str(MOST_SCENES)):
+        raise ValueError(
+            f'The picture of a link must be "scene-" and a number or "example-" and its words, but got {origin[:40]!r}.'
+        )
+    return of_scene(int(name))

@@ -1,0 +1,157 @@
+"""Where the picture comes from: a scene of the pocket world, an upload with its truth, a drawing, an example."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import spaces
+
+from ovseg.demo.picture import EXAMPLES, Picture, example_names, of_example, of_file, of_scene
+from ovseg.demo.work import on_the_network, status_line, stream, whole
+from ovseg.models import Models
+from ovseg.progress import Report
+from ovseg.scene import from_prompt
+
+QUIET = {"api_visibility": "private", "show_progress": "hidden"}
+SCENES = 2000  # numbers that "Another scene" draws from
+FIRST_SCENE = 5  # of the page's worked example
+
+
+@dataclass(frozen=True)
+class PicturePanel:
+    """The tabs of sources, and the session's picture."""
+
+    picture: gr.State
+    another: gr.Button
+    number: gr.Number
+    upload: gr.Image
+    truth: gr.File
+    legend: gr.File
+    prompt: gr.Textbox
+    steps: gr.Slider
+    draw_seed: gr.Number
+    draw: gr.Button
+    examples: gr.Gallery
+
+
+def build_picture_panel(models: Models) -> PicturePanel:
+    """Lay out the sources. The pocket world's scenes come first where the backbone knows them."""
+    scenes, checkpoint = bool(models.checkpoint.classes), models.checkpoint
+    with gr.Tabs(elem_id="sources"):
+        with gr.Tab("Scene", visible=scenes, id="scene"), gr.Row(equal_height=True):
+            another = gr.Button("Another scene", elem_id="another-scene", size="sm", min_width=120)
+            number = gr.Number(
+                FIRST_SCENE, label="Scene number", precision=0, minimum=0, elem_id="scene-number", min_width=80
+            )
+        with gr.Tab("Upload", id="upload"):
+            upload = gr.Image(
+                label="Picture", type="filepath", format="png", sources=["upload", "clipboard"], elem_id="upload", height=170
+            )
+            with gr.Accordion("Its truth, if you have one", open=False, elem_id="truth-panel"):
+                gr.HTML(
+                    '<p class="ov-note">An indexed or grey PNG of the picture\'s size: 0 is background, 1 the first class,'
+                    " 2 the second, 255 not counted. With a legend.json the values may mean other classes.</p>"
+                )
+                truth = gr.File(label="Mask (PNG)", file_types=[".png"], elem_id="truth", height=90)
+                legend = gr.File(label="Legend (JSON)", file_types=[".json"], elem_id="legend", height=90)
+        with gr.Tab("Draw", id="draw"):
+            prompt = gr.Textbox(checkpoint.prompt, label="Prompt", elem_id="prompt")
+            with gr.Row():
+                steps = gr.Slider(1, 100, checkpoint.steps, step=1, label="Steps", elem_id="steps", min_width=120)
+                draw_seed = gr.Number(1, label="Seed", precision=0, minimum=0, elem_id="picture-seed", min_width=80)
+            draw = gr.Button("Draw it", elem_id="draw", size="sm")
+        with gr.Tab("Examples", id="examples"):
+            names = {name: name.replace("-", ", ").replace("_", " ") for name in example_names()}
+            known = [(str(EXAMPLES / f"{name}.png"), words) for name, words in names.items()]
+            examples = gr.Gallery(
+                known if scenes else [], columns=3, height=190, allow_preview=False, show_label=False, format="png",
+                elem_id="examples", object_fit="cover", interactive=False,
+            )  # fmt: skip
+    return PicturePanel(gr.State(None), another, number, upload, truth, legend, prompt, steps, draw_seed, draw, examples)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What choosing a picture changes: outputs of every source's event, in this order."""
+
+    picture: gr.State
+    words: gr.Textbox
+    caption: gr.Textbox
+    chips: gr.HTML
+    number: gr.Number
+
+    @property
+    def outputs(self) -> list[Any]:
+        """As Gradio takes them."""
+        return [self.picture, self.words, self.caption, self.chips, self.number]
+
+
+def shown(picture: Picture, chips: dict[str, Any]) -> tuple[Any, ...]:
+    """The values of `Chosen.outputs` for a picture."""
+    return picture, picture.words or gr.skip(), picture.caption, chips, gr.skip() if picture.scene is None else picture.scene
+
+
+def _of_visitor(work: Any, *given: Any) -> Any:
+    """Call `work`; a sentence for the visitor where what was given is wrong."""
+    try:
+        return work(*given)
+    except ValueError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def wire_picture_panel(
+    models: Models, panel: PicturePanel, chosen: Chosen, chips: dict[str, Any], status: gr.HTML
+) -> tuple[list[gr.events.Dependency], gr.events.Dependency]:
+    """Connect the sources; returns every event that ends in another picture, and the one that uses the network."""
+
+    def another() -> tuple[Any, ...]:
+        return shown(of_scene(random.randrange(SCENES)), chips)
+
+    def numbered(number: float | None) -> tuple[Any, ...]:
+        return _of_visitor(lambda: shown(of_scene(whole("The scene's number", number)), chips))
+
+    def uploaded(path: str | None, truth: str | None, legend: str | None) -> tuple[Any, ...]:
+        if path is None:
+            return tuple(gr.skip() for _ in chosen.outputs)
+        files = {"truth_file": Path(truth) if truth else None, "legend_file": Path(legend) if legend else None}
+        return shown(replace(_of_visitor(of_file, path), **files), chips)
+
+    def with_truth(given: Picture | None, truth: str | None, legend: str | None) -> Picture | None:
+        files = {"truth_file": Path(truth) if truth else None, "legend_file": Path(legend) if legend else None}
+        return given and replace(given, **files)
+
+    def example(event: gr.SelectData) -> tuple[Any, ...]:
+        return shown(of_example(example_names()[event.index]), chips)
+
+    @spaces.GPU(duration=60)
+    def draw(prompt: str, seed: float, steps: float) -> Iterator[tuple[Any, ...]]:
+        def work(report: Report) -> Picture:
+            report("loading the network", 0.0)
+            made = from_prompt(
+                models, prompt, whole("The seed", seed), steps=whole("Steps", steps),
+                on_step=lambda done, total: report("drawing", done / total),
+            )  # fmt: skip
+            return Picture(made.image, caption=made.caption)
+
+        for stage, share, made in stream(work):
+            if made is None:
+                yield (*(gr.skip() for _ in chosen.outputs), status_line(stage, share))
+            else:
+                yield (*shown(made, chips), status_line("Drawn. Check the words, then press Run.", None))
+
+    files = [panel.truth, panel.legend]
+    events = [
+        panel.another.click(another, None, chosen.outputs, **QUIET),
+        panel.number.submit(numbered, panel.number, chosen.outputs, **QUIET),
+        panel.upload.upload(uploaded, [panel.upload, *files], chosen.outputs, **QUIET),
+        panel.examples.select(example, None, chosen.outputs, **QUIET),
+        *(f.change(with_truth, [panel.picture, *files], panel.picture, **QUIET) for f in files),
+    ]
+    drawing = panel.draw.click(
+        draw, [panel.prompt, panel.draw_seed, panel.steps], [*chosen.outputs, status], api_visibility="private",
+        **on_the_network(status),
+    )  # fmt: skip
+    return events, drawing

@@ -1,0 +1,117 @@
+"""The Run button: every ticked method on the picture, each shown as it ends."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ovseg.compare import Comparison, Entry, Failure, Variant, run_variants
+from ovseg.demo import board
+from ovseg.demo.choice import Run
+from ovseg.demo.durations import Durations
+from ovseg.demo.picture import Picture
+from ovseg.methods import Method
+from ovseg.models import Models
+from ovseg.output.run_card import run_card
+from ovseg.progress import Report
+from ovseg.scene import from_image
+from ovseg.types import Scene
+from ovseg.words.classes import ClassWord
+from ovseg.words.presence import asked_for
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a visitor asks for."""
+
+    picture: Picture
+    words: str
+    caption: str
+    captioner: str
+    methods: tuple[Method, ...]
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)  # told apart by identity: a session asks whether its state is another
+class Results:
+    """What a visitor looks at: kept in the session, so that views answer without the network."""
+
+    picture: Picture
+    classes: tuple[ClassWord, ...]
+    caption: str
+    comparison: Comparison
+    waiting: tuple[str, ...]  # titles of what is still to be run
+    cards: tuple[tuple[str, dict], ...] = ()  # the run card of each entry, by its title
+    drawn: tuple[dict, ...] = ()  # what the board shows of each outcome, packed once
+
+    def with_outcome(self, outcome: Entry | Failure, card: dict | None) -> "Results":
+        """These results with one more variant done."""
+        done = self.comparison
+        if isinstance(outcome, Entry):
+            done = replace(done, entries=(*done.entries, outcome))
+        else:
+            done = replace(done, failures=(*done.failures, outcome))
+        cards = (*self.cards, (outcome.title, card)) if card else self.cards
+        drawn = (*self.drawn, _drawn(outcome))
+        return replace(self, comparison=done, waiting=self.waiting[1:], cards=cards, drawn=drawn)
+
+    @property
+    def truth(self) -> np.ndarray | None:
+        """The label map of the truth, if it is known."""
+        return None if self.comparison.truth is None else self.comparison.truth.label_map
+
+
+def _drawn(outcome: Entry | Failure) -> dict:
+    if isinstance(outcome, Failure):
+        return board.failed(outcome.title, outcome.title, outcome.sentence)
+    return board.done(outcome.title, outcome.title, outcome.segmentation, seconds=outcome.seconds, passes=outcome.passes)
+
+
+def titled(models: Models, methods: Sequence[Method]) -> tuple[Variant, ...]:
+    """Methods under titles that say what differs from the settings that suit the backbone.
+
+    Raises:
+        ValueError: two are the same.
+    """
+    variants = tuple(Variant(Run.of(models, method).title(), method) for method in methods)
+    titles = [variant.title for variant in variants]
+    twice = next((title for title in titles if titles.count(title) > 1), None)
+    if twice:
+        raise ValueError(f"Each method must differ from the others in a setting, but {twice} is there twice.")
+    return variants
+
+
+def run(
+    models: Models, request: Request, durations: Durations, report: Report, publish: Callable[[Results], None]
+) -> Results:
+    """Run every method of a request; what is there so far is published before the first and after each.
+
+    Raises:
+        ValueError: a word, a truth or a setting is not as it must be; what one method alone cannot do is its `Failure`.
+    """
+    variants = titled(models, request.methods)
+    report("loading the network", 0.0)
+    picture = request.picture
+    classes, caption = asked_for(
+        models, picture.image, request.words, names_itself=all(method.names_itself for method in request.methods),
+        caption=request.caption, captioner=request.captioner, report=report,
+    )  # fmt: skip
+    truth = picture.truth_of(classes) if classes else None
+    scene = from_image(models, picture.image, request.seed, caption=caption)
+    empty = Comparison(picture.image, tuple(word.name for word in classes), truth=truth, seed=request.seed)
+    results = Results(picture, classes, caption, empty, tuple(variant.title for variant in variants))
+    publish(results)
+    for variant, outcome in zip(variants, run_variants(models, scene, classes, variants, report), strict=True):
+        results = results.with_outcome(outcome, _card(models, scene, classes, variant, outcome))
+        if isinstance(outcome, Entry):
+            durations.learn(variant.method.name, outcome.seconds)
+        publish(results)
+    return results
+
+
+def _card(
+    models: Models, scene: Scene, classes: tuple[ClassWord, ...], variant: Variant, outcome: Entry | Failure
+) -> dict | None:
+    if isinstance(outcome, Failure):
+        return None
+    return run_card(models, scene, classes, variant.method, outcome.segmentation, cost=outcome.cost)

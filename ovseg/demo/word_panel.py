@@ -1,0 +1,165 @@
+"""The words: classes as typed or as a caption names them, their chips, and which of them seem to be there."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+import spaces
+
+from ovseg.demo.picture import Picture
+from ovseg.demo.static_files import static
+from ovseg.demo.work import on_the_network, status_line, stream
+from ovseg.models import Models
+from ovseg.output.view import palette
+from ovseg.pocket.captions import SYNONYMS
+from ovseg.pretrained.captioner import CAPTIONERS
+from ovseg.pretrained.lavis import MODELS as LAVIS_MODELS
+from ovseg.progress import Report
+from ovseg.words.classes import parse_classes
+from ovseg.words.nouns import classes_of
+from ovseg.words.presence import Presence, look_for
+
+QUIET = {"api_visibility": "private", "show_progress": "hidden"}
+COLOURS = 64  # chips with colours of their own, one after the other
+OWN = "own"  # the captioner that goes with the backbone, as the choice on the page calls it
+
+
+@dataclass(frozen=True)
+class WordPanel:
+    """The class box with its chips, the caption and its captioner, and the buttons that need the network."""
+
+    words: gr.Textbox
+    chips: gr.HTML
+    caption: gr.Textbox
+    captioner: gr.Radio
+    say: gr.Button
+    check: gr.Button
+    only_present: gr.Button
+
+
+def build_word_panel(models: Models) -> WordPanel:
+    """Lay out the words."""
+    no_clip, no_captioner = models.obstacle("clip"), models.captioner_obstacle()
+    box = gr.Textbox(
+        label="Classes", elem_id="classes", placeholder="cat, dog|puppy, sky",
+        info="Commas between classes, bars between words for the same class. Empty: a caption gives them.",
+    )  # fmt: skip
+    chips = gr.HTML(
+        chips_value(models, ()), html_template=static("chips.html"), css_template=static("chips.css"),
+        js_on_load=static("chips.js"), elem_id="chips", apply_default_css=False,
+    )  # fmt: skip
+    with gr.Row():
+        say = gr.Button("Caption it", size="sm", elem_id="caption-button", min_width=90)
+        check = gr.Button("Which are there?", size="sm", elem_id="check-classes", interactive=not no_clip, min_width=120)
+        only = gr.Button("Leave out the rest", size="sm", elem_id="only-present", visible=False, min_width=120)
+    if no_clip:
+        gr.HTML(f'<p class="ov-note">“Which are there?” cannot be asked here. {no_clip}</p>', elem_id="no-clip")
+    with gr.Accordion("Caption", open=False, elem_id="caption-panel"):
+        caption = gr.Textbox(
+            label="Caption", placeholder="What the picture shows", elem_id="caption",
+            info="FreeSeg-Diff reads its words from it, Grounded Diffusion takes it for the prompt.",
+        )  # fmt: skip
+        captioner = _captioner_choice(models)
+        if models.checkpoint.classes:
+            fill = gr.Button("Ask for every class that this backbone knows", size="sm", elem_id="fill-classes")
+            fill.click(lambda: models.checkpoint.classes, None, box, **QUIET)
+    if no_captioner:
+        gr.HTML(f'<p class="ov-note">{no_captioner}</p>', elem_id="no-captioner")
+    return WordPanel(box, chips, caption, captioner, say, check, only)
+
+
+def _captioner_choice(models: Models) -> gr.Radio:
+    """The captioners that can be used here."""
+    titles = {"": "the backbone's own", **{name: spec.title for name, spec in CAPTIONERS.items()}}
+    titles |= {name: f"LAVIS's {kind}/{variant}" for name, (kind, variant) in LAVIS_MODELS.items()}
+    reasons = {name: models.captioner_obstacle(name) for name in titles}
+    usable = [(title, name or OWN) for name, title in titles.items() if not reasons[name]]
+    why = " ".join(dict.fromkeys(reason for reason in reasons.values() if reason))
+    return gr.Radio(usable, value=usable[0][1] if usable else None, label="Captioner", info=why or None, elem_id="captioner")
+
+
+def captioner_name(choice: str | None) -> str:
+    """The captioner that a choice of the page means, as `Models.captioner` takes it."""
+    return "" if choice in (None, OWN) else choice
+
+
+def known_words(models: Models) -> list[str] | None:
+    """Every class word that the backbone knows, or None where it knows most words."""
+    if not models.checkpoint.classes:
+        return None
+    names = [word.name for word in parse_classes(models.checkpoint.classes)]
+    return names + [word for name in names for word in SYNONYMS.get(name, ())]
+
+
+def chips_value(models: Models, seen: Sequence[Presence]) -> dict[str, Any]:
+    """What the chips show: colours in the order of the classes, what is known, and which seem to be there."""
+    return {
+        "box": "classes",
+        "colours": ["#" + colour.tobytes().hex() for colour in palette(COLOURS + 1)[1:]],
+        "known": known_words(models),
+        "unknown": f"{models.checkpoint.world} does not know",
+        "present": {item.name: {"present": item.present, "score": f"{item.looks:.2f}"} for item in seen},
+    }
+
+
+def wire_word_panel(models: Models, panel: WordPanel, picture: gr.State, status: gr.HTML) -> list[gr.events.Dependency]:
+    """Connect the buttons; returns the events that use the network."""
+
+    @spaces.GPU(duration=30)
+    def say(given: Picture | None, captioner: str | None) -> Iterator[tuple[Any, Any, str]]:
+        def work(report: Report) -> str:
+            name = captioner_name(captioner)
+            if obstacle := models.captioner_obstacle(name):
+                raise ValueError(f"Another captioner must be chosen: {obstacle}")
+            report("captioning", 0.0)
+            return models.captioner(name).caption(given_image(given))
+
+        for stage, share, sentence in stream(work):
+            if sentence is None:
+                yield gr.skip(), gr.skip(), status_line(stage, share)
+            else:
+                named = ", ".join(word.name for word in classes_of(sentence))
+                text = f"“{sentence}”" + ("" if named else ": the caption names nothing.")
+                yield sentence, named, status_line(text, None)
+
+    @spaces.GPU(duration=30)
+    def check(given: Picture | None, words: str, caption: str) -> Iterator[tuple[Any, Any, str]]:
+        def work(report: Report) -> tuple[Presence, ...]:
+            report("comparing words and picture", 0.0)
+            return look_for(models, given_image(given), parse_classes(words or ""), caption or "")
+
+        for stage, share, seen in stream(work):
+            if seen is None:
+                yield gr.skip(), gr.skip(), status_line(stage, share)
+            else:
+                count = sum(item.present for item in seen)
+                text = f"CLIP and the caption see {count} of {len(seen)} classes; the others stay until you leave them out."
+                yield chips_value(models, seen), gr.Button(visible=count < len(seen)), status_line(text, None)
+
+    def leave_out(words: str, value: dict[str, Any]) -> tuple[str, gr.Button]:
+        kept = [w for w in parse_classes(words) if value["present"].get(w.name, {"present": True})["present"]]
+        return ", ".join("|".join(word.phrases) for word in kept), gr.Button(visible=False)
+
+    network = on_the_network(status)
+    panel.only_present.click(leave_out, [panel.words, panel.chips], [panel.words, panel.only_present], **QUIET)
+    return [
+        panel.say.click(
+            say, [picture, panel.captioner], [panel.caption, panel.words, status], api_visibility="private", **network
+        ),
+        panel.check.click(
+            check, [picture, panel.words, panel.caption], [panel.chips, panel.only_present, status],
+            api_visibility="private", **network,
+        ),
+    ]  # fmt: skip
+
+
+def given_image(given: Picture | None) -> Any:
+    """The picture (H, W, 3) that the visitor looks at.
+
+    Raises:
+        ValueError: there is none yet.
+    """
+    if given is None:
+        raise ValueError("A picture must be chosen first: a scene, an upload, a drawing or an example.")
+    return given.image
