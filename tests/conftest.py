@@ -1,5 +1,7 @@
 """Tiny real parts: a Stable Diffusion pipeline of SD's own block layout with random weights, saved as a folder."""
 
+import importlib
+import pkgutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,12 @@ import tests.typecheck  # noqa: F401  so that the hook finds it by its name
 
 # Shape annotations are checked at run time during tests.
 with install_import_hook("ovseg", "tests.typecheck.check"):
-    import ovseg  # noqa: F401  before diffusers, so that torchvision is importable
+    import ovseg  # before diffusers, so that torchvision is importable
+
+    for room in ("pocket", "factory"):  # which `import ovseg` does not load
+        for module in pkgutil.iter_modules([str(Path(ovseg.__file__).parent / room)]):
+            if module.name != "build_atlas":  # it needs a package that is no requirement
+                importlib.import_module(f"ovseg.{room}.{module.name}")
 
 import numpy as np
 import pytest

@@ -19,6 +19,7 @@ from ovseg.pocket.train_captioner import (
 )
 from ovseg.pocket.train_clip import build_tower
 from ovseg.pocket.train_codec import to_tensor
+from ovseg.pocket.training import Budget
 from ovseg.pocket.world import LABELS, THINGS, scene
 from ovseg.pretrained.captioner import Captioner
 
@@ -111,7 +112,7 @@ def test_the_captioner_begins_with_clips_image_tower(tmp_path: Path) -> None:
     begin_with(model, tower, tiled)
     assert torch.allclose(alike(tiled), torch.ones(1, 17), atol=1e-5)
     with pytest.raises(ValueError, match="run `train clip` first"):
-        train_captioner(tmp_path, 1)
+        train_captioner(Budget(tmp_path, 1))
 
 
 def test_things_are_found_in_captions_by_any_of_their_words() -> None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import ViTModel
 
-from ovseg.pocket.train_dino import PATCH, Student, crops, dino_loss, found_things, train_dino
+from ovseg.pocket.train_dino import PATCH, Student, best_mask_iou, crops, dino_loss, train_dino
+from ovseg.pocket.training import Budget
 from ovseg.pretrained.dino import Dino
 
 
@@ -58,7 +59,7 @@ def test_the_loss_is_lowest_where_the_student_says_what_the_teacher_says() -> No
 
 
 def test_a_short_training_leaves_a_folder_that_loads(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    train_dino(tmp_path, 0.01, scenes=64, size=64)
+    assert train_dino(Budget(tmp_path, 0.01, scenes=64, size=64, tested=4))
     assert "mean IoU" in capsys.readouterr().out
     dino = Dino(str(tmp_path / "dino" / "dino"))
-    assert dino.patch == PATCH and 0 <= found_things(dino, "val", 2) <= 1
+    assert dino.patch == PATCH and 0 <= best_mask_iou(dino, "val", 2) <= 1

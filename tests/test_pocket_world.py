@@ -10,9 +10,9 @@ from ovseg.__main__ import main
 from ovseg.assets import ASSETS
 from ovseg.compare import read_legend, read_truth
 from ovseg.pocket import textures
-from ovseg.pocket.captions import SYNONYMS
+from ovseg.pocket.captions import names_in
 from ovseg.pocket.examples import EXAMPLES, words_of
-from ovseg.pocket.placing import LEAST_VISIBLE, Pose, _draw
+from ovseg.pocket.placing import Pose, _draw
 from ovseg.pocket.sprites import FINER, _fine_rasters, load_sprites
 from ovseg.pocket.textures import STUFF
 from ovseg.pocket.tokenizer import build_tokenizer, world_words
@@ -80,15 +80,16 @@ def test_masks_and_captions_tell_what_is_there(split: str) -> None:
         assert (item.instances > 0).tolist() == (item.labels < len(THINGS)).tolist()
         for number, thing in enumerate(item.things, 1):
             assert set(item.labels[item.instances == number]) == {THINGS.index(thing)}
-            spoken = {thing, *SYNONYMS.get(thing, ())}
-            assert any(word in item.caption or word[:-1] in item.caption for word in spoken) or "people" in item.caption
+        assert names_in(item.caption, THINGS) == set(item.things)
 
 
-def test_every_label_occurs_and_most_things_stay_visible() -> None:
+def test_every_label_occurs_and_no_thing_is_lost() -> None:
     items = [scene("train", index, size=64) for index in range(600)]
     assert {LABELS[k] for item in items for k in np.unique(item.labels)} == set(LABELS)
     assert {len(item.things) for item in items} == {1, 2, 3}
-    assert LEAST_VISIBLE > 0.5
+    # Without the rule against overlaps some things would be hidden whole.
+    shares = [np.bincount(item.instances.ravel(), minlength=len(item.things) + 1)[1:].min() / 64**2 for item in items]
+    assert min(shares) > 0.012
 
 
 @pytest.mark.parametrize("split, size", [("val", 512), ("novel", 512), ("val", 256)])

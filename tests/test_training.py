@@ -12,11 +12,12 @@ from torch import nn
 from transformers import CLIPModel
 
 from ovseg.__main__ import main
+from ovseg.pocket.captions import names_in
 from ovseg.pocket.data import rendered
 from ovseg.pocket.open_clip_export import export_open_clip
 from ovseg.pocket.tokenizer import CONTEXT_LENGTH, build_tokenizer, tokenize
 from ovseg.pocket.train_clip import CaptionedBatches, average_precision, build_clip, clip_loss, name_prompts
-from ovseg.pocket.train_codec import build_codec, codec_loss, peak_signal_to_noise, to_tensor
+from ovseg.pocket.train_codec import build_codec, codec_loss, crops, peak_signal_to_noise, to_tensor
 from ovseg.pocket.train_denoiser import (
     LatentBatches,
     Painter,
@@ -28,7 +29,7 @@ from ovseg.pocket.train_denoiser import (
 )
 from ovseg.pocket.train_judge import Judge, accuracy, build_judge, judge_loss, truth_of
 from ovseg.pocket.training import Training
-from ovseg.pocket.world import scene
+from ovseg.pocket.world import THINGS, scene
 from ovseg.pretrained.clip import Clip
 
 
@@ -143,17 +144,19 @@ def test_the_finest_attention_has_two_heads() -> None:
     assert [(block.attn1.heads, block.attn2.heads) for block in finest] == [(2, 2), (2, 2)]
 
 
-def test_hushed_rows_hear_the_words_and_nothing_after(tmp_path: Path) -> None:
+def test_in_some_rows_the_words_alone_carry_information(tmp_path: Path) -> None:
     tokenizer = build_tokenizer(tmp_path)
     words = build_text_encoder(tokenizer)
     painter = Painter(build_denoiser(16), words, tokenize(tokenizer, [""])[0], tokenizer.eos_token_id)
     ids = tokenize(tokenizer, ["a photo of a cat", "a photo of a potted plant on grass"])
-    hushed, open_ = (painter.read(ids, torch.full((2,), flag)) for flag in (True, False))
-    nothing = painter.read(painter.empty[None], torch.tensor([False]))[0]
+    words_only, full = (painter.text_states(ids, torch.full((2,), flag)) for flag in (True, False))
+    nothing = painter.text_states(painter.empty[None], torch.tensor([False]))[0]
     for row, words in enumerate((5, 8)):
-        assert torch.equal(hushed[row, : words + 1], open_[row, : words + 1])
-        assert torch.allclose(hushed[row, words + 1 :], nothing[words + 1 :], atol=1e-6)
-        assert not torch.allclose(open_[row, words + 1 :], nothing[words + 1 :], atol=1e-3)
+        assert torch.equal(words_only[row, : words + 1], full[row, : words + 1])
+        assert torch.allclose(words_only[row, words + 1 :], nothing[words + 1 :], atol=1e-6)
+        assert not torch.allclose(full[row, words + 1 :], nothing[words + 1 :], atol=1e-3)
+    mixed = painter.text_states(ids, torch.tensor([True, False]))
+    assert torch.equal(mixed[0], words_only[0]) and torch.equal(mixed[1], full[1])
 
 
 def test_batches_depend_on_the_step_alone_and_drop_some_captions(tmp_path: Path) -> None:
@@ -194,16 +197,25 @@ def test_losses_fall_when_the_answer_is_right(tmp_path: Path) -> None:
 
 
 def test_psnr_worked_out_by_hand() -> None:
-    class Halfway(nn.Module):
-        def encode(self, pictures: torch.Tensor) -> "Halfway":
-            self.latent_dist, self.mean = self, pictures
-            return self
+    codec = build_codec().eval()
+    with torch.no_grad():  # whatever the picture, the output is -0.8 everywhere
+        codec.decoder.conv_out.weight.zero_()
+        codec.decoder.conv_out.bias.fill_(-0.8)
+    # Black is -1: an error of a tenth of the range is 20 dB. Pictures count together, not decibels.
+    assert peak_signal_to_noise(codec, np.zeros((17, 8, 8, 3), np.uint8), "cpu") == pytest.approx(20.0, abs=1e-3)
+    half = np.zeros((2, 8, 8, 3), np.uint8)
+    half[1] = 255  # an error of nine tenths
+    assert peak_signal_to_noise(codec, half, "cpu") == pytest.approx(-10 * np.log10((0.01 + 0.81) / 2), abs=1e-3)
 
-        def decode(self, latent: torch.Tensor) -> "Halfway":
-            self.sample = latent + 0.2  # a tenth of the range of values
-            return self
 
-    assert peak_signal_to_noise(Halfway(), np.zeros((3, 4, 4, 3), np.uint8), "cpu") == pytest.approx(20.0, abs=1e-4)
+def test_windows_of_the_codec_are_cut_inside_and_half_of_them_mirrored() -> None:
+    ramp = np.broadcast_to(np.arange(96, dtype=np.uint8)[:, None], (96, 96))  # brighter downwards
+    images = np.stack([ramp, ramp.T, np.full((96, 96), 7, np.uint8)], -1)[None]
+    windows = crops(images, np.random.default_rng(0), 64).astype(int)
+    assert (np.diff(windows[..., 0], axis=1) == 1).all() and (windows[..., 2] == 7).all()
+    steps = np.diff(windows[..., 1], axis=2)[:, 0, 0]
+    assert set(steps) == {1, -1} and 16 < (steps == -1).sum() < 48
+    assert len({int(window[0, 0, 0]) for window in windows}) > 8
 
 
 def test_scenes_are_rendered_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -251,38 +263,41 @@ def test_the_recipes_one_after_the_other(tmp_path: Path) -> None:
     assert grown[:5] == trained and [entry["part"] for entry in grown[5:]] == [entry["part"] for entry in trained[1:3]]
 
 
-def test_every_caption_that_fits_is_a_positive() -> None:
-    """With all captions fitting all pictures nothing is left to learn; with one each it is plain InfoNCE."""
+def test_every_caption_that_fits_is_a_positive(tmp_path: Path) -> None:
+    """With one caption for each picture it is plain InfoNCE; a second caption that fits shares the row and its column."""
     torch.manual_seed(0)
-
-    class Unit:
-        """Towers that hand on what they get, as `clip_loss` calls them."""
-
-        logit_scale = torch.zeros(())
-
-        def __getattr__(self, name: str) -> object:
-            return lambda *args, **kwargs: (
-                args[0] if args else type("Output", (), {"pooler_output": next(iter(kwargs.values()))})
-            )
-
-    image, text = torch.randn(4, 6), torch.randn(4, 6)
-    logits = torch.nn.functional.normalize(image, dim=-1) @ torch.nn.functional.normalize(text, dim=-1).T
-    target = torch.arange(4)
-    plain = (torch.nn.functional.cross_entropy(logits, target) + torch.nn.functional.cross_entropy(logits.T, target)) / 2
-    assert torch.allclose(clip_loss(Unit(), image, text, torch.eye(4, dtype=torch.bool)), plain)
-    pair = torch.eye(4, dtype=torch.bool)
-    pair[0, 1] = True
-    expected = -(logits.log_softmax(1)[0, :2].mean() + logits.log_softmax(1)[[1, 2, 3], [1, 2, 3]].sum()) / 4
-    backwards = -(logits.log_softmax(0)[:2, 1].mean() + logits.log_softmax(0)[[0, 2, 3], [0, 2, 3]].sum()) / 4
-    assert torch.allclose(clip_loss(Unit(), image, text, pair), (expected + backwards) / 2)
+    model = build_clip(build_text_encoder(build_tokenizer(tmp_path)), 32).eval()
+    pictures, ids = torch.rand(4, 3, 32, 32), torch.randint(5, 90, (4, CONTEXT_LENGTH))
+    ids[:, -1] = model.config.text_config.eos_token_id
+    with torch.no_grad():
+        model.logit_scale.fill_(0.7)
+        image = model.get_image_features(pixel_values=pictures).pooler_output
+        text = model.get_text_features(input_ids=ids).pooler_output
+        logits = nn.functional.normalize(image, dim=-1) @ nn.functional.normalize(text, dim=-1).T * np.exp(0.7)
+        target = torch.arange(4)
+        plain = (nn.functional.cross_entropy(logits, target) + nn.functional.cross_entropy(logits.T, target)) / 2
+        assert torch.allclose(clip_loss(model, pictures, ids, torch.eye(4, dtype=torch.bool)), plain, atol=1e-6)
+        pair = torch.eye(4, dtype=torch.bool)
+        pair[0, 1] = True
+        expected = -(logits.log_softmax(1)[0, :2].mean() + logits.log_softmax(1)[[1, 2, 3], [1, 2, 3]].sum()) / 4
+        backwards = -(logits.log_softmax(0)[:2, 1].mean() + logits.log_softmax(0)[[0, 2, 3], [0, 2, 3]].sum()) / 4
+        assert torch.allclose(clip_loss(model, pictures, ids, pair), (expected + backwards) / 2, atol=1e-6)
 
 
 def test_captions_of_a_batch_are_true_of_their_pictures(tmp_path: Path) -> None:
-    pictures = rendered(tmp_path, "val", 12, 32, workers=1)
-    images, ids, fits = CaptionedBatches(pictures, build_tokenizer(tmp_path)).draw(3, "cpu")
-    again = CaptionedBatches(pictures, build_tokenizer(tmp_path)).draw(3, "cpu")
+    pictures, tokenizer = rendered(tmp_path, "val", 12, 32, workers=1), build_tokenizer(tmp_path)
+    images, ids, fits = CaptionedBatches(pictures, tokenizer).draw(3, "cpu")
+    again = CaptionedBatches(pictures, tokenizer).draw(3, "cpu")
     assert all(torch.equal(one, other) for one, other in zip((images, ids, fits), again, strict=True))
+    assert not torch.equal(images, CaptionedBatches(pictures, tokenizer).draw(4, "cpu")[0])
     assert fits.diagonal().all() and not fits.all() and images.shape == (len(ids), 3, 32, 32)
+    # What a caption names decides which of the pictures it fits.
+    row_of = {to_tensor(pictures.images[k][None], "cpu").numpy().tobytes(): k for k in range(12)}
+    rows = [row_of[image.numpy().tobytes()] for image in images]
+    for column in range(0, len(ids), 8):
+        named = names_in(tokenizer.decode(ids[column], skip_special_tokens=True).replace("!", ""), THINGS)
+        shown = [named <= set(pictures.things[row]) for row in rows]
+        assert not (fits[:, column] & ~torch.tensor(shown)).any()
 
 
 def test_much_noise_counts_as_the_velocitys_error_would_and_little_noise_less() -> None:
@@ -351,4 +366,5 @@ def test_the_judge_is_loaded_from_its_folder_and_counted(tmp_path: Path) -> None
     found = np.array([[True, False], [True, True]])
     truth = np.array([[True, False], [False, True]])
     assert accuracy(found, truth) == {"precision": pytest.approx(2 / 3), "recall": 1.0, "all right": 0.5}
-    assert truth_of((("cat", "dog"),)).sum() == 2
+    assert accuracy(truth, found)["recall"] == pytest.approx(2 / 3)
+    assert truth_of((("cat", "dog"), ("tv",))).nonzero()[1].tolist() == [THINGS.index(name) for name in ("cat", "dog", "tv")]

@@ -157,10 +157,9 @@ def _add_zero_shot(commands: Any) -> None:
 def zero_shot(options: argparse.Namespace) -> None:
     """`zero-shot --split S --data DIR --out DIR`: Protocol II."""
     from ovseg.factory.zero_shot import ZeroShot, as_markdown
+    from ovseg.pocket.training import Budget
 
-    task = ZeroShot(
-        options.split, options.data, options.root, options.minutes, options.count, options.scenes, options.device
-    )
-    table = task.run(options.out, progress)
+    budget = Budget(options.root, options.minutes, options.device, options.scenes, tested=options.count)
+    table = ZeroShot(options.split, options.data, budget).run(options.out, progress)
     progress("measured", 1.0)
     print(as_markdown(table))

@@ -2,13 +2,18 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ovseg.assets import ASSETS
 from ovseg.commands.common import command
 from ovseg.factory.splits import UNSEEN, seen_of, unseen_of
 from ovseg.models import Models
 from ovseg.pocket.world import THINGS
+
+if TYPE_CHECKING:
+    from ovseg.pocket.training import Budget
+
+OPTIONS_OF = {"start": ("denoiser", "clip", "all"), "split": ("detector", "grounding", "all"), "anew": ("all",)}
 
 
 def add_commands(commands: Any) -> None:
@@ -44,9 +49,13 @@ def _add_train(commands: Any) -> None:
     parser = command(commands, "train", train, "Train a network of the pocket bundle, or go on with it; then pack it.")
     parser.add_argument(
         "network",
-        help="codec, denoiser, clip in this order, judge, captioner, dino, detector, grounding; then bundle packs them",
+        help="codec, denoiser, clip in this order, judge, captioner, dino, detector, grounding; then bundle packs them;"
+        " all does all of this",
     )
-    parser.add_argument("--minutes", type=float, default=60, help="in total, over all runs of this network")
+    parser.add_argument(
+        "--minutes", nargs="+", default=[], metavar="MINUTES",
+        help="training time over all runs of the network; with all, NAME=MINUTES for each that differs from the table",
+    )  # fmt: skip
     parser.add_argument("--piece", type=float, metavar="MINUTES", help="stop after this long; the checkpoint is kept small")
     parser.add_argument("--scenes", type=int, default=24000, help="training scenes to render")
     parser.add_argument("--out", type=Path, default=Path("runs/pocket"), help="one folder for all networks")
@@ -60,34 +69,76 @@ def _add_train(commands: Any) -> None:
     parser.add_argument("--loss", help="grounding: bce, or bce+dice; the first if not given")
     parser.add_argument("--independent", action="store_true", help="grounding: words do not see each other")
     parser.add_argument("--backbone", default="pocket", help="grounding: what drew the triplets")
+    parser.add_argument(
+        "--anew", action="store_true", help="all: a new codec and denoiser, in place of going on from --start"
+    )
     parser.add_argument("--device", default="cpu")
 
 
 def train(options: argparse.Namespace) -> None:
-    """`train codec|denoiser|clip|judge|captioner|dino|detector|grounding|bundle`."""
-    from ovseg.pocket.recipes import RECIPES, pack
+    """`train codec|denoiser|clip|judge|captioner|dino|detector|grounding|bundle|all`."""
+    from ovseg.pocket.recipes import MINUTES, RECIPES, pack
     from ovseg.pocket.train_segmenter import train_detector
 
-    if options.start and options.network not in ("denoiser", "clip"):
-        raise ValueError(f"--start is for the denoiser and clip, but the network is {options.network}.")
-    arguments = {"piece": options.piece} | ({"start": options.start} if options.start else {})
-    if options.split and options.network not in ("detector", "grounding"):
-        raise ValueError(f"--split is for the detector and grounding, but the network is {options.network}.")
-    if options.network == "bundle":
+    network = options.network
+    _check_options(options)
+    if network == "all":
+        _train_all(options)
+    elif network == "bundle":
         pack(options.out, options.to)
-    elif options.network == "detector":
+    elif network not in MINUTES:
+        raise ValueError(f"The network must be one of {', '.join((*MINUTES, 'bundle', 'all'))}, but got {network!r}.")
+    elif network == "detector":
         name = options.split or "all"
-        seen = THINGS if name == "all" else seen_of(name)
-        train_detector(
-            options.out, options.minutes, options.device, options.scenes, piece=options.piece, seen=seen, name=name
-        )
-    elif options.network == "grounding":
+        train_detector(_budget(options), THINGS if name == "all" else seen_of(name), name)
+    elif network == "grounding":
         _train_grounding(options)
-    elif options.network in RECIPES:
-        RECIPES[options.network](options.out, options.minutes, options.device, options.scenes, **arguments)
+    elif options.start:
+        RECIPES[network](_budget(options), start=options.start)
     else:
-        known = ", ".join((*RECIPES, "detector", "grounding", "bundle"))
-        raise ValueError(f"The network must be one of {known}, but got {options.network!r}.")
+        RECIPES[network](_budget(options))
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    for name, networks in OPTIONS_OF.items():
+        if getattr(options, name) and options.network not in networks:
+            known = " or ".join(filter(None, (", ".join(networks[:-1]), networks[-1])))
+            raise ValueError(f"--{name} is for {known}, but the network is {options.network}.")
+
+
+def _minutes(options: argparse.Namespace) -> dict[str, float]:
+    """The table of minutes with the changes of --minutes: one number for one network, NAME=MINUTES for `all`."""
+    from ovseg.pocket.recipes import MINUTES
+
+    changes = {}
+    for text in options.minutes:
+        name, separator, value = text.rpartition("=")
+        name = name or options.network
+        if name not in MINUTES or (separator and options.network not in ("all", name)):
+            raise ValueError(
+                f"--minutes must be a number, or NAME=MINUTES with `all` and a network's name, but got {text!r}."
+            )
+        try:
+            changes[name] = float(value)
+        except ValueError:
+            raise ValueError(f"--minutes must be numbers, but got {value!r}.") from None
+    return {**MINUTES, **changes}
+
+
+def _budget(options: argparse.Namespace) -> "Budget":
+    from ovseg.pocket.training import Budget
+
+    minutes = _minutes(options).get(options.network, 0.0)
+    return Budget(options.out, minutes, options.device, options.scenes, options.piece)
+
+
+def _train_all(options: argparse.Namespace) -> None:
+    from ovseg.factory.chain import NEXT, Chain
+
+    given = {"start": options.start} if options.start else {}
+    chain = Chain(_budget(options), options.to, _minutes(options), options.anew, split=options.split or "S1", **given)
+    finished = chain.run(lambda step, share: print(f"{step}, {share:.0%} of the steps are done", flush=True))
+    print(NEXT if finished else "stopped; run the same command again to go on")
 
 
 def _train_grounding(options: argparse.Namespace) -> None:
@@ -97,6 +148,5 @@ def _train_grounding(options: argparse.Namespace) -> None:
         raise ValueError("`train grounding` needs --triplets, a folder that `triplets` made, and its --split.")
     unseen_of(options.split)
     given = {name: value for name in ("rate", "loss", "independent") if (value := getattr(options, name))}
-    models, out = Models(options.backbone, options.device), options.out / f"grounding-{options.split}"
-    recipe = GroundingRecipe(**given)
-    train_grounding(models, options.triplets, out, options.minutes, options.split, recipe, options.piece)
+    models = Models(options.backbone, options.device)
+    train_grounding(models, options.triplets, options.split, _budget(options), GroundingRecipe(**given))

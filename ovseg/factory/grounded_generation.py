@@ -1,9 +1,9 @@
 """Protocol I of Grounded Diffusion: how well masks fit what was generated, for classes seen and not seen in training.
 
-Truth is what a segmenter finds in the picture: the detector that labelled the training, and a stronger judge that knows
-all classes. A picture counts where the truth has all objects of its prompt; its figure is the mean IoU of these, the set's
-is the mean over such pictures. The paper's own averaging is not published. Where a backbone seldom draws two objects, few
-pictures count, so beside it stands the mean over every object that the truth finds, in whatever picture.
+The truth is the output of a segmenter: of the detector that labelled the training, or of a judge that knows all classes. A
+picture counts if the truth has all objects of its prompt. Its figure is the mean IoU of these objects, and the figure of a
+group of prompts is the mean over the pictures that count; the paper's own averaging is not published. If a backbone seldom
+draws two objects, few pictures count, so the mean over all objects that the truth has, in any picture, is given as well.
 """
 
 import io
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 
 from ovseg.factory.orders import Order
 from ovseg.factory.splits import seen_of, unseen_of
@@ -28,20 +29,20 @@ from ovseg.progress import Report, silent
 from ovseg.types import Scene
 from ovseg.words.classes import ClassWord, prompt_of
 
-GROUPS = {  # how many seen and unseen classes are in a prompt
+GROUPS = {  # number of seen and of unseen classes in a prompt
     "one seen": (1, 0), "one unseen": (0, 1), "two seen": (2, 0), "seen + unseen": (1, 1), "two unseen": (0, 2),
 }  # fmt: skip
-HEAT_SHARE = 0.4  # of the strongest attribution, from which the baseline calls a place the class (DAAM's value)
+HEAT_SHARE = 0.4  # share of the highest attribution, from which the baseline takes a place for the class (DAAM's value)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A generated picture of the test: its order, latent, and where each word was looked at (n, y, x)."""
+    """A generated picture of the test: its order, its latent, and the cross-attention of each word of the order."""
 
     order: Order
-    image: np.ndarray
-    latent: np.ndarray
-    attribution: np.ndarray
+    image: UInt8[np.ndarray, "H W 3"]
+    latent: Float[np.ndarray, "1 c y x"]
+    attribution: Float[np.ndarray, "words _y _x"]
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class GroundedGeneration:
     """The test of one module: `count` prompts in each group of its class split, drawn once and kept in the run's folder.
 
     Args:
-        judges: who says what the pictures show, by name.
-        first_seed: of the pictures; it should be none of the training's.
+        judges: the segmenters whose output is the truth, by name.
+        first_seed: of the pictures; those of the training should be others.
         steps: of sampling; those of the backbone if not given.
     """
 
@@ -66,7 +67,8 @@ class GroundedGeneration:
         """Measure; writes `table.json` and `table.md`, and returns the table.
 
         Raises:
-            ValueError: there is no such split or module, the count is below 1, or the folder holds pictures drawn otherwise.
+            ValueError: there is no such split or module, the count is below 1, or the folder's pictures were made with other
+                settings.
         """
         if self.count < 1:
             raise ValueError(f"There must be 1 picture or more in each group, but got {self.count}.")
@@ -74,11 +76,11 @@ class GroundedGeneration:
         write_or_check_settings(out / "pictures", drawn_by)
         orders = {group: self._orders(number, group) for number, group in enumerate(GROUPS)}
         total, done, rows = sum(map(len, orders.values())), 0, []
-        for group, wanted in orders.items():
+        for group, group_orders in orders.items():
             samples = []
-            for one in wanted:
-                report(f"{group}: {one.prompt}", done / total)
-                samples.append(self._sample(out, one))
+            for order in group_orders:
+                report(f"{group}: {order.prompt}", done / total)
+                samples.append(self._sample(out, order))
                 done += 1
             rows += self._rows(group, samples)
         table = {"split": self.split, "module": self.method.module, "pictures": self.count, "rows": rows}
@@ -98,13 +100,12 @@ class GroundedGeneration:
             orders.append(Order(number, tuple(words), prompt_of(words), self.first_seed + 1000 * group_number + k))
         return orders
 
-    def _sample(self, out: Path, wanted: Order) -> Sample:
-        path = out / "pictures" / f"{wanted.prompt.replace(' ', '_')}-{wanted.seed}.npz"
+    def _sample(self, out: Path, order: Order) -> Sample:
+        path = out / "pictures" / f"{order.prompt.replace(' ', '_')}-{order.seed}.npz"
         if not path.exists():
             sampling = self.models.checkpoint.sampling(self.steps)
             drawn = [
-                self.models.backbone.generate(wanted.prompt, [wanted.seed], sampling, phrase=word)[0]
-                for word in wanted.words
+                self.models.backbone.generate(order.prompt, [order.seed], sampling, phrase=word)[0] for word in order.words
             ]
             kept = {
                 "image": drawn[0].image, "latent": drawn[0].latent.cpu().float().numpy(),
@@ -114,52 +115,56 @@ class GroundedGeneration:
             np.savez_compressed(buffer, **kept)
             write_whole(path, buffer.getvalue())
         with np.load(path) as kept:
-            return Sample(wanted, kept["image"], kept["latent"], kept["attribution"])
+            return Sample(order, kept["image"], kept["latent"], kept["attribution"])
 
     def _rows(self, group: str, samples: list[Sample]) -> list[dict[str, Any]]:
-        """One row for each judge and each way to masks."""
-        said = {"Grounded Diffusion": [self._grounded(s) for s in samples], "cross-attention": [_heated(s) for s in samples]}
+        """One row for each judge and each source of masks."""
+        made = {
+            "Grounded Diffusion": [self._grounded(s) for s in samples],
+            "cross-attention": [_from_attention(s) for s in samples],
+        }
         rows = []
         for judge, detector in self.judges.items():
             truths = [detector.masks(s.image, s.order.words) for s in samples]
-            for what, masks in said.items():
-                overlaps = [
-                    {word: iou(mine[word], truth[word]) for word in s.order.words if word in truth}
-                    for truth, mine, s in zip(truths, masks, samples, strict=True)
+            for source, masks in made.items():
+                ious = [
+                    {word: iou(own[word], truth[word]) for word in s.order.words if word in truth}
+                    for truth, own, s in zip(truths, masks, samples, strict=True)
                 ]
-                whole = [
-                    float(np.mean(list(found.values())))
-                    for found, s in zip(overlaps, samples, strict=True)
-                    if len(found) == len(s.order.words)
+                complete = [
+                    float(np.mean(list(by_word.values())))
+                    for by_word, s in zip(ious, samples, strict=True)
+                    if len(by_word) == len(s.order.words)
                 ]
-                row = {"group": group, "masks": what, "judge": judge}
-                row |= {"miou": float(np.mean(whole)) if whole else None, "counted": len(whole)}
+                row = {"group": group, "masks": source, "judge": judge}
+                row |= {"miou": float(np.mean(complete)) if complete else None, "counted": len(complete)}
                 for name, words in (("seen", seen_of(self.split)), ("unseen", unseen_of(self.split))):
-                    row[name] = [value for found in overlaps for word, value in found.items() if word in words]
+                    row[name] = [value for by_word in ious for word, value in by_word.items() if word in words]
                 rows.append(row)
         return rows
 
     def _grounded(self, sample: Sample) -> dict[str, np.ndarray]:
+        """Masks by the grounding module."""
         latent = torch.from_numpy(sample.latent).to(self.models.device, self.models.dtype)
         scene = Scene(sample.image, latent, sample.order.prompt, sample.order.seed)
-        found = self.method.segment(self.models, scene, tuple(ClassWord((word,)) for word in sample.order.words))
-        return {word: found.scores[k] >= self.method.threshold for k, word in enumerate(sample.order.words, 1)}
+        result = self.method.segment(self.models, scene, tuple(ClassWord((word,)) for word in sample.order.words))
+        return {word: result.scores[k] >= self.method.threshold for k, word in enumerate(sample.order.words, 1)}
 
 
-def _heated(sample: Sample) -> dict[str, np.ndarray]:
-    """The baseline's masks: where attribution is above a share of its highest."""
+def _from_attention(sample: Sample) -> dict[str, np.ndarray]:
+    """The baseline's masks: where the word's attention is at least a share of its highest."""
     grown = resize(normalise(torch.from_numpy(sample.attribution)), sample.image.shape[:2]).numpy()
     return {word: heat >= HEAT_SHARE for word, heat in zip(sample.order.words, grown, strict=True)}
 
 
 def as_markdown(table: Mapping[str, Any]) -> str:
-    """The table for people: a row for each way to masks and each judge, a column for each group, and for every object."""
+    """The table for people: a row for each source of masks and each judge; a column for each group, and for all objects."""
     rows, objects = {}, {}
     for row in table["rows"]:
         figure = "-" if row["miou"] is None else f"{row['miou']:.1%} of {row['counted']}"
         rows.setdefault((row["masks"], row["judge"]), {})[row["group"]] = figure
-        found = objects.setdefault((row["masks"], row["judge"]), {"seen": [], "unseen": []})
-        for name, values in found.items():
+        of_both = objects.setdefault((row["masks"], row["judge"]), {"seen": [], "unseen": []})
+        for name, values in of_both.items():
             values += row[name]
     lines = [
         f"Split {table['split']}, {table['pictures']} pictures in each group; mean IoU over those in which the judge finds"

@@ -1,4 +1,4 @@
-"""What is to be drawn: prompts of one or two objects, a function of a number."""
+"""Orders of pictures: prompts of one or two classes. An order depends on its number and on the first seed alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ovseg.words.classes import prompt_of
 
 @dataclass(frozen=True)
 class Order:
-    """One picture to be drawn: its number in the set, the classes in its prompt, the prompt, and the seed."""
+    """A picture to be generated: its number in the set, the classes in its prompt, the prompt, and the seed."""
 
     number: int
     words: tuple[str, ...]
@@ -19,11 +19,12 @@ class Order:
 
 
 def order(number: int, classes: Sequence[str], pairs: float, first_seed: int) -> Order:
-    """The picture of this number: one class, or with probability `pairs` two different ones (spec of the released code:
-    half of each; there, both may be the same).
+    """The order of this number: one class, or with probability `pairs` two different ones.
+
+    The released code of Grounded Diffusion has one half of each kind, and may take the same class twice.
 
     Raises:
-        ValueError: there is no class, or one alone where pairs are wanted, or `pairs` is no share.
+        ValueError: there is no class, or only one and pairs are wanted, or `pairs` is not from 0 to 1.
     """
     if not 0 <= pairs <= 1:
         raise ValueError(f"The share of pairs must be from 0 to 1, but got {pairs}.")

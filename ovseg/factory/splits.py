@@ -3,8 +3,8 @@
 from ovseg.pocket.world import THINGS
 from ovseg.types import named
 
-# S1 to S3 as in the released code of Grounded Diffusion, ZS3 the standard split of zero-shot segmentation, which its paper
-# reports. PASCAL VOC's dining table is not in the pocket world; its four things that VOC does not have are seen.
+# S1 to S3 are those of Grounded Diffusion's released code, ZS3 is the standard split of zero-shot segmentation, which its
+# paper reports. PASCAL VOC's dining table is not in the pocket world; the world's four things that VOC lacks are seen.
 UNSEEN: dict[str, tuple[str, ...]] = {
     "S1": ("tv", "car", "dog", "sofa", "train"),
     "S2": ("horse", "motorbike", "person", "potted plant", "sheep"),

@@ -1,6 +1,6 @@
-"""Data sets out of nothing but words: generated pictures with masks, as PASCAL VOC and COCO lay them out.
+"""Synthetic data sets: generated pictures with masks, in the layouts of PASCAL VOC and of COCO.
 
-A picture's files are written whole, its prompt's last: a stopped run goes on behind the last complete picture.
+The files of a picture are written whole, its prompt last. A stopped run goes on after the last complete picture.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from ovseg.factory.orders import Order, order
@@ -34,7 +35,7 @@ class Synthesis:
 
     Args:
         models: the backbone that draws.
-        method: gives the masks of a prompt's words.
+        method: segments the pictures into the classes of their prompts.
         classes: words that prompts are made of; label k + 1 is class k.
         count: pictures.
         pairs: share of prompts with two classes.
@@ -51,12 +52,12 @@ class Synthesis:
     steps: int | None = None
 
     def run(self, out: Path, report: Report = silent) -> None:
-        """Make what is missing, then write the lists, the annotations, the card and the sheet.
+        """Make the pictures that are missing; then write the lists, the annotations, the card and the sheet.
 
         Raises:
             ValueError: the folder holds another data set, or cannot be written.
         """
-        self._claim(out)
+        self._check(out)
         for number in range(self.count):
             if not prompt_path(out, number).exists():
                 report(f"picture {number + 1} of {self.count}", number / self.count)
@@ -65,27 +66,27 @@ class Synthesis:
         self._finish(out)
 
     def settings(self) -> dict[str, Any]:
-        """All that decides the pictures and masks, JSON-ready; the count may grow."""
-        chosen = {"method": self.method.name, **asdict(self.method)}
-        told = {"classes": self.classes, "pairs": self.pairs, "seed": self.seed, "masks": chosen}
-        told |= {"backbone": self.models.backbone.fingerprint, **asdict(self.models.checkpoint.sampling(self.steps))}
-        return json.loads(json.dumps(told))
+        """All that the pictures and masks depend on, JSON-ready; without the count, which may grow."""
+        masks = {"method": self.method.name, **asdict(self.method)}
+        settings = {"classes": self.classes, "pairs": self.pairs, "seed": self.seed, "masks": masks}
+        settings |= {"backbone": self.models.backbone.fingerprint, **asdict(self.models.checkpoint.sampling(self.steps))}
+        return json.loads(json.dumps(settings))
 
-    def _claim(self, out: Path) -> None:
+    def _check(self, out: Path) -> None:
         if self.count < 1:
             raise ValueError(f"A data set must have 1 picture or more, but got {self.count}.")
         order(0, self.classes, self.pairs, self.seed)
         write_or_check_settings(out, self.settings())
 
-    def _make(self, out: Path, wanted: Order) -> None:
-        drawn = self.models.backbone.generate(wanted.prompt, [wanted.seed], self.models.checkpoint.sampling(self.steps))[0]
-        scene = Scene(drawn.image, drawn.latent, wanted.prompt, wanted.seed)
-        found = self.method.segment(self.models, scene, tuple(ClassWord((word,)) for word in wanted.words))
-        numbers = np.array([0, *(self.classes.index(word) + 1 for word in wanted.words)], np.uint8)
-        mask = view.indexed_png(numbers[found.label_map], view.palette(len(self.classes) + 1))
-        write_whole(out / "JPEGImages" / f"{name_of(wanted.number)}.jpg", _jpeg(drawn.image))
-        write_whole(out / "SegmentationClass" / f"{name_of(wanted.number)}.png", mask)
-        write_whole(prompt_path(out, wanted.number), (json.dumps(asdict(wanted)) + "\n").encode())
+    def _make(self, out: Path, item: Order) -> None:
+        drawn = self.models.backbone.generate(item.prompt, [item.seed], self.models.checkpoint.sampling(self.steps))[0]
+        scene = Scene(drawn.image, drawn.latent, item.prompt, item.seed)
+        result = self.method.segment(self.models, scene, tuple(ClassWord((word,)) for word in item.words))
+        labels = np.array([0, *(self.classes.index(word) + 1 for word in item.words)], np.uint8)
+        mask = view.indexed_png(labels[result.label_map], view.palette(len(self.classes) + 1))
+        write_whole(out / "JPEGImages" / f"{name_of(item.number)}.jpg", _jpeg(drawn.image))
+        write_whole(out / "SegmentationClass" / f"{name_of(item.number)}.png", mask)
+        write_whole(prompt_path(out, item.number), (json.dumps(asdict(item)) + "\n").encode())
 
     def _finish(self, out: Path) -> None:
         names = [name_of(number) for number in range(self.count)]
@@ -97,7 +98,7 @@ class Synthesis:
         write_whole(out / "sheet.png", view.png(preview(out, self.classes, min(self.count, SHEET))))
 
     def _card(self, out: Path, annotations: dict[str, Any]) -> str:
-        """The data card: what it is, how it was made, what it holds, and what it is not good for."""
+        """The data card: how the set was made, what it holds, and what it cannot be used for."""
         settings, counts = self.settings(), dict.fromkeys(self.classes, 0)
         for item in annotations["annotations"]:
             counts[self.classes[item["category_id"] - 1]] += 1
@@ -115,7 +116,7 @@ class Synthesis:
             f"- Without any mask: {empty} of {self.count} pictures.",
             "- A class is in a picture's masks only if its prompt names it: what else is drawn counts as background.",
             "- Layout of PASCAL VOC 2012 (`JPEGImages`, `SegmentationClass`, `ImageSets/Segmentation/train.txt`, label k is"
-            " line k of `labels.txt`) and of COCO (`annotations.json`, run lengths); `prompts/` says what each shall show.",
+            " line k of `labels.txt`) and of COCO (`annotations.json`, run lengths); `prompts/` has the prompts.",
             "", "| class | masks |", "|---|---|", *rows, "",
         ])  # fmt: skip
 
@@ -126,22 +127,22 @@ def name_of(number: int) -> str:
 
 
 def prompt_path(out: Path, number: int) -> Path:
-    """The file that says what a picture was made from."""
+    """The file with a picture's order: classes, prompt and seed."""
     return out / "prompts" / f"{name_of(number)}.json"
 
 
-def read_picture(out: Path, number: int) -> np.ndarray:
-    """RGB uint8 (h, w, 3)."""
+def read_picture(out: Path, number: int) -> UInt8[np.ndarray, "h w 3"]:
+    """A picture of the set, RGB."""
     return np.asarray(Image.open(out / "JPEGImages" / f"{name_of(number)}.jpg").convert("RGB"))
 
 
-def read_mask(out: Path, number: int) -> np.ndarray:
-    """Label of each pixel, uint8 (h, w); 0 is the background."""
+def read_mask(out: Path, number: int) -> UInt8[np.ndarray, "h w"]:
+    """The label map of a picture of the set; 0 is the background."""
     return np.asarray(Image.open(out / "SegmentationClass" / f"{name_of(number)}.png"))
 
 
-def preview(out: Path, classes: Sequence[str], count: int) -> np.ndarray:
-    """The first pictures under their masks, with their prompts, as one sheet."""
+def preview(out: Path, classes: Sequence[str], count: int) -> UInt8[np.ndarray, "H W 3"]:
+    """The first pictures with their masks and prompts, as one sheet."""
     colours = view.palette(len(classes) + 1)
     opacity = np.array([0.0, *(0.6 for _ in classes)])
     pictures = [view.paint(read_picture(out, k), read_mask(out, k), colours, opacity) for k in range(count)]
@@ -150,7 +151,7 @@ def preview(out: Path, classes: Sequence[str], count: int) -> np.ndarray:
 
 
 def coco(out: Path, classes: Sequence[str], count: int) -> dict[str, Any]:
-    """The data set as COCO annotates one: a mask for each class of each picture, as uncompressed run lengths."""
+    """The annotations in COCO's format: a mask for each class of each picture, as uncompressed run lengths."""
     images, annotations = [], []
     for number in range(count):
         mask = read_mask(out, number)
@@ -163,7 +164,7 @@ def coco(out: Path, classes: Sequence[str], count: int) -> dict[str, Any]:
     return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def _annotation(inside: np.ndarray, label: int) -> dict[str, Any]:
+def _annotation(inside: Bool[np.ndarray, "h w"], label: int) -> dict[str, Any]:
     rows, columns = box_of(inside)
     box = [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
     counts = list(run_lengths(inside))
@@ -173,8 +174,8 @@ def _annotation(inside: np.ndarray, label: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def run_lengths(inside: np.ndarray) -> Iterator[int]:
-    """COCO's run lengths of a mask (h, w): down the columns, beginning with those outside."""
+def run_lengths(inside: Bool[np.ndarray, "h w"]) -> Iterator[int]:
+    """COCO's run lengths of a mask: column by column, alternately outside and inside, beginning outside."""
     flat = np.concatenate([[False], inside.ravel(order="F")])
     edges = np.flatnonzero(flat[1:] != flat[:-1])
     bounds = np.concatenate([[0], edges, [inside.size]])
@@ -182,7 +183,7 @@ def run_lengths(inside: np.ndarray) -> Iterator[int]:
 
 
 def digest(out: Path) -> str:
-    """A short name for the content of a data set: its pictures, masks and prompts."""
+    """A checksum of a data set's pictures, masks and prompts, 12 digits."""
     total = hashlib.sha256()
     for path in sorted(p for part in ("JPEGImages", "SegmentationClass", "prompts") for p in (out / part).iterdir()):
         total.update(path.name.encode() + path.read_bytes())

@@ -1,8 +1,8 @@
 """Triplets of picture, features and masks, which the grounding module is trained on (Grounded Diffusion, section 3.3).
 
-A set is a folder: `settings.json`; `shards/00000.safetensors`, each with `SHARD` numbered items; `index.parquet`, a row for
-each item with its prompt, what was found, and the checksum of its shard. An item is kept in a file of its own until
-its shard is complete, so that a stop loses the item in hand alone.
+A set is a folder with `settings.json`, with `shards/00000.safetensors` and so on, each of `SHARD` items, and with
+`index.parquet`, which has a row for each item: its prompt, the words that were detected, the checksum of its shard. Until
+its shard is complete, an item has a file of its own, so that a stop loses no more than the item that is being made.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Bool, Float16, UInt8
+from jaxtyping import Bool, Float, Float16, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -28,20 +28,20 @@ from ovseg.pretrained.detector import Detector
 from ovseg.pretrained.grounding import step_features
 from ovseg.progress import Report, silent
 
-FORMAT = "ovseg triplets 1"
+FORMAT = "ovseg triplets 2"
 SHARD = 32  # items
 MOST_WORDS = 2  # of a prompt
 
 
 @dataclass(frozen=True)
 class Triplet:
-    """One item. `masks` has a row for each word of the order that was found, in `found`; the others were not detected.
+    """One item. `detected` are the words of the order that the detector found, and `masks` has a row for each of them.
 
-    `features` maps strides to (channels, y, x), and is empty where a set keeps the latent alone.
+    `features` maps strides to (channels, y, x); it is empty in a set that keeps the latent alone.
     """
 
     order: Order
-    found: tuple[str, ...]
+    detected: tuple[str, ...]
     image: UInt8[np.ndarray, "h w 3"]
     latent: Float16[np.ndarray, "c y x"]
     masks: Bool[np.ndarray, "n h w"]
@@ -54,7 +54,7 @@ class Factory:
 
     Args:
         models: the backbone that draws.
-        detector: labels what was drawn.
+        detector: segments the pictures.
         classes: words that prompts are made of.
         count: items of the set, numbered from 0.
         pairs: share of prompts with two classes.
@@ -62,7 +62,7 @@ class Factory:
         timestep: noise level at which features are taken.
         single: a word's surest instance is its mask, as in the released code, in place of all.
         steps: of sampling; those of the backbone if not given.
-        features: whether to keep the features, 34 million numbers an item for Stable Diffusion 1.x, or the latent alone.
+        features: keep the features (for Stable Diffusion 1.x, 34 million numbers an item), not the latent alone.
     """
 
     models: Models
@@ -77,13 +77,13 @@ class Factory:
     steps: int | None = None
 
     def run(self, out: Path, report: Report = silent, rank: int = 0, world: int = 1) -> None:
-        """Make what is missing of the shards that belong to process `rank` of `world`; `index` then completes the set.
+        """Make the missing shards that belong to process `rank` of `world`; `index` then completes the set.
 
         Raises:
             ValueError: the folder holds another set, a file in it is damaged or cannot be written, or a class is
                 unknown to the detector.
         """
-        self._claim(out)
+        self._check(out)
         mine = [shard for shard in range(-(-self.count // SHARD)) if shard % world == rank]
         total = sum(len(self._numbers(shard)) for shard in mine)
         done = 0
@@ -96,20 +96,20 @@ class Factory:
                     done += 1
                 self._bind(out, shard, numbers)
             done = mine.index(shard) * SHARD + len(numbers)
-            for number in numbers:  # of a run that was stopped between the two
+            for number in numbers:  # also those of a run that was stopped after it wrote the shard
                 _item_path(out, number).unlink(missing_ok=True)
 
     def _numbers(self, shard: int) -> range:
         return range(shard * SHARD, min((shard + 1) * SHARD, self.count))
 
     def settings(self) -> dict[str, Any]:
-        """All that decides the content of the items, JSON-ready; the count may grow."""
-        told = {name: getattr(self, name) for name in ("classes", "pairs", "seed", "timestep", "single", "features")}
-        told |= {"backbone": self.models.backbone.fingerprint, "detector": self.detector.fingerprint, "format": FORMAT}
-        told |= asdict(self.models.checkpoint.sampling(self.steps))
-        return json.loads(json.dumps(told))
+        """All that the items depend on, JSON-ready; without the count, which may grow."""
+        settings = {name: getattr(self, name) for name in ("classes", "pairs", "seed", "timestep", "single", "features")}
+        settings |= {"backbone": self.models.backbone.fingerprint, "detector": self.detector.fingerprint, "format": FORMAT}
+        settings |= asdict(self.models.checkpoint.sampling(self.steps))
+        return json.loads(json.dumps(settings))
 
-    def _claim(self, out: Path) -> None:
+    def _check(self, out: Path) -> None:
         unknown = [word for word in self.classes if not self.detector.knows(word)]
         if unknown:
             raise ValueError(
@@ -123,31 +123,33 @@ class Factory:
         path = _item_path(out, number)
         if path.exists():
             return
-        wanted = order(number, self.classes, self.pairs, self.seed)
-        drawn = self.models.backbone.generate(wanted.prompt, [wanted.seed], self.models.checkpoint.sampling(self.steps))[0]
-        write_whole(path, _packed([self._triplet(wanted, drawn)]))
+        item = order(number, self.classes, self.pairs, self.seed)
+        drawn = self.models.backbone.generate(item.prompt, [item.seed], self.models.checkpoint.sampling(self.steps))[0]
+        write_whole(path, _packed([self._triplet(item, drawn)]))
 
-    def _triplet(self, wanted: Order, drawn: Generated) -> Triplet:
-        found = self.detector.masks(drawn.image, wanted.words, self.single)
-        words = tuple(word for word in wanted.words if word in found)
-        masks = np.stack([found[word] for word in words]) if words else np.zeros((0, *drawn.image.shape[:2]), bool)
-        features = features_of(self.models, drawn.latent, wanted, self.timestep) if self.features else {}
+    def _triplet(self, item: Order, drawn: Generated) -> Triplet:
+        by_word = self.detector.masks(drawn.image, item.words, self.single)
+        words = tuple(word for word in item.words if word in by_word)
+        masks = np.stack([by_word[word] for word in words]) if words else np.zeros((0, *drawn.image.shape[:2]), bool)
+        features = features_of(self.models, drawn.latent, item, self.timestep) if self.features else {}
         halves = {stride: maps[0].cpu().to(torch.float16).numpy() for stride, maps in features.items()}
-        return Triplet(wanted, words, drawn.image, drawn.latent[0].cpu().to(torch.float16).numpy(), masks, halves)
+        return Triplet(item, words, drawn.image, drawn.latent[0].cpu().to(torch.float16).numpy(), masks, halves)
 
     def _bind(self, out: Path, shard: int, numbers: range) -> None:
-        """The items of a shard into one file."""
+        """Write the items of a shard to one file."""
         items = [item for number in numbers for item in read_shard(_item_path(out, number))]
         write_whole(shard_path(out, shard), _packed(items))
 
 
-def features_of(models: Models, latent: torch.Tensor, wanted: Order, timestep: int) -> dict[int, torch.Tensor]:
-    """What the module takes of a drawn latent (1, c, y, x), by stride (1, channels, y, x)."""
-    return step_features(models.backbone, latent, wanted.prompt, timestep, wanted.seed)
+def features_of(
+    models: Models, latent: Float[torch.Tensor, "1 c y x"], item: Order, timestep: int
+) -> dict[int, Float[torch.Tensor, "1 _channels _y _x"]]:
+    """The features of a generated picture that the grounding module takes, by stride."""
+    return step_features(models.backbone, latent, item.prompt, timestep, item.seed)
 
 
 def index(out: Path, count: int) -> dict[str, int]:
-    """Check all shards of a finished set and write `index.parquet`; how many items, words and missed words there are.
+    """Check all shards of a finished set and write `index.parquet`; returns the numbers of items, words and missed words.
 
     Raises:
         ValueError: a shard is missing or damaged.
@@ -159,12 +161,12 @@ def index(out: Path, count: int) -> dict[str, int]:
             raise ValueError(f"The set {out} must be complete, but {path.name} is missing: run `triplets` again to go on.")
         checksum = _checksum(path)
         for place, item in enumerate(read_shard(path)):
-            missed = [word for word in item.order.words if word not in item.found]
-            told = asdict(item.order) | {"words": list(item.order.words), "found": list(item.found), "missed": missed}
-            rows.append(told | {"shard": shard, "place": place, "checksum": checksum})
+            missed = [word for word in item.order.words if word not in item.detected]
+            row = asdict(item.order) | {"words": list(item.order.words), "detected": list(item.detected), "missed": missed}
+            rows.append(row | {"shard": shard, "place": place, "checksum": checksum})
     text = pa.list_(pa.string())
     schema = pa.schema(
-        [("number", pa.int64()), ("words", text), ("prompt", pa.string()), ("seed", pa.int64()), ("found", text),
+        [("number", pa.int64()), ("words", text), ("prompt", pa.string()), ("seed", pa.int64()), ("detected", text),
          ("missed", text), ("shard", pa.int32()), ("place", pa.int32()), ("checksum", pa.string())]
     )  # fmt: skip
     buffer = pa.BufferOutputStream()
@@ -175,7 +177,7 @@ def index(out: Path, count: int) -> dict[str, int]:
 
 
 class TripletSet:
-    """A finished set: the items with something found in them, read from their shards as they are asked for.
+    """The items of a finished set in which something was detected; each is read from its shard when it is asked for.
 
     Raises:
         ValueError: there is no finished set in the folder, or a shard is missing or not as it was indexed.
@@ -190,7 +192,7 @@ class TripletSet:
             path = shard_path(folder, shard)
             if not path.exists() or _checksum(path) != expected:
                 raise ValueError(f"The shard {path} must be as it was indexed, but it is missing or was changed.")
-        self.rows = [row for row in rows if row["found"]]
+        self.rows = [row for row in rows if row["detected"]]
         self._open: dict[int, Any] = {}
 
     def __len__(self) -> int:
@@ -202,24 +204,24 @@ class TripletSet:
         names = self._shard(self.rows[0]["shard"]).keys()
         return tuple(sorted(int(name.partition(".")[2]) for name in names if name.startswith("features.")))
 
-    def features(self, number: int) -> dict[int, np.ndarray]:
-        """Of one item, by stride (channels, y, x), float16."""
+    def features(self, number: int) -> dict[int, Float16[np.ndarray, "_channels _y _x"]]:
+        """The features of one item, by stride."""
         return {stride: self._part(number, f"features.{stride}") for stride in self.strides}
 
-    def latent(self, number: int) -> np.ndarray:
-        """Of one item, float16 (c, y, x)."""
+    def latent(self, number: int) -> Float16[np.ndarray, "c y x"]:
+        """The latent of one item."""
         return self._part(number, "latent")
 
-    def image(self, number: int) -> np.ndarray:
-        """Of one item, RGB uint8 (h, w, 3)."""
+    def image(self, number: int) -> UInt8[np.ndarray, "h w 3"]:
+        """The RGB picture of one item."""
         return self._part(number, "image")
 
-    def masks(self, number: int) -> np.ndarray:
-        """Of the words that were found in one item, bool (n, h, w)."""
-        return self._part(number, "masks")[: len(self.rows[number]["found"])].astype(bool)
+    def masks(self, number: int) -> Bool[np.ndarray, "n h w"]:
+        """The masks of one item, of each word that was detected."""
+        return self._part(number, "masks")[: len(self.rows[number]["detected"])].astype(bool)
 
     def order(self, number: int) -> Order:
-        """What one item was made from."""
+        """The order of one item."""
         row = self.rows[number]
         return Order(row["number"], tuple(row["words"]), row["prompt"], row["seed"])
 
@@ -243,7 +245,7 @@ def _item_path(out: Path, number: int) -> Path:
 
 
 def _packed(items: Sequence[Triplet]) -> bytes:
-    """Items in one safetensors file: every part of all of them stacked, masks padded to `MOST_WORDS`."""
+    """Items as one safetensors file: each kind of array stacked, masks padded to `MOST_WORDS`."""
     shape = items[0].image.shape[:2]
     masks = np.zeros((len(items), MOST_WORDS, *shape), np.uint8)
     for row, item in zip(masks, items, strict=True):
@@ -254,9 +256,9 @@ def _packed(items: Sequence[Triplet]) -> bytes:
         "masks": masks,
         **{f"features.{s}": np.stack([item.features[s] for item in items]) for s in items[0].features},
     }
-    told = [{**asdict(item.order), "found": item.found} for item in items]
-    # One entry: the library writes several in any order, and the same items should be the same bytes.
-    return save(tensors, {"told": json.dumps({"format": FORMAT, "items": told})})
+    orders = [{**asdict(item.order), "detected": item.detected} for item in items]
+    # One entry alone, because the library writes several in any order, and the same items should give the same bytes.
+    return save(tensors, {"content": json.dumps({"format": FORMAT, "items": orders})})
 
 
 def read_shard(path: Path) -> Iterator[Triplet]:
@@ -267,16 +269,16 @@ def read_shard(path: Path) -> Iterator[Triplet]:
     """
     try:
         with safe_open(path, "np") as file:
-            told = json.loads((file.metadata() or {}).get("told", "{}"))
-            if told.get("format") != FORMAT:
-                raise ValueError(f"The shard {path} must be of the format {FORMAT!r}, but is of {told.get('format')!r}.")
-            for place, item in enumerate(told["items"]):
+            content = json.loads((file.metadata() or {}).get("content", "{}"))
+            if content.get("format") != FORMAT:
+                raise ValueError(f"The shard {path} must be of the format {FORMAT!r}, but is of {content.get('format')!r}.")
+            for place, item in enumerate(content["items"]):
                 parts = {name: file.get_slice(name)[place] for name in file.keys()}  # noqa: SIM118  no dictionary
-                found = tuple(item.pop("found"))
-                wanted = Order(item["number"], tuple(item["words"]), item["prompt"], item["seed"])
+                detected = tuple(item["detected"])
+                made_from = Order(item["number"], tuple(item["words"]), item["prompt"], item["seed"])
                 features = {int(n.partition(".")[2]): part for n, part in parts.items() if n.startswith("features.")}
-                masks = parts["masks"][: len(found)].astype(bool)
-                yield Triplet(wanted, found, parts["image"], parts["latent"], masks, features)
+                masks = parts["masks"][: len(detected)].astype(bool)
+                yield Triplet(made_from, detected, parts["image"], parts["latent"], masks, features)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"The shard {path} must be a whole safetensors file, but is not: {error}") from error
 

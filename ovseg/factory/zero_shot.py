@@ -1,34 +1,36 @@
 """Protocol II of Grounded Diffusion in miniature: what a standard segmenter learns from generated pictures and masks.
 
-A small UperNet is trained on a synthetic data set of all classes, on real pocket scenes of the seen classes, or on both,
-and tested on real scenes with all classes: IoU of the seen, of the unseen, and their harmonic mean (the paper's table of
-zero-shot segmentation, models A to D; it trains a MaskFormer).
+A small UperNet is trained on a synthetic data set of all classes, on real pocket scenes of the seen classes, or on both. It
+is tested on real scenes with all classes: mean IoU of the seen classes, of the unseen ones, and the harmonic mean of the two
+(models A to D in the paper's table of zero-shot segmentation; the paper trains a MaskFormer).
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from ovseg.factory.splits import seen_of, unseen_of
 from ovseg.factory.synthesize import prompt_path, read_mask, read_picture
 from ovseg.files import write_whole
 from ovseg.pocket.train_segmenter import Masked, iou_of_things, real_scenes, train_segmenter
+from ovseg.pocket.training import Budget
 from ovseg.pocket.world import THINGS
 from ovseg.pretrained.detector import SemanticDetector
 from ovseg.progress import Report, silent
 
-STUDENTS = {  # what each is trained on: synthetic pictures of one class, of two, and real ones of the seen classes
+STUDENTS = {  # the sets that each is trained on: synthetic pictures of one class, of two, real scenes of the seen classes
     "A: synthetic, one object": ("one",),
     "B: synthetic, two objects": ("two",),
     "C: synthetic, both": ("one", "two"),
     "D: real seen + synthetic": ("one", "two", "real"),
     "real seen alone": ("real",),
 }
-MASKED_SHARE = 0.01  # of a picture, that has to be a class for the picture to teach
+MASKED_SHARE = 0.01  # share of a picture that masks must cover for the picture to be trained on
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,13 @@ class ZeroShot:
     """The five students of one class split.
 
     Args:
-        data: a folder that `synthesize` made, with masks of a module that was trained on this split.
-        root: where the real scenes are rendered, and kept.
-        minutes: of training, each student.
-        count: real scenes of the test.
+        data: folder of a synthetic data set, with masks by a module that was trained on this split.
+        budget: the minutes of each student, and the real scenes; its size is that of the synthetic pictures.
     """
 
     split: str
     data: Path
-    root: Path
-    minutes: float
-    count: int = 256
-    scenes: int = 24000
-    device: str = "cpu"
+    budget: Budget
 
     def run(self, out: Path, report: Report = silent) -> dict[str, Any]:
         """Train what is missing and test; writes `table.json` and `table.md`, and returns the table.
@@ -63,31 +59,32 @@ class ZeroShot:
             folder = out / name.partition(":")[0].replace(" ", "-")
             data = [sets[part] for part in parts]
             if not (folder / "segmenter").is_dir():
-                train_segmenter(data, THINGS, folder, self.minutes, self.device)
-            found = iou_of_things(SemanticDetector(str(folder / "segmenter"), self.device), THINGS, "val", self.count)
-            means = [float(np.mean([found[n] for n in names if n in found])) for names in (seen, unseen)]
+                train_segmenter(data, THINGS, folder, self.budget)
+            student = SemanticDetector(str(folder / "segmenter"), self.budget.device)
+            ious = iou_of_things(student, THINGS, "val", self.budget.tested)
+            means = [float(np.mean([ious[n] for n in names if n in ious])) for names in (seen, unseen)]
             rows.append(
                 {"student": name, "pictures": sum(map(len, data)), "seen": means[0], "unseen": means[1],
                  "harmonic_mean": 2 * means[0] * means[1] / max(sum(means), 1e-9)}
             )  # fmt: skip
-        table = {"split": self.split, "minutes": self.minutes, "count": self.count, "rows": rows}
+        table = {"split": self.split, "minutes": self.budget.minutes, "count": self.budget.tested, "rows": rows}
         write_whole(out / "table.json", (json.dumps(table, indent=2) + "\n").encode())
         write_whole(out / "table.md", as_markdown(table).encode())
         return table
 
     def _sets(self) -> dict[str, Masked]:
         (one, two), seen = synthetic_sets(self.data), seen_of(self.split)
-        real = real_scenes(self.root, seen, self.scenes, one.images.shape[1])
+        real = real_scenes(replace(self.budget, size=one.images.shape[1]), seen)
         return {"one": one, "two": two, "real": Masked(real.images, numbers_of(seen)[real.labels])}
 
 
 def synthetic_sets(data: Path) -> tuple[Masked, Masked]:
-    """A synthetic data set with the world's things as labels: its pictures of one class, and those of two.
+    """The pictures of a synthetic data set with one class, and those with two; labels are those of the world's things.
 
-    Pictures whose masks are empty are left out: the module missed what they show.
+    Pictures with hardly any mask are left out: the module missed what they show.
 
     Raises:
-        ValueError: there is none, a class is no thing of the world, or no picture teaches anything.
+        ValueError: there is no data set, a class is no thing of the world, or there is no picture of one of the two kinds.
     """
     if not (data / "annotations.json").is_file():
         raise ValueError(f"A finished data set must be in {data}, but it has no annotations.json: run `synthesize` first.")
@@ -107,8 +104,8 @@ def synthetic_sets(data: Path) -> tuple[Masked, Masked]:
     return one, two
 
 
-def numbers_of(names: Sequence[str]) -> np.ndarray:
-    """From labels of some names, 0 for the background, to labels of all things."""
+def numbers_of(names: Sequence[str]) -> UInt8[np.ndarray, "labels"]:
+    """A table from labels of these names to labels of all things; 0 is the background in both."""
     return np.array([0, *(THINGS.index(name) + 1 for name in names)], np.uint8)
 
 

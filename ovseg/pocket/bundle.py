@@ -1,8 +1,9 @@
-"""The bundle: a `StableDiffusionPipeline` folder that plain diffusers loads, and the card that goes with it."""
+"""The shipped bundle: a pipeline that diffusers loads, and all other networks, as small half-precision files."""
 
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
@@ -20,8 +21,8 @@ from transformers import (
 from ovseg.pocket import checkpoint
 from ovseg.pocket.open_clip_export import export_open_clip
 
-LARGEST_FILE = "9MB"  # a repository on a hub takes files of 10 MB without large-file storage
-TRAININGS = {  # where each keeps its checkpoint, and what of it is packed
+LARGEST_FILE = "9MB"  # hubs take files of up to 10 MB without large-file storage
+TRAININGS = {  # folders of each training's checkpoint, and of the network that comes from it
     "codec": ("codec", "denoiser/pipeline"),
     "denoiser, pictures of half the size": ("denoiser/half", "denoiser/pipeline"),
     "denoiser, pictures of the full size": ("denoiser/full", "denoiser/pipeline"),
@@ -47,7 +48,7 @@ def scheduler_settings() -> dict:
 def build_pipeline(
     vae: AutoencoderKL, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel
 ) -> StableDiffusionPipeline:
-    """The four parts as one pipeline, without a safety checker: the pocket world has nothing to check."""
+    """The four parts as one pipeline, without a safety checker, which the pocket world does not need."""
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=text_encoder,
@@ -61,10 +62,11 @@ def build_pipeline(
 
 
 def pack(root: Path, to: Path) -> None:
-    """Write what was trained in `root` as half-precision files to `to`, with `to/training.json`.
+    """Write the networks that were trained in `root` to `to`, in half precision, with `to/training.json`.
 
     The pipeline goes to `to/stable-diffusion` in shards, CLIP to `to/open_clip`, the judge, the captioner and DINO to
-    folders of their names, grounding modules to folders of their splits in `to/grounding`; what was not trained stays.
+    folders of their names, grounding modules to folders of their splits in `to/grounding`. A network that was not trained
+    in `root` stays in `to` as it is.
 
     Raises:
         ValueError: nothing was trained yet.
@@ -83,7 +85,7 @@ def pack(root: Path, to: Path) -> None:
         ResNetForImageClassification.from_pretrained(judge, dtype=torch.float16).save_pretrained(to / "judge")
     if captioner.is_dir():
         model = Blip2ForConditionalGeneration.from_pretrained(captioner)
-        # `dtype` would leave the querying transformer in float32, as transformers computes it; the file need not be.
+        # With `dtype`, transformers would keep the querying transformer in float32, in the file as well.
         model.half().save_pretrained(to / "captioner", max_shard_size=LARGEST_FILE)
         Blip2Processor.from_pretrained(captioner).save_pretrained(to / "captioner")
     if dino.is_dir():
@@ -91,9 +93,10 @@ def pack(root: Path, to: Path) -> None:
         ViTImageProcessor.from_pretrained(dino).save_pretrained(to / "dino")
     for split, folder in groundings.items():
         shutil.copytree(folder, to / "grounding" / split, dirs_exist_ok=True)
-    trained, record = _what_was_trained(root), to / "training.json"
+    trained, record = _trainings(root), to / "training.json"
     if record.exists() and not any(entry["part"] == "codec" for entry in trained):
-        # Continued from this very bundle: what it saw before still counts, but this training only once.
+        # This training went on from the bundle in `to`: its earlier trainings stay in the record. An entry of this very
+        # training, from an earlier packing, is replaced.
         starts = {entry["started"] for entry in trained}
         trained = [entry for entry in json.loads(record.read_text()) if entry["started"] not in starts] + trained
     record.write_text(json.dumps(trained, indent=2) + "\n")
@@ -102,27 +105,28 @@ def pack(root: Path, to: Path) -> None:
 def _pack_pipeline(source: Path, to: Path) -> None:
     shutil.rmtree(to, ignore_errors=True)
     pipeline = StableDiffusionPipeline.from_pretrained(source, dtype=torch.float16)
-    # transformers loads a model in the precision of its file and diffusers in float32: a half-precision text encoder
-    # beside the others would make `from_pretrained` without a dtype return a pipeline that cannot run.
+    # transformers loads a model in the precision of its file, diffusers in float32. With a half-precision text encoder,
+    # `from_pretrained` without a dtype would give a pipeline of two precisions, which cannot run.
     pipeline.text_encoder.float()
     pipeline.save_pretrained(to, max_shard_size=LARGEST_FILE)
 
 
-def _what_was_trained(root: Path) -> list[dict]:
+def _trainings(root: Path) -> list[dict[str, Any]]:
+    """A record of each training in `root` whose network is finished."""
     trained, modules = [], sorted(folder.name for folder in root.glob("grounding-*"))
     for name, (folder, packed) in {**TRAININGS, **{name: (name, f"{name}/module") for name in modules}}.items():
         state = root / folder / "checkpoint"
         if not checkpoint.exists(state) or not (root / packed).is_dir():
             continue
-        counted = checkpoint.counted(state)
+        counters = checkpoint.counters_of(state)
         trained.append(
             {
                 "part": name,
-                "started": counted["started"],
-                "steps": counted["step"],
-                "samples": counted["samples"],
-                "minutes": round(counted["spent"] / 60, 1),
-                "loss": round(counted["smooth_loss"], 4),
+                "started": counters["started"],
+                "steps": counters["step"],
+                "samples": counters["samples"],
+                "minutes": round(counters["spent"] / 60, 1),
+                "loss": round(counters["smooth_loss"], 4),
             }
         )
     return trained

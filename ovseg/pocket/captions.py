@@ -1,4 +1,4 @@
-"""Captions of pocket scenes, in the prompt styles that the four papers use, with synonyms part of the time."""
+"""Captions of pocket scenes, in the prompt styles of the four papers, some with synonyms."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def describe(rng: np.random.Generator, things: tuple[str, ...], stuff: tuple[str
 
     Args:
         things: one entry per instance; two of a kind are counted ("two cats").
-        stuff: one or two names, upper first; none, to leave it out.
+        stuff: one or two names, the upper one first; none to leave stuff out.
     """
     opening = OPENINGS[int(rng.integers(len(OPENINGS)))]
     counted = {thing: things.count(thing) for thing in things}
@@ -42,9 +42,9 @@ def describe_ground(rng: np.random.Generator, stuff: tuple[str, ...]) -> str:
 
 
 def _word(rng: np.random.Generator, name: str) -> str:
-    others = SYNONYMS.get(name, ())
-    spoken, pick = rng.random() < 0.25, int(rng.integers(max(len(others), 1)))
-    return others[pick] if others and spoken else name
+    synonyms = SYNONYMS.get(name, ())
+    use_synonym, pick = rng.random() < 0.25, int(rng.integers(max(len(synonyms), 1)))
+    return synonyms[pick] if synonyms and use_synonym else name
 
 
 def _phrase(word: str, count: int) -> str:
@@ -64,17 +64,18 @@ def _place(rng: np.random.Generator, stuff: tuple[str, ...]) -> str:
 
 
 def names_in(caption: str, names: tuple[str, ...]) -> set[str]:
-    """Which of these names a caption holds, by whatever word it says them: synonyms and plurals count."""
-    found, rest = set(), f" {caption.lower().replace(',', ' ')} "
-    # Longer phrases first and taken out, so that "potted plant" is not read as "plant" too.
+    """Which of these names a caption speaks of; synonyms and plurals count."""
+    named, rest = set(), f" {caption.lower().replace(',', ' ')} "
+    # Longer phrases first; a phrase is then removed, so that "potted plant" is not read again as "plant".
     for phrase, name in sorted(_phrases_of(names).items(), key=lambda item: -len(item[0])):
         if f" {phrase} " in rest:
-            found.add(name)
+            named.add(name)
             rest = rest.replace(f" {phrase} ", "  ")
-    return found
+    return named
 
 
 def _phrases_of(names: tuple[str, ...]) -> dict[str, str]:
+    """Every word for these names, singular and plural, with its name."""
     phrases = {}
     for name in names:
         for word in (name, *SYNONYMS.get(name, ())):

@@ -1,9 +1,12 @@
-"""A training's state as safetensors files, small enough to be carried around one by one."""
+"""The state of a training as safetensors files, each small enough for places that take no large files."""
 
 import json
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -11,29 +14,39 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+COUNTERS = "counted"  # the files' entry for the counters
 LARGEST_FILE = 15_500_000  # bytes of tensors; with its header a file stays under 16 MiB
 COMPACT = {"averaged": torch.float16, "exp_avg": torch.bfloat16, "exp_avg_sq": torch.bfloat16}
-"""Precision of what `compact` rounds: the average (whose values are of order 1) and Adam's moments (which span many)."""
+"""Precisions of a compact checkpoint: the average's values are of order 1, Adam's moments span many orders of size."""
 
 
-def save(folder: Path, module: nn.Module, averaged: nn.Module, optimizer: Optimizer, counted: dict, compact: bool) -> None:
-    """Write the state to `folder`; a stop while writing leaves the one before.
+@dataclass(frozen=True)
+class State:
+    """What a checkpoint holds: the weights in training, their average, and Adam's moments."""
+
+    module: nn.Module
+    averaged: nn.Module
+    optimizer: Optimizer
+
+
+def save(folder: Path, state: State, counters: Mapping[str, Any], *, compact: bool) -> None:
+    """Write the state to `folder`; a stop while writing leaves the previous one.
 
     Args:
-        counted: numbers and words to keep beside the tensors.
-        compact: round everything but the weights themselves, which takes 10 bytes per parameter in place of 16.
+        counters: JSON-ready values to keep beside the tensors.
+        compact: keep the average and Adam's moments in half precision: 10 bytes per parameter in place of 16.
     """
-    tensors = {f"module/{name}": tensor for name, tensor in module.state_dict().items()}
-    tensors |= {f"averaged/{name}": tensor for name, tensor in averaged.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"{key}/{index}": value for key, value in state.items()}
+    tensors = {f"module/{name}": tensor for name, tensor in state.module.state_dict().items()}
+    tensors |= {f"averaged/{name}": tensor for name, tensor in state.averaged.state_dict().items()}
+    for index, moments in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"{key}/{index}": value for key, value in moments.items()}
     if compact:
         tensors = {name: _rounded(name, tensor) for name, tensor in tensors.items()}
     new, old = folder.with_suffix(".new"), folder.with_suffix(".old")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     for number, shard in enumerate(_shards(tensors)):
-        save_file(shard, new / f"{number:02d}.safetensors", {"counted": json.dumps(counted)})
+        save_file(shard, new / f"{number:02d}.safetensors", {COUNTERS: json.dumps(dict(counters))})
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.replace(folder, old)
@@ -41,27 +54,27 @@ def save(folder: Path, module: nn.Module, averaged: nn.Module, optimizer: Optimi
     shutil.rmtree(old, ignore_errors=True)
 
 
-def load(folder: Path, module: nn.Module, averaged: nn.Module, optimizer: Optimizer) -> dict:
-    """Put a saved state back; returns what was counted."""
+def load(folder: Path, state: State) -> dict[str, Any]:
+    """Load a saved state into the modules and the optimiser; returns the counters."""
     groups: dict[str, dict[str, Tensor]] = {}
     for path in _files(folder):
         for name, tensor in load_file(path).items():
             group, _, rest = name.partition("/")
             groups.setdefault(group, {})[rest] = tensor
-    module.load_state_dict(groups["module"])
-    averaged.load_state_dict(groups["averaged"])
-    states: dict[int, dict[str, Tensor]] = {}
+    state.module.load_state_dict(groups["module"])
+    state.averaged.load_state_dict(groups["averaged"])
+    moments: dict[int, dict[str, Tensor]] = {}
     for key in ("step", "exp_avg", "exp_avg_sq"):
         for index, tensor in groups.get(key, {}).items():
-            states.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({"state": states, "param_groups": optimizer.state_dict()["param_groups"]})
-    return counted(folder)
+            moments.setdefault(int(index), {})[key] = tensor
+    state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
+    return counters_of(folder)
 
 
-def counted(folder: Path) -> dict:
-    """What was kept beside the tensors of a saved state."""
+def counters_of(folder: Path) -> dict[str, Any]:
+    """The counters of a saved state."""
     with safe_open(_files(folder)[0], "pt") as file:
-        return json.loads(file.metadata()["counted"])
+        return json.loads(file.metadata()[COUNTERS])
 
 
 def exists(folder: Path) -> bool:
@@ -70,7 +83,7 @@ def exists(folder: Path) -> bool:
 
 
 def _files(folder: Path) -> list[Path]:
-    # Between the two renames of `save` only the older state has its files where they can be found.
+    # After a stop between the two renames of `save`, the previous state is the only one.
     return sorted(folder.glob("*.safetensors")) or sorted(folder.with_suffix(".old").glob("*.safetensors"))
 
 

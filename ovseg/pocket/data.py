@@ -1,4 +1,4 @@
-"""Training pictures: scenes rendered once into a memory-mapped file, read at random afterwards."""
+"""Training pictures: scenes that are rendered once into a file, which is then mapped into memory and read at random."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -9,33 +9,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from ovseg.pocket.world import scene
 
 PART = 500  # scenes that a process renders at a time
-Scale = tuple[int, float]  # pixels of a side, and the factor on the things' share of it
+Scale = tuple[int, float]  # pixels of a side, and the zoom of the things: see `world.scene`
 
 
 @dataclass(frozen=True)
 class ScenePictures:
-    """Rendered scenes 0 ... n-1 of one split: `images` uint8 (n, size, size, 3), captions, and what is in each."""
+    """Rendered scenes 0 ... n-1 of one split, with the caption of each, and the names of its things and stuff."""
 
-    images: np.ndarray
+    images: UInt8[np.ndarray, "n size size 3"]
     captions: tuple[str, ...]
     things: tuple[tuple[str, ...], ...]
     stuff: tuple[tuple[str, ...], ...]
 
 
-def rendered(folder: Path, split: str, count: int, size: int, workers: int = 2, zoom: float = 1.0) -> ScenePictures:
-    """The first `count` scenes of a split, rendered into `folder` on the first call and mapped from it afterwards.
+def rendered(folder: Path, split: str, count: int, size: int, *, workers: int = 2, zoom: float = 1.0) -> ScenePictures:
+    """The first `count` scenes of a split: the first call renders them into `folder`, later calls map its files.
 
     Args:
-        zoom: as in `world.scene`.
+        size: of a side, in pixels.
+        workers: processes that render.
+        zoom: of the things, as in `world.scene`.
     """
     name = f"{split}-{size}px-{count}" + (f"-zoom-{round(100 * zoom)}" if zoom != 1 else "")
     stem = folder / name
     if not stem.with_suffix(".json").exists():
-        _render(stem, split, count, (size, zoom), workers)
+        _render(stem, split, count, scale=(size, zoom), workers=workers)
     words = json.loads(stem.with_suffix(".json").read_text())
     return ScenePictures(
         np.load(stem.with_suffix(".npy"), mmap_mode="r"),
@@ -45,40 +48,43 @@ def rendered(folder: Path, split: str, count: int, size: int, workers: int = 2, 
     )
 
 
-def rendered_labels(folder: Path, split: str, count: int, size: int, workers: int = 2) -> np.ndarray:
-    """The label maps of the same scenes, uint8 (count, size, size), made and mapped in the same way."""
+def rendered_labels(
+    folder: Path, split: str, count: int, size: int, *, workers: int = 2
+) -> UInt8[np.ndarray, "n size size"]:
+    """The label maps of the same scenes, rendered and mapped in the same way."""
     path = folder / f"{split}-{size}px-{count}-labels.npy"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         maps = np.lib.format.open_memmap(partial, "w+", np.uint8, (count, size, size))
-        for rows, found in _by_parts(_label_part, "labels of", split, count, (size, 1.0), workers):
-            maps[rows] = found
+        parts = _by_parts(_label_part, "labels of", split, count, scale=(size, 1.0), workers=workers)
+        for rows, part in parts:
+            maps[rows] = part
         maps.flush()
         partial.rename(path)
     return np.load(path, mmap_mode="r")
 
 
-def _render(stem: Path, split: str, count: int, scale: Scale, workers: int) -> None:
+def _render(stem: Path, split: str, count: int, *, scale: Scale, workers: int) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
     images = np.lib.format.open_memmap(stem.with_suffix(".npy"), "w+", np.uint8, (count, scale[0], scale[0], 3))
     words: list[dict] = []
-    for rows, (pictures, entries) in _by_parts(_render_part, "rendering", split, count, scale, workers):
+    for rows, (pictures, entries) in _by_parts(_render_part, "rendering", split, count, scale=scale, workers=workers):
         images[rows] = pictures
         words.extend(entries)
     images.flush()
-    # Written last: its presence says that the pictures are complete.
+    # Written last: if it is there, the pictures are complete.
     stem.with_suffix(".json").write_text(json.dumps(words))
 
 
 def _by_parts(
-    work: Callable[[str, range, Scale], Any], what: str, split: str, count: int, scale: Scale, workers: int
+    work: Callable[[str, range, Scale], Any], what: str, split: str, count: int, *, scale: Scale, workers: int
 ) -> Iterator[tuple[slice, Any]]:
-    """What `work(split, indices, scale)` gives for all scenes in order, `PART` at a time, in several processes."""
+    """Call `work(split, indices, scale)` for `PART` scenes at a time in several processes; yields rows and results."""
     parts = [range(start, min(start + PART, count)) for start in range(0, count, PART)]
     with ProcessPoolExecutor(workers) as pool:
-        for part, found in zip(parts, pool.map(work, repeat(split), parts, repeat(scale)), strict=True):
-            yield slice(part.start, part.stop), found
+        for part, result in zip(parts, pool.map(work, repeat(split), parts, repeat(scale)), strict=True):
+            yield slice(part.start, part.stop), result
             print(f"\r{what} {split} scenes: {part.stop}/{count}", end="", flush=True)
     print()
 

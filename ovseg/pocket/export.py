@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from ovseg.output.view import contact_sheet, palette
@@ -12,9 +13,9 @@ from ovseg.pocket.world import LABELS, scene
 
 
 def write_scenes(split: str, indices: Iterable[int], size: int, out: Path) -> None:
-    """Write each scene's picture, label mask and instance mask (indexed PNGs), `captions.json` and `sheet.png`.
+    """Write each scene's picture and its masks of labels and instances (indexed PNGs), `captions.json` and `sheet.png`.
 
-    Mask values index `LABELS`, which `labels.json` holds; instances count from 1, 0 is stuff.
+    Values of label masks index `LABELS`, which is written to `labels.json`. Instances are numbered from 1; 0 is stuff.
 
     Raises:
         ValueError: the split is unknown, or there is nothing to write.
@@ -39,11 +40,11 @@ def write_scenes(split: str, indices: Iterable[int], size: int, out: Path) -> No
     Image.fromarray(contact_sheet(pictures[:64], captions[:64], columns=4, cell=cell)).save(out / "sheet.png")
 
 
-def _mask_colours() -> np.ndarray:
+def _mask_colours() -> UInt8[np.ndarray, "labels 3"]:
     return palette(len(LABELS) + 1)[1:]
 
 
-def _save_mask(mask: np.ndarray, colours: np.ndarray, path: Path) -> None:
+def _save_mask(mask: UInt8[np.ndarray, "H W"], colours: UInt8[np.ndarray, "k 3"], path: Path) -> None:
     picture = Image.fromarray(mask, mode="P")
     picture.putpalette(colours.ravel().tolist())
     picture.save(path)

@@ -29,7 +29,7 @@ _REST = {
 
 
 def open_clip_weights(model: CLIPModel) -> dict[str, Tensor]:
-    """The same weights by open_clip's names; query, key and value lie in one matrix there."""
+    """The model's weights by open_clip's names; there, query, key and value are one matrix."""
     state = model.state_dict()
     weights = {theirs: state[ours] for ours, theirs in _REST.items()}
     weights["text_projection"] = state["text_projection.weight"].T
@@ -47,7 +47,7 @@ def open_clip_weights(model: CLIPModel) -> dict[str, Tensor]:
 
 
 def open_clip_config(model: CLIPModel, tokenizer: CLIPTokenizer) -> dict:
-    """What `open_clip_config.json` says of this model."""
+    """The content of `open_clip_config.json` for this model."""
     text, vision = model.config.text_config, model.config.vision_config
     return {
         "model_cfg": {
@@ -68,7 +68,7 @@ def open_clip_config(model: CLIPModel, tokenizer: CLIPTokenizer) -> dict:
                 "heads": text.num_attention_heads,
                 "layers": text.num_hidden_layers,
                 "mlp_ratio": text.intermediate_size / text.hidden_size,
-                # The name only says that the folder's own tokenizer is meant; "eos" pools where the prompt ends.
+                # Any name makes open_clip load the tokenizer of the folder. "eos" pools at the token that ends the prompt.
                 "hf_tokenizer_name": "pocket",
                 "pool_type": "eos",
                 "eos_id": tokenizer.eos_token_id,

@@ -9,13 +9,17 @@ Above 128 px textures gain finer detail, from random streams of their own: what 
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float32
 
 Rng = np.random.Generator
 NATIVE = 128  # pixels of a side up to which nothing is added: what the networks and benchmarks see
+Texture = Float32[np.ndarray, "size size 3"]  # RGB in [0, 1]
 
 
-def noise(rng: Rng, size: int, cells_y: float, cells_x: float, octaves: int = 1, finer: float = 0.0) -> np.ndarray:
-    """Value noise in [0, 1], float32 (size, size), with `cells_y` by `cells_x` lattice cells in its first octave.
+def noise(
+    rng: Rng, size: int, cells_y: float, cells_x: float, octaves: int = 1, *, finer: float = 0.0
+) -> Float32[np.ndarray, "size size"]:
+    """Value noise in [0, 1], with `cells_y` by `cells_x` lattice cells in its first octave.
 
     Args:
         finer: above 128 px, one more octave for each doubling, each this much as strong as the one before; none if 0.
@@ -76,8 +80,8 @@ def _ramp(size: int) -> np.ndarray:
     return np.broadcast_to(column[:, None], (size, size))
 
 
-def sky(rng: Rng, size: int) -> np.ndarray:
-    """A blue gradient, seldom a dusk one, with soft clouds more often than not."""
+def sky(rng: Rng, size: int) -> Texture:
+    """A blue gradient, seldom one of dusk, often with soft clouds."""
     dusk = rng.random() < 0.12
     top, bottom = ((0.35, 0.35, 0.66), (0.97, 0.72, 0.55)) if dusk else ((0.33, 0.60, 0.93), (0.76, 0.89, 0.99))
     picture = _paint(_ramp(size), top, bottom)
@@ -87,7 +91,7 @@ def sky(rng: Rng, size: int) -> np.ndarray:
     return picture
 
 
-def grass(rng: Rng, size: int) -> np.ndarray:
+def grass(rng: Rng, size: int) -> Texture:
     """Upright blades over patches of light and dark green."""
     blades = noise(rng, size, 14, 56, 2, finer=0.8)
     return _paint(
@@ -95,7 +99,7 @@ def grass(rng: Rng, size: int) -> np.ndarray:
     )
 
 
-def water(rng: Rng, size: int) -> np.ndarray:
+def water(rng: Rng, size: int) -> Texture:
     """Long flat waves on deep teal, with light crests."""
     waves = noise(rng, size, 26, 5, 2, finer=0.55)
     picture = _paint(waves, (0.02, 0.24, 0.44), (0.16, 0.58, 0.72))
@@ -103,18 +107,18 @@ def water(rng: Rng, size: int) -> np.ndarray:
     return picture + crest * (np.float32(1) - picture)
 
 
-def sand(rng: Rng, size: int) -> np.ndarray:
+def sand(rng: Rng, size: int) -> Texture:
     """Warm grain with slow ripples."""
     amount = noise(rng, size, 9, 3, 1) * np.float32(0.5) + noise(rng, size, 64, 64, finer=0.9) * np.float32(0.5)
     return _paint(amount, (0.78, 0.62, 0.38), (0.98, 0.88, 0.64))
 
 
-def snow(rng: Rng, size: int) -> np.ndarray:
+def snow(rng: Rng, size: int) -> Texture:
     """White drifts with bluish hollows."""
     return _paint(noise(rng, size, 5, 3, 3, finer=0.6), (0.78, 0.84, 0.93), (1.0, 1.0, 1.0))
 
 
-def road(rng: Rng, size: int) -> np.ndarray:
+def road(rng: Rng, size: int) -> Texture:
     """Grey asphalt with a dashed line."""
     picture = _paint(noise(rng, size, 64, 64, finer=0.9), (0.27, 0.27, 0.29), (0.45, 0.45, 0.47))
     row, thick = int(size * rng.uniform(0.62, 0.9)), max(1, size // 32)
@@ -126,7 +130,7 @@ def road(rng: Rng, size: int) -> np.ndarray:
     return picture
 
 
-def bricks(rng: Rng, size: int) -> np.ndarray:
+def bricks(rng: Rng, size: int) -> Texture:
     """Courses of red-brown bricks in pale mortar, each with its own shade."""
     courses = int(rng.integers(7, 11))
     place = np.arange(size, dtype=np.float32) * np.float32(courses / size)
@@ -144,7 +148,7 @@ def bricks(rng: Rng, size: int) -> np.ndarray:
     return picture
 
 
-def wood(rng: Rng, size: int) -> np.ndarray:
+def wood(rng: Rng, size: int) -> Texture:
     """Planks with grain along them, lying or standing."""
     planks = int(rng.integers(4, 8))
     place = np.arange(size, dtype=np.float32) * np.float32(planks / size)
@@ -156,7 +160,7 @@ def wood(rng: Rng, size: int) -> np.ndarray:
     return picture if rng.random() < 0.5 else picture.transpose(1, 0, 2)
 
 
-STUFF: dict[str, Callable[[Rng, int], np.ndarray]] = {
+STUFF: dict[str, Callable[[Rng, int], Texture]] = {
     "sky": sky,
     "grass": grass,
     "water": water,

@@ -1,7 +1,7 @@
-"""The pocket bundle's tokenizer: CLIP's own, with the merges that the pocket world's words use.
+"""The pocket bundle's tokenizer: CLIP's, with no more merges than the words of the pocket world need.
 
-A subset of BPE merges that holds every merge of a word's full derivation splits that word exactly as the full list does,
-so pocket words become the same tokens as in Stable Diffusion; other words fall into more, shorter pieces.
+A word is split as by the full list of BPE merges if the shorter list has every merge that is applied to the word. So pocket
+words become the same tokens as in Stable Diffusion, and other words become more and shorter tokens.
 """
 
 import gzip
@@ -11,6 +11,7 @@ from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 
+from jaxtyping import Int
 from torch import Tensor
 from transformers import CLIPTokenizer
 
@@ -18,14 +19,14 @@ from ovseg.pocket.captions import OPENINGS, PLURALS, SYNONYMS
 from ovseg.pocket.world import LABELS
 
 START, END = "<|startoftext|>", "<|endoftext|>"
-PAD = "!"  # as in Stable Diffusion 2: a token of its own, so that padding can learn to say nothing
+PAD = "!"  # as in Stable Diffusion 2: a token of its own, so that padding can learn to mean nothing
 CONTEXT_LENGTH = 32
-COMMON_MERGES = 600  # the first merges of the list are kept whole, so that unknown words are not spelt letter by letter
+COMMON_MERGES = 600  # first merges of the list that are always kept, so that unknown words are not split into letters
 FUNCTION_WORDS = "a an the and in front of on under with behind two near by at photo picture image one three next to"
 
 
-def tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
-    """Padded token ids (b, context length)."""
+def tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Int[Tensor, "b tokens"]:
+    """Token ids, padded to `CONTEXT_LENGTH`."""
     return tokenizer(list(captions), padding="max_length", truncation=True, return_tensors="pt").input_ids
 
 
@@ -36,7 +37,7 @@ def clip_merges() -> list[str]:
 
 
 def world_words() -> set[str]:
-    """Every word that a pocket caption can hold."""
+    """Every word that may occur in a caption of the pocket world."""
     phrases = [*LABELS, *OPENINGS, *(word for words in SYNONYMS.values() for word in words), *PLURALS.values()]
     phrases += [f"{name}s" for name in LABELS] + [f"{w}s" for words in SYNONYMS.values() for w in words]
     return {word for phrase in [*phrases, FUNCTION_WORDS] for word in phrase.split()}

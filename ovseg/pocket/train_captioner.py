@@ -1,13 +1,15 @@
 """The pocket captioner: a small BLIP-2 (Li et al. 2023), trained on scenes and their captions.
 
-As there, the image tower is CLIP's; Q-Former and language model begin with random weights. All of them are trained: from
-random weights a tower of this size hardly learns to tell things apart by captions.
+The image tower begins with CLIP's weights, as in the paper; the Q-Former and the language model begin with random weights.
+All three are trained. An image tower of this size that began with random weights would hardly learn from captions what
+things look like.
 """
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import (
@@ -20,11 +22,10 @@ from transformers import (
 )
 
 from ovseg.pocket.captions import names_in
-from ovseg.pocket.data import rendered
 from ovseg.pocket.tokenizer import world_words
 from ovseg.pocket.train_clip import build_tower
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Training, batch_size, some_patches, trainable
+from ovseg.pocket.training import Budget, Training, batch_size, some_patches, trainable
 from ovseg.pocket.world import THINGS, scene
 from ovseg.pretrained.captioner import Captioner
 
@@ -35,7 +36,7 @@ LONGEST = 24  # tokens of a caption
 
 
 def build_processor(size: int = 128) -> Blip2Processor:
-    """Pictures to [-1, 1]; one token for every word of the world."""
+    """Scales pictures to [-1, 1]; its tokenizer has one token for every word of the world."""
     words = ["<pad>", "</s>", "<unk>", ",", *sorted(world_words())]
     tokenizer = Tokenizer(models.WordLevel({word: k for k, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -80,16 +81,16 @@ def build_captioner(processor: Blip2Processor) -> Blip2ForConditionalGeneration:
 
 
 @torch.no_grad()
-def begin_with(model: Blip2ForConditionalGeneration, tower: CLIPVisionModel, pictures: Tensor) -> None:
-    """Set the captioner's image tower to CLIP's.
+def begin_with(model: Blip2ForConditionalGeneration, tower: CLIPVisionModel, pictures: Float[Tensor, "n 3 h w"]) -> None:
+    """Copy CLIP's image tower into the captioner's.
 
-    CLIP normalises the patches' states before its first layer and BLIP-2 does not: centring, scale and shift go into the
-    embeddings, with the mean deviation over some pictures (n, 3, h, w) in the place of each patch's own.
+    CLIP has a layer norm before its first layer and BLIP-2 has none. Its centring, scale and shift are put into the
+    embeddings, with the mean standard deviation over some pictures in place of that of each patch.
     """
     mine, norm, states = model.vision_model, tower.pre_layrnorm, tower.embeddings(pictures)
     gain, width = norm.weight, norm.weight.shape[0]
     centred = torch.eye(width) - 1 / width
-    spread = states.var(-1, correction=0).add(norm.eps).sqrt().mean(0)  # of each place; the class token's is exact
+    spread = states.var(-1, correction=0).add(norm.eps).sqrt().mean(0)  # of each token; the class token's is exact
     patches = spread[1:].mean()
     kernel = tower.embeddings.patch_embedding.weight
     mine.embeddings.patch_embedding.weight.copy_((gain[:, None] / patches * centred @ kernel.flatten(1)).view_as(kernel))
@@ -108,8 +109,8 @@ def begin_with(model: Blip2ForConditionalGeneration, tower: CLIPVisionModel, pic
     mine.post_layernorm.load_state_dict(tower.post_layernorm.state_dict())
 
 
-def encode_captions(processor: Blip2Processor, captions: tuple[str, ...]) -> Tensor:
-    """Token ids (n, QUERIES + LONGEST): places for the picture, the start, the words, the end, padding."""
+def encode_captions(processor: Blip2Processor, captions: Sequence[str]) -> Int[Tensor, "n tokens"]:
+    """Token ids, `QUERIES` + `LONGEST` for each caption: places for the picture, the start, the words, the end, padding."""
     tokenizer = processor.tokenizer
     words = tokenizer(
         [f"{caption}</s>" for caption in captions], padding="max_length", max_length=LONGEST, truncation=True,
@@ -119,8 +120,10 @@ def encode_captions(processor: Blip2Processor, captions: tuple[str, ...]) -> Ten
     return torch.cat([places, words], 1)
 
 
-def caption_loss(model: Blip2ForConditionalGeneration, pictures: Tensor, ids: Tensor) -> Tensor:
-    """Cross-entropy of every next word and of the end."""
+def caption_loss(
+    model: Blip2ForConditionalGeneration, pictures: Float[Tensor, "b 3 h w"], ids: Int[Tensor, "b tokens"]
+) -> Float[Tensor, ""]:
+    """Cross-entropy of every next word, and of the end."""
     padding = ids == model.config.text_config.pad_token_id
     labels = ids.masked_fill(padding, -100)
     labels[:, : QUERIES + 1] = -100  # the picture's places and the start are given
@@ -129,43 +132,44 @@ def caption_loss(model: Blip2ForConditionalGeneration, pictures: Tensor, ids: Te
 
 def f1_of_things(captioner: Captioner, split: str, count: int) -> float:
     """F1 of the things that captions name on the first scenes of a split, over all scenes together."""
-    hits = named = held = 0
+    hits = named = shown = 0
     for index in range(count):
         item = scene(split, index)
-        said, truth = names_in(captioner.caption(item.image), THINGS), set(item.things)
-        hits, named, held = hits + len(said & truth), named + len(said), held + len(truth)
-    return 2 * hits / max(named + held, 1)
+        names, truth = names_in(captioner.caption(item.image), THINGS), set(item.things)
+        hits, named, shown = hits + len(names & truth), named + len(names), shown + len(truth)
+    return 2 * hits / max(named + shown, 1)
 
 
-def train_captioner(
-    root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128, piece: float | None = None
-) -> None:
-    """Train (or go on training) the captioner; leaves its checkpoint and the folder `captioner` in `root/captioner`.
+def train_captioner(budget: Budget) -> bool:
+    """Train (or go on training) the captioner; once finished, writes the folder `captioner` to `root/captioner`.
+
+    Returns:
+        Whether the training is finished.
 
     Raises:
         ValueError: there is no CLIP to begin with.
     """
     torch.manual_seed(0)
-    out, clip = root / "captioner", root / "clip" / "clip"
+    out, clip, device = budget.root / "captioner", budget.root / "clip" / "clip", budget.device
     if not clip.is_dir():
         raise ValueError(f"The captioner needs the image tower in {clip}, which is not there: run `train clip` first.")
-    pictures = rendered(root / "scenes", "train", scenes, size)
-    processor = build_processor(size)
+    pictures, processor = budget.pictures(), build_processor(budget.size)
     ids = encode_captions(processor, pictures.captions)
     model = build_captioner(processor)
     begin_with(model, CLIPVisionModel.from_pretrained(clip), to_tensor(pictures.images[:256], "cpu"))
-    training = Training(trainable(model, device), out, minutes, learning_rate=7e-4, ema=0.998, piece=piece)
+    training = Training(trainable(model, device), out, budget.minutes, learning_rate=7e-4, ema=0.998, piece=budget.piece)
     for step in training:
         rows = np.random.default_rng([6, step]).integers(0, len(ids), batch_size(BATCH, device))
         batch = to_tensor(pictures.images[rows], device)
         patches = some_patches(training.module.vision_model.embeddings, training)
-        with torch.autocast(torch.device(device).type, torch.bfloat16), patches:
+        with budget.autocast, patches:
             loss = caption_loss(training.module, batch, ids[rows].to(device))
         training.update(loss, len(rows))
     if not training.finished:
-        return
+        return False
     best = training.averaged.module.eval()
     best.save_pretrained(out / "captioner")
     processor.save_pretrained(out / "captioner")
-    f1 = f1_of_things(Captioner(str(out / "captioner"), device), "val", 256)
-    print(f"F1 of the things named on 256 val scenes: {f1:.3f}")
+    f1 = f1_of_things(Captioner(str(out / "captioner"), device), "val", budget.tested)
+    print(f"F1 of the things named on {budget.tested} val scenes: {f1:.3f}")
+    return True

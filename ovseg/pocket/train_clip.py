@@ -4,11 +4,13 @@ The text encoder is that of the diffusion model and stays as it is, so both spea
 the two projections are trained (the reverse of Zhai et al. 2022, "LiT", which locks the image tower).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import (
     CLIPConfig,
@@ -20,16 +22,16 @@ from transformers import (
 )
 
 from ovseg.pocket.captions import describe, describe_ground
-from ovseg.pocket.data import ScenePictures, rendered
+from ovseg.pocket.data import ScenePictures
 from ovseg.pocket.open_clip_export import export_open_clip
 from ovseg.pocket.tokenizer import tokenize
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Training, batch_size, some_patches, trainable
+from ovseg.pocket.training import Budget, Training, batch_size, some_patches, trainable
 from ovseg.pocket.world import LABELS, THINGS, WorldScene, scene
 from ovseg.words.classes import indefinite
 
 BATCH = 128
-KINDS = (0.4, 0.4, 0.2)  # shares of captions: the scene's own, one of its things alone, its stuff alone
+KINDS = (0.4, 0.4, 0.2)  # shares of captions: the scene's own, of one of its things alone, of its stuff alone
 
 
 def build_tower(size: int = 128) -> CLIPVisionConfig:
@@ -40,7 +42,7 @@ def build_tower(size: int = 128) -> CLIPVisionConfig:
 
 
 def build_clip(text_encoder: CLIPTextModel, size: int = 128) -> CLIPModel:
-    """`build_tower` beside this text encoder."""
+    """The image tower of `build_tower` beside this text encoder, which is not trained."""
     width = text_encoder.config.hidden_size
     model = CLIPModel(CLIPConfig(text_config=text_encoder.config, vision_config=build_tower(size), projection_dim=width))
     model.text_model.load_state_dict(text_encoder.state_dict())
@@ -48,14 +50,15 @@ def build_clip(text_encoder: CLIPTextModel, size: int = 128) -> CLIPModel:
     return model
 
 
-def clip_loss(model: CLIPModel, pictures: Tensor, ids: Tensor, fits: Tensor) -> Tensor:
+def clip_loss(
+    model: CLIPModel, pictures: Float[Tensor, "b 3 h w"], ids: Int[Tensor, "b tokens"], fits: Bool[Tensor, "b b"]
+) -> Float[Tensor, ""]:
     """InfoNCE in both directions (Radford et al. 2021, section 2.3) with every caption that fits as a positive.
 
     Args:
-        pictures: (b, 3, h, w).
-        ids: token ids (b, tokens).
-        fits: bool (b, b); whether the caption of column j is true of the picture of row i. A cat fits many pictures of
-            a small world: without this, most of what the loss pushes apart belongs together.
+        ids: of the captions' tokens.
+        fits: whether the caption of column j is true of the picture of row i. In a small world "a cat" is true of many
+            pictures of a batch: counted as negatives, most pairs that the loss parts would belong together.
     """
     image = F.normalize(model.visual_projection(model.vision_model(pixel_values=pictures).pooler_output).float(), dim=-1)
     text = F.normalize(model.text_projection(model.text_model(input_ids=ids).pooler_output).float(), dim=-1)
@@ -66,7 +69,7 @@ def clip_loss(model: CLIPModel, pictures: Tensor, ids: Tensor, fits: Tensor) -> 
 
 
 def name_prompts() -> list[str]:
-    """ "a photo of" every label of the world, in their order: "a cat", but "grass"."""
+    """The prompt of each of `LABELS`: "a photo of a cat", but "a photo of grass"."""
     return [f"a photo of {indefinite(name) if name in THINGS else name}" for name in LABELS]
 
 
@@ -75,15 +78,15 @@ class CaptionedBatches:
 
     def __init__(self, pictures: ScenePictures, tokenizer: CLIPTokenizer) -> None:
         self.pictures, self.tokenizer = pictures, tokenizer
-        self.held = _bits([{*t, *s} for t, s in zip(pictures.things, pictures.stuff, strict=True)])
+        self.shown = _bits([{*t, *s} for t, s in zip(pictures.things, pictures.stuff, strict=True)])
 
-    def draw(self, step: int, device: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures (b, 3, h, w), token ids (b, tokens), and `fits` as `clip_loss` wants it."""
+    def draw(self, step: int, device: str) -> tuple[Float[Tensor, "b 3 h w"], Int[Tensor, "b tokens"], Bool[Tensor, "b b"]]:
+        """Pictures, token ids of their captions, and `fits`, as `clip_loss` takes them."""
         rng = np.random.default_rng([2, step])
         rows = rng.integers(0, len(self.pictures.images), batch_size(BATCH, device))
-        captions, named = zip(*(self._caption(rng, row) for row in rows), strict=True)
-        said = _bits(named)
-        fits = (self.held[rows][:, None] & said[None, :]) == said[None, :]
+        captions, named = zip(*(self._caption(rng, int(row)) for row in rows), strict=True)
+        wanted = _bits(named)
+        fits = (self.shown[rows][:, None] & wanted[None, :]) == wanted[None, :]
         return (
             to_tensor(self.pictures.images[rows], device),
             tokenize(self.tokenizer, captions).to(device),
@@ -91,7 +94,7 @@ class CaptionedBatches:
         )
 
     def _caption(self, rng: np.random.Generator, row: int) -> tuple[str, set[str]]:
-        """A caption, and the labels that it surely names."""
+        """A caption, and labels that it names; of a scene's own caption the things, since it may leave out the stuff."""
         things, stuff = self.pictures.things[row], self.pictures.stuff[row]
         kind = rng.choice(3, p=KINDS)
         if kind == 0:
@@ -102,11 +105,12 @@ class CaptionedBatches:
 
 
 def _bits(sets: list[set[str]] | tuple[set[str], ...]) -> np.ndarray:
+    """Each set of labels as one number (n,), with a bit for each label."""
     return np.array([sum(1 << LABELS.index(name) for name in names) for names in sets], np.int64)
 
 
-def mean_average_precision(model: CLIPModel, tokenizer: CLIPTokenizer, device: str, count: int = 256) -> float:
-    """Zero-shot: val scenes ranked by their cosine with `name_prompts`; average precision, mean over all labels."""
+def mean_average_precision(model: CLIPModel, tokenizer: CLIPTokenizer, device: str, count: int) -> float:
+    """Zero-shot: average precision of the val scenes, ranked by their cosine with a label's prompt, mean over labels."""
     scenes = [scene("val", index) for index in range(count)]
     with torch.no_grad():
         pictures = to_tensor(np.stack([s.image for s in scenes]), device)
@@ -116,13 +120,13 @@ def mean_average_precision(model: CLIPModel, tokenizer: CLIPTokenizer, device: s
     return average_precision(scores, labels_held(scenes))
 
 
-def labels_held(scenes: list[WorldScene]) -> np.ndarray:
-    """Which of `LABELS` each scene holds, bool (n, labels)."""
+def labels_held(scenes: Sequence[WorldScene]) -> Bool[np.ndarray, "n labels"]:
+    """Which of `LABELS` each scene shows."""
     return np.array([[name in s.things or name in s.stuff for name in LABELS] for s in scenes])
 
 
-def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Average precision of each column of scores (n, k) against bool truth (n, k), mean over the columns that occur."""
+def average_precision(scores: Float[np.ndarray, "n k"], truth: Bool[np.ndarray, "n k"]) -> float:
+    """Average precision of each column of scores, mean over the columns that are true somewhere."""
     precisions = []
     for column in range(truth.shape[1]):
         ranked = truth[np.argsort(-scores[:, column], kind="stable"), column]
@@ -131,39 +135,42 @@ def average_precision(scores: np.ndarray, truth: np.ndarray) -> float:
     return float(np.mean(precisions))
 
 
-def train_clip(
-    root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128, piece: float | None = None,
-    start: Path | None = None,
-) -> None:  # fmt: skip
-    """Train (or go on training) CLIP on the text encoder of `root/denoiser/pipeline`, or of `start` if given.
+def train_clip(budget: Budget, start: Path | None = None) -> bool:
+    """Train (or go on training) CLIP beside the text encoder of `root/denoiser/pipeline`, or of the pipeline `start`.
 
-    Leaves `root/clip/clip`, as transformers loads it, and `root/clip/open_clip`, as open_clip does.
+    Once finished, writes `root/clip/clip`, which transformers loads, and `root/clip/open_clip`, which open_clip loads.
+
+    Returns:
+        Whether the training is finished.
 
     Raises:
-        ValueError: there is no text encoder to train on.
+        ValueError: there is no text encoder.
     """
     torch.manual_seed(0)
-    out, source = root / "clip", start or root / "denoiser" / "pipeline"
+    device, size, out = budget.device, budget.size, budget.root / "clip"
+    source = start or budget.root / "denoiser" / "pipeline"
     if not (source / "text_encoder").is_dir():
         raise ValueError(f"CLIP needs the text encoder in {source}, which is not there: run `train denoiser` first.")
-    pictures = rendered(root / "scenes", "train", scenes, size)
+    pictures = budget.pictures()
     tokenizer = CLIPTokenizer.from_pretrained(source / "tokenizer")
     model = build_clip(CLIPTextModel.from_pretrained(source / "text_encoder", dtype=torch.float32), size)
-    training = Training(trainable(model, device), out, minutes, learning_rate=1e-3, ema=0.998, piece=piece)
+    training = Training(trainable(model, device), out, budget.minutes, learning_rate=1e-3, ema=0.998, piece=budget.piece)
     batches, embeddings = CaptionedBatches(pictures, tokenizer), model.vision_model.embeddings
     for step in training:
         picture, ids, fits = batches.draw(step, device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16), some_patches(embeddings, training):
+        with budget.autocast, some_patches(embeddings, training):
             loss = clip_loss(training.module, picture, ids, fits)
         training.update(loss, len(picture))
         if step % 300 == 299:
             print(f"mAP on val: {mean_average_precision(training.averaged.module, tokenizer, device, 128):.3f}", flush=True)
     if not training.finished:
-        return
+        return False
     best = training.averaged.module.eval()
     best.save_pretrained(out / "clip")
     tokenizer.save_pretrained(out / "clip")
     processor = CLIPImageProcessor(size={"shortest_edge": size}, crop_size=size, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     processor.save_pretrained(out / "clip")
     export_open_clip(best, tokenizer, out / "open_clip")
-    print(f"mAP on 256 val scenes: {mean_average_precision(best, tokenizer, device):.3f}")
+    figure = mean_average_precision(best, tokenizer, device, budget.tested)
+    print(f"mAP on {budget.tested} val scenes: {figure:.3f}")
+    return True

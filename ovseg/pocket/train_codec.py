@@ -5,14 +5,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
 from ovseg.pocket.data import rendered
-from ovseg.pocket.training import Training, batch_size
+from ovseg.pocket.training import Budget, Training, batch_size
 
-CROP, BATCH = 64, 16
-KL_WEIGHT, GRADIENT_WEIGHT = 1e-3, 0.5
+CROP, BATCH = 64, 16  # pixels of a side, and crops of a step on a CPU
+KL_WEIGHT, GRADIENT_WEIGHT = 1e-3, 0.5  # of the terms of `codec_loss`
+TESTED = 128  # val scenes that are rendered to measure the codec
 
 
 def build_codec() -> AutoencoderKL:
@@ -29,13 +31,13 @@ def build_codec() -> AutoencoderKL:
     )
 
 
-def to_tensor(images: np.ndarray, device: torch.device | str) -> Tensor:
-    """uint8 (b, h, w, 3) to float (b, 3, h, w) in [-1, 1]."""
+def to_tensor(images: UInt8[np.ndarray, "b h w 3"], device: torch.device | str) -> Float[Tensor, "b 3 h w"]:
+    """Pictures as the networks take them, in [-1, 1]."""
     return torch.tensor(images, device=device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def codec_loss(codec: AutoencoderKL, pictures: Tensor) -> Tensor:
-    """L1, plus L1 of the finite differences for crisp edges, plus a weak pull of the latents to unit normals."""
+def codec_loss(codec: AutoencoderKL, pictures: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
+    """L1 of the colours, L1 of their finite differences for sharp edges, and a small KL term of the latents."""
     posterior = codec.encode(pictures).latent_dist
     out = codec.decode(posterior.sample()).sample.float()
     error = out - pictures
@@ -44,7 +46,7 @@ def codec_loss(codec: AutoencoderKL, pictures: Tensor) -> Tensor:
     return error.abs().mean() + GRADIENT_WEIGHT * edges + KL_WEIGHT * kl
 
 
-def peak_signal_to_noise(codec: AutoencoderKL, images: np.ndarray, device: torch.device | str) -> float:
+def peak_signal_to_noise(codec: AutoencoderKL, images: UInt8[np.ndarray, "n h w 3"], device: torch.device | str) -> float:
     """PSNR in dB of whole pictures through the codec, from the mean squared error over all of them."""
     errors = []
     with torch.no_grad():
@@ -55,8 +57,10 @@ def peak_signal_to_noise(codec: AutoencoderKL, images: np.ndarray, device: torch
     return float(-10 * torch.cat(errors).mean().log10())
 
 
-def crops(images: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
-    """`count` random CROP x CROP windows of random pictures, half of them mirrored."""
+def crops(
+    images: UInt8[np.ndarray, "n size size 3"], rng: np.random.Generator, count: int
+) -> UInt8[np.ndarray, "count crop crop 3"]:
+    """`count` random windows of random pictures, `CROP` pixels a side, half of them mirrored."""
     size, out = images.shape[1], np.empty((count, CROP, CROP, 3), np.uint8)
     for k in range(count):
         top, left = rng.integers(0, size - CROP + 1, 2)
@@ -65,31 +69,34 @@ def crops(images: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarra
     return out
 
 
-def train_codec(
-    root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128, piece: float | None = None
-) -> None:
-    """Train (or go on training) the codec; leaves its checkpoint, a sample picture and `vae` in `root/codec`."""
+def train_codec(budget: Budget) -> bool:
+    """Train (or go on training) the codec; once finished, writes `vae` and a sample picture to `root/codec`.
+
+    Returns:
+        Whether the training is finished.
+    """
     torch.manual_seed(0)
-    out = root / "codec"
-    pictures = rendered(root / "scenes", "train", scenes, size).images
-    held_out = rendered(root / "scenes", "val", 128, size).images
+    out, device = budget.root / "codec", budget.device
+    pictures = budget.pictures().images
+    held_out = rendered(budget.root / "scenes", "val", TESTED, budget.size).images
     codec = build_codec().to(device)
-    training = Training(codec, out, minutes, learning_rate=2e-3, ema=0.995, piece=piece)
+    training = Training(codec, out, budget.minutes, learning_rate=2e-3, ema=0.995, piece=budget.piece)
     for step in training:
         rng = np.random.default_rng([1, step])
         batch = to_tensor(crops(pictures, rng, batch_size(BATCH, device)), device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
+        with budget.autocast:
             loss = codec_loss(codec, batch)
         training.update(loss, len(batch))
         if step % 500 == 499:
             print(f"PSNR on val scenes: {peak_signal_to_noise(training.averaged.module, held_out[:32], device):.2f} dB")
     if not training.finished:
-        return
+        return False
     best = training.averaged.module.eval()
     best.register_to_config(scaling_factor=round(1 / _latent_deviation(best, pictures[:256], device), 4))
     best.save_pretrained(out / "vae")
-    print(f"PSNR on 128 val scenes: {peak_signal_to_noise(best, held_out, device):.2f} dB")
+    print(f"PSNR on {TESTED} val scenes: {peak_signal_to_noise(best, held_out, device):.2f} dB")
     _save_sample(best, held_out[:6], out / "sample.png", device)
+    return True
 
 
 def _latent_deviation(codec: AutoencoderKL, images: np.ndarray, device: str) -> float:

@@ -1,7 +1,7 @@
 """The pocket denoiser: a small U-Net of Stable Diffusion's layout, trained on the codec's latents of scenes.
 
-Two stages, as Stable Diffusion itself was trained: first on pictures of half the size, where a step costs a fifth, then on
-pictures of the full size. Attention on every grid learns from the start.
+It is trained in two stages, as Stable Diffusion was: first on pictures of half the size, where a step costs a fifth, then on
+pictures of the full size. The attention of every grid is trained from the start.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from jaxtyping import Bool, Float, Float16, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -23,28 +24,36 @@ from ovseg.pocket.captions import describe_ground
 from ovseg.pocket.data import rendered
 from ovseg.pocket.tokenizer import CONTEXT_LENGTH, build_tokenizer, tokenize
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Training, batch_size
+from ovseg.pocket.training import Budget, Training, batch_size
 
 TEXT_WIDTH = 128
-RATE, LATER_RATE = 1e-3, 6e-4  # of a new network, and of one that goes on from saved weights
-HUSHED_SHARE = 0.7  # of the rows; see `Painter.read`
-UNCONDITIONAL_SHARE = 0.1  # captions dropped, for classifier-free guidance
-GROUND_SHARE = 0.12  # captions that name only the stuff: the scenes' own always begin with things
-SNR_CAP = 5.0  # of the min-SNR weighting (Hang et al. 2023, section 3.4): little noise counts less
-NOISE_CAP = 20.0  # of the weight of much noise, see `loss_weights`
-FUSED_FROM = 1024  # places of a grid from which on torch's fused attention is the faster one on a CPU
+RATE, LATER_RATE = 1e-3, 6e-4  # learning rates of a new network, and of one that goes on from saved weights
+WORDS_ONLY_SHARE = 0.7  # of the rows; see `Painter.text_states`
+UNCONDITIONAL_SHARE = 0.1  # of captions, replaced by the empty one, for classifier-free guidance
+GROUND_SHARE = 0.12  # of captions, replaced by one that names the stuff alone: a scene's own begins with its things
+SNR_CAP = 5.0  # gamma of the min-SNR weighting (Hang et al. 2023, section 3.4): little noise counts less
+NOISE_CAP = 20.0  # highest weight of much noise, see `loss_weights`
+FUSED_FROM = 1024  # places of a grid, from which torch's fused attention is the faster one on a CPU
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One of the two sizes: its share of the time, of the pictures' side, and what its scenes look like."""
+    """A part of the training on pictures of one size.
+
+    Args:
+        time: share of the minutes.
+        side: of the pictures, as a share of the full size.
+        batch: samples of a step on a CPU.
+        scenes: factor on the number of scenes that the budget asks for.
+        zoom: of the things, see `world.scene`.
+    """
 
     name: str
     time: float
     side: float
     batch: int
-    scenes: int  # times as many as asked for
-    zoom: float  # of the things, see `world.scene`
+    scenes: int
+    zoom: float
 
 
 STAGES = (
@@ -58,7 +67,7 @@ SAMPLE_PROMPTS = (
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """A causal transformer of CLIP's kind, small; `quick_gelu` as in OpenAI's."""
+    """A small causal transformer of CLIP's architecture, with `quick_gelu` as in OpenAI's."""
     model = CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(tokenizer), hidden_size=TEXT_WIDTH, intermediate_size=4 * TEXT_WIDTH, num_hidden_layers=4,
@@ -72,7 +81,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def build_denoiser(latent_size: int = 32, text_width: int = TEXT_WIDTH) -> UNet2DConditionModel:
-    """Attention at strides 2 and 4 of the latent, and at stride 1 in the last up block."""
+    """A U-Net with attention at strides 2 and 4 of the latent, and at stride 1 in the last up block."""
     return UNet2DConditionModel(
         sample_size=latent_size,
         in_channels=4,
@@ -88,15 +97,17 @@ def build_denoiser(latent_size: int = 32, text_width: int = TEXT_WIDTH) -> UNet2
 
 
 def hasten_attention(unet: UNet2DConditionModel, latent_size: int) -> None:
-    """Plain matrix products in place of the fused kernel wherever they are faster to train on a CPU."""
+    """Use plain matrix products in place of the fused attention kernel wherever they train faster on a CPU."""
     finest = f"up_blocks.{len(unet.up_blocks) - 1}."
     fused = {name for name in unet.attn_processors if name.startswith(finest) and ".attn1." in name}
     fused = fused if latent_size**2 >= FUSED_FROM else set()
     unet.set_attn_processor({n: AttnProcessor2_0() if n in fused else AttnProcessor() for n in unet.attn_processors})
 
 
-def encoded(folder: Path, vae: AutoencoderKL, images: np.ndarray, device: str) -> np.ndarray:
-    """Scaled latents of all pictures, float16 (n, 4, y, x), computed once by each codec, mapped from a file later."""
+def encoded(
+    folder: Path, vae: AutoencoderKL, images: UInt8[np.ndarray, "n size size 3"], device: str
+) -> Float16[np.ndarray, "n 4 y x"]:
+    """Scaled latents of all pictures: the first call with a codec writes them to a file, later calls map it."""
     weights = b"".join(tensor.detach().cpu().numpy().tobytes() for tensor in vae.state_dict().values())
     path = folder / f"latents-{images.shape[1]}px-{len(images)}-{hashlib.sha256(weights).hexdigest()[:8]}.npy"
     partial = path.with_suffix(".partial")
@@ -121,45 +132,51 @@ class Painter(nn.Module):
     """U-Net and text encoder, trained together.
 
     Args:
-        empty: token ids (tokens,) of the empty prompt.
+        empty: token ids of the empty prompt.
         end: id of the token that ends a prompt.
     """
 
-    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, empty: Tensor, end: int) -> None:
+    def __init__(
+        self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, empty: Int[Tensor, "tokens"], end: int
+    ) -> None:
         super().__init__()
         self.unet, self.text_encoder, self.end = unet, text_encoder, end
         self.register_buffer("empty", empty, persistent=False)
 
-    def read(self, ids: Tensor, hushed: Tensor) -> Tensor:
-        """Text states (b, tokens, width); in `hushed` rows (b,) what follows the words says nothing.
+    def text_states(self, ids: Int[Tensor, "b tokens"], words_only: Bool[Tensor, "b"]) -> Float[Tensor, "b tokens width"]:
+        """States of the prompts' tokens. In the rows of `words_only`, the tokens after the words carry no information.
 
-        A causal encoder lets the end token and the padding see all words before them. Left alone, the U-Net reads the
-        picture from those many tokens and hardly from the words (74 % of its attention after 50 000 samples), and then
-        the words' attention maps, which are what this project looks at, are poor. In most rows these tokens therefore
-        get the states that they have in the empty prompt, and the words must carry the picture.
+        A causal encoder lets the end token and the padding see all words before them. Without this treatment the U-Net
+        attends to those many tokens and hardly to the words (74 % of its attention after 50 000 samples), and the words'
+        attention maps, which this project is about, are poor. In most rows these tokens therefore get the states that
+        they have in the empty prompt, so that the U-Net must attend to the words.
         """
         states, neutral = self.text_encoder(ids).last_hidden_state, self.text_encoder(self.empty[None]).last_hidden_state
         after_words = (ids == self.end).cumsum(1) > 0
-        return torch.where((after_words & hushed[:, None])[..., None], neutral, states)
+        return torch.where((after_words & words_only[:, None])[..., None], neutral, states)
 
-    def forward(self, noised: Tensor, timesteps: Tensor, ids: Tensor) -> Tensor:
-        """The noise in noised latents (b, 4, y, x), given token ids (b, tokens)."""
-        hushed = torch.rand(len(ids), device=ids.device) < HUSHED_SHARE
-        return self.unet(noised, timesteps, encoder_hidden_states=self.read(ids, hushed)).sample
+    def forward(
+        self, noised: Float[Tensor, "b 4 y x"], timesteps: Int[Tensor, "b"], ids: Int[Tensor, "b tokens"]
+    ) -> Float[Tensor, "b 4 y x"]:
+        """The predicted noise in noised latents, given the prompts' token ids."""
+        words_only = torch.rand(len(ids), device=ids.device) < WORDS_ONLY_SHARE
+        return self.unet(noised, timesteps, encoder_hidden_states=self.text_states(ids, words_only)).sample
 
 
-def loss_weights(ratio: Tensor) -> Tensor:
+def loss_weights(ratio: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
     """Weights of the noise's squared error at these signal-to-noise ratios.
 
-    Which thing stands where is settled at much noise, and there the error of the noise is small even when the picture
-    that it implies is far off: after 239 000 samples right words lowered the error by 1 % of the whole loss. So it is
-    weighted as the error of the velocity would be (Salimans and Ho 2022, section 4: by 1 + 1 / ratio), up to a cap.
+    What is drawn where is decided at much noise, and there the error of the noise is small even if the picture that it
+    implies is far off: with weights of min-SNR alone, right words lowered the whole loss by 1 %. So the error is weighted
+    as that of the velocity would be (Salimans and Ho 2022, section 4: by 1 + 1 / ratio), up to a cap.
     """
     return (1 + 1 / ratio).clamp(max=NOISE_CAP) * (SNR_CAP / ratio).clamp(max=1)
 
 
-def denoiser_loss(painter: Painter, noiser: DDPMScheduler, latents: Tensor, ids: Tensor) -> Tensor:
-    """Mean squared error of the predicted noise, weighted, at timesteps spread evenly over the batch."""
+def denoiser_loss(
+    painter: Painter, noiser: DDPMScheduler, latents: Float[Tensor, "b 4 y x"], ids: Int[Tensor, "b tokens"]
+) -> Float[Tensor, ""]:
+    """Weighted mean squared error of the predicted noise; the timesteps of a batch are spread evenly."""
     noise = torch.randn_like(latents)
     slots = torch.randperm(len(latents), device=latents.device) + torch.rand(len(latents), device=latents.device)
     timesteps = (slots * (noiser.config.num_train_timesteps / len(latents))).long()
@@ -170,20 +187,29 @@ def denoiser_loss(painter: Painter, noiser: DDPMScheduler, latents: Tensor, ids:
 
 
 class LatentBatches:
-    """Random batches of latents with the token ids of captions; a function of the step alone.
+    """Random batches of latents with the token ids of captions; the same for the same step.
 
-    Most captions are the scenes' own, some name only the stuff, some are empty.
+    Most captions are the scenes' own; some name only the stuff, and some are empty.
+
+    Args:
+        grounds: for each latent, a caption that names only its stuff.
+        batch: samples of a step on a CPU.
     """
 
     def __init__(
-        self, latents: np.ndarray, captions: Sequence[str], grounds: Sequence[str], tokenizer: CLIPTokenizer, batch: int
+        self,
+        latents: Float16[np.ndarray, "n 4 y x"],
+        captions: Sequence[str],
+        grounds: Sequence[str],
+        tokenizer: CLIPTokenizer,
+        batch: int,
     ) -> None:
         self.latents, self.batch = latents, batch
         self.ids, self.ground_ids = tokenize(tokenizer, captions), tokenize(tokenizer, grounds)
         self.empty = tokenize(tokenizer, [""])
 
-    def draw(self, step: int, device: str) -> tuple[Tensor, Tensor]:
-        """Latents (b, 4, y, x) and token ids (b, tokens)."""
+    def draw(self, step: int, device: str) -> tuple[Float[Tensor, "b 4 y x"], Int[Tensor, "b tokens"]]:
+        """Latents, and the token ids of a caption of each."""
         rng, count = np.random.default_rng([3, step]), batch_size(self.batch, device)
         rows = rng.integers(0, len(self.latents), count)
         kind = torch.from_numpy(rng.random(count))[:, None]
@@ -192,18 +218,22 @@ class LatentBatches:
         return torch.from_numpy(self.latents[rows]).to(device).float(), ids.to(device)
 
 
-def train_denoiser(
-    root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128, piece: float | None = None,
-    start: Path | None = None,
-) -> None:  # fmt: skip
-    """Train (or go on training) both stages on `root/codec`; leaves `pipeline` in `root/denoiser`.
+def train_denoiser(budget: Budget, start: Path | None = None) -> bool:
+    """Train (or go on training) both stages on the codec in `root/codec`; once finished, writes `root/denoiser/pipeline`.
 
-    With `start`, a saved pipeline such as the shipped bundle's, its codec is taken as it is, its U-Net is where the first
-    stage begins, and its text encoder is not trained further: CLIP and the captioner, which share it, stay valid.
+    Args:
+        start: a saved pipeline, such as the shipped bundle's, whose U-Net is trained further. Its codec and its text encoder
+            are kept as they are, so that CLIP and the captioner, which were trained beside them, stay valid.
+
+    Returns:
+        Whether the training is finished.
+
+    Raises:
+        ValueError: there is no codec.
     """
     torch.manual_seed(0)
-    out = root / "denoiser"
-    parts = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32) if start else _untrained(root, size)
+    out, device, piece = budget.root / "denoiser", budget.device, budget.piece
+    parts = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32) if start else _untrained(budget)
     parts.vae.eval()
     edge = parts.unet.config.sample_size
     unet, words = build_denoiser(edge, parts.unet.config.cross_attention_dim), parts.text_encoder
@@ -212,50 +242,50 @@ def train_denoiser(
     empty = tokenize(parts.tokenizer, [""])[0]
     rate, done = LATER_RATE if start else RATE, 0.0
     for stage in STAGES:
-        rates = (rate * (1 - done), rate * (1 - done - stage.time))  # one straight line over both stages
+        first, last = rate * (1 - done), rate * (1 - done - stage.time)  # one straight line over both stages
         if device == "cpu":
             hasten_attention(unet, round(edge * stage.side))
         painter = Painter(unet, words, empty, parts.tokenizer.eos_token_id).to(device)
-        training = Training(painter, out / stage.name, minutes * stage.time, *rates, piece=piece)
-        steps = 0 if training.finished else _run(training, _batches(root, parts, stage, (scenes, size), device), device)
+        training = Training(painter, out / stage.name, budget.minutes * stage.time, first, last_rate=last, piece=piece)
+        steps = 0 if training.finished else _run(training, _batches(budget, parts, stage), budget)
         if not training.finished or (piece and steps and stage is not STAGES[-1]):
-            return  # a piece is one stage's at most
+            return False  # a piece trains one stage at most
         best, done = training.averaged.module.eval(), done + stage.time
         unet, words = best.unet, best.text_encoder
     unet.set_default_attn_processor()
     pipeline = build_pipeline(parts.vae, words, parts.tokenizer, unet)
     pipeline.save_pretrained(out / "pipeline")
     _save_samples(pipeline, out / "samples.png")
+    return True
 
 
-def _batches(
-    root: Path, parts: StableDiffusionPipeline, stage: Stage, scenes_size: tuple[int, int], device: str
-) -> "LatentBatches":
-    """What a stage trains on: its scenes, drawn and encoded once."""
-    scenes, size = scenes_size
-    pictures = rendered(root / "scenes", "train", scenes * stage.scenes, round(size * stage.side), zoom=stage.zoom)
-    latents = encoded(root / "denoiser", parts.vae, pictures.images, device)
+def _batches(budget: Budget, parts: StableDiffusionPipeline, stage: Stage) -> LatentBatches:
+    """The training data of a stage: its scenes, rendered and encoded by the first run."""
+    count, size = budget.scenes * stage.scenes, round(budget.size * stage.side)
+    pictures = rendered(budget.root / "scenes", "train", count, size, zoom=stage.zoom)
+    latents = encoded(budget.root / "denoiser", parts.vae, pictures.images, budget.device)
     grounds = [describe_ground(np.random.default_rng([4, row]), stuff) for row, stuff in enumerate(pictures.stuff)]
     return LatentBatches(latents, pictures.captions, grounds, parts.tokenizer, stage.batch)
 
 
-def _untrained(root: Path, size: int) -> StableDiffusionPipeline:
-    """The codec that was trained before, with a new U-Net and text encoder."""
+def _untrained(budget: Budget) -> StableDiffusionPipeline:
+    """The codec in `root/codec` with a new U-Net and text encoder."""
+    root = budget.root
     if not (root / "codec" / "vae").is_dir():
         raise ValueError(f"The denoiser needs {root / 'codec' / 'vae'}, which is not there: run `train codec` first.")
     vae = AutoencoderKL.from_pretrained(root / "codec" / "vae")
     tokenizer = build_tokenizer(root / "denoiser" / "tokenizer")
-    edge = size // 2 ** (len(vae.config.block_out_channels) - 1)
+    edge = budget.size // 2 ** (len(vae.config.block_out_channels) - 1)
     return build_pipeline(vae, build_text_encoder(tokenizer), tokenizer, build_denoiser(edge))
 
 
-def _run(training: Training, batches: LatentBatches, device: str) -> int:
-    """Train as long as the training wants; returns the number of steps made."""
+def _run(training: Training, batches: LatentBatches, budget: Budget) -> int:
+    """Train until the training or its piece ends; returns the number of steps made."""
     noiser, first = DDPMScheduler(**scheduler_settings()), training.step
     for step in training:
         torch.manual_seed(step)
-        latents, ids = batches.draw(step, device)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
+        latents, ids = batches.draw(step, budget.device)
+        with budget.autocast:
             loss = denoiser_loss(training.module, noiser, latents, ids)
         training.update(loss, len(latents))
     return training.step - first

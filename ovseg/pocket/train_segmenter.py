@@ -1,4 +1,4 @@
-"""Small UperNets (Xiao et al. 2018) for the pocket world: detectors of some things, and students of data sets."""
+"""Small UperNets (Xiao et al. 2018) for the pocket world: detectors, and students of synthetic data sets."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,27 +7,28 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from transformers import ResNetConfig, UperNetConfig, UperNetForSemanticSegmentation
 
 from ovseg.maths.overlap import confusion, iou_per_label
-from ovseg.pocket.data import rendered, rendered_labels
+from ovseg.pocket.data import rendered_labels
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Training, batch_size
+from ovseg.pocket.training import Budget, Training, batch_size
 from ovseg.pocket.world import THINGS, scene
 from ovseg.pretrained.detector import SemanticDetector
 from ovseg.types import BACKGROUND
 
 BATCH = 16
-BACKGROUND_WEIGHT = 0.2  # in the loss: most pixels are background, and a thing is seldom learnt from few pictures without
+BACKGROUND_WEIGHT = 0.2  # in the loss: most pixels are background, and from few pictures little else would be learnt
 
 
 @dataclass(frozen=True)
 class Masked:
-    """Pictures uint8 (n, h, w, 3) and what each pixel is, (n, h, w): 0 background, k the name k - 1 of some names."""
+    """Pictures with label maps: label 0 is the background, and label k is number k - 1 of some names."""
 
-    images: np.ndarray
-    labels: np.ndarray
+    images: UInt8[np.ndarray, "n h w 3"]
+    labels: UInt8[np.ndarray, "n h w"]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -47,38 +48,43 @@ def build_segmenter(names: Sequence[str]) -> UperNetForSemanticSegmentation:
     return UperNetForSemanticSegmentation(config)
 
 
-def segmenter_loss(model: UperNetForSemanticSegmentation, pictures: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy in every pixel, the background's weighed down."""
+def segmenter_loss(
+    model: UperNetForSemanticSegmentation, pictures: Float[Tensor, "b 3 h w"], labels: Int[Tensor, "b h w"]
+) -> Float[Tensor, ""]:
+    """Cross-entropy of every pixel, with a smaller weight on the background."""
     weights = torch.ones(model.config.num_labels, device=pictures.device)
     weights[0] = BACKGROUND_WEIGHT
     return F.cross_entropy(model(pictures).logits.float(), labels, weight=weights)
 
 
-def real_scenes(root: Path, names: Sequence[str], count: int, size: int) -> Masked:
-    """The training scenes that show nothing but these things; what they stand on is background."""
-    pictures, maps = rendered(root / "scenes", "train", count, size), rendered_labels(root / "scenes", "train", count, size)
+def real_scenes(budget: Budget, names: Sequence[str]) -> Masked:
+    """The training scenes that show no other things than these; their stuff is background."""
+    pictures = budget.pictures()
+    maps = rendered_labels(budget.root / "scenes", "train", budget.scenes, budget.size)
     kept = [k for k, things in enumerate(pictures.things) if set(things) <= set(names)]
     return Masked(pictures.images[kept], only(names)[maps[kept]])
 
 
-def only(names: Sequence[str]) -> np.ndarray:
-    """From the world's labels to 0 for all but these names, and 1, 2, ... for them in order."""
+def only(names: Sequence[str]) -> UInt8[np.ndarray, "256"]:
+    """A table from the world's labels to 1, 2, ... for these names in order, and 0 for all others."""
     numbers = np.zeros(256, np.uint8)
     for number, name in enumerate(names, 1):
         numbers[THINGS.index(name)] = number
     return numbers
 
 
-def train_segmenter(
-    data: Sequence[Masked], names: Sequence[str], out: Path, minutes: float, device: str = "cpu", piece: float | None = None
-) -> bool:
-    """Train (or go on training) a segmenter of these names; each step takes as many pictures from every set of `data`.
+def train_segmenter(data: Sequence[Masked], names: Sequence[str], out: Path, budget: Budget) -> bool:
+    """Train (or go on training) a segmenter of these names; a batch holds equally many pictures from every set of `data`.
 
-    Leaves `out/segmenter` once the minutes are spent, and says whether they are.
+    Once finished, writes `out/segmenter`.
+
+    Returns:
+        Whether the training is finished.
     """
     torch.manual_seed(0)
+    device = budget.device
     segmenter = build_segmenter(names).to(device, memory_format=torch.channels_last)  # a fifth faster on a CPU
-    training = Training(segmenter, out, minutes, learning_rate=2e-3, ema=0.998, piece=piece)
+    training = Training(segmenter, out, budget.minutes, learning_rate=2e-3, ema=0.998, piece=budget.piece)
     training.module.train()
     each = batch_size(BATCH, device) // len(data)
     for step in training:
@@ -93,7 +99,7 @@ def train_segmenter(
         )
         if rng.random() < 0.5:
             batch, truth = batch.flip(-1), truth.flip(-1)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
+        with budget.autocast:
             loss = segmenter_loss(training.module, batch, truth)
         training.update(loss, len(batch))
     if training.finished:
@@ -113,16 +119,17 @@ def iou_of_things(segmenter: SemanticDetector, names: Sequence[str], split: str,
     return {name: float(value) for name, value in zip(names, iou_per_label(total)[1:], strict=True) if not np.isnan(value)}
 
 
-def train_detector(
-    root: Path, minutes: float, device: str = "cpu", scenes: int = 24000, size: int = 128, piece: float | None = None,
-    seen: Sequence[str] = THINGS, name: str = "all",
-) -> None:  # fmt: skip
-    """Train (or go on training) the detector of the things `seen`, on real scenes that show nothing else.
+def train_detector(budget: Budget, seen: Sequence[str] = THINGS, name: str = "all") -> bool:
+    """Train (or go on training) a detector of the things `seen`, on real scenes that show no other things.
 
-    Leaves `root/detector-NAME/segmenter`.
+    Once finished, writes `root/detector-NAME/segmenter`.
+
+    Returns:
+        Whether the training is finished.
     """
-    out = root / f"detector-{name}"
-    finished = train_segmenter([real_scenes(root, seen, scenes, size)], seen, out, minutes, device, piece)
-    if finished:
-        found = iou_of_things(SemanticDetector(str(out / "segmenter"), device), seen, "val", 256)
-        print(f"mIoU of the {len(seen)} things on 256 val scenes: {np.mean(list(found.values())):.1%}")
+    out = budget.root / f"detector-{name}"
+    if not train_segmenter([real_scenes(budget, seen)], seen, out, budget):
+        return False
+    ious = iou_of_things(SemanticDetector(str(out / "segmenter"), budget.device), seen, "val", budget.tested)
+    print(f"mIoU of the {len(seen)} things on {budget.tested} val scenes: {np.mean(list(ious.values())):.1%}")
+    return True

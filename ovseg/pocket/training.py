@@ -1,8 +1,9 @@
-"""The loop that every pocket recipe shares: a time budget, a schedule, an average of the weights, and resuming."""
+"""What every pocket recipe shares: its budget, and a loop with a schedule, an average of the weights, and resuming."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,21 +13,55 @@ from torch.optim.swa_utils import AveragedModel
 from transformers import PreTrainedModel
 
 from ovseg.pocket import checkpoint
+from ovseg.pocket.data import ScenePictures, rendered
 
 WARM_UP_STEPS = 200
-SEEN_PATCHES, PATCHES_DROPPED_UNTIL = 0.5, 0.75  # share of the patches that are shown, and of the training in which
-COUNTED = ("step", "spent", "samples", "smooth_loss", "started")  # what a checkpoint holds beside weights
+PATCHES_KEPT = 0.5  # share of a picture's patches that `some_patches` shows
+PATCHES_DROPPED_UNTIL = 0.75  # share of the training after which all patches are shown
+COUNTERS = ("step", "spent", "samples", "smooth_loss", "started")  # what a checkpoint holds beside weights
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a recipe may use, and where.
+
+    Args:
+        root: one folder for all networks and for the rendered scenes.
+        minutes: of training, over all runs.
+        device: that trains, such as "cpu" or "cuda".
+        scenes: number of training scenes that are rendered.
+        piece: minutes after which a run stops, to be taken up again; it trains to its end if not given.
+        size: of a side of the pictures, in pixels.
+        tested: number of scenes on which the finished network is measured.
+    """
+
+    root: Path
+    minutes: float
+    device: str = "cpu"
+    scenes: int = 24000
+    piece: float | None = None
+    size: int = 128
+    tested: int = 256
+
+    def pictures(self) -> ScenePictures:
+        """The training scenes, rendered by the first recipe that asks for them."""
+        return rendered(self.root / "scenes", "train", self.scenes, self.size)
+
+    @property
+    def autocast(self) -> torch.autocast:
+        """A context in which networks compute in bfloat16 where that is safe."""
+        return torch.autocast(torch.device(self.device).type, torch.bfloat16)
 
 
 def batch_size(on_cpu: int, device: str) -> int:
-    """Samples of a step: on an accelerator eight times those on a CPU, to keep it busy."""
+    """Samples of a step: on an accelerator eight times as many as on a CPU, to keep it busy."""
     return on_cpu if device == "cpu" else 8 * on_cpu
 
 
 def trainable(model: PreTrainedModel, device: str) -> PreTrainedModel:
-    """A small transformer on its device, ready to train fast there.
+    """A small transformer on its device, with the attention that trains fastest there.
 
-    On a CPU the backward pass of torch's fused attention takes three times that of the plain one at 65 tokens.
+    On a CPU, at 65 tokens, the backward pass of torch's fused attention takes three times as long as that of the plain one.
     """
     if device == "cpu":
         model.set_attn_implementation("eager")
@@ -37,15 +72,25 @@ class Training:
     """Trains one module for `minutes` in total, over as many runs as it takes.
 
     Iterating yields step numbers until the time is spent, or until this run has taken `piece` minutes; `update(loss)`
-    makes one step. The state is saved to `out/checkpoint` every two minutes and at the end, and taken up again when the
-    same folder is used; a piece's is rounded so that it can be carried to another machine. The learning rate warms up
-    and falls linearly with the time spent, to `last_rate` at its end.
+    makes one step. The state is saved to `out/checkpoint` every two minutes and at the end of a run, and loaded by the next
+    run on the same folder. With a `piece`, it is saved in lower precision, to be carried to another machine. The learning
+    rate warms up, and then falls linearly with the time spent, to `last_rate`.
+
+    Args:
+        ema: decay of the average of the weights, `averaged`, which is what a recipe keeps.
     """
 
     def __init__(
-        self, module: nn.Module, out: Path, minutes: float, learning_rate: float, last_rate: float = 0.0,
-        ema: float = 0.999, piece: float | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        module: nn.Module,
+        out: Path,
+        minutes: float,
+        learning_rate: float,
+        *,
+        last_rate: float = 0.0,
+        ema: float = 0.999,
+        piece: float | None = None,
+    ) -> None:
         self.module, self.out, self.seconds = module, out, minutes * 60
         self.piece = piece * 60 if piece else None
         self.learning_rate, self.last_rate = learning_rate, last_rate
@@ -58,12 +103,12 @@ class Training:
 
     @property
     def folder(self) -> Path:
-        """Where the state is kept."""
+        """Where the checkpoint is."""
         return self.out / "checkpoint"
 
     @property
     def finished(self) -> bool:
-        """Whether all of the time is spent; what the training was for can be taken from `averaged` then."""
+        """Whether all of the time is spent; `averaged` then holds the trained weights."""
         return self.progress >= 1
 
     @property
@@ -101,12 +146,13 @@ class Training:
 
     def save(self) -> None:
         """Write the checkpoint; a stop while writing leaves the one before."""
-        counted = {name: getattr(self, name) for name in COUNTED}
-        compact = self.piece is not None
-        checkpoint.save(self.folder, self.module, self.averaged, self.optimizer, counted, compact)
+        state = checkpoint.State(self.module, self.averaged, self.optimizer)
+        counters = {name: getattr(self, name) for name in COUNTERS}
+        checkpoint.save(self.folder, state, counters, compact=self.piece is not None)
 
     def _load(self) -> None:
-        for name, value in checkpoint.load(self.folder, self.module, self.averaged, self.optimizer).items():
+        state = checkpoint.State(self.module, self.averaged, self.optimizer)
+        for name, value in checkpoint.load(self.folder, state).items():
             setattr(self, name, value)
         print(f"resuming {self.folder} at step {self.step}, {self.spent / 60:.1f} minutes in")
 
@@ -123,7 +169,7 @@ class Training:
 
 
 def _warming_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
-    """An exponential average that forgets faster at first, so that the initial weights leave no trace."""
+    """An exponential average with a smaller decay at first, so that the initial weights leave no trace."""
 
     def average(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
         kept = min(decay, (1 + int(count)) / (10 + int(count)))
@@ -134,9 +180,9 @@ def _warming_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tens
 
 @contextmanager
 def some_patches(embeddings: nn.Module, training: Training) -> Iterator[None]:
-    """Show a vision transformer half of each picture's patches, at random, until its training comes to an end.
+    """Show a vision transformer a random half of each picture's patches, until the last quarter of its training.
 
-    It then sees nearly twice as many pictures in the time (Li et al. 2023, "FLIP"), and all patches in the last quarter.
+    It sees nearly twice as many pictures in the same time (Li et al. 2023, "FLIP"); the last quarter shows all patches.
 
     Args:
         embeddings: the module that gives the states of the class token and of the patches.
@@ -144,7 +190,7 @@ def some_patches(embeddings: nn.Module, training: Training) -> Iterator[None]:
 
     def drop(_module: nn.Module, _inputs: tuple, states: Tensor) -> Tensor:
         draw = torch.rand(len(states), states.shape[1] - 1, generator=torch.Generator().manual_seed(training.step))
-        kept = draw.argsort(1)[:, : round(SEEN_PATCHES * draw.shape[1])].to(states.device)
+        kept = draw.argsort(1)[:, : round(PATCHES_KEPT * draw.shape[1])].to(states.device)
         rows = torch.arange(len(states), device=states.device)[:, None]
         return torch.cat([states[:, :1], states[rows, kept + 1]], 1)
 

@@ -1,0 +1,149 @@
+"""The whole bundle in one chain: every recipe in order, then its packing. It can be stopped and taken up at any point."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ovseg.assets import ASSETS
+from ovseg.backbones import BACKBONES
+from ovseg.factory.splits import seen_of
+from ovseg.factory.train_grounding import train_grounding
+from ovseg.factory.triplets import Factory, index
+from ovseg.files import write_or_check_settings, write_whole
+from ovseg.models import Models
+from ovseg.pocket.recipes import MINUTES, RECIPES, pack
+from ovseg.pocket.train_denoiser import train_denoiser
+from ovseg.pocket.train_segmenter import train_detector
+from ovseg.pocket.training import Budget
+from ovseg.pretrained.detector import load_detector
+from ovseg.progress import Report, StoppedError, silent
+
+NEXT = """All networks are trained and packed. What follows from new weights:
+  python -m ovseg ablate --method NAME --out runs/ablate-NAME    settings that suit, for ovseg/backbones/__init__.py
+  python -m ovseg prototypes build WORD ...                      OVDiff's prototypes of the words
+  python -m ovseg pocket-report --out runs/card                  the card: every figure, and a sheet of samples
+The protocols of the data factory are in docs/factory.md."""
+
+Step = Callable[[], bool]
+"""Does one step of the chain, and says whether it is finished."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """All recipes of the pocket bundle. A finished step is noted in `root/chain` and not done again.
+
+    Args:
+        budget: of every recipe, except for its minutes. With a piece, a run does one step at most.
+        to: folder of the bundle that is written.
+        minutes: of each network.
+        anew: train a new codec and a new denoiser, in place of going on from `start`.
+        start: the pipeline that the denoiser goes on from, whose codec and text encoder are kept.
+        split: class split of the detector and of the grounding module.
+        triplets: number of generated pictures that the grounding module is trained on.
+        steps: of sampling these pictures.
+    """
+
+    budget: Budget
+    to: Path
+    minutes: Mapping[str, float] = field(default_factory=lambda: MINUTES)
+    anew: bool = False
+    start: Path = ASSETS / "pocket" / "stable-diffusion"
+    split: str = "S1"
+    triplets: int = 640
+    steps: int = 12
+
+    def __post_init__(self) -> None:
+        if set(self.minutes) != set(MINUTES):
+            raise ValueError(f"Minutes must be given for {', '.join(MINUTES)}, but got {', '.join(self.minutes)}.")
+
+    def run(self, report: Report = silent) -> bool:
+        """Do the steps that are not finished.
+
+        Returns:
+            Whether all of them are finished; otherwise the same call goes on.
+
+        Raises:
+            ValueError: the folder was begun with other settings, or a step cannot be done.
+        """
+        write_or_check_settings(self._notes, self.settings())
+        steps = self.all_steps()
+        for number, (name, step) in enumerate(steps.items()):
+            note = self._notes / f"{name}.json"
+            if note.exists():
+                continue
+            report(name, number / len(steps))
+            if not step():
+                return False
+            write_whole(note, json.dumps({"finished": datetime.now(UTC).isoformat(timespec="seconds")}).encode())
+            if self.budget.piece and number + 1 < len(steps):
+                return False
+        return True
+
+    def settings(self) -> dict[str, Any]:
+        """All that the bundle depends on, JSON-ready."""
+        begun = "anew" if self.anew else str(self.start)
+        own = {"minutes": dict(self.minutes), "begun": begun, "split": self.split, "triplets": self.triplets}
+        return own | {"steps": self.steps, "scenes": self.budget.scenes, "size": self.budget.size, "to": str(self.to)}
+
+    def all_steps(self) -> dict[str, Step]:
+        """The steps by name, in their order."""
+        start = None if self.anew else self.start
+        steps: dict[str, Step] = {"codec": lambda: RECIPES["codec"](self._of("codec"))} if self.anew else {}
+        steps["denoiser"] = lambda: train_denoiser(self._of("denoiser"), start)
+        for name in ("clip", "judge", "captioner", "dino"):
+            steps[name] = lambda name=name: RECIPES[name](self._of(name))
+        steps["bundle"] = self._pack
+        steps["detector"] = lambda: train_detector(self._of("detector"), seen_of(self.split), self.split)
+        steps["triplets"] = self._make_triplets
+        steps["grounding"] = lambda: train_grounding(self._models(), self._triplets, self.split, self._of("grounding"))
+        steps["bundle with grounding"] = self._pack
+        return steps
+
+    @property
+    def _notes(self) -> Path:
+        return self.budget.root / "chain"
+
+    @property
+    def _triplets(self) -> Path:
+        return self.budget.root / f"triplets-{self.split}"
+
+    def _of(self, name: str) -> Budget:
+        return replace(self.budget, minutes=self.minutes[name])
+
+    def _pack(self) -> bool:
+        pack(self.budget.root, self.to)
+        return True
+
+    def _models(self) -> Models:
+        """The packed pipeline, whose weights the module has to fit, sampled as the shipped one is."""
+        source = str(self.to / "stable-diffusion")
+        models = Models(source, self.budget.device)
+        models.checkpoint = replace(BACKBONES["pocket"], source=source)
+        return models
+
+    def _make_triplets(self) -> bool:
+        models = self._models()
+        detector = load_detector(str(self.budget.root / f"detector-{self.split}" / "segmenter"), models.device)
+        factory = Factory(models, detector, seen_of(self.split), self.triplets, steps=self.steps)
+        try:
+            factory.run(self._triplets, _stopping_after(self.budget.piece))
+        except StoppedError:
+            return False
+        index(self._triplets, self.triplets)
+        return True
+
+
+def _stopping_after(minutes: float | None) -> Report:
+    """A report that prints each stage, and stops the work after so many minutes; never if none are given."""
+    begun = time.monotonic()
+
+    def report(stage: str, share: float) -> None:
+        print(f"\r{stage}", end="", flush=True)
+        if minutes is not None and time.monotonic() - begun > 60 * minutes:
+            raise StoppedError
+
+    return report

@@ -1,0 +1,109 @@
+"""All recipes in one chain: its table of minutes, its steps, and that it is taken up where it was stopped."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ovseg.__main__ import main
+from ovseg.backbones import BACKBONES
+from ovseg.factory.chain import Chain
+from ovseg.models import Models
+from ovseg.pocket.recipes import MINUTES
+from ovseg.pocket.training import Budget
+
+SHORT = {**dict.fromkeys(MINUTES, 0.02), "detector": 0.001}  # a detector that has hardly begun finds everything somewhere
+
+
+def test_steps_are_in_order_and_a_new_codec_comes_first(tmp_path: Path) -> None:
+    chain = Chain(Budget(tmp_path, 0), tmp_path / "bundle")
+    after = ["clip", "judge", "captioner", "dino", "bundle", "detector", "triplets", "grounding", "bundle with grounding"]
+    assert list(chain.all_steps()) == ["denoiser", *after]
+    assert list(replace(chain, anew=True).all_steps()) == ["codec", "denoiser", *after]
+    with pytest.raises(ValueError, match=r"Minutes must be given for codec, denoiser, .*, but got clip"):
+        replace(chain, minutes={"clip": 1})
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["all", "--minutes", "20"], "with `all` and a network's name, but got '20'"),
+        (["all", "--minutes", "cat=20"], "with `all` and a network's name, but got 'cat=20'"),
+        (["clip", "--minutes", "judge=20"], "with `all` and a network's name, but got 'judge=20'"),
+        (["all", "--minutes", "clip=soon"], "must be numbers, but got 'soon'"),
+        (["clip", "--anew"], "--anew is for all, but the network is clip"),
+        (["judge", "--start", "x"], "--start is for denoiser, clip or all, but the network is judge"),
+        (["cat"], "must be one of codec, denoiser, clip, judge, captioner, dino, detector, grounding, bundle, all"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_sentence(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["train", *arguments, "--out", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+class Watched(Chain):
+    """A chain whose steps do nothing but note their names; those of `unfinished` need another run."""
+
+    def all_steps(self) -> dict:
+        def step(name: str) -> bool:
+            with (self.budget.root / "log").open("a") as log:
+                log.write(f"{name}\n")
+            unfinished = self.budget.root / f"{name}.unfinished"
+            again = unfinished.exists()
+            unfinished.unlink(missing_ok=True)
+            return not again
+
+        return {name: lambda name=name: step(name) for name in super().all_steps()}
+
+
+def test_finished_steps_are_not_done_again(tmp_path: Path) -> None:
+    chain = Watched(Budget(tmp_path, 0), tmp_path / "bundle")
+    (tmp_path / "judge.unfinished").touch()
+    shares: list[float] = []
+    assert not chain.run(lambda step, share: shares.append(share))
+    assert (tmp_path / "log").read_text().split() == ["denoiser", "clip", "judge"]
+    assert chain.run(lambda step, share: shares.append(share))
+    done = (tmp_path / "log").read_text().splitlines()
+    assert done == ["denoiser", "clip", "judge", *list(chain.all_steps())[2:]]
+    assert shares == [0, 0.1, 0.2, *(k / 10 for k in range(2, 10))]
+    assert chain.run() and (tmp_path / "log").read_text().splitlines() == done
+    with pytest.raises(ValueError, match="must be new or hold the same"):
+        replace(chain, triplets=3).run()
+
+
+def test_a_piece_does_one_step(tmp_path: Path) -> None:
+    chain = Watched(Budget(tmp_path, 0, piece=1.0), tmp_path / "bundle")
+    for count in range(1, len(chain.all_steps()) + 1):
+        assert chain.run() == (count == len(chain.all_steps()))
+        assert len((tmp_path / "log").read_text().splitlines()) == count
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_whole_chain_with_a_stop_in_the_middle(tmp_path: Path) -> None:
+    budget = Budget(tmp_path / "root", 0, scenes=64, tested=6)
+    chain = Chain(budget, tmp_path / "bundle", SHORT, anew=True, triplets=12, steps=1)
+
+    def stop_at_the_captioner(step: str, share: float) -> None:
+        if step == "captioner":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        chain.run(stop_at_the_captioner)
+    before = {path: path.stat().st_mtime_ns for path in budget.root.rglob("checkpoint/*.safetensors")}
+    assert {path.relative_to(budget.root).parts[0] for path in before} == {"codec", "denoiser", "clip", "judge"}
+    assert not chain.to.exists()
+    assert chain.run()
+    assert before.items() <= {path: path.stat().st_mtime_ns for path in budget.root.rglob("checkpoint/*")}.items()
+    parts = [entry["part"] for entry in json.loads((chain.to / "training.json").read_text())]
+    assert parts == [
+        "codec", "denoiser, pictures of half the size", "denoiser, pictures of the full size", "clip", "judge", "captioner",
+        "dino", "grounding-S1",
+    ]  # fmt: skip
+    # The packed module belongs to the packed pipeline.
+    models = Models(str(chain.to / "stable-diffusion"), "cpu")
+    models.checkpoint = replace(BACKBONES["pocket"], grounding=str(chain.to / "grounding"))
+    assert set(models.grounding("S1").training["seen"]) <= set(BACKBONES["pocket"].classes.split(", "))
