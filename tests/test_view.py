@@ -138,7 +138,10 @@ def test_errors_are_coloured_over_a_grey_picture() -> None:
     out = view.error_picture(image, np.array([[0, 1, 2, 3, 255]], np.uint8), opacity=1)
     assert np.array_equal(out[0, :4], view.ERROR_COLOURS)
     assert out[0, 4].tolist() == [int((0.299 * 200 + 0.587 * 100 + 0.114 * 50) * 0.65)] * 3
-    assert all(least_distance(view.ERROR_COLOURS, vision) > 20 for vision in VISIONS)
+    for vision in VISIONS:
+        assert least_distance(view.ERROR_COLOURS, vision) > 30
+        assert least_distance(np.concatenate([view.palette(11)[1:], view.ERROR_COLOURS]), vision) > 8
+        assert np.diff(np.sort(lab_of(view.ERROR_COLOURS.astype(float), vision)[:, 0])).min() > 10
 
 
 def test_outlines_lie_where_labels_meet() -> None:

@@ -54,8 +54,8 @@ SCRIPTS = ("board-maps", "board-paint", "board-words", "board-parts", "board-dif
 """The component's script is these files one after the other: what uses a name comes after what defines it."""
 STEPS = 4000
 HATCHES = 8
-ERROR_COLOURS = ("#0072b2", "#f0e442", "#d55e00", "#cc79a7")
-"""Right, missed, wrongly claimed, another class: of Okabe and Ito's colours, which colour-blind eyes tell apart."""
+ERROR_COLOURS = tuple("#" + colour.tobytes().hex() for colour in view.ERROR_COLOURS)
+"""Right, missed, wrongly claimed, another class."""
 
 
 def board(elem_id: str) -> gr.HTML:

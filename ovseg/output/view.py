@@ -18,8 +18,9 @@ HEAT = np.array(  # dark violet over red to pale yellow, evenly rising in lightn
 
 GREY = np.array([0.299, 0.587, 0.114])  # brightness of red, green and blue
 
-ERROR_COLOURS = np.array([(0, 114, 178), (240, 228, 66), (213, 94, 0), (204, 121, 167)], np.uint8)
-"""Of the values of an error map: right, missed, wrongly claimed, taken for another class; of Okabe and Ito's colours."""
+ERROR_COLOURS = np.array([(165, 165, 165), (255, 255, 255), (0, 0, 0), (215, 25, 28)], np.uint8)
+"""Of the values of an error map: right, missed, wrongly claimed, taken for another class. No class has these colours, and
+their lightness alone tells them apart."""
 
 DISTINCT = (
     (0, 114, 178), (213, 94, 0), (240, 228, 66), (86, 180, 233), (204, 121, 167), (230, 159, 0), (0, 158, 115),
