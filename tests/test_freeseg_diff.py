@@ -184,3 +184,17 @@ def test_components_as_colours() -> None:
     assert colours.shape == (3, 4, 3)
     first = colours[..., 0].ravel().astype(int)
     assert sorted({first[0], first[-1]}) == [0, 255] and (np.diff(first) >= 0).all() | (np.diff(first) <= 0).all()
+
+
+def test_a_large_picture_is_refined_on_a_small_copy(with_clip: Models) -> None:
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:, 48:] = 200
+    mask = torch.zeros(64, 96)
+    mask[:, 44:] = 1
+    small = refined(image[::2, ::2], mask[::2, ::2], "pamr", torch.device("cpu"))
+    large = refined(image, mask, "pamr", torch.device("cpu"), 48)
+    assert large.shape == (64, 96) and torch.allclose(large[16:48:2, ::2], small[8:24], atol=0.2)
+    assert torch.equal(
+        refined(image, mask, "pamr", torch.device("cpu"), 96), refined(image, mask, "pamr", torch.device("cpu"))
+    )
+    assert torch.equal(refined(image, mask, "none", torch.device("cpu"), 48), mask)

@@ -5,6 +5,7 @@ import os
 
 import gradio as gr
 
+from ovseg.demo.about_tab import build_about_tab
 from ovseg.demo.compare_tab import build_compare_tab, wire_opening
 from ovseg.demo.dataset_tab import build_dataset_tab
 from ovseg.demo.durations import Durations
@@ -33,6 +34,8 @@ def build(models: Models, example: WorkedExample | None = None, durations: Durat
             tab = build_compare_tab(models, durations, link)
         with gr.Tab("Make a data set", id="dataset"):
             build_dataset_tab(models)
+        with gr.Tab("About", id="about"):
+            build_about_tab(models)
         wire_opening(models, tab, example, durations, page)
     page.queue(default_concurrency_limit=8)
     return page

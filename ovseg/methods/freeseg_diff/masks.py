@@ -5,10 +5,12 @@ from typing import Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ovseg.maths.refine import dense_crf, pamr
+from ovseg.scene import shrunk
 
 CERTAINTY = 0.9  # probability that the CRF gives to the label of a mask; the released code's setting
 
@@ -39,9 +41,19 @@ def refined(
     mask: Float[Tensor, "H W"],
     by: Literal["crf", "pamr", "none"],
     device: torch.device,
+    longest: int = 0,
 ) -> Float[Tensor, "H W"]:
-    """A mask of zeros and ones as probabilities, its edges moved to those of the picture; on the CPU."""
-    pixels = torch.from_numpy(image).to(device).permute(2, 0, 1).float()
+    """A mask of zeros and ones as probabilities, its edges moved to those of the picture; on the CPU.
+
+    Args:
+        longest: pixels of the longest side at which this is done, 0 for the picture's own; the result is enlarged.
+    """
+    if longest and by != "none" and max(image.shape[:2]) > longest:
+        small = shrunk(image, longest)
+        coarse = F.interpolate(mask[None, None], small.shape[:2], mode="area")[0, 0]
+        done = refined(small, (coarse > 0.5).float(), by, device)
+        return F.interpolate(done[None, None], mask.shape, mode="bilinear", align_corners=False)[0, 0]
+    pixels = torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1).float()
     if by == "crf":
         likely = torch.where(mask.to(device) > 0.5, CERTAINTY, 1 - CERTAINTY)
         return dense_crf(pixels, -torch.stack([1 - likely, likely]).log())[1].cpu()

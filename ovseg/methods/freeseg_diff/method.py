@@ -120,7 +120,7 @@ class PreparedFreeSegDiff(Prepared):
         with stages.stage("refining the edges", 0.8):
             named = [mask.float() for mask in inside]
             for k in (k for k, name in enumerate(chosen) if name is not None):
-                named[k] = refined(image, named[k], method.refinement, models.device)
+                named[k] = refined(image, named[k], method.refinement, models.device, method.refine_side)
             scores = scores_of(named, chosen, len(candidates.names))
         look = Look(candidates, pictures, similar, chosen)
         return Segmentation.from_scores(

@@ -113,6 +113,16 @@ class Settings:
         group="main",
     )
 
+    refine_side: int = knob(
+        0,
+        "Longest side, in pixels, at which edges are refined: masks of a larger picture are refined on a smaller copy and"
+        " enlarged. 0 refines at the picture's own size, as the released code does.",
+        low=0,
+        high=1024,
+        step=16,
+        label="Longest side for the refinement",
+    )
+
     def check(self, models: Models) -> None:
         """Pass if the settings are in their ranges and fit the backbone.
 
