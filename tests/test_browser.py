@@ -164,6 +164,8 @@ def test_a_worked_example_stands_there_and_run_is_in_reach(visit: Visit) -> None
     assert page.locator("#board", has_text="IoU").count()
     box, height = page.locator("#run").bounding_box(), page.evaluate("window.innerHeight")
     assert box["y"] >= 0 and box["y"] + box["height"] <= height
+    middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    assert page.evaluate("([x, y]) => document.elementFromPoint(x, y).closest('button')?.id", list(middle)) == "run"
     assert page.locator("#estimate-diffsegmenter").inner_text().endswith("s")
     visit.screenshot(f"worked-{page.viewport_size['width']}-{page.evaluate('document.body.className.includes(`dark`)')}")
     visit.well()

@@ -49,13 +49,15 @@ def _header(models: Models) -> str:
     )
 
 
-def page_theme() -> gr.themes.Soft:
-    """Gradio's soft theme with the system's own font and plain labels."""
-    plain = {f"block_title_background_fill{mode}": "none" for mode in ("", "_dark")}
-    plain |= {f"block_title_text_color{mode}": "*body_text_color" for mode in ("", "_dark")}
-    return gr.themes.Soft(font=["system-ui", "sans-serif"]).set(
-        block_title_padding="0", block_title_text_weight="600", **plain
-    )
+def page_theme() -> gr.themes.Default:
+    """Gradio's default theme, with borders that can be seen, in the system's own font."""
+    return gr.themes.Default(primary_hue="indigo", font=["system-ui", "sans-serif"]).set(
+        input_border_color="*neutral_400", checkbox_border_color="*neutral_500", block_title_text_weight="600",
+        # Gradio's own grey of small texts is too pale to read well.
+        body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300",
+        block_title_text_color="*neutral_700", block_title_text_color_dark="*neutral_200",
+    )  # fmt: skip
 
 
 def launch(models: Models, host: str, port: int) -> None:
