@@ -92,14 +92,15 @@ def build_compare_tab(models: Models, durations: Durations, link: gr.Button) -> 
     return tab
 
 
-def drawn(results: Results, name: str, stage: str = "", share: float | None = None) -> dict[str, Any]:
-    """The board for results that may still be growing; `stage` and `share` are those of the method at work."""
+def drawn(results: Results, name: str) -> dict[str, Any]:
+    """The board for results that may still be growing."""
     picture = board_picture(results.picture.image, (BACKGROUND, *results.comparison.classes), results.truth)
     entries = list(results.drawn)
-    if results.waiting:
-        first, *rest = results.waiting
-        entries.append(running(first, first, stage or "starting", share))
-        entries += [waiting(title, title) for title in rest]
+    for number, (title, seconds) in enumerate(results.waiting.items()):
+        if number:
+            entries.append(waiting(title, title, seconds))
+        else:
+            entries.append(running(title, title, "starting", None, seconds))
     return board_value(picture, entries, name)
 
 
@@ -174,7 +175,7 @@ def _wire_stop(tab: CompareTab, events: list[gr.events.Dependency]) -> None:
     def stopped(results: Results | None) -> tuple[str, Any, Any]:
         if results is None or not results.waiting:
             return status_line("Stopped.", None), gr.skip(), gr.skip()
-        kept = replace(results, waiting=())
+        kept = replace(results, waiting={})
         count = len(kept.comparison.entries)
         text = f"Stopped: {count} of {count + len(results.waiting) + len(kept.comparison.failures)} methods are done."
         return status_line(text, None), drawn(kept, uuid.uuid4().hex), kept

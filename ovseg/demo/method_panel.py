@@ -10,6 +10,7 @@ from gradio.components import Component
 from ovseg.demo.choice import Run, as_text, label_of
 from ovseg.demo.controls import build_control, read_controls, settings_of, shown
 from ovseg.methods import METHODS, Method, modes_of, obstacle_to, suited_to
+from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models
 
 QUIET = {"api_visibility": "private", "show_progress": "hidden"}
@@ -87,6 +88,8 @@ def build_method_panel(models: Models) -> MethodPanel:
             )  # fmt: skip
             estimates.append(gr.HTML("", elem_id=f"estimate-{kind.name}", elem_classes="ov-estimate", min_width=60))
             opener = gr.Button("Settings", size="sm", elem_id=f"open-{kind.name}", scale=0, min_width=72)
+        if kind is OVDiff and not obstacle:
+            gr.HTML('<p class="ov-note">The first time, pictures of each class are drawn.</p>', elem_id="first-drawing")
         if obstacle:
             gr.HTML(f'<p class="ov-note">{obstacle}</p>', elem_id=f"obstacle-{kind.name}")
         row, add = _dialogue(models, kind, use)

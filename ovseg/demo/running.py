@@ -1,6 +1,6 @@
 """The Run button: every ticked method on the picture, each shown as it ends."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,12 +11,14 @@ from ovseg.demo.choice import Run
 from ovseg.demo.durations import Durations
 from ovseg.demo.picture import Picture
 from ovseg.methods import Method
+from ovseg.methods.ovdiff.cost import cost_of, without_prototypes
+from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models
 from ovseg.output.run_card import run_card
 from ovseg.progress import Report
 from ovseg.scene import from_image
 from ovseg.types import Scene
-from ovseg.words.classes import ClassWord
+from ovseg.words.classes import ClassWord, rows_of
 from ovseg.words.presence import asked_for
 
 
@@ -40,7 +42,7 @@ class Results:
     classes: tuple[ClassWord, ...]
     caption: str
     comparison: Comparison
-    waiting: tuple[str, ...]  # titles of what is still to be run
+    waiting: Mapping[str, float | None]  # titles of what is still to be run, with the seconds it will take, where known
     cards: tuple[tuple[str, dict], ...] = ()  # the run card of each entry, by its title
     drawn: tuple[dict, ...] = ()  # what the board shows of each outcome, packed once
 
@@ -53,7 +55,8 @@ class Results:
             done = replace(done, failures=(*done.failures, outcome))
         cards = (*self.cards, (outcome.title, card)) if card else self.cards
         drawn = (*self.drawn, _drawn(outcome))
-        return replace(self, comparison=done, waiting=self.waiting[1:], cards=cards, drawn=drawn)
+        rest = {title: seconds for title, seconds in self.waiting.items() if title != outcome.title}
+        return replace(self, comparison=done, waiting=rest, cards=cards, drawn=drawn)
 
     @property
     def truth(self) -> np.ndarray | None:
@@ -99,14 +102,29 @@ def run(
     truth = picture.truth_of(classes) if classes else None
     scene = from_image(models, picture.image, request.seed, caption=caption)
     empty = Comparison(picture.image, tuple(word.name for word in classes), truth=truth, seed=request.seed)
-    results = Results(picture, classes, caption, empty, tuple(variant.title for variant in variants))
+    seconds = {variant.title: expected_seconds(models, variant.method, classes, durations) for variant in variants}
+    results = Results(picture, classes, caption, empty, seconds)
     publish(results)
     for variant, outcome in zip(variants, run_variants(models, scene, classes, variants, report), strict=True):
         results = results.with_outcome(outcome, _card(models, scene, classes, variant, outcome))
-        if isinstance(outcome, Entry):
+        if isinstance(outcome, Entry) and not _drew(outcome):
             durations.learn(variant.method.name, outcome.seconds)
         publish(results)
     return results
+
+
+def expected_seconds(models: Models, method: Method, classes: tuple[ClassWord, ...], durations: Durations) -> float | None:
+    """How long a method will take, from its earlier runs here; with what OVDiff must draw before its first run."""
+    known = durations.expected(method.name)
+    if not isinstance(method, OVDiff):
+        return known
+    missing = without_prototypes(models, method, rows_of(classes)[0])
+    return (known or 0.0) + cost_of(models, method, len(missing)).seconds if missing else known
+
+
+def _drew(entry: Entry) -> bool:
+    """Whether a run of OVDiff made prototypes, which says nothing of how long the next one takes."""
+    return entry.method == OVDiff.name and entry.segmentation.timings.get("preparing the classes", 0.0) > entry.seconds / 2
 
 
 def _card(

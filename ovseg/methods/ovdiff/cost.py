@@ -1,7 +1,8 @@
 """What it takes to make prototypes of some classes, before it is done."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -10,11 +11,22 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ovseg.backbones.base import Capture
 from ovseg.methods.ovdiff.settings import Settings
+from ovseg.methods.ovdiff.store import store_of
 from ovseg.models import Models
 
 
-def build_cost(models: Models, settings: Settings, classes: int) -> str:
-    """What it takes to make prototypes of so many classes: passes, arithmetic, and the time of it on this device.
+@dataclass(frozen=True)
+class BuildCost:
+    """Rows of the U-Net to draw support images and to read their features, the arithmetic, and the seconds it takes here."""
+
+    drawing_rows: int
+    feature_rows: int
+    flops: float
+    seconds: float
+
+
+def cost_of(models: Models, settings: Settings, phrases: int) -> BuildCost:
+    """What it takes to make the prototypes of so many phrases on this device.
 
     One row of the U-Net, one decoding and one encoding are run and counted; masks, the other extractors and clustering
     come on top.
@@ -25,15 +37,27 @@ def build_cost(models: Models, settings: Settings, classes: int) -> str:
     row_flops, row_seconds = _counted(row)
     drawn_flops, drawn_seconds = _counted(partial(backbone.decode, latent))
     read_flops, read_seconds = _counted(partial(backbone.encode, np.zeros((*backbone.square_hw(), 3), np.uint8)))
-    pictures = classes * settings.images
-    sampling, reading = pictures * settings.steps * 2, pictures * ("diffusion" in settings.extractors)
-    rows = sampling + reading
-    tera = (rows * row_flops + pictures * drawn_flops + reading * read_flops) / 1e12
-    minutes = (rows * row_seconds + pictures * drawn_seconds + reading * read_seconds) / 60
+    pictures = phrases * settings.images
+    drawing, reading = pictures * settings.steps * 2, pictures * ("diffusion" in settings.extractors)
+    flops = (drawing + reading) * row_flops + pictures * drawn_flops + reading * read_flops
+    seconds = (drawing + reading) * row_seconds + pictures * drawn_seconds + reading * read_seconds
+    return BuildCost(drawing, reading, flops, seconds)
+
+
+def build_cost(models: Models, settings: Settings, classes: int) -> str:
+    """The cost of so many classes in a sentence."""
+    cost = cost_of(models, settings, classes)
     return (
-        f"{classes} classes of {settings.images} images: {sampling} rows of the U-Net to draw them, {reading} for features;"
-        f" {tera:.1f} TFLOP, about {minutes:.1f} minutes on {models.device} if none is there yet"
+        f"{classes} classes of {settings.images} images: {cost.drawing_rows} rows of the U-Net to draw them,"
+        f" {cost.feature_rows} for features; {cost.flops / 1e12:.1f} TFLOP, about {cost.seconds / 60:.1f} minutes on"
+        f" {models.device} if none is there yet"
     )
+
+
+def without_prototypes(models: Models, settings: Settings, phrases: Sequence[str]) -> tuple[str, ...]:
+    """The phrases of which an extractor has no prototypes in the store yet: their pictures must be drawn first."""
+    store, made_by = store_of(models), {e: settings.made_by(models, e) for e in settings.extractors}
+    return tuple(p for p in phrases if not all(store.holds(p, e, described) for e, described in made_by.items()))
 
 
 @torch.no_grad()

@@ -171,6 +171,11 @@ class Store:
         digest = hashlib.sha256(json.dumps([word, made_by], sort_keys=True).encode()).hexdigest()[:12]
         return f"{slug}-{digest}.{kind}.safetensors"
 
+    def holds(self, word: str, kind: str, made_by: MadeBy) -> bool:
+        """Whether a file of this kind, "pictures", "masks" or an extractor, is there; it is not read."""
+        name = self._name(word, kind, made_by)
+        return any((folder / name).exists() for folder in (self.folder, self.shipped) if folder)
+
     def _read(self, word: str, kind: str, made_by: MadeBy) -> dict[str, np.ndarray] | None:
         for folder in (self.folder, self.shipped):
             path = folder and folder / self._name(word, kind, made_by)
