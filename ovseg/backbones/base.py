@@ -166,7 +166,7 @@ def counting() -> Iterator[PassCount]:
             method.segment(models, scene, classes)
         print(count.passes, count.rows)
 
-    Blocks may be nested: a pass counts in each of them. A pass that ends early, as all that was asked for is recorded,
+    Blocks may be nested: a pass counts in each of them. A pass that ends early, once all of the capture is recorded,
     counts as one. The block must not `yield`: what goes on after it might run in another thread.
     """
     count = PassCount()
@@ -188,7 +188,7 @@ def count_pass(rows: int) -> None:
 class Backbone(Protocol):
     """A frozen text-to-image network. One row per prompt, no hidden guidance. Safe to call from several threads.
 
-    Every pass of the network is told to `count_pass`, so that `counting` counts it.
+    An implementation calls `count_pass` for every pass of its network, so that `counting` works.
     """
 
     name: str

@@ -16,7 +16,7 @@ from ovseg.backbones.unet_layout import Layout
 
 
 class Enough(Exception):  # noqa: N818  no error: how a pass ends early
-    """All that was asked for is recorded; the rest of the network need not run."""
+    """All of the capture is recorded; the rest of the network need not run."""
 
 
 class Recorder:

@@ -71,12 +71,12 @@ class Clip:
 
         Equal to `text_embeddings` up to rounding; what they share is computed once, and the last sets of prompts are kept.
         """
-        asked = tuple(prompts)
-        if asked not in self._subsets:
+        key = tuple(prompts)
+        if key not in self._subsets:
             if len(self._subsets) >= KEPT_SUBSETS:
                 self._subsets.pop(next(iter(self._subsets)), None)
-            self._subsets[asked] = self._embed_subsets(asked)
-        return self._subsets[asked]
+            self._subsets[key] = self._embed_subsets(key)
+        return self._subsets[key]
 
     @torch.inference_mode()
     def _embed_subsets(self, prompts: tuple[str, ...]) -> Tensor:

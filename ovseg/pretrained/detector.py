@@ -74,15 +74,15 @@ class Detector(ABC):
         Args:
             single: the object of the highest score alone, as in the released code of Grounded Diffusion, in place of all.
         """
-        found: dict[str, np.ndarray] = {}
+        masks: dict[str, np.ndarray] = {}
         by_word = {plain(word): word for word in words}
         for item in self.instances(image):
             word = by_word.get(plain(item.label))
-            if word in found and not single:
-                found[word] = found[word] | item.mask
+            if word in masks and not single:
+                masks[word] = masks[word] | item.mask
             elif word is not None:
-                found.setdefault(word, item.mask)
-        return found
+                masks.setdefault(word, item.mask)
+        return masks
 
 
 class InstanceDetector(Detector):

@@ -224,7 +224,10 @@ class Grounding:
     def look(
         self, features: Mapping[int, Float[Tensor, "1 _c _y _x"]], words: Float[Tensor, "n d"], apart: bool
     ) -> WordMaps:
-        """Mask logits of each word, which sees the others unless they are asked for `apart`.
+        """Mask logits of each word.
+
+        Args:
+            apart: words do not attend to each other; else each attends to the others, as in the released code.
 
         Raises:
             ValueError: the features are those of another backbone.

@@ -34,13 +34,13 @@ def main() -> None:
         request = json.loads(line)
         try:
             answer = worker.answer(request)
-        except Exception as error:  # whatever LAVIS raises becomes an answer: the other side decides
+        except Exception as error:  # LAVIS may raise anything; the error becomes an answer, and the other side decides
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps({"id": request["id"], **answer}), file=answers, flush=True)
 
 
 def own_the_output() -> TextIO:
-    """Standard output for answers alone: whatever libraries print goes to standard error."""
+    """Standard output for answers alone: what libraries print goes to standard error."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return answers

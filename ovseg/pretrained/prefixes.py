@@ -70,6 +70,6 @@ def _step(block: nn.Module, state: Tensor, before: tuple[Tensor, Tensor] | None)
     query, key, value = (part.unflatten(1, (attention.num_heads, 1, -1)) for part in mixed.chunk(3, 1))
     if before is not None:
         key, value = torch.cat([before[0], key], 2), torch.cat([before[1], value], 2)
-    looked = F.scaled_dot_product_attention(query, key, value).flatten(1)
-    state = state + block.ls_1(attention.out_proj(looked))
+    attended = F.scaled_dot_product_attention(query, key, value).flatten(1)
+    state = state + block.ls_1(attention.out_proj(attended))
     return state + block.ls_2(block.mlp(block.ln_2(state))), (key, value)

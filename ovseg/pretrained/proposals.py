@@ -1,4 +1,4 @@
-"""Masks of the objects in a picture whatever their class: by MaskCut, or by CutLER where it is installed."""
+"""Masks of the objects in a picture of any class: by MaskCut, or by CutLER where it is installed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -68,5 +68,5 @@ class Cutler:
     def __call__(self, image: UInt8[np.ndarray, "H W 3"]) -> tuple[Bool[np.ndarray, "H W"], ...]:
         """The masks of an RGB picture."""
         with torch.inference_mode():
-            found = self._predict(image[:, :, ::-1])["instances"]  # detectron2 takes BGR
-        return tuple(found.pred_masks.cpu().numpy().astype(bool))
+            instances = self._predict(image[:, :, ::-1])["instances"]  # detectron2 takes BGR
+        return tuple(instances.pred_masks.cpu().numpy().astype(bool))
