@@ -220,6 +220,12 @@ def test_token_columns_come_from_character_offsets(
     assert read.split() == words
 
 
+def test_a_phrase_is_a_whole_word(backbone: StableDiffusion) -> None:
+    tokens = backbone.pipeline.tokenizer("a carpet and a car").input_ids
+    text = backbone.encode_text(["a carpet and a car"], ["car"])
+    assert text.spans == ((len(tokens) - 2,),)  # the last one before the end token, no part of "carpet"
+
+
 def test_a_phrase_of_many_pieces_has_all_of_them(backbone: StableDiffusion) -> None:
     text = backbone.encode_text(["a photo of an aeroplane and a dog"], ["aeroplane"])
     assert len(text.spans[0]) == 2 and text.spans[0][1] == text.spans[0][0] + 1

@@ -46,7 +46,7 @@ MUTANTS = (
         UNET,
         'rf"(?<!\\w){re.escape(phrase)}(?!\\w)"',
         "re.escape(phrase)",
-        "tests/test_backbone.py::test_token_columns_come_from_character_offsets",
+        "tests/test_backbone.py::test_a_phrase_is_a_whole_word",
     ),
     mutant(
         "the noise's seed is ignored",
@@ -389,7 +389,7 @@ _COUNTS = Shared()""",
     ),
     mutant(
         "a method names a module of the network",
-        "ovseg/methods/freeseg_diff.py",
+        "ovseg/methods/freeseg_diff/regions.py",
         's.kind == "cross"',
         's.name.endswith("attn2")',
         "tests/test_layers.py::test_only_backbones_name_the_parts_of_a_network",
