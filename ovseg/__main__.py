@@ -1,15 +1,18 @@
-"""The command line: `python -m ovseg COMMAND --help`."""
+"""The command line: `python -m ovseg COMMAND --help`, or `ovseg COMMAND --help` where the package is installed."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
 
-from ovseg.commands import compare, factory, making, measuring, segmenting
+from ovseg.commands import COMMANDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Bad input is one sentence on stderr and exit code 2."""
-    options = build_parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = build_parser(given[0] if given else "").parse_args(given)
     try:
         options.run(options)
     except ValueError as error:
@@ -21,12 +24,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """All commands with their options."""
-    parser = argparse.ArgumentParser(prog="python -m ovseg", description="See how a diffusion model segments a picture.")
+def build_parser(called: str = "") -> argparse.ArgumentParser:
+    """The parser of all commands. Only the command `called` has its options, because they need its imports."""
+    installed = Path(sys.argv[0]).name != "__main__.py"
+    parser = argparse.ArgumentParser(
+        prog="ovseg" if installed else "python -m ovseg", description="See how a diffusion model segments a picture."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for part in (segmenting, compare, measuring, making, factory):
-        part.add_commands(commands)
+    for name, help in COMMANDS.items():
+        command = commands.add_parser(name, help=help, description=help)
+        if name == called:
+            file = import_module(f"ovseg.commands.{name.replace('-', '_')}")
+            file.add_options(command)
+            command.set_defaults(run=file.run)
     return parser
 
 

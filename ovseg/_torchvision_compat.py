@@ -9,8 +9,26 @@ Where the library loads, nothing is changed. `torchvision.ops.nms` itself stays 
 import importlib.util
 import os
 import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from types import ModuleType
 
 SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+
+
+class _Before(MetaPathFinder):
+    """Calls `prepare` when torchvision is first looked for, and leaves the search to the others."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
+        if name == "torchvision" and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            prepare()
+
+
+def prepare_on_import() -> None:
+    """Call `prepare` as soon as anything imports torchvision, and not before: it imports torch."""
+    if "torchvision" not in sys.modules:
+        sys.meta_path.insert(0, _Before())
 
 
 def prepare() -> str:

@@ -3,7 +3,10 @@
 import os
 from pathlib import Path
 
-ASSETS = Path(__file__).resolve().parents[1] / "assets"
+_PACKAGE = Path(__file__).resolve().parent
+_INSTALLED = _PACKAGE / "assets"
+ASSETS = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "assets"
+"""In an installed package the folder lies inside it; in a checkout, beside it."""
 
 VARIABLES: dict[str, str] = {
     "OVSEG_BACKBONE": "the backbone that `python app.py` serves: a name of `BACKBONES` or a local folder; pocket if not set",

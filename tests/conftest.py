@@ -13,10 +13,13 @@ import tests.typecheck  # noqa: F401  so that the hook finds it by its name
 with install_import_hook("ovseg", "tests.typecheck.check"):
     import ovseg  # before diffusers, so that torchvision is importable
 
-    for room in ("pocket", "factory"):  # which `import ovseg` does not load
+    PUBLIC = [getattr(ovseg, name) for name in ovseg.__all__]  # imports the modules that define them
+    for room in ("pocket", "factory"):  # which these do not import
         for module in pkgutil.iter_modules([str(Path(ovseg.__file__).parent / room)]):
             if module.name != "build_atlas":  # it needs a package that is no requirement
                 importlib.import_module(f"ovseg.{room}.{module.name}")
+
+# isort: split
 
 import numpy as np
 import pytest

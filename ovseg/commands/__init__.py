@@ -1,1 +1,27 @@
-"""The commands of `python -m ovseg`, a file for each kind of work."""
+"""The commands of `python -m ovseg`, one file each.
+
+A command's file has `add_options(parser)` and `run(options)`. It is imported only when its command is called: importing
+torch takes seconds, and the list of commands should not.
+"""
+
+COMMANDS: dict[str, str] = {
+    "segment": "Segment a picture into classes; write masks and a record of the run.",
+    "compare": "Run several methods on one picture; write a sheet, tables and the masks of each.",
+    "generate": "Generate a picture from a prompt.",
+    "caption": "Describe a picture in one sentence, and list the things that the sentence names.",
+    "serve": "Open the web page, as `python app.py` does.",
+    "methods": "List the methods with their papers, or all settings of one method.",
+    "prototypes": "Make, list or check the prototypes that OVDiff keeps.",
+    "lavis": "Install LAVIS, an optional captioner, in an environment of its own.",
+    "evaluate": "Measure a method on a data set. A stopped run continues in its folder.",
+    "ablate": "Measure variants of a method that each change one setting.",
+    "timings": "Measure how long loading, generating and segmenting take on this machine.",
+    "pocket-report": "Measure the networks of the pocket bundle; write its card.",
+    "scenes": "Write scenes of the pocket world: pictures, masks, captions and an overview.",
+    "train": "Train a network of the pocket bundle, or continue its training.",
+    "triplets": "Generate pictures, features and masks that a grounding module is trained on.",
+    "synthesize": "Make a data set of generated pictures with masks.",
+    "grounded-generation": "Measure the masks of generated pictures, for classes seen and not seen in training.",
+    "zero-shot": "Train small segmenters on synthetic and on real pictures, and compare them.",
+}
+"""Every command with its line of help, in the order in which they are listed."""

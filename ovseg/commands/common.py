@@ -1,13 +1,12 @@
-"""What several commands share: options, and how they become models and methods."""
+"""What several commands share: options, and how options become networks, methods and settings."""
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 from ovseg.backbones import BACKBONES
-from ovseg.methods import METHODS, Method, modes_of
+from ovseg.methods import METHODS, Method, find_method, modes_of
 from ovseg.methods.settings import read_setting
 from ovseg.models import Models
 from ovseg.output.files import PARTS
@@ -16,49 +15,72 @@ from ovseg.pretrained.lavis import MODELS as LAVIS_MODELS
 from ovseg.types import named
 
 
-def command(commands: Any, name: str, run: Callable[[argparse.Namespace], None], help: str) -> argparse.ArgumentParser:
-    """A new command that calls `run` with its options."""
-    parser = commands.add_parser(name, help=help, description=help)
-    parser.set_defaults(run=run)
-    return parser
-
-
-def add_network(parser: argparse.ArgumentParser) -> None:
-    """Options that say which networks, where, and in what precision."""
-    parser.add_argument("--backbone", default="pocket", help=f"{', '.join(BACKBONES)}, or a local diffusers folder")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; the best there is if not given")
-    parser.add_argument("--dtype", help="float32, float16 or bfloat16; float32 on the CPU if not given, else float16")
+def add_networks(parser: argparse.ArgumentParser) -> None:
+    """Options for the backbone, the device and the precision."""
+    parser.add_argument(
+        "--backbone",
+        default="pocket",
+        help=f"diffusion network: {', '.join(BACKBONES)}, or a local diffusers folder (default: pocket)",
+    )
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps (default: the best one of this machine)")
+    parser.add_argument(
+        "--dtype", help="number format: float32, float16 or bfloat16 (default: float32 on the CPU, else float16)"
+    )
 
 
 def models_of(options: argparse.Namespace) -> Models:
-    """The networks that the options ask for; nothing is loaded yet."""
+    """The networks that the options name; none is loaded yet.
+
+    Raises:
+        ValueError: the backbone, the device or the number format is unknown.
+    """
     return Models(options.backbone, options.device, options.dtype)
 
 
-def progress(stage: str, share: float) -> None:
-    """A `Report` on the terminal, one line that is written over."""
-    print(f"\r{stage} {share:4.0%}".ljust(60), end="\n" if share >= 1 else "", file=sys.stderr, flush=True)
-
-
 def add_captioner(parser: argparse.ArgumentParser) -> None:
-    """The option that names a captioner."""
+    """The option for the captioner."""
     known = ", ".join((*CAPTIONERS, *LAVIS_MODELS))
-    parser.add_argument("--captioner", default="", help=f"{known}; the backbone's if not given")
+    parser.add_argument(
+        "--captioner", default="", help=f"network that describes pictures: {known} (default: the backbone's own)"
+    )
 
 
 def add_method(parser: argparse.ArgumentParser, kinds: Sequence[type[Method]] = METHODS) -> None:
-    """Options that choose a method and its settings."""
-    parser.add_argument("--method", default=kinds[0].name, help=", ".join(kind.name for kind in kinds))
-    parser.add_argument("--mode", default="suited", help="suited (to the backbone), released (the paper's), best effort")
-    parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=VALUE", dest="settings", help=_settings_help())
+    """Options for the method, which is one of `kinds`, and its settings."""
+    known = ", ".join(kind.name for kind in kinds)
+    parser.add_argument("--method", default=kinds[0].name, help=f"{known} (default: {kinds[0].name})")
+    add_settings(parser)
 
 
-def _settings_help() -> str:
-    return "; ".join(f"{m.name}: {', '.join(f.name for f in fields(m))}" for m in METHODS)
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Options for the settings of a method."""
+    parser.add_argument(
+        "--mode",
+        default="suited",
+        help="where the settings come from: suited (chosen for the backbone), released (the paper's code), or a preset of"
+        " the method (default: suited)",
+    )
+    parser.add_argument(
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="FIELD=VALUE",
+        dest="settings",
+        help="settings to change; `python -m ovseg methods NAME` lists them",
+    )
 
 
-def method_of(options: argparse.Namespace, models: Models, kind: type[Method]) -> Method:
-    """A method in the mode and with the settings that the options ask for.
+def method_of(options: argparse.Namespace, models: Models, kinds: Sequence[type[Method]] = METHODS) -> Method:
+    """The method that the options name, in their mode and with their settings.
+
+    Raises:
+        ValueError: there is no such method, mode or setting, or a value cannot be read.
+    """
+    return with_settings(options, models, find_method(options.method, kinds))
+
+
+def with_settings(options: argparse.Namespace, models: Models, kind: type[Method]) -> Method:
+    """A method in the mode and with the settings that the options name.
 
     Raises:
         ValueError: there is no such mode or setting, or a value cannot be read.
@@ -86,3 +108,8 @@ def parts_of(text: str) -> tuple[str, ...]:
     """
     known = {name: name for name in (*PARTS, "all")}
     return tuple(named(known, "files", name.strip()) for name in text.split(",") if name.strip())
+
+
+def show_progress(stage: str, share: float) -> None:
+    """A `Report` for the terminal: one line on stderr, written over until the work is done."""
+    print(f"\r{stage} {share:4.0%}".ljust(60), end="\n" if share >= 1 else "", file=sys.stderr, flush=True)

@@ -5,9 +5,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import get_origin, get_type_hints
 
-from ovseg.commands.common import add_captioner, add_files, add_network, command, models_of, parts_of, progress
+from ovseg.commands.common import add_captioner, add_files, add_networks, models_of, parts_of, show_progress
 from ovseg.compare import Comparison, Truth, Variant, compare, comparison_sheet, read_legend, read_truth, variant_of
 from ovseg.files import write_whole
 from ovseg.methods import METHODS, find_method, modes_of
@@ -25,12 +25,6 @@ METHODS_HELP = (
     f"methods between commas: {', '.join(kind.name for kind in METHODS)}. A method may come again with other settings:"
     ' "diffsegmenter, diffsegmenter:threshold=0.6:timesteps=100+300"; mode=released takes the settings of the paper\'s code'
 )
-
-
-def add_commands(commands: Any) -> None:
-    """Add the command of this file."""
-    help = "Run several methods on one picture; write a sheet, tables and the masks of each."
-    add_options(command(commands, "compare", run, help))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hatch", action="store_true", help="draw lines besides colours, for print without colours")
     add_files(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder for sheet.png, comparison.md, .csv and .json")
-    add_network(parser)
+    add_networks(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -61,11 +55,11 @@ def run(options: argparse.Namespace) -> None:
     variants = read_variants(models, options.methods, options.settings)
     classes, caption = asked_for(
         models, image, options.classes, names_itself=False, caption=options.caption, captioner=options.captioner,
-        report=progress,
+        report=show_progress,
     )  # fmt: skip
     truth = _truth(options, image.shape[:2], classes)
     scene = from_image(models, image, options.seed, caption=caption)
-    comparison = compare(models, scene, classes, variants, progress, truth=truth)
+    comparison = compare(models, scene, classes, variants, show_progress, truth=truth)
     for number, entry in enumerate(comparison.entries, 1):
         method = next(variant.method for variant in variants if variant.title == entry.title)
         card = run_card(models, scene, classes, method, entry.segmentation, cost=entry.cost)

@@ -1,9 +1,10 @@
 """Data sets with exact masks: the pocket world, and folders in the official layouts of five benchmarks."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -28,7 +29,7 @@ class Sample:
     labels: UInt8[np.ndarray, "H W"]
 
 
-class Dataset(Protocol):
+class Dataset(ABC):
     """Numbered samples. Label 0 is background, whether it counts or not; label k is class k - 1 of `classes`."""
 
     name: str
@@ -36,17 +37,17 @@ class Dataset(Protocol):
     length: int | None
     """None: as many as are asked for."""
 
-    def classes(self, variant: str) -> tuple[ClassWord, ...]:
-        """The classes in label order, named as this variant of the names does."""
-        ...
+    @abstractmethod
+    def classes(self, variant: str = "plain") -> tuple[ClassWord, ...]:
+        """The classes in label order, with the names of this variant."""
 
+    @abstractmethod
     def sample(self, index: int) -> Sample:
         """The sample of this number, 0 or more."""
-        ...
 
 
 @dataclass(frozen=True)
-class PocketDataset:
+class PocketDataset(Dataset):
     """Scenes of the pocket world, as many as are asked for. The first `stuff` of its kinds of stuff count as classes, the
     others are background, and there is none if all count.
 
@@ -141,7 +142,7 @@ LAYOUTS: dict[str, Layout] = {
 
 
 @dataclass(frozen=True)
-class FolderDataset:
+class FolderDataset(Dataset):
     """A benchmark in its official layout.
 
     VOC and Context want the folder `VOC2012` or `VOC2010` of a `VOCdevkit`; Context's masks and lists are those that

@@ -1,23 +1,92 @@
-"""Settings of a method as text: what a command line or a text box holds, read by the field's type."""
+"""Settings of a method as text: reading a value that was typed, and describing every setting."""
 
 import ast
 import typing
+from dataclasses import dataclass, fields
 
 from ovseg.methods import Method, check_setting
 
+_KINDS = {int: "whole number", float: "number", bool: "true or false", str: "text"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a method, in words.
+
+    Args:
+        kind: what a value looks like, such as "whole number".
+        default: the value of the paper's released code, as `read_setting` reads it.
+        suited: the value that suits the backbone.
+        limits: such as "1 to 16"; empty where the kind has none.
+        label: its name on the page, if it has one.
+        group: the heading under which the page shows it, if there is one.
+    """
+
+    name: str
+    kind: str
+    default: str
+    suited: str
+    limits: str
+    help: str
+    label: str = ""
+    group: str = ""
+
+
+def settings_of(kind: type[Method], suited: Method) -> tuple[Setting, ...]:
+    """Every setting of a method, in the order of its fields.
+
+    Args:
+        suited: the method with the settings that suit the backbone.
+    """
+    types, released = typing.get_type_hints(kind), kind()
+    return tuple(
+        Setting(
+            field.name,
+            kind_of(types[field.name]),
+            as_text(getattr(released, field.name)),
+            as_text(getattr(suited, field.name)),
+            f"{field.metadata['low']:g} to {field.metadata['high']:g}" if types[field.name] in (int, float) else "",
+            field.metadata["help"],
+            field.metadata.get("label", ""),
+            field.metadata.get("group", ""),
+        )
+        for field in fields(kind)
+    )
+
+
+def kind_of(kind: object) -> str:
+    """A field's type in words: "whole number", "one of all, mean", "whole numbers with commas between them"."""
+    if typing.get_origin(kind) is typing.Literal:
+        return f"one of {', '.join(typing.get_args(kind))}"
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)[0]
+        return ("words" if inner is str else f"{_KINDS[inner]}s") + " with commas between them"
+    return _KINDS[kind]
+
+
+def as_text(value: object) -> str:
+    """A value as `read_setting` reads it: "100", "true", "1.0,0.0,0.0"."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
 
 def read_setting(method: type[Method], name: str, text: str) -> object:
-    """The value that `text` means for a field of the method: a number, yes or no, words, or numbers between commas.
+    """The value that `text` means for a field of the method.
 
     Raises:
-        ValueError: the method has no such field, or the text is no such value.
+        ValueError: the method has no such field, or the text is not a value of the field's type.
     """
     check_setting(method, name)
     return parse_value(name, typing.get_type_hints(method)[name], text)
 
 
 def parse_value(name: str, kind: object, text: str) -> object:
-    """`text` as a value of the type `kind`: int, float, bool, str, a Literal of words, or a tuple of int, float or str."""
+    """`text` as a value of the type `kind`: int, float, bool, str, a Literal of words, or a tuple of int, float or str.
+
+    Raises:
+        ValueError: the text is not such a value; the sentence calls it `name`.
+    """
     if kind is str:
         return text
     if kind is bool:

@@ -20,8 +20,7 @@ from PIL import Image
 from ovseg.assets import kept_in
 from ovseg.pretrained.captioner import as_sentence
 
-ROOT = Path(__file__).resolve().parents[2]
-REQUIREMENTS = ROOT / "requirements-lavis.txt"
+REQUIREMENTS = Path(__file__).parent / "lavis_requirements.txt"
 WORKER = Path(__file__).parent / "lavis_worker.py"
 READY = "ready.txt"  # written last; holds the requirements that were installed
 MODELS = {"lavis-blip": ("blip_caption", "base_coco"), "lavis-blip2": ("blip2_opt", "caption_coco_opt2.7b")}

@@ -1,0 +1,64 @@
+"""`methods [NAME]`: the methods with their papers, or all settings of one method."""
+
+import argparse
+import textwrap
+from itertools import groupby
+
+from ovseg.commands.common import add_networks, models_of
+from ovseg.methods import METHODS, Method, find_method, obstacle_to, suited_to
+from ovseg.methods.settings import Setting, settings_of
+from ovseg.models import Models
+
+WIDTH = 100
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `methods`."""
+    known = ", ".join(kind.name for kind in METHODS)
+    parser.add_argument("name", nargs="?", help=f"the method whose settings are listed: {known}")
+    add_networks(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the list, or one method with its settings.
+
+    Raises:
+        ValueError: there is no such method.
+    """
+    models = models_of(options)
+    if options.name is None:
+        print("\n\n".join(_headline(models, kind) for kind in METHODS))
+        print("\n`python -m ovseg methods NAME` lists the settings of a method.")
+        return
+    kind = find_method(options.name)
+    print(_headline(models, kind))
+    modes = ", ".join(("suited", "released", *kind.presets))
+    print(f"\nModes (--mode MODE): {modes}. Settings (--set FIELD=VALUE):")
+    for group, settings in groupby(settings_of(kind, suited_to(models, kind)), key=lambda setting: setting.group):
+        print(f"\n{group}" if group else "")
+        print("\n".join(_paragraph(setting, models.name) for setting in settings))
+
+
+def _headline(models: Models, kind: type[Method]) -> str:
+    """The method's name and paper, and why it cannot run with this backbone, if it cannot."""
+    paper, obstacle = kind.paper, obstacle_to(models, kind)
+    lines = [
+        f"{paper.title}.",
+        f"{paper.authors}.",
+        f"{paper.venue}, https://arxiv.org/abs/{paper.arxiv}, code {paper.code}",
+        *([f"Cannot run with the backbone {models.name}: {obstacle}"] if obstacle else []),
+    ]
+    return f"{kind.name} ({kind.title})\n" + "\n".join(_filled(line, 4) for line in lines)
+
+
+def _paragraph(setting: Setting, backbone: str) -> str:
+    """A setting's line of type, range and defaults, and its help below."""
+    label = f" ({setting.label})" if setting.label else ""
+    limits = f", {setting.limits}" if setting.limits else ""
+    suited = f"; with {backbone}: {setting.suited or '(empty)'}" if setting.suited != setting.default else ""
+    first = f"  {setting.name}{label}: {setting.kind}{limits}; released: {setting.default or '(empty)'}{suited}"
+    return first + "\n" + _filled(setting.help, 6)
+
+
+def _filled(text: str, indent: int) -> str:
+    return textwrap.fill(text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent, break_on_hyphens=False)

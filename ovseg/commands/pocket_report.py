@@ -1,0 +1,25 @@
+"""`pocket-report --out DIR`: the figures of the pocket bundle's card."""
+
+import argparse
+from pathlib import Path
+
+from ovseg.commands.common import add_networks, models_of, show_progress
+from ovseg.evaluation.pocket_report import PocketReport
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `pocket-report`."""
+    parser.add_argument("--per-thing", type=int, default=8, help="generated pictures of each thing (default: 8)")
+    parser.add_argument("--pairs", type=int, default=64, help="generated pictures of two things (default: 64)")
+    parser.add_argument("--count", type=int, default=256, help="scenes for CLIP and the segmenters (default: 256)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for card.md, card.json, samples.jpg and the runs")
+    add_networks(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, or continue, and print every figure with its aim."""
+    report = PocketReport(models_of(options), options.out, options.per_thing, options.pairs, options.count)
+    rows = report.run(show_progress)
+    show_progress("measured", 1.0)
+    for row in rows:
+        print(f"{row.value:>28}  {row.what}" + (f" (aim {row.aim})" if row.aim else ""))

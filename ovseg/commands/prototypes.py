@@ -1,0 +1,60 @@
+"""`prototypes build WORD ... | list | verify`: what OVDiff keeps of each class."""
+
+import argparse
+from dataclasses import replace
+
+from ovseg.commands.common import add_networks, add_settings, models_of, show_progress, with_settings
+from ovseg.methods.ovdiff.cost import build_cost
+from ovseg.methods.ovdiff.method import OVDiff, report_on_class
+from ovseg.methods.ovdiff.prototypes import drop_damaged, make_prototypes
+from ovseg.methods.ovdiff.store import read, store_of
+from ovseg.models import Models
+from ovseg.progress import with_time_left
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `prototypes`."""
+    parser.add_argument(
+        "action", choices=["build", "list", "verify"], help="make them for some classes, list all files, or read all files"
+    )
+    parser.add_argument("words", nargs="*", help="build: the classes")
+    parser.add_argument("--images", type=int, help="build: support images of each class (default: the mode's)")
+    parser.add_argument("--repair", action="store_true", help="build: make damaged files of these classes again")
+    add_settings(parser)
+    add_networks(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make prototypes, or print what is kept.
+
+    Raises:
+        ValueError: no class is named, or a file is damaged.
+    """
+    models = models_of(options)
+    if options.action == "build":
+        _build(options, models)
+        return
+    store, count = store_of(models), 0
+    for path, header in store.files():
+        if options.action == "verify":
+            read(path)
+        count += 1
+        print(f"{header['word']:<20} {header['kind']:<10} {path.stat().st_size / 1e6:7.2f} MB  {path.name}")
+    print(f"{count} files in {store.folder}" + (", all undamaged" if options.action == "verify" else ""))
+
+
+def _build(options: argparse.Namespace, models: Models) -> None:
+    if not options.words:
+        raise ValueError('Classes must be named, such as: prototypes build "cat" "dog", but none was given.')
+    method = with_settings(options, models, OVDiff)
+    if options.images is not None:
+        method = replace(method, images=options.images)
+    method.check()
+    print(build_cost(models, method, len(options.words)))
+    report = with_time_left(show_progress)
+    for number, word in enumerate(options.words):
+        for kind in drop_damaged(models, method, word) if options.repair else ():
+            print(f"{word}: damaged {kind} are made again")
+        made = make_prototypes(models, method, word, report_on_class(report, number, len(options.words)))
+        sizes = ", ".join(f"{name} {len(p.foreground.vectors)} + {len(p.background.vectors)}" for name, p in made.items())
+        print(f"\n{word}: prototypes of foreground + background: {sizes}")

@@ -1,0 +1,19 @@
+"""`serve`: the web page."""
+
+import argparse
+
+from ovseg.commands.common import add_networks, models_of
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `serve`."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine alone)")
+    parser.add_argument("--port", type=int, default=7860, help="(default: 7860)")
+    add_networks(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Serve the page until it is stopped."""
+    from ovseg.demo import launch  # here, because `serve --help` does not need gradio
+
+    launch(models_of(options), options.host, options.port)

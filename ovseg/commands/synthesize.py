@@ -1,0 +1,40 @@
+"""`synthesize --classes WORDS --count N --out DIR`: a data set of generated pictures with masks."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from ovseg.commands.common import add_networks, models_of, show_progress
+from ovseg.commands.prompts import add_classes, add_module, add_steps, classes_of, method_of
+from ovseg.factory.synthesize import Synthesis, digest
+from ovseg.progress import with_time_left
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `synthesize`."""
+    add_classes(parser)
+    add_module(parser)
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, help="probability from which a pixel belongs to a class (default: 0.5)"
+    )
+    parser.add_argument("--count", type=int, default=64, help="number of pictures (default: 64)")
+    add_steps(parser)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the data set")
+    add_networks(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make the data set, or what is missing of it."""
+    method = replace(method_of(options), threshold=options.threshold)
+    task = Synthesis(
+        models_of(options),
+        method,
+        classes_of(options),
+        options.count,
+        pairs=options.pairs,
+        seed=options.seed,
+        steps=options.steps,
+    )
+    task.run(options.out, with_time_left(show_progress))
+    show_progress("data set made", 1.0)
+    print(f"{options.count} pictures in {options.out}, content {digest(options.out)}; README.md there is its card")

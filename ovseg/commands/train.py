@@ -1,0 +1,127 @@
+"""`train NETWORK`: the networks of the pocket bundle; `train all`: all of them, one after the other."""
+
+import argparse
+from pathlib import Path
+
+from ovseg.assets import ASSETS
+from ovseg.factory.chain import NEXT, Chain
+from ovseg.factory.splits import UNSEEN, seen_of, unseen_of
+from ovseg.factory.train_grounding import GroundingRecipe, train_grounding
+from ovseg.models import Models
+from ovseg.pocket.recipes import MINUTES, RECIPES, pack
+from ovseg.pocket.train_segmenter import train_detector
+from ovseg.pocket.training import Budget
+from ovseg.pocket.world import THINGS
+
+NETWORKS = (*MINUTES, "bundle", "all")
+OPTIONS_OF = {"start": ("denoiser", "clip", "all"), "split": ("detector", "grounding", "all"), "anew": ("all",)}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `train`."""
+    parser.add_argument(
+        "network",
+        help=f"one of {', '.join(NETWORKS)}; codec, denoiser and clip are trained in this order, bundle packs all networks,"
+        " all does everything",
+    )
+    parser.add_argument(
+        "--minutes",
+        nargs="+",
+        default=[],
+        metavar="MINUTES",
+        help="training time over all runs of the network; with all, NAME=MINUTES for each network whose time differs"
+        " (default: the recipe's)",
+    )
+    parser.add_argument("--piece", type=float, metavar="MINUTES", help="stop this run earlier, with a checkpoint")
+    parser.add_argument("--scenes", type=int, default=24000, help="training scenes to render (default: 24000)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/pocket"), help="folder for all networks (default: runs/pocket)"
+    )
+    parser.add_argument(
+        "--start", type=Path, help="denoiser, clip, all: saved pipeline to begin with, such as the shipped one"
+    )
+    parser.add_argument(
+        "--to", type=Path, default=ASSETS / "pocket", help="bundle, all: folder for the result (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--split", help=f"detector, grounding, all: class split {', '.join(UNSEEN)}; for a detector also all, its default"
+    )
+    parser.add_argument("--triplets", type=Path, help="grounding: folder that `triplets` wrote")
+    parser.add_argument("--rate", type=float, help="grounding: first learning rate (default: 5e-4)")
+    parser.add_argument("--loss", help="grounding: bce, or bce+dice (default: bce)")
+    parser.add_argument("--independent", action="store_true", help="grounding: words do not attend to each other")
+    parser.add_argument("--backbone", default="pocket", help="grounding: the backbone of the triplets (default: pocket)")
+    parser.add_argument(
+        "--anew", action="store_true", help="all: train a new codec and denoiser and do not begin with --start"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or mps (default: cpu)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train one network or all, or pack all.
+
+    Raises:
+        ValueError: there is no such network, an option belongs to another one, or a network must be trained before.
+    """
+    network = options.network
+    _check_options(options)
+    if network == "all":
+        _train_all(options)
+    elif network == "bundle":
+        pack(options.out, options.to)
+    elif network not in MINUTES:
+        raise ValueError(f"The network must be one of {', '.join(NETWORKS)}, but got {network!r}.")
+    elif network == "detector":
+        name = options.split or "all"
+        train_detector(_budget(options), THINGS if name == "all" else seen_of(name), name)
+    elif network == "grounding":
+        _train_grounding(options)
+    elif options.start:
+        RECIPES[network](_budget(options), start=options.start)
+    else:
+        RECIPES[network](_budget(options))
+
+
+def _check_options(options: argparse.Namespace) -> None:
+    for name, networks in OPTIONS_OF.items():
+        if getattr(options, name) and options.network not in networks:
+            known = " or ".join(filter(None, (", ".join(networks[:-1]), networks[-1])))
+            raise ValueError(f"--{name} is for {known}, but the network is {options.network}.")
+
+
+def _minutes(options: argparse.Namespace) -> dict[str, float]:
+    """The recipes' minutes with the changes of --minutes: one number for one network, NAME=MINUTES for `all`."""
+    changes = {}
+    for text in options.minutes:
+        name, separator, value = text.rpartition("=")
+        name = name or options.network
+        if name not in MINUTES or (separator and options.network not in ("all", name)):
+            raise ValueError(
+                f"--minutes must be a number, or NAME=MINUTES with `all` and a network's name, but got {text!r}."
+            )
+        try:
+            changes[name] = float(value)
+        except ValueError:
+            raise ValueError(f"--minutes must be numbers, but got {value!r}.") from None
+    return {**MINUTES, **changes}
+
+
+def _budget(options: argparse.Namespace) -> Budget:
+    minutes = _minutes(options).get(options.network, 0.0)
+    return Budget(options.out, minutes, options.device, options.scenes, options.piece)
+
+
+def _train_all(options: argparse.Namespace) -> None:
+    given = {"start": options.start} if options.start else {}
+    chain = Chain(_budget(options), options.to, _minutes(options), options.anew, split=options.split or "S1", **given)
+    finished = chain.run(lambda step, share: print(f"{step}, {share:.0%} of the steps are done", flush=True))
+    print(NEXT if finished else "stopped; run the same command again to continue")
+
+
+def _train_grounding(options: argparse.Namespace) -> None:
+    if not options.triplets or not options.split:
+        raise ValueError("`train grounding` needs --triplets, a folder that `triplets` made, and its --split.")
+    unseen_of(options.split)
+    given = {name: value for name in ("rate", "loss", "independent") if (value := getattr(options, name))}
+    models = Models(options.backbone, options.device)
+    train_grounding(models, options.triplets, options.split, _budget(options), GroundingRecipe(**given))

@@ -1,0 +1,87 @@
+"""`triplets --classes WORDS --count N --out DIR`: what a grounding module is trained on.
+
+Under `torchrun` or `accelerate launch` the processes share the work.
+"""
+
+import argparse
+from pathlib import Path
+
+from accelerate import PartialState
+
+from ovseg.commands.common import add_networks, models_of, show_progress
+from ovseg.commands.prompts import add_classes, add_steps, classes_of
+from ovseg.factory.splits import UNSEEN, seen_of
+from ovseg.factory.triplets import Factory, index
+from ovseg.models import Models
+from ovseg.pretrained.detector import load_detector
+from ovseg.progress import silent, with_time_left
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `triplets`."""
+    add_classes(parser)
+    parser.add_argument("--split", default="", help=f"in place of --classes: the seen classes of {', '.join(UNSEEN)}")
+    parser.add_argument("--count", type=int, default=512, help="number of pictures (default: 512)")
+    parser.add_argument(
+        "--detector",
+        default="",
+        help="folder or repository of the segmenter that labels the pictures (default: the backbone's)",
+    )
+    parser.add_argument("--timestep", type=int, default=1, help="noise level at which features are read (default: 1)")
+    add_steps(parser)
+    parser.add_argument(
+        "--single", action="store_true", help="the mask of a class is its most certain instance, not all instances"
+    )
+    parser.add_argument(
+        "--latents", action="store_true", help="keep latents and not features: smaller files, but slower training"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for the triplets")
+    add_networks(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Make the triplets, or those that are missing, and print how many objects the detector missed.
+
+    Raises:
+        ValueError: a number is out of range, options contradict each other, or there is no detector.
+    """
+    if options.count < 1:
+        raise ValueError(f"--count must be 1 or more, but got {options.count}.")
+    if options.split and options.classes:
+        raise ValueError("--split and --classes both say what is drawn: give one of them.")
+    state = PartialState(cpu=options.device == "cpu")
+    factory = _factory(options, _models(options, state))
+    report = with_time_left(show_progress) if state.is_main_process else silent
+    factory.run(options.out, report, state.process_index, state.num_processes)
+    state.wait_for_everyone()
+    if state.is_main_process:
+        counts = index(options.out, options.count)
+        show_progress("triplets made", 1.0)
+        share = counts["missed"] / counts["words"]
+        print(f"{counts['items']} pictures, {counts['words']} objects asked for, {counts['missed']} ({share:.0%}) not found")
+
+
+def _models(options: argparse.Namespace, state: PartialState) -> Models:
+    """The networks of this process: with several processes, each on its own accelerator."""
+    models = models_of(options)
+    if state.num_processes > 1 and models.device.type == "cuda":
+        return Models(models.name, f"cuda:{state.local_process_index}", models.dtype_name)
+    return models
+
+
+def _factory(options: argparse.Namespace, models: Models) -> Factory:
+    source = options.detector or models.checkpoint.detector
+    if not source:
+        raise ValueError("The pocket world needs --detector, a folder that `train detector` left, but none was given.")
+    return Factory(
+        models,
+        load_detector(source, models.device),
+        seen_of(options.split) if options.split else classes_of(options),
+        options.count,
+        pairs=options.pairs,
+        seed=options.seed,
+        timestep=options.timestep,
+        single=options.single,
+        features=not options.latents,
+        steps=options.steps,
+    )
