@@ -35,7 +35,7 @@ def test_generate_then_segment(tmp_path: Path, network: list[str], capsys: pytes
     assert card["classes"] == ["cat|kitten", "traffic light"] and card["seed"] == 0
     # Two phrases of "cat" and one of "traffic light" at two noise levels.
     assert card["cost"]["passes"] == 2 and card["cost"]["rows"] == 6 and set(card["weights"]) == {"backbone"}
-    assert len(list((out / "attention").glob("*.png"))) == 2 * 6  # two classes: refined, fused, four strides
+    assert len(list((out / "attention").glob("*.png"))) == 3 * 6  # three phrases: refined, fused, four strides
     assert re.search(r"%\s+traffic light", capsys.readouterr().out)
 
 
