@@ -193,7 +193,8 @@ def test_a_large_picture_is_refined_on_a_small_copy(with_clip: Models) -> None:
     mask[:, 44:] = 1
     small = refined(image[::2, ::2], mask[::2, ::2], "pamr", torch.device("cpu"))
     large = refined(image, mask, "pamr", torch.device("cpu"), 48)
-    assert large.shape == (64, 96) and torch.allclose(large[16:48:2, ::2], small[8:24], atol=0.2)
+    assert large.shape == (64, 96) and float((large[::2, ::2] - small).abs().mean()) < 0.03
+    assert bool((large[:, 52:] > 0.5).all()) and bool((large[:, :40] < 0.5).all())
     assert torch.equal(
         refined(image, mask, "pamr", torch.device("cpu"), 96), refined(image, mask, "pamr", torch.device("cpu"))
     )
