@@ -23,6 +23,7 @@ from ovseg.pocket.world import scene
 
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -169,6 +170,16 @@ def test_a_worked_example_stands_there_and_run_is_in_reach(visit: Visit) -> None
     assert page.locator("#estimate-diffsegmenter").inner_text().endswith("s")
     visit.screenshot(f"worked-{page.viewport_size['width']}-{page.evaluate('document.body.className.includes(`dark`)')}")
     visit.well()
+
+
+@EVERY
+def test_an_accessibility_checker_finds_no_serious_violation(visit: Visit) -> None:
+    """axe-core, which `npm install` puts beside the project."""
+    assert AXE.is_file(), f"the accessibility test needs {AXE.relative_to(ROOT)}: run `npm install`"
+    visit.page.add_script_tag(path=AXE)
+    found = visit.page.evaluate("axe.run()")["violations"]
+    serious = [item for item in found if item["impact"] in ("serious", "critical")]
+    assert not serious, [(item["id"], [node["html"][:120] for node in item["nodes"][:3]]) for item in serious]
 
 
 @pytest.mark.parametrize("visit", [WIDE, NARROW], indirect=True, ids=["wide", "narrow"])

@@ -56,6 +56,9 @@ def page_theme() -> gr.themes.Default:
         # Gradio's own grey of small texts is too pale to read well.
         body_text_color_subdued="*neutral_600", body_text_color_subdued_dark="*neutral_300",
         block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300",
+        # White on it, and it on white, must be readable: 4.5 to 1.
+        color_accent="*primary_600", button_primary_background_fill="*primary_600",
+        button_primary_background_fill_dark="*primary_600", button_primary_background_fill_hover="*primary_700",
         block_title_text_color="*neutral_700", block_title_text_color_dark="*neutral_200",
     )  # fmt: skip
 

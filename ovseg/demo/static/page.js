@@ -20,6 +20,20 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && open) window.ovsegDialog.close(open.id.replace("dialog-", ""));
 });
 
+/* Gradio names the pictures of a gallery by their number; their captions say what they are. */
+function nameThumbnails() {
+  for (const button of document.querySelectorAll("button.thumbnail-item")) {
+    const caption = button.querySelector(".caption-label")?.textContent.trim();
+    if (caption && button.getAttribute("aria-label") !== caption) button.setAttribute("aria-label", caption);
+  }
+}
+
+let naming = 0;
+new MutationObserver(() => {
+  cancelAnimationFrame(naming);
+  naming = requestAnimationFrame(nameThumbnails);
+}).observe(document.documentElement, { childList: true, subtree: true });
+
 window.ovsegLink = {
   /* Put the query of a link into the address bar, and return it. */
   show(query) {
