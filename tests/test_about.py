@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from ovseg.demo import make_about
+from ovseg.demo import make_about, screenshots
 from ovseg.demo.about_tab import FOLDER, about_html, build_about_tab
 from ovseg.methods import METHODS
 from ovseg.models import Models
@@ -148,6 +148,9 @@ def test_it_looks_right(address: str, browser: Browser, width: int, theme: str) 
     assert len(sizes) >= 16
     assert all(natural == 288 and abs(wide - high) <= 1 and wide >= 115 for natural, wide, high in sizes), sizes
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # What a container cuts off makes no page wider, and is lost all the same.
+    edge = page.eval_on_selector_all(".ov-about *", "all => Math.max(...all.map(e => e.getBoundingClientRect().right))")
+    assert edge <= width
     assert page.locator("body.dark").count() == (theme == "dark")
     lowest, where = page.evaluate(CONTRAST)
     assert lowest >= 4.5, where
@@ -166,3 +169,17 @@ def _watched(page: Page, address: str) -> tuple[list[str], list[str]]:
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else outside.append(r.url))
     return errors, outside
+
+
+def test_screenshots_are_made_small_and_their_greys_stay_grey() -> None:
+    ramp = np.linspace(0, 255, 1800).astype(np.uint8)
+    picture = np.stack([np.tile(ramp, (900, 1)), np.tile(ramp[::-1], (900, 1)), np.tile(ramp[:900, None], (1, 1800))], -1)
+    picture[:100] = 120
+    content = BytesIO()
+    Image.fromarray(picture).save(content, "PNG")
+    small = screenshots.shrunk_png(content.getvalue())
+    shown = np.asarray(Image.open(BytesIO(small)).convert("RGB"), int)
+    assert len(small) <= screenshots.MOST_BYTES
+    assert shown.shape == (700, 1400, 3)
+    assert (shown[:70] == 120).all()
+    assert np.abs(shown - np.asarray(Image.fromarray(picture).resize((1400, 700)), int)).mean() < 12

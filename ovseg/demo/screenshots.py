@@ -3,7 +3,7 @@
     python -m ovseg.demo.screenshots --out docs/images
 
 Starts the page on the pocket backbone, waits for its worked example and takes `page.png` (1400 x 900); `python -m ovseg
-compare` makes `comparison.png` from a scene of the pocket world with its truth. Needs Playwright, of requirements-dev.txt,
+compare` makes `comparison.png` of an example picture with its truth. Needs Playwright, of requirements-dev.txt,
 and Chromium.
 """
 
@@ -23,13 +23,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from ovseg.output import view
-from ovseg.pocket.truth import truth_of
-from ovseg.pocket.world import scene as world_scene
-from ovseg.words.classes import parse_classes
+from ovseg.assets import ASSETS
 
 ROOT = Path(__file__).resolve().parents[2]
-SCENE = 63  # of the split "val", for the comparison: the one of the About tab
+EXAMPLE = "cat-car"  # what is compared
 WIDTH, HEIGHT = 1400, 900
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
@@ -94,20 +91,20 @@ def _wait_for(address: str, server: subprocess.Popen) -> None:
     raise ValueError(f"The page must come up in {PATIENCE} seconds, but it did not.")
 
 
-def take_comparison(folder: Path, number: int) -> bytes:
-    """The sheet that `python -m ovseg compare` writes for scene `number` at 512 px, with all methods and the truth.
+def take_comparison(folder: Path, example: str) -> bytes:
+    """The sheet that `python -m ovseg compare` writes for an example picture, with all methods and its truth.
+
+    Args:
+        folder: where the command may write.
+        example: name of the picture in `assets/examples`, which is its things with hyphens between them.
 
     Raises:
-        ValueError: the command failed.
+        ValueError: there is no such example, or the command failed.
     """
-    drawn = world_scene("val", number, 512)
-    words = ", ".join(dict.fromkeys(drawn.things))
-    truth = truth_of(drawn, parse_classes(words)).label_map
-    Image.fromarray(drawn.image).save(folder / "scene.png")
-    (folder / "truth.png").write_bytes(view.indexed_png(truth, int(truth[truth < 255].max()) + 1))
+    start = ASSETS / "examples" / example
     command = [
-        sys.executable, "-m", "ovseg", "compare", str(folder / "scene.png"), "--classes", words,
-        "--truth", str(folder / "truth.png"), "--out", str(folder / "compared"),
+        sys.executable, "-m", "ovseg", "compare", f"{start}.png", "--classes", example.replace("-", ", "),
+        "--truth", f"{start}-truth.png", "--legend", f"{start}-legend.json", "--out", str(folder / "compared"),
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
@@ -116,16 +113,20 @@ def take_comparison(folder: Path, number: int) -> bytes:
 
 
 def shrunk_png(content: bytes, widest: int = WIDTH) -> bytes:
-    """A PNG with at most `widest` pixels across and as many of 256 colours as fit `MOST_BYTES`.
+    """A PNG with at most `widest` pixels across and as many of 256 colours as fit `MOST_BYTES`. Greys, of text, stay grey.
 
     Raises:
-        ValueError: it does not fit with 32 colours.
+        ValueError: it does not fit with 64 colours.
     """
     picture = Image.open(io.BytesIO(content)).convert("RGB")
     if picture.width > widest:
         picture = picture.resize((widest, round(picture.height * widest / picture.width)), Image.Resampling.LANCZOS)
-    for colours in (256, 128, 64, 32):
-        few = picture.quantize(colours, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    greys = [value for value in range(0, 256, 15) for _ in "RGB"]
+    for colours in (256, 128, 64):
+        chosen = picture.quantize(colours - len(greys) // 3, Image.Quantize.MEDIANCUT).getpalette()
+        table = Image.new("P", (1, 1))
+        table.putpalette(chosen + greys)
+        few = picture.quantize(palette=table, dither=Image.Dither.NONE)
         buffer = io.BytesIO()
         few.save(buffer, "PNG", optimize=True)
         if len(buffer.getvalue()) <= MOST_BYTES:
@@ -150,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ovseg.demo.screenshots", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="folder of the pictures")
     parser.add_argument("--only", choices=("page", "comparison"), help="one of the pictures")
-    parser.add_argument("--scene", type=int, default=SCENE, help='number in the split "val" of the compared scene')
+    parser.add_argument("--example", default=EXAMPLE, help="picture of assets/examples that is compared")
     parser.add_argument("--theme", choices=("light", "dark"), default="light", help="of the page")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -161,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     taken = take_page(address, find_browser(), options.theme)
                 (options.out / "page.png").write_bytes(shrunk_png(taken))
             if options.only != "page":
-                (options.out / "comparison.png").write_bytes(shrunk_png(take_comparison(Path(scratch), options.scene)))
+                (options.out / "comparison.png").write_bytes(shrunk_png(take_comparison(Path(scratch), options.example)))
     except ValueError as error:
         print(f"screenshots: {error}", file=sys.stderr)
         return 2
