@@ -98,14 +98,19 @@ def test_triplets_hold_what_was_drawn_and_found(factory: Factory, tmp_path: Path
     again = features_of(factory.models, torch.from_numpy(first.latent)[None].float(), first.order, 1)
     for stride, maps in data.features(0).items():
         assert np.allclose(maps, again[stride][0].numpy(), atol=0.05)
+    elsewhere = replace(first.order, prompt="a photo of a boat")  # the prompt and the noise's seed count
+    for changed in (elsewhere, replace(first.order, seed=first.order.seed + 1)):
+        other = features_of(factory.models, torch.from_numpy(first.latent)[None].float(), changed, 1)
+        assert not any(torch.equal(other[stride], maps) for stride, maps in again.items())
     rows = pq.read_table(tmp_path / "index.parquet").to_pylist()
     assert [row["prompt"] for row in rows] == [item.order.prompt for item in items]
 
 
 def test_single_instances_and_latents_alone(factory: Factory, tmp_path: Path) -> None:
-    replace(factory, single=True, features=False, count=3).run(tmp_path)
-    index(tmp_path, 3)
+    replace(factory, single=True, features=False, count=8).run(tmp_path)
+    index(tmp_path, 8)
     data = TripletSet(tmp_path)
+    assert any("dog" in row["detected"] for row in data.rows)
     assert data.strides == ()
     for k in range(len(data)):
         words = data.rows[k]["detected"]

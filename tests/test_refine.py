@@ -45,8 +45,8 @@ def test_pamr_does_not_care_for_the_range_of_colours_and_expands() -> None:
     image, scores = torch.rand(3, 12, 16), torch.rand(2, 6, 8)
     result = pamr(image, scores)
     assert result.shape == (2, 12, 16)
-    expanded = pamr(torch.rand(3, 1, 3), torch.tensor([[[0.0, 1.0]]]), iterations=0)
-    assert expanded.tolist() == [[[0.0, 0.5, 1.0]]]  # corners aligned
+    expanded = pamr(torch.rand(3, 1, 4), torch.tensor([[[0.0, 3.0]]]), iterations=0)
+    assert torch.allclose(expanded, torch.tensor([[[0.0, 1.0, 2.0, 3.0]]]))  # corners aligned
     assert torch.allclose(pamr(image * 255, scores), result, atol=1e-4)
     assert torch.allclose(pamr(image, torch.full((1, 12, 16), 0.3)), torch.tensor(0.3), atol=1e-5)
     assert torch.isfinite(pamr(torch.full((3, 12, 16), 0.5), scores)).all()  # one colour
@@ -114,3 +114,5 @@ def test_the_crf_moves_a_mask_to_the_edge_that_the_colours_have() -> None:
     assert torch.equal(result.argmax(0), expected.argmax(0))
     assert result.argmax(0)[:, :14].max() == 0 and result.argmax(0)[:, 14:].min() == 1
     assert torch.allclose(result.sum(0), torch.tensor(1.0), atol=1e-5)
+    # One step as well: with a wrong sign every second step would undo the one before.
+    assert torch.equal(dense_crf(image, unary, iterations=1).argmax(0), crf_by_matrices(image, unary, 1).argmax(0))

@@ -2,6 +2,20 @@
 
 from tests.mutations import Mutant
 
+TRIPLETS = (
+    "tests/test_factory.py::test_triplets_hold_what_was_drawn_and_found",
+    "tests/test_factory.py::test_single_instances_and_latents_alone",
+    "tests/test_factory.py::test_a_killed_run_loses_the_item_in_hand_alone",
+    "tests/test_factory.py::test_two_processes_make_what_one_makes",
+    "tests/test_factory.py::test_damage_is_named",
+)
+SETS = (
+    "tests/test_factory.py::test_a_synthetic_set_is_voc_and_coco",
+    "tests/test_factory.py::test_a_stopped_synthesis_goes_on",
+    "tests/test_factory.py::test_run_lengths_begin_outside",
+    "tests/test_protocols.py::test_labels_of_a_set_become_those_of_the_world",
+)
+
 MUTANTS = (
     Mutant(
         "the share of pairs is that of single classes",
@@ -36,49 +50,49 @@ MUTANTS = (
         "ovseg/factory/triplets.py",
         "shard % world == rank",
         "shard % world == 0",
-        ("tests/test_factory.py",),
+        TRIPLETS,
     ),
     Mutant(
         "masks of missed words are kept",
         "ovseg/factory/triplets.py",
         '[: len(self.rows[number]["detected"])]',
         "",
-        ("tests/test_factory.py",),
+        TRIPLETS,
     ),
     Mutant(
         "all instances count where one is asked for",
         "ovseg/factory/triplets.py",
         "item.words, self.single)",
         "item.words)",
-        ("tests/test_factory.py",),
+        TRIPLETS,
     ),
     Mutant(
         "features of an item ignore its prompt",
         "ovseg/factory/triplets.py",
         "latent, item.prompt, timestep",
         'latent, "", timestep',
-        ("tests/test_factory.py",),
+        TRIPLETS,
     ),
     Mutant(
         "missed words are those that were detected",
         "ovseg/factory/triplets.py",
         "if word not in item.detected]",
         "if word in item.detected]",
-        ("tests/test_factory.py",),
+        TRIPLETS,
     ),
     Mutant(
         "a shard lacks its last item",
         "ovseg/factory/triplets.py",
         "min((shard + 1) * SHARD, self.count)",
         "min((shard + 1) * SHARD, self.count) - 1",
-        ("tests/test_factory.py",),
+        TRIPLETS,
     ),
     Mutant(
         "a changed shard is not noticed",
         "ovseg/factory/triplets.py",
         "if not path.exists() or _checksum(path) != expected:",
         "if not path.exists():",
-        ("tests/test_factory.py",),
+        TRIPLETS,
     ),
     Mutant(
         "the dice loss rewards nothing",
