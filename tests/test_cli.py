@@ -1,5 +1,7 @@
 import json
 import re
+from argparse import ArgumentParser, Namespace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,16 @@ import pytest
 from PIL import Image
 
 from ovseg.__main__ import main
+from ovseg.backbones import BACKBONES
+from ovseg.commands import triplets
+from ovseg.commands.common import method_of
+from ovseg.factory.splits import UNSEEN
+from ovseg.methods import METHODS, FreeSegDiff, Method, modes_of, suited_to
+from ovseg.methods.settings import read_setting, settings_of
+from ovseg.models import Models
+from ovseg.pocket.world import THINGS
 from ovseg.pretrained.captioner import CAPTIONERS, CaptionerSpec
+from ovseg.scene import from_prompt
 
 
 @pytest.fixture
@@ -115,3 +126,90 @@ def test_caption_prints_the_sentence_and_its_things(
     assert main([*arguments, *network]) == 0
     sentence, things = capsys.readouterr().out.splitlines()
     assert sentence.startswith("a photo of a brown dog and") and things.startswith("things: brown dog")
+
+
+def card_of(out: Path) -> dict:
+    return json.loads((out / "run.json").read_text())
+
+
+def test_segment_passes_its_options_on(tmp_path: Path, network: list[str]) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)).save(tmp_path / "p.png")
+    plain = ["segment", str(tmp_path / "p.png"), "--classes", "cat", *network]
+    assert main([*plain, "--seed", "7", "--caption", "a cat on a sofa", "--out", str(tmp_path / "seven")]) == 0
+    assert main([*plain, "--square", "--out", str(tmp_path / "square")]) == 0
+    seven, square = card_of(tmp_path / "seven"), card_of(tmp_path / "square")
+    assert seven["seed"] == 7 and seven["caption"] == "a cat on a sofa" and square["seed"] == 0
+    assert seven["latent_hw"][0] < seven["latent_hw"][1] and square["latent_hw"][0] == square["latent_hw"][1]
+
+
+def test_generate_passes_its_options_on(tmp_path: Path, network: list[str], models: Models) -> None:
+    given = ["--steps", "2", "--guidance", "3", "--negative", "a dog", "--seed", "5"]
+    assert main(["generate", "a cat", *given, "--out", str(tmp_path / "g.png"), *network]) == 0
+    expected = from_prompt(models, "a cat", 5, steps=2, guidance=3, negative="a dog").image
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "g.png")), expected)
+    others = [
+        from_prompt(models, "a cat", 5, steps=2, guidance=3).image,
+        from_prompt(models, "a cat", 0, steps=2, guidance=3, negative="a dog").image,
+        from_prompt(models, "a cat", 5, steps=2, negative="a dog").image,
+    ]
+    assert not any(np.array_equal(expected, other) for other in others)
+
+
+def test_only_present_leaves_classes_out(
+    tmp_path: Path, with_clip: Models, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BACKBONES, "tiny", replace(with_clip.checkpoint, clip_ratio=1.0))  # the best class alone
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "p.png")
+    arguments = ["segment", str(tmp_path / "p.png"), "--classes", "cat, dog, bus", "--backbone", "tiny", "--device", "cpu"]
+    assert main([*arguments, "--only-present", "--caption", "nothing", "--out", str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    present = [line.split()[1] for line in lines if line.strip().startswith("present")]
+    assert len(present) == 1 and card_of(tmp_path / "out")["classes"] == present
+
+
+def test_modes_and_settings(models: Models) -> None:
+    options = Namespace(method="freeseg-diff", mode="best effort", settings=["clusters=3", "adaptive=yes"])
+    expected = replace(modes_of(models, FreeSegDiff)["best effort"], clusters=3, adaptive=True)
+    assert method_of(options, models) == expected != replace(FreeSegDiff(), clusters=3, adaptive=True)
+
+
+def test_methods_lists_papers_and_settings(capsys: pytest.CaptureFixture) -> None:
+    assert main(["methods"]) == 0
+    listed = capsys.readouterr().out
+    for kind in METHODS:
+        assert kind.name in listed and kind.paper.arxiv in listed
+        assert main(["methods", kind.name]) == 0
+        described = capsys.readouterr().out
+        assert all(f"\n  {field.name}" in described for field in fields(kind))
+    assert main(["methods", "diffsegmenter"]) == 0
+    described = capsys.readouterr().out
+    assert re.search(r"threshold.*: number, 0 to 1; released: 0\.5; with pocket: 0\.4\n +\S", described)
+    assert re.search(r"stride_weights.*: numbers with commas between them; .* with pocket: 0\.0,1\.0,0\.0\n", described)
+    assert main(["methods", "magic"]) == 2
+    assert "method must be one of diffsegmenter" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", METHODS)
+def test_every_setting_can_be_read_as_it_is_described(kind: type[Method]) -> None:
+    suited = suited_to(Models("pocket", device="cpu"), kind)
+    for setting in settings_of(kind, suited):
+        assert read_setting(kind, setting.name, setting.default) == getattr(kind(), setting.name)
+        assert read_setting(kind, setting.name, setting.suited) == getattr(suited, setting.name)
+        assert setting.help and setting.kind
+
+
+def test_scenes_begin_where_they_are_asked_to(tmp_path: Path) -> None:
+    arguments = ["scenes", "--split", "novel", "--start", "3", "--count", "2", "--size", "64", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    assert Image.open(tmp_path / "novel-000004.png").size == (64, 64)
+    assert not (tmp_path / "novel-000002.png").exists() and not (tmp_path / "novel-000005.png").exists()
+
+
+def test_triplets_of_a_split_show_its_seen_classes(models: Models, detector_folder: Path) -> None:
+    parser = ArgumentParser()
+    triplets.add_options(parser)
+    given = ["--split", "S1", "--detector", str(detector_folder), "--count", "3", "--seed", "9", "--out", "unused"]
+    factory = triplets._factory(parser.parse_args(given), models)
+    assert set(factory.classes) == set(THINGS) - set(UNSEEN["S1"])
+    assert (factory.count, factory.seed, factory.features, factory.single) == (3, 9, True, False)
+    assert not triplets._factory(parser.parse_args([*given, "--latents"]), models).features

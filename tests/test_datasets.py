@@ -5,15 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ovseg.__main__ import main
+from ovseg.evaluation.baselines import OneClass
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import LAYOUTS, FolderDataset, find_dataset
 from ovseg.evaluation.names import class_words
 from ovseg.evaluation.protocols import PROTOCOLS
 from ovseg.methods import DiffSegmenter
 from ovseg.models import Models
+from ovseg.types import Scene, Segmentation
+from ovseg.words.classes import ClassWord
 
 SIZES = {"voc-21": 20, "voc-20": 20, "context-60": 59, "context-59": 59, "coco-object": 80, "coco-stuff": 171, "ade20k": 150}
 FOLDERS = {  # of pictures and masks, and the list, for the reported split
@@ -134,6 +138,30 @@ def test_protocols_change_names_and_add_background_words(models: Models, tmp_pat
     assert task._predict(task.dataset.sample(0))[0].max() <= 20
     ignored = Benchmark(models, DiffSegmenter(), find_dataset("voc-20", folder), protocol=PROTOCOLS["sclip"])
     assert ignored.settings()["background_words"] == 0
+
+
+def test_pixels_that_are_ignored_are_not_counted(models: Models, tmp_path: Path) -> None:
+    folder = write(tmp_path, "voc-20")  # a quarter each: background, aeroplane, tvmonitor, not counted
+    accuracy = {
+        name: Benchmark(models, OneClass(), find_dataset(name, folder)).run(tmp_path / name)["pixel_accuracy"]
+        for name in ("voc-21", "voc-20")
+    }
+    assert accuracy == {"voc-21": pytest.approx(1 / 3), "voc-20": pytest.approx(1 / 2)}
+
+
+def test_background_words_count_as_background(models: Models, tmp_path: Path) -> None:
+    class LastWord(OneClass):
+        """The last word is everywhere."""
+
+        def answer(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Segmentation:
+            scores = torch.zeros(len(classes), 1, 1)
+            scores[-1] = 1
+            return Segmentation.from_scores(scene.image, tuple(word.name for word in classes), scores, threshold=0.5)
+
+    dataset = find_dataset("voc-21", write(tmp_path, "voc-21"))
+    protocols = (replace(PROTOCOLS["sclip"], windows=(), short_side=None), PROTOCOLS["native"])
+    labels = [Benchmark(models, LastWord(), dataset, protocol=p)._predict(dataset.sample(0))[0] for p in protocols]
+    assert [np.unique(label_map).tolist() for label_map in labels] == [[0], [20]]
 
 
 def test_evaluate_command_on_a_folder(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

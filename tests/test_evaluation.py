@@ -16,7 +16,7 @@ from ovseg.evaluation import benchmark, workers
 from ovseg.evaluation.baselines import AllBackground, CentrePrior, ClipCentrePrior, OneClass
 from ovseg.evaluation.benchmark import Benchmark, with_best_threshold
 from ovseg.evaluation.datasets import PocketDataset, Sample, find_dataset
-from ovseg.evaluation.labels import all_names, ground_truth
+from ovseg.evaluation.labels import LABEL_SOURCES, all_names, ground_truth
 from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
 from ovseg.maths.maps import window_starts
 from ovseg.maths.overlap import confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
@@ -56,17 +56,17 @@ def test_maps_that_do_not_fit_are_refused() -> None:
 
 
 @pytest.mark.parametrize("stuff", [0, 4, 8])
-def test_pocket_samples_hold_the_worlds_masks(stuff: int) -> None:
+def test_pocket_samples_hold_the_worlds_masks(models: Models, stuff: int) -> None:
     dataset, item = PocketDataset("val", stuff), scene("val", 3)
     sample, words = dataset.sample(3), dataset.classes()
     for label in np.unique(item.labels):
         name = LABELS[label] if label < 24 + stuff else "background"
         assert {words[k - 1].name if k else "background" for k in sample.labels[item.labels == label]} == {name}
-    assert {words[k].name for k in ground_truth(None, sample, words)} == set(item.things) | (
+    assert {words[k].name for k in ground_truth(models, sample, words)} == set(item.things) | (
         set(item.stuff) & set(LABELS[24 : 24 + stuff])
     )
     assert dataset.background == ("absent" if stuff == 8 else "scored")
-    assert all_names(None, sample, words) == list(range(len(words)))
+    assert all_names(models, sample, words) == list(range(len(words)))
     assert PocketDataset("train").sample(0).name == "train-030000"  # not one that was trained on
 
 
@@ -176,7 +176,7 @@ def test_a_folder_of_another_run_is_refused(models: Models, tmp_path: Path) -> N
         replace(task, method=DiffSegmenter(draws=2)).run(tmp_path)
     with pytest.raises(ValueError, match="1 or more, but got 0"):
         replace(task, count=0)
-    with pytest.raises(ValueError, match="say how many"):
+    with pytest.raises(ValueError, match="their number must be given"):
         replace(task, count=None)
     with pytest.raises(ValueError, match="data set must be one of pocket-train"):
         find_dataset("imagenet")
@@ -241,6 +241,58 @@ def test_scores_are_averaged_over_windows(models: Models) -> None:
     assert np.allclose(result.scores[:, :, :32], window[:, :, :32])
     assert np.allclose(result.scores[:, :, 32:96], (window[:, :, 32:] + window[:, :, :64]) / 2)
     assert segment_under(Protocol("test", "", square=64), prepared, image).scores.shape == (3, 96, 128)
+
+
+def test_the_seed_reaches_the_method(models: Models, tmp_path: Path) -> None:
+    seeds = []
+
+    class Listening(AllBackground):
+        """All background; notes the seed of every scene."""
+
+        def answer(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Segmentation:
+            seeds.append(scene.seed)
+            return super().answer(models, scene, classes)
+
+    table = Benchmark(models, Listening(), PocketDataset("val"), 2, seed=11).run(tmp_path)
+    assert seeds == [11, 11] and table["seed"] == 11
+
+
+def test_label_sources_by_their_names(with_clip: Models) -> None:
+    dataset = PocketDataset("val")
+    sample, classes = dataset.sample(0), dataset.classes()
+    present = {int(label) - 1 for label in np.unique(sample.labels) if label}
+    assert set(LABEL_SOURCES["ground-truth"](with_clip, sample, classes)) == present
+    assert LABEL_SOURCES["all"](with_clip, sample, classes) == list(range(24))
+    by_clip = LABEL_SOURCES["clip"](with_clip, sample, classes)
+    assert set(by_clip) <= set(LABEL_SOURCES["clip-caption"](with_clip, sample, classes))
+    mute = Models(with_clip.name, device="cpu")
+    mute.checkpoint = replace(with_clip.checkpoint, captioner="/nowhere/captioner")
+    assert LABEL_SOURCES["clip"](mute, sample, classes) == by_clip  # needs no captioner
+    with pytest.raises(ValueError, match="captioner"):
+        LABEL_SOURCES["clip-caption"](mute, sample, classes)
+
+
+def test_evaluate_passes_its_options_on(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    arguments = ["evaluate", "--dataset", "pocket-val", "--method", "centre-prior", "--backbone", str(tiny_folder)]
+    arguments += ["--device", "cpu", "--out"]
+    options = ["--count", "1", "--seed", "4", "--labels", "all", "--protocol", "freeseg"]
+    assert main([*arguments, str(tmp_path / "run"), *options]) == 0
+    table = json.loads((tmp_path / "run" / "table.json").read_text())
+    assert (table["count"], table["seed"], table["labels"]) == (1, 4, "all")
+    assert table["protocol"].startswith("freeseg") and table["picture"] == "512 px squashed"
+    swept = json.loads((tmp_path / "run" / "table.json").read_text())["miou_at_threshold"]
+    novel = [*arguments, str(tmp_path / "novel"), *options, "--threshold-from", str(tmp_path / "run"), "--dataset"]
+    assert main([*novel, "pocket-novel"]) == 0
+    chosen = json.loads((tmp_path / "novel" / "table.json").read_text())
+    assert str(chosen["settings"]["threshold"]) == max(swept, key=swept.get)
+    assert main([*arguments, str(tmp_path / "none"), "--count", "0"]) == 2
+    assert "1 or more, but got 0" in capsys.readouterr().err
+
+
+def test_ablate_command_takes_some_rows(tiny_folder: Path, tmp_path: Path) -> None:
+    arguments = ["ablate", "--count", "1", "--only", "stride 2", "--backbone", str(tiny_folder), "--device", "cpu"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    assert [row["what"] for row in json.loads((tmp_path / "ablation.json").read_text())] == ["stride 2 alone"]
 
 
 def test_evaluate_command(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import textwrap
-from itertools import groupby
 
 from ovseg.commands.common import add_networks, models_of
 from ovseg.methods import METHODS, Method, find_method, obstacle_to, suited_to
@@ -10,6 +9,7 @@ from ovseg.methods.settings import Setting, settings_of
 from ovseg.models import Models
 
 WIDTH = 100
+HEADINGS = {"main": "Main settings", "more": "More settings"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +34,10 @@ def run(options: argparse.Namespace) -> None:
     print(_headline(models, kind))
     modes = ", ".join(("suited", "released", *kind.presets))
     print(f"\nModes (--mode MODE): {modes}. Settings (--set FIELD=VALUE):")
-    for group, settings in groupby(settings_of(kind, suited_to(models, kind)), key=lambda setting: setting.group):
-        print(f"\n{group}" if group else "")
-        print("\n".join(_paragraph(setting, models.name) for setting in settings))
+    settings = settings_of(kind, suited_to(models, kind))
+    for group, heading in HEADINGS.items():
+        chosen = [_paragraph(setting, models.name) for setting in settings if setting.group == group]
+        print("\n".join(["", heading, *chosen]) if chosen else "")
 
 
 def _headline(models: Models, kind: type[Method]) -> str:
@@ -53,10 +54,9 @@ def _headline(models: Models, kind: type[Method]) -> str:
 
 def _paragraph(setting: Setting, backbone: str) -> str:
     """A setting's line of type, range and defaults, and its help below."""
-    label = f" ({setting.label})" if setting.label else ""
     limits = f", {setting.limits}" if setting.limits else ""
     suited = f"; with {backbone}: {setting.suited or '(empty)'}" if setting.suited != setting.default else ""
-    first = f"  {setting.name}{label}: {setting.kind}{limits}; released: {setting.default or '(empty)'}{suited}"
+    first = f"  {setting.name} ({setting.label}): {setting.kind}{limits}; released: {setting.default or '(empty)'}{suited}"
     return first + "\n" + _filled(setting.help, 6)
 
 

@@ -1,24 +1,35 @@
-"""Tables of variants: one method, one data set, one thing changed per row, each row with the command that gives it."""
+"""Tables of variants of a method: each row changes one setting, and names the command that gives its figures."""
 
 import json
+import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.methods import Method, modes_of
+from ovseg.methods.settings import as_text
 from ovseg.progress import Report, silent
 from ovseg.types import named
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One row: fields of the method that differ from those of a mode, the label source, what the paper found for the same
-    change on PASCAL VOC, if it did, the networks that it needs beside the method's own, and the mode."""
+    """One row of a table.
+
+    Args:
+        what: its name.
+        settings: fields of the method that differ from the mode.
+        labels: a name of `LABEL_SOURCES`.
+        paper: what the paper reports for this change on PASCAL VOC, if it does.
+        needs: networks that it uses and the method does not.
+        mode: a mode of the method.
+    """
 
     what: str
     settings: dict[str, Any] = field(default_factory=dict)
+    _: KW_ONLY
     labels: str = "ground-truth"
     paper: str = ""
     needs: tuple[str, ...] = ()
@@ -67,8 +78,8 @@ ABLATIONS: dict[str, tuple[Variant, ...]] = {
         Variant("as released", mode="released"),
         Variant("best effort", mode="best effort"),
         Variant("open vocabulary: the caption's own words join", {"vocabulary": "open"}),
-        Variant("every given class may be found, without a caption", {"words": "classes"}),
-        Variant("all class names, those that the caption speaks of", labels="all"),
+        Variant("all given classes are candidates, without a caption", {"words": "classes"}),
+        Variant("all class names, of which the caption chooses", labels="all"),
         Variant("CLIP's keys clustered", {"features": "clip"}),
         Variant("DINO's keys clustered", {"features": "dino"}, needs=("dino",)),
         Variant("raw pixels clustered", {"features": "pixels"}),
@@ -83,9 +94,9 @@ ABLATIONS: dict[str, tuple[Variant, ...]] = {
 
 @dataclass(frozen=True)
 class Ablation:
-    """All variants of `task`'s method on its data set, or those whose name holds one of the texts `only`.
+    """All variants of a method on the data set of `task`, or those whose name contains one of the texts `only`.
 
-    Each has a folder of its own in `out` and can be taken up again.
+    Each variant has its own folder, so that a stopped table can continue.
     """
 
     task: Benchmark
@@ -96,11 +107,13 @@ class Ablation:
         """Measure every variant; write `ablation.md` and `ablation.json`, and return its rows.
 
         Raises:
-            ValueError: the method has no table of variants, or none of them is asked for.
+            ValueError: the method has no table of variants, or no name contains one of the texts.
         """
         known = [variant.what for variant in named(ABLATIONS, "method", self.kind.name)]
         if not any(map(self._asked, known)):
-            raise ValueError(f"The rows must be of those of {self.kind.title}, {'; '.join(known)}; but got {self.only}.")
+            raise ValueError(
+                f"The rows must be some of {'; '.join(known)}; but no row of {self.kind.title} contains {self.only}."
+            )
         rows = list(self._rows(out, report))
         (out / "ablation.json").write_text(json.dumps(rows, indent=2) + "\n")
         (out / "ablation.md").write_text(as_markdown(rows))
@@ -120,12 +133,12 @@ class Ablation:
             method = replace(modes_of(self.task.models, self.kind)[variant.mode], **variant.settings)
             task = replace(self.task, method=method, labels=variant.labels)
 
-            def told(stage: str, share: float, number: int = number, what: str = variant.what) -> None:
+            def report_row(stage: str, share: float, number: int = number, what: str = variant.what) -> None:
                 report(f"{what}: {stage}", (number + share) / len(variants))
 
-            # On some backbone a variant is what suits it: measured once.
+            # Two variants can be the same method, where one of them is what suits the backbone: measured once.
             if (method, variant.labels) not in measured:
-                measured[method, variant.labels] = task.run(out / f"{number:02d}", told)
+                measured[method, variant.labels] = task.run(out / f"{number:02d}", report_row)
             table = measured[method, variant.labels]
             swept = table.get("miou_at_threshold", {})
             best = max(swept, key=swept.get) if swept else None
@@ -146,27 +159,24 @@ class Ablation:
         if variant.mode != "suited":
             command += f" --mode '{variant.mode}'"
         if variant.settings:
-            command += " --set " + " ".join(f"{name}={_as_text(value)}" for name, value in variant.settings.items())
+            settings = (shlex.quote(f"{name}={as_text(value)}") for name, value in variant.settings.items())
+            command += " --set " + " ".join(settings)
         if variant.labels != "ground-truth":
             command += f" --labels {variant.labels}"
         return f"{command} --out runs/{out.name}"
 
 
-def _as_text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
 def as_markdown(rows: list[dict]) -> str:
-    """The rows for people, in percent."""
+    """The rows as a Markdown table, in percent."""
     lines = [
-        "| variant | dataset mIoU | per-image mIoU | pixels | best threshold on these pictures | the paper | command |",
-        "|---|---|---|---|---|---|---|",
+        "| variant | dataset mIoU | per-image mIoU | pixel accuracy | best threshold | mIoU with it | the paper | command |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         if "obstacle" in row:
-            lines.append(f"| {row['what']} | not run: {row['obstacle']} | | | | {row['paper']} | |")
+            lines.append(f"| {row['what']} | not run: {row['obstacle']} | | | | | {row['paper']} | |")
             continue
-        best = f"{row['miou_at_best']:.1%} at {row['best_threshold']}" if row["best_threshold"] else ""
+        best = f"{row['best_threshold']} | {row['miou_at_best']:.1%}" if row["best_threshold"] else " | "
         figures = f"{row['miou']:.1%} | {row['mean_image_miou']:.1%} | {row['pixel_accuracy']:.1%}"
         lines.append(f"| {row['what']} | {figures} | {best} | {row['paper']} | `{row['command']}` |")
     return "\n".join(lines) + "\n"

@@ -1,10 +1,11 @@
-"""Trivial answers, to be printed beside every figure: what a method must leave far behind."""
+"""Trivial methods, as baselines: a real method must be much better than these."""
 
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ovseg.methods import METHODS, Method
@@ -32,7 +33,7 @@ class Trivial(Method):
 
 @dataclass(frozen=True, eq=False)
 class PreparedTrivial(Prepared):
-    """A trivial answer with its classes."""
+    """A trivial method with its classes."""
 
     method: Trivial
 
@@ -43,7 +44,7 @@ class PreparedTrivial(Prepared):
 
 @dataclass(frozen=True)
 class AllBackground(Trivial):
-    """Nothing is anywhere."""
+    """Every pixel is background."""
 
     name: ClassVar[str] = "all-background"
     title: ClassVar[str] = "All background"
@@ -56,7 +57,7 @@ class AllBackground(Trivial):
 
 @dataclass(frozen=True)
 class OneClass(Trivial):
-    """The class that is asked for first is everywhere."""
+    """Every pixel is the first class."""
 
     name: ClassVar[str] = "one-class"
     title: ClassVar[str] = "One class everywhere"
@@ -71,37 +72,42 @@ class OneClass(Trivial):
 
 @dataclass(frozen=True)
 class CentrePrior(Trivial):
-    """The class that is asked for first is in the middle of the picture."""
+    """The first class is in the middle of the picture."""
 
     name: ClassVar[str] = "centre-prior"
     title: ClassVar[str] = "Centre prior"
     paper: ClassVar[Paper] = _NO_PAPER
     width: float = knob(
-        0.5, "Standard deviation of the prior, in half sides of the picture.", label="Width", low=0.1, high=2, step=0.05
+        0.5,
+        "Standard deviation of the Gaussian; 1 is half of the picture's width or height.",
+        label="Width",
+        low=0.1,
+        high=2,
+        step=0.05,
     )
     threshold: float = knob(0.5, "Constant score of the background.", label="Background threshold", group="main", step=0.05)
 
     def answer(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Segmentation:
-        """A Gaussian around the centre, 1 at its height, times what each class weighs."""
+        """A Gaussian around the centre, with 1 at its peak, times the weight of each class."""
         ys, xs = (torch.linspace(-1, 1, side) for side in scene.image.shape[:2])
         prior = torch.exp(-(ys[:, None] ** 2 + xs[None, :] ** 2) / (2 * self.width**2))
         scores = self._weights(models, scene, classes)[:, None, None] * prior
         return Segmentation.from_scores(scene.image, _names(classes), scores, self.threshold)
 
-    def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Tensor:
-        """1 for the class that is asked for first and 0 for the others (k,)."""
+    def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, "k"]:
+        """1 for the first class and 0 for the others."""
         return torch.eye(len(classes))[0]
 
 
 @dataclass(frozen=True)
 class ClipCentrePrior(CentrePrior):
-    """The class that CLIP finds most likely is in the middle of the picture."""
+    """The class that CLIP finds most probable is in the middle of the picture."""
 
     name: ClassVar[str] = "clip-centre-prior"
     title: ClassVar[str] = "CLIP score times centre prior"
 
-    def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Tensor:
-        """CLIP's probabilities of the classes, the highest of them 1 (k,)."""
+    def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, "k"]:
+        """CLIP's probabilities of the classes, divided by the highest."""
         likely = models.clip.probabilities([scene.image], photo_prompts(classes))[0].cpu()
         return likely / likely.max()
 

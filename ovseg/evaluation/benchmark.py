@@ -1,10 +1,10 @@
-"""Running a method over a data set: one file per picture, so that a stopped run goes on; then a table and a sheet."""
+"""Running a method over a data set: one file for each picture, so that a stopped run can continue; then the tables."""
 
 import io
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from ovseg.types import BACKGROUND, named
 from ovseg.words.classes import ClassWord
 
 THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(20))
-SHOWN = 8  # pictures of each end on the sheet
+SHOWN = 8  # worst and best pictures on the sheet, each
 KEPT = 4  # sets of words that a method stays prepared for
 
 
@@ -34,22 +34,22 @@ KEPT = 4  # sets of words that a method stays prepared for
 class Benchmark:
     """A method on the first `count` samples of a data set.
 
-    Where the background is a threshold, a picture is also counted at each of `THRESHOLDS`, so that a threshold can be
-    chosen on one split and reported on another. Where the protocol does not score background, every pixel gets the
-    best of the classes.
+    If the method's background is a threshold, every picture is also counted at each of `THRESHOLDS`: so a threshold can be
+    chosen on one split and used on another. If the data set does not score background, every pixel gets its best class.
 
     Args:
-        count: number of samples; all that the data set has if not given.
+        count: number of samples; all of the data set if not given.
         seed: of the noise.
-        labels: a name of `LABEL_SOURCES`.
-        protocol: sizes, windows and names.
-        threshold_note: where the background's threshold was chosen.
+        labels: a name of `LABEL_SOURCES`: which classes the method is asked for.
+        protocol: picture size, windows and class names.
+        threshold_note: where the threshold of the background was chosen.
     """
 
     models: Models
     method: Method
     dataset: Dataset
     count: int | None = None
+    _: KW_ONLY
     seed: int = 0
     labels: str = "ground-truth"
     protocol: Protocol = PROTOCOLS["native"]
@@ -58,7 +58,7 @@ class Benchmark:
     def __post_init__(self) -> None:
         named(LABEL_SOURCES, "label source", self.labels)
         if self.count is None and self.dataset.length is None:
-            raise ValueError(f"{self.dataset.name} has as many pictures as one likes: say how many.")
+            raise ValueError(f"{self.dataset.name} has no end of pictures: their number must be given.")
         if self.count is not None and self.count < 1:
             raise ValueError(f"The number of samples must be 1 or more, but got {self.count}.")
         if self.count is not None and self.dataset.length is not None and self.count > self.dataset.length:
@@ -82,7 +82,7 @@ class Benchmark:
 
     @cached_property
     def sweeps(self) -> bool:
-        """Whether every picture is counted at each of `THRESHOLDS` too."""
+        """Whether every picture is also counted at each of `THRESHOLDS`."""
         return self.dataset.background == "scored" and any(f.name == "threshold" for f in fields(self.method))
 
     def run(self, out: Path, report: Report = silent) -> dict:
@@ -97,8 +97,8 @@ class Benchmark:
     def measure(self, out: Path, indices: range, report: Report = silent) -> None:
         """Measure those of these samples that are not yet in `out/images`.
 
-        On a CPU with one thread: sums over several are rounded in another order, and then the figures would depend on
-        the number of processes. `workers` is the way to use more cores.
+        On a CPU this uses one thread: more threads round sums in another order, and the figures would then depend on the
+        number of processes. To use more cores, use more processes (`workers`).
         """
         write_or_check_settings(out, self.settings())
         (out / "images").mkdir(exist_ok=True)
@@ -133,7 +133,7 @@ class Benchmark:
         return table
 
     def settings(self) -> dict:
-        """What decides the figures."""
+        """Everything that the figures depend on."""
         protocol = self.protocol
         size = f"{protocol.square} px squashed" if protocol.square else "as it is"
         return {
@@ -168,7 +168,7 @@ class Benchmark:
         return tuple(ClassWord((word,)) for word in self.protocol.background_words if word not in taken)
 
     def _measure(self, sample: Sample) -> dict[str, np.ndarray]:
-        """Confusion matrices, at the method's own threshold and at all, as the places and values of what is not 0."""
+        """Confusion matrices at the method's threshold and at each of `THRESHOLDS`: places and values of what is not 0."""
         truth, predictions = self._truth(sample), self._predict(sample)
         matrices = np.stack([confusion(truth, labels, len(self.classes) + 1) for labels in predictions]).ravel()
         places = np.flatnonzero(matrices)
@@ -184,12 +184,12 @@ class Benchmark:
         return np.where(sample.labels == 0, np.uint8(IGNORED), sample.labels)
 
     def _predict(self, sample: Sample) -> list[np.ndarray]:
-        """Label maps (H, W) in the data set's labels: the method's own, and if it `sweeps`, at each threshold."""
+        """Label maps (H, W) in the data set's labels: at the method's threshold, and if it `sweeps`, at each of `THRESHOLDS`."""
         asked = LABEL_SOURCES[self.labels](self.models, sample, self.classes)
         words = tuple(self.classes[k] for k in asked) + self._background_words
         if not asked:
             return [np.zeros(sample.labels.shape, np.uint8)] * (1 + len(THRESHOLDS) * self.sweeps)
-        result = segment_under(self.protocol, self._prepared(words), sample.image, self.seed)
+        result = segment_under(self.protocol, self._prepared(words), sample.image, seed=self.seed)
         label_of = np.array([0, *(k + 1 for k in asked), *(0 for _ in self._background_words)], np.uint8)
         if self.dataset.background != "scored":
             return [label_of[result.scores[1:].argmax(0) + 1]]
@@ -249,7 +249,7 @@ class Benchmark:
         return table, order
 
     def _sheet(self, out: Path, order: list[int]) -> np.ndarray:
-        """The worst pictures and the best: each as it is, with its truth, and with what the method says."""
+        """The worst and the best pictures: the picture, its truth, and the prediction."""
         shown = [*order[:SHOWN], *order[max(SHOWN, len(order) - SHOWN) :]]
         colours = view.palette(len(self.classes) + 1)
         colours = np.concatenate([colours, np.full((256 - len(colours), 3), 160, np.uint8)])
@@ -268,10 +268,10 @@ class Benchmark:
 
 
 def with_best_threshold(task: Benchmark, run: Path) -> Benchmark:
-    """The task with the best threshold of a finished run on another split of the same kind.
+    """The task with the best threshold of a finished run on another split.
 
     Raises:
-        ValueError: there is no such run, it is not of the same kind, or it is on the very same pictures.
+        ValueError: there is no such run, its settings differ in more than the threshold, or it is on the same split.
     """
     path = run / "table.json"
     if not path.is_file():
@@ -295,9 +295,9 @@ def with_best_threshold(task: Benchmark, run: Path) -> Benchmark:
 
 
 def as_markdown(table: dict) -> str:
-    """The table for people: what ran, on what, and the figures in percent."""
+    """The table as Markdown: a sentence with all settings, then the figures in percent."""
     settings = ", ".join(f"{name} {value}" for name, value in table["settings"].items())
-    words = f" with {table['background_words']} words of its own" if table["background_words"] else ""
+    words = f" with {table['background_words']} background words" if table["background_words"] else ""
     lines = [
         f"{table['method']} ({settings or 'no settings'}) on {table['dataset']}, {table['count']} pictures; backbone"
         f" {table['backbone']}, {table['dtype']}; labels {table['labels']}, names {table['names']}; background"
@@ -315,7 +315,7 @@ def as_markdown(table: dict) -> str:
     if "miou_at_threshold" in table:
         swept = table["miou_at_threshold"]
         best = max(swept, key=swept.get)
-        lines += ["", f"Best threshold on these very pictures: {best} (dataset mIoU {swept[best]:.1%})."]
+        lines += ["", f"Best threshold on these pictures: {best} (dataset mIoU {swept[best]:.1%})."]
     return "\n".join(lines) + "\n"
 
 

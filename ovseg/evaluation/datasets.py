@@ -1,4 +1,4 @@
-"""Data sets with exact masks: the pocket world, and folders in the official layouts of five benchmarks."""
+"""Data sets with exact masks: the pocket world, and the official folders of five benchmarks."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from ovseg.scene import read_image
 from ovseg.words.classes import ClassWord
 
 Rule = Literal["scored", "ignored", "absent"]
-"""What becomes of pixels that no class owns: a label of their own, left out of the count, or there are none."""
+"""Pixels of no class: scored as a label of their own, ignored in the count, or absent (every pixel has a class)."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A picture and its truth: `labels` is 0 for background, k for class k (from 1), and 255 where nothing is counted."""
+    """A picture and its truth: `labels` is 0 for background, k for class k - 1, and 255 for pixels that are not counted."""
 
     name: str
     image: UInt8[np.ndarray, "H W 3"]
@@ -30,12 +30,12 @@ class Sample:
 
 
 class Dataset(ABC):
-    """Numbered samples. Label 0 is background, whether it counts or not; label k is class k - 1 of `classes`."""
+    """Numbered samples. Label 0 is background, scored or not; label k is class k - 1 of `classes`."""
 
     name: str
     background: Rule
     length: int | None
-    """None: as many as are asked for."""
+    """Number of samples; None where there is no end of them."""
 
     @abstractmethod
     def classes(self, variant: str = "plain") -> tuple[ClassWord, ...]:
@@ -48,10 +48,10 @@ class Dataset(ABC):
 
 @dataclass(frozen=True)
 class PocketDataset(Dataset):
-    """Scenes of the pocket world, as many as are asked for. The first `stuff` of its kinds of stuff count as classes, the
-    others are background, and there is none if all count.
+    """Scenes of the pocket world, made when they are asked for.
 
-    Scenes of the training split begin with number 30 000 here: the bundle was trained on lower ones.
+    The first `stuff` kinds of stuff count as classes, the others as background. In the training split the first scene is
+    number 30 000: the bundle was trained on lower numbers.
     """
 
     split: str
@@ -60,7 +60,7 @@ class PocketDataset(Dataset):
 
     @property
     def name(self) -> str:
-        """As the command line calls it."""
+        """Its name on the command line."""
         return f"pocket-{self.split}" + {0: "", len(STUFF): "-stuff"}.get(self.stuff, f"-stuff{self.stuff}")
 
     @property
@@ -69,13 +69,13 @@ class PocketDataset(Dataset):
         return "absent" if self.stuff == len(STUFF) else "scored"
 
     def classes(self, variant: str = "plain") -> tuple[ClassWord, ...]:
-        """The things, and the stuff if it counts; they have no other names."""
+        """The things, then the kinds of stuff that count as classes. There is one variant of their names."""
         if variant != "plain":
             raise ValueError(f"The names of {self.name} must be plain, but got {variant!r}.")
         return tuple(ClassWord((name,)) for name in LABELS[: len(THINGS) + self.stuff])
 
     def sample(self, index: int) -> Sample:
-        """Scene `index` (30 000 further on in the training split); nothing in it is left out of the count."""
+        """Scene `index`, in the training split scene 30 000 + `index`. Every pixel is counted."""
         number = index + 30_000 * (self.split == "train")
         item = scene(self.split, number)
         labels = np.where(item.labels >= len(THINGS) + self.stuff, 0, item.labels + 1)
@@ -92,7 +92,7 @@ def _coco_values(stuff: bool) -> tuple[int, ...]:
     return tuple(values.get(value, -1) for value in range(182))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """Where a benchmark keeps its files and what its masks' values mean.
 
@@ -145,9 +145,9 @@ LAYOUTS: dict[str, Layout] = {
 class FolderDataset(Dataset):
     """A benchmark in its official layout.
 
-    VOC and Context want the folder `VOC2012` or `VOC2010` of a `VOCdevkit`; Context's masks and lists are those that
-    mmsegmentation's conversion writes. COCO wants the layout of the COCO-Stuff release: `images/val2017` beside
-    `annotations/val2017`, the pixel maps as released. ADE20K wants the folder `ADEChallengeData2016`.
+    `root` is for VOC and Context the folder `VOC2012` or `VOC2010` of a `VOCdevkit`, with Context's masks and lists as
+    mmsegmentation's conversion writes them; for COCO a folder with `images/val2017` and the pixel maps of COCO-Stuff in
+    `annotations/val2017`; for ADE20K the folder `ADEChallengeData2016`.
 
     Raises:
         ValueError: from `length` and `sample`, one sentence on the file that is missing or wrong.
@@ -169,7 +169,7 @@ class FolderDataset(Dataset):
 
     @property
     def background(self) -> Rule:
-        """As the benchmark has it."""
+        """The rule of the benchmark."""
         return self.layout.background
 
     @property

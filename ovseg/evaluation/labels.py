@@ -1,4 +1,4 @@
-"""Label sources: which of a data set's classes a method is asked for on a picture."""
+"""Label sources: which classes of a data set a method is asked for on a picture."""
 
 from collections.abc import Callable
 
@@ -14,23 +14,23 @@ LabelSource = Callable[[Models, Sample, tuple[ClassWord, ...]], list[int]]
 
 
 def ground_truth(models: Models, sample: Sample, classes: tuple[ClassWord, ...]) -> list[int]:
-    """The classes that the truth holds: what remains is where they are."""
+    """The classes that are in the picture; the method only has to find where they are."""
     return [int(label) - 1 for label in np.unique(sample.labels) if 0 < label <= len(classes)]
 
 
 def by_clip(models: Models, sample: Sample, classes: tuple[ClassWord, ...]) -> list[int]:
-    """The classes whose logit comes near the best one's: the image filter of DiffSegmenter's released label files.
+    """The classes that CLIP finds in the picture: the filter of DiffSegmenter's released label files.
 
-    A class is kept if the logit of "A photo of a CLASS" is at least `clip_ratio` times the highest of all classes', so at
-    least one always is.
+    A class is kept if its logit for "A photo of a CLASS" is at least `clip_ratio` times the highest one. So there is always
+    at least one class.
     """
-    return [k for k, found in enumerate(look_for(models, sample.image, classes)) if found.present]
+    return [k for k, presence in enumerate(look_for(models, sample.image, classes)) if presence.present]
 
 
 def by_clip_and_caption(models: Models, sample: Sample, classes: tuple[ClassWord, ...]) -> list[int]:
-    """The same and the classes whose name is near a noun of the caption: the released filter's union."""
+    """The classes that CLIP finds, and those whose name is close to a noun of the caption, as the released filter does."""
     caption = models.captioner().caption(sample.image)
-    return [k for k, found in enumerate(look_for(models, sample.image, classes, caption)) if found.present]
+    return [k for k, presence in enumerate(look_for(models, sample.image, classes, caption)) if presence.present]
 
 
 def all_names(models: Models, sample: Sample, classes: tuple[ClassWord, ...]) -> list[int]:

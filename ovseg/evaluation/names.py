@@ -1,7 +1,7 @@
-"""The names by which evaluation protocols call the classes of a benchmark; `names.json` holds them in label order.
+"""Class names of the benchmarks, in label order; `names.json` holds them.
 
-"plain" are the data set's own. The others are those of the released code they are called after: names alone move a
-figure by points, so every table says which were used.
+"plain" are the data set's own names. The other variants come from the released code that they are called after. Other names
+for the same classes change a figure by several points, so every table says which variant was used.
 """
 
 import json

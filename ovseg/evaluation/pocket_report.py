@@ -1,4 +1,4 @@
-"""What the pocket bundle reaches, figure by figure: the bundle's card, `python -m ovseg pocket-report`."""
+"""The figures of the pocket bundle's card: `python -m ovseg pocket-report`."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -29,7 +29,7 @@ SPLITS = ("pocket-val", "pocket-novel", "pocket-val-stuff")
 
 @dataclass(frozen=True)
 class Figure:
-    """One row of the card. `aim` is what was set out for; empty where the figure only wants to be beaten."""
+    """One row of the card. `aim` is the figure that was aimed at; empty where there was none."""
 
     what: str
     value: str
@@ -38,7 +38,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class PocketReport:
-    """All figures of the bundle. Pictures and runs are kept in `out`, so that a stopped report goes on.
+    """All figures of the bundle. Pictures and runs are kept in `out`, so that a stopped report can continue.
 
     Args:
         per_thing: pictures generated of each thing, seeds 0, 1, ...

@@ -1,11 +1,11 @@
-"""Protocols: how a picture reaches a method and how its scores come back, as the harnesses of the field do it.
+"""Protocols: the picture size, sliding windows and class names with which published evaluation code runs a method.
 
-A preset sets size, windows and names. Background rules that belong to another method's scores (a threshold on CLIP
-affinities, say) are not carried over: each method keeps its own, and the table says which.
+A protocol does not bring the background rule of the method it was written for, such as a threshold on CLIP scores: every
+method keeps its own rule, and the table names it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import cv2
 import numpy as np
@@ -19,21 +19,23 @@ from ovseg.types import Segmentation
 
 @dataclass(frozen=True)
 class Protocol:
-    """One harness's inference settings. Sizes are in pixels.
+    """How one published evaluation prepares a picture. Sizes are in pixels.
 
     Args:
-        short_side: resize to this shorter side, aspect kept; None leaves the picture as it is.
-        long_side: the longer side may not exceed this after it.
+        source: whose evaluation it is, and what of it is left out.
+        short_side: the shorter side after resizing, with the aspect kept; None leaves the picture as it is.
+        long_side: the longest that the other side may become.
         square: squash to a square of this side instead.
-        windows: sides of sliding windows, averaged where they overlap; none: the whole picture at once.
-        stride: of the windows.
-        whole_too: the whole picture is averaged in with the windows.
-        names: variant of the class names, by benchmark; the data set's own where there is none.
-        background_words: asked for beside the classes and counted as background, where background is scored.
+        windows: sides of square sliding windows, whose scores are averaged; empty for the whole picture at once.
+        stride: pixels from one window to the next.
+        whole_too: the whole picture counts as one more window.
+        names: for each benchmark, the variant of its class names; the data set's own names where there is none.
+        background_words: extra words that count as background, where background is scored.
     """
 
     name: str
     source: str
+    _: KW_ONLY
     short_side: int | None = None
     long_side: int = 2048
     square: int | None = None
@@ -44,7 +46,7 @@ class Protocol:
     background_words: tuple[str, ...] = ()
 
     def working_hw(self, hw: tuple[int, int]) -> tuple[int, int]:
-        """The size at which a picture of (H, W) is segmented."""
+        """The size (H, W) at which a picture of size `hw` is segmented."""
         if self.square:
             return self.square, self.square
         if not self.short_side:
@@ -53,7 +55,7 @@ class Protocol:
         return round(hw[0] * scale), round(hw[1] * scale)
 
     def boxes(self, hw: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
-        """The windows on a picture of (H, W), as rows and columns."""
+        """The windows of a picture of size `hw` (H, W), each as a slice of rows and a slice of columns."""
         for side in self.windows:
             for top in window_starts(hw[0], side, self.stride):
                 for left in window_starts(hw[1], side, self.stride):
@@ -70,7 +72,7 @@ _SCLIP_BACKGROUND = (
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
-        Protocol("native", "ours: the picture as the method takes it, whole"),
+        Protocol("native", "the whole picture, as the method itself takes it"),
         Protocol(
             "groupvit",
             "GroupViT's harness; without its top-5 classes and its thresholds",
@@ -107,8 +109,15 @@ PROTOCOLS: dict[str, Protocol] = {
 }
 
 
-def segment_under(protocol: Protocol, prepared: Prepared, image: UInt8[np.ndarray, "H W 3"], seed: int = 0) -> Segmentation:
-    """Segment a picture as the protocol does; scores are averaged over windows and come back at (H, W)."""
+def segment_under(
+    protocol: Protocol, prepared: Prepared, image: UInt8[np.ndarray, "H W 3"], *, seed: int = 0
+) -> Segmentation:
+    """Segment a picture as the protocol says. Scores are averaged over its windows, at the picture's own size.
+
+    Args:
+        prepared: the method, prepared for the classes.
+        seed: of the noise.
+    """
     working, count = protocol.working_hw(image.shape[:2]), len(prepared.classes)
     picture = image if working == image.shape[:2] else resized(image, working)
     total, weight, part = np.zeros((count + 1, *working), np.float32), np.zeros(working, np.float32), None
@@ -123,7 +132,7 @@ def segment_under(protocol: Protocol, prepared: Prepared, image: UInt8[np.ndarra
 
 
 def _of_classes(scores: np.ndarray, count: int) -> np.ndarray:
-    """Scores of the background and of the classes asked for; words that a method found by itself are background."""
+    """Scores (count + 1, H, W) of background and the classes asked for. Words that the method added count as background."""
     if len(scores) == count + 1:
         return scores
     return np.concatenate([np.maximum(scores[:1], scores[count + 1 :].max(0, keepdims=True)), scores[1 : count + 1]])

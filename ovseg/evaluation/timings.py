@@ -1,4 +1,4 @@
-"""How long things take here: a benchmark that anyone can run, `python -m ovseg timings`."""
+"""How long loading, generating and segmenting take on this machine: `python -m ovseg timings`."""
 
 import statistics
 import time
@@ -15,10 +15,10 @@ CLASSES = "cat, car, grass, sky, tree"
 
 
 def measure(models: Models, runs: int, kinds: Sequence[type[Method]]) -> list[tuple[str, float, int]]:
-    """(what, median seconds, runs) for loading, generating, each of these methods on five classes, and a threshold move.
+    """Rows of (what, median seconds, runs): loading, generating, and for each method five classes and a moved threshold.
 
     Raises:
-        ValueError: there are no runs.
+        ValueError: `runs` is below 1.
     """
     if runs < 1:
         raise ValueError(f"The number of runs must be 1 or more, but got {runs}.")
@@ -37,7 +37,7 @@ def measure(models: Models, runs: int, kinds: Sequence[type[Method]]) -> list[tu
 
 
 def table(models: Models, rows: list[tuple[str, float, int]]) -> str:
-    """The measurements with what they were made on."""
+    """The rows as text, below a line that names the backbone, the device and the number of threads."""
     threads, dtype = torch.get_num_threads(), models.dtype_name
     lines = [f"backbone {models.name}, {models.device}, {dtype}, {threads} threads, torch {torch.__version__}"]
     return "\n".join(lines + [f"{seconds:9.3f} s  {what} (median of {runs})" for what, seconds, runs in rows])

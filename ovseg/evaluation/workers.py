@@ -1,7 +1,7 @@
-"""Several processes on one benchmark: on one machine with `--workers`, on several through torch's own launcher.
+"""Several processes on one benchmark: with `--workers` on one machine, or with `torchrun` on one or several.
 
-Sample k belongs to process k modulo their number. Every sample has a file of its own, so the figures do not depend on
-how many processes wrote them.
+Process r of n measures the samples r, r + n, r + 2n, ... Every sample has a file of its own, so the figures do not depend on
+the number of processes.
 """
 
 import multiprocessing
@@ -26,10 +26,10 @@ def launched() -> bool:
 
 
 def run(task: Benchmark, out: Path, workers: int = 1, report: Report = silent) -> dict | None:
-    """Run a benchmark in `workers` processes, or as one of those that torchrun started; its table, on the first of them.
+    """Run a benchmark in `workers` processes, or as one of torchrun's. Returns the table, under torchrun in process 0 only.
 
     Raises:
-        ValueError: there is less than one worker, or workers are asked for under torchrun; and what `Benchmark.run` raises.
+        ValueError: `workers` is below 1, or above 1 under torchrun; and what `Benchmark.run` raises.
     """
     if workers < 1:
         raise ValueError(f"The number of workers must be 1 or more, but got {workers}.")
@@ -39,7 +39,7 @@ def run(task: Benchmark, out: Path, workers: int = 1, report: Report = silent) -
         return _run_as_one_of_many(task, out, report)
     if workers == 1:
         return task.run(out, report)
-    task.measure(out, range(0))  # writes the settings before any process starts
+    task.measure(out, range(0))  # refuses a folder of another run before any process starts
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         jobs = [pool.submit(_work, task, out, rank, workers) for rank in range(workers)]
         while not all(job.done() for job in jobs):
@@ -66,7 +66,7 @@ def _work(task: Benchmark, out: Path, rank: int, workers: int) -> None:
 
 
 def on_device(task: Benchmark, rank: int) -> Benchmark:
-    """The task on the accelerator of this number, if its models are on CUDA and there are several."""
+    """The task on GPU `rank`, counted modulo their number, if it runs on CUDA and there are several GPUs."""
     if task.models.device.type != "cuda" or torch.cuda.device_count() < 2:
         return task
     device = f"cuda:{rank % torch.cuda.device_count()}"
@@ -74,7 +74,7 @@ def on_device(task: Benchmark, rank: int) -> Benchmark:
 
 
 def _run_as_one_of_many(task: Benchmark, out: Path, report: Report) -> dict | None:
-    """Measure this process's share; the first process gathers all files, so that machines need not share a folder."""
+    """Measure this process's samples. Process 0 gathers all files, so that machines need no shared folder."""
     dist.init_process_group("gloo", timeout=timedelta(days=2))
     try:
         rank, world = dist.get_rank(), dist.get_world_size()

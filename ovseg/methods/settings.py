@@ -18,8 +18,8 @@ class Setting:
         default: the value of the paper's released code, as `read_setting` reads it.
         suited: the value that suits the backbone.
         limits: such as "1 to 16"; empty where the kind has none.
-        label: its name on the page, if it has one.
-        group: the heading under which the page shows it, if there is one.
+        label: its name on the page.
+        group: "main" for the settings that most people change, "more" for the others.
     """
 
     name: str
@@ -28,8 +28,8 @@ class Setting:
     suited: str
     limits: str
     help: str
-    label: str = ""
-    group: str = ""
+    label: str
+    group: str
 
 
 def settings_of(kind: type[Method], suited: Method) -> tuple[Setting, ...]:
@@ -47,8 +47,8 @@ def settings_of(kind: type[Method], suited: Method) -> tuple[Setting, ...]:
             as_text(getattr(suited, field.name)),
             f"{field.metadata['low']:g} to {field.metadata['high']:g}" if types[field.name] in (int, float) else "",
             field.metadata["help"],
-            field.metadata.get("label", ""),
-            field.metadata.get("group", ""),
+            field.metadata["label"],
+            field.metadata["group"],
         )
         for field in fields(kind)
     )
