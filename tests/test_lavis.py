@@ -34,6 +34,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 pytestmark = pytest.mark.timeout(900)
 
 
+@pytest.mark.lavis
 def test_blip_through_lavis(environment: Path, picture: np.ndarray) -> None:
     captioner = LavisCaptioner("blip_caption/tiny", setup=SETUP)
     try:
@@ -44,6 +45,7 @@ def test_blip_through_lavis(environment: Path, picture: np.ndarray) -> None:
         captioner.close()
 
 
+@pytest.mark.lavis
 def test_blip2_through_lavis_dies_and_comes_back(environment: Path, picture: np.ndarray) -> None:
     captioner = LavisCaptioner("blip2_opt/tiny", setup=SETUP)
     try:
@@ -64,6 +66,7 @@ def test_blip2_through_lavis_dies_and_comes_back(environment: Path, picture: np.
     assert process.returncode == 0  # it went when its input was closed
 
 
+@pytest.mark.lavis
 def test_a_model_that_lavis_does_not_have_is_one_sentence(environment: Path, picture: np.ndarray) -> None:
     captioner = LavisCaptioner("blip_caption/nonsense", setup=SETUP)
     with pytest.raises(ValueError, match="LAVIS could not caption with blip_caption/nonsense"):
@@ -71,6 +74,7 @@ def test_a_model_that_lavis_does_not_have_is_one_sentence(environment: Path, pic
     captioner.close()
 
 
+@pytest.mark.lavis
 def test_a_process_that_cannot_start_is_one_sentence(environment: Path, picture: np.ndarray, tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("raise SystemExit(3)\n")

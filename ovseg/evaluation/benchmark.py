@@ -184,7 +184,7 @@ class Benchmark:
         return np.where(sample.labels == 0, np.uint8(IGNORED), sample.labels)
 
     def _predict(self, sample: Sample) -> list[np.ndarray]:
-        """Label maps (H, W) in the data set's labels: at the method's threshold, and if it `sweeps`, at each of `THRESHOLDS`."""
+        """Label maps (H, W) in the data set's labels: at the method's threshold; if it `sweeps`, then at all."""
         asked = LABEL_SOURCES[self.labels](self.models, sample, self.classes)
         words = tuple(self.classes[k] for k in asked) + self._background_words
         if not asked:
