@@ -2,7 +2,7 @@ import js from "@eslint/js";
 
 const browser = [
   "Blob", "CustomEvent", "Event", "Image", "ImageData", "ResizeObserver", "atob", "clearInterval", "clearTimeout", "console",
-  "createImageBitmap", "document", "localStorage", "location", "matchMedia", "navigator", "requestAnimationFrame",
+  "createImageBitmap", "document", "history", "localStorage", "location", "matchMedia", "navigator", "requestAnimationFrame",
   "setInterval", "setTimeout", "URL", "window",
 ];
 
