@@ -18,7 +18,7 @@ def iou(one: Bool[np.ndarray, "*shape"], other: Bool[np.ndarray, "*shape"]) -> f
 
 
 def confusion(
-    truth: Integer[np.ndarray, "H W"], predicted: Integer[np.ndarray, "H W"], count: int
+    truth: Integer[np.ndarray, "H W"], predicted: Integer[np.ndarray, "h w"], count: int
 ) -> Int64[np.ndarray, "k k"]:
     """The confusion matrix of one picture: how many pixels of each true label have each predicted label.
 
