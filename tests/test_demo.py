@@ -14,13 +14,15 @@ from ovseg.demo import build
 from ovseg.demo.choice import Choice, Run
 from ovseg.demo.controls import build_control, read_controls, settings_of, shown
 from ovseg.demo.durations import Durations, in_words
-from ovseg.demo.looking import best_here, place_views
+from ovseg.demo.looking import best_here, place_views, results_as_files
 from ovseg.demo.method_panel import build_method_panel, restored
 from ovseg.demo.picture import Picture, example_names, of_example, of_origin, of_scene
-from ovseg.demo.running import Request, run, titled
+from ovseg.demo.running import Request, expected_seconds, run, titled
 from ovseg.demo.word_panel import chips_value, known_words
 from ovseg.demo.work import stream, stream_parts
 from ovseg.methods import METHODS, DiffSegmenter, FreeSegDiff, find_method, modes_of, suited_to
+from ovseg.methods.ovdiff.method import OVDiff
+from ovseg.methods.ovdiff.store import store_of
 from ovseg.models import Models
 from ovseg.pocket.world import LABELS, scene
 from ovseg.progress import Report, silent
@@ -94,6 +96,16 @@ def test_a_second_run_of_a_method_becomes_a_variant() -> None:
         titled(models, (methods[1], methods[1]))
 
 
+def test_a_first_run_with_settings_fills_the_controls() -> None:
+    models = Models("pocket")
+    with gr.Blocks():
+        panel = build_method_panel(models)
+    values = restored(models, panel, (Run("diffsegmenter", {"threshold": "0.7"}),))
+    values[4] = values[4].value
+    (method,) = panel.chosen(models, values)
+    assert method == suited_to(models, DiffSegmenter, {"threshold": 0.7})
+
+
 def test_a_scenes_truth_follows_the_words_and_their_synonyms() -> None:
     index = next(k for k in range(100) if "cat" in scene("val", k, 64).things)
     picture, plain = of_scene(index), scene("val", index, 512)
@@ -137,6 +149,32 @@ def test_methods_end_one_after_the_other_and_a_failure_stays_alone(with_clip: Mo
     assert [card["seed"] for _, card in results.cards] == [3]
     assert durations.expected("freeseg-diff") == entry.seconds and durations.expected("diffsegmenter") is None
     assert [drawn["state"] for drawn in results.drawn] == ["failed", "done"]
+
+
+def test_files_are_made_at_the_threshold_of_the_board(with_clip: Models) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    request = Request(Picture(image), "cat, dog", "", "", (DiffSegmenter(refinements=0),), 0)
+    results = run(with_clip, request, Durations(), silent, lambda part: None)
+    for threshold, empty in ((None, False), (1.0, True)):
+        (made,) = results_as_files(results, threshold).values()
+        assert bool((made.segmentation.label_map == 0).all()) == empty
+        assert made.card["method"]["threshold"] == (0.5 if threshold is None else 1.0)
+        assert (made.card["shares"]["background"] == 1.0) == empty
+
+
+def test_the_first_drawing_of_ovdiff_is_in_its_time(with_clip: Models, tmp_path: Path) -> None:
+    models = Models(with_clip.name, "cpu")
+    models.checkpoint, models.prototype_folders = with_clip.checkpoint, (tmp_path, None)
+    method, classes = OVDiff(extractors=("diffusion",), images=2, steps=1), parse_classes("cat, dog")
+    durations = Durations()
+    durations.learn("ovdiff", 1.0)
+    durations.learn("diffsegmenter", 3.0)
+    one = expected_seconds(models, method, classes[:1], durations)
+    assert one > 1.0 and expected_seconds(models, DiffSegmenter(), classes, durations) == 3.0
+    made_by = method.made_by(models, "diffusion")
+    for word in ("cat", "dog"):
+        (tmp_path / store_of(models)._name(word, "diffusion", made_by)).touch()
+    assert expected_seconds(models, method, classes, durations) == 1.0
 
 
 def test_a_place_is_read_with_x_to_the_right_and_y_down() -> None:
