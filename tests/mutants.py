@@ -9,6 +9,7 @@ the exit code 1. With --check the named tests are first run on the unchanged cod
 
 import argparse
 import importlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -17,12 +18,20 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from tests.mutations import Mutant  # noqa: E402
 
-LINKED = ("assets",)  # read by the tests, never changed by a bug
+LIBRARIES = (
+    "numpy", "scipy.ndimage", "cv2", "sklearn.cluster", "torch", "jaxtyping", "beartype", "safetensors.torch",
+    "pyarrow.parquet", "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion", "open_clip", "gradio",
+    "transformers.models.clip.modeling_clip", "transformers.models.vit.modeling_vit",
+    "transformers.models.blip_2.modeling_blip_2", "transformers.models.blip.modeling_blip",
+)  # fmt: skip
+LINKED = ("assets", "node_modules")  # read by the tests, never changed by a bug
 
 
 def areas() -> Iterator[tuple[str, Mutant]]:
@@ -39,8 +48,19 @@ def copy_of_the_code(folder: Path) -> None:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    for name in LINKED:
+    for name in (name for name in LINKED if (ROOT / name).exists()):
         (folder / name).symlink_to(ROOT / name)
+
+
+def load_libraries() -> None:
+    """Import what the tests need of others once, so that each bug's process, forked from this one, begins at once."""
+    path = ROOT / "ovseg" / "_torchvision_compat.py"
+    spec = importlib.util.spec_from_file_location("torchvision_compat", path)
+    compat = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(compat)
+    compat.prepare()
+    for name in LIBRARIES:
+        importlib.import_module(name)
 
 
 def passes(folder: Path, tests: Sequence[str]) -> bool:
@@ -49,12 +69,31 @@ def passes(folder: Path, tests: Sequence[str]) -> bool:
     Raises:
         RuntimeError: they could not be run, which says nothing about the bug.
     """
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "", *tests]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
-    if run.returncode not in (0, 1):
-        raise RuntimeError(run.stdout[-2000:] + run.stderr[-2000:])
-    return run.returncode == 0
+    log, child = folder / "mutant.log", os.fork()
+    if child == 0:
+        _run_tests(folder, tests, log)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code not in (0, 1):
+        raise RuntimeError(log.read_text()[-2000:])
+    return code == 0
+
+
+def _run_tests(folder: Path, tests: Sequence[str], log: Path) -> None:
+    """In the forked process: pytest on the copy, and the end of the process with its exit code."""
+    code = 3
+    try:
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.chdir(folder)
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "ovseg")]:
+            del sys.modules[name]
+        sys.path[:] = [str(folder), *(path for path in sys.path if Path(path).resolve() != ROOT)]
+        os.environ |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+        sys.dont_write_bytecode = True
+        code = int(pytest.main(["-q", "-x", "-p", "no:cacheprovider", "-m", "", *tests]))
+    finally:
+        os._exit(code)
 
 
 def verdict(folder: Path, mutant: Mutant) -> str:
@@ -79,6 +118,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="run the named tests on the unchanged code first")
     options = parser.parse_args()
     chosen = [(area, m) for area, m in areas() if options.only in (area, "") or options.only in m.name]
+    load_libraries()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         copy_of_the_code(folder)
