@@ -16,6 +16,8 @@ from ovseg.demo.board import board, board_picture, board_value, done, failed, ru
 from ovseg.types import Segmentation
 
 LABELS = ("background", "cat", "car", "tree")
+RUNS = {"empty": None, "under way": "one", "finished": "one", "no truth": "two", "small": "three"}
+"""The page's states, and the run of each."""
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -52,7 +54,7 @@ def by_threshold(height: int, width: int, shift: float, threshold: float) -> Seg
 def by_itself(height: int, width: int) -> Segmentation:
     """Labels in another order and one that nobody asked for; the background has its own score, below 0 like a cosine."""
     places = ((0.2, 0.7), (0.75, 0.35), (0.1, 0.1))
-    scores = np.stack([np.full((height, width), 0.35), *(blob(height, width, place, 0.4) for place in places)])
+    scores = np.stack([np.full((height, width), 0.36), *(blob(height, width, place, 0.4) for place in places)])
     labels = ("background", "car", "cat", "sky")
     return Segmentation(picture(height, width), labels, (0.3 * scores - 0.2).astype(np.float32))
 
@@ -67,7 +69,7 @@ def segmentations(height: int, width: int) -> dict[str, Segmentation]:
 
 
 def values(height: int, width: int) -> dict[str, dict | None]:
-    """The board's states by name: empty, under way, finished, finished without a truth, and of another run."""
+    """The board's value in each state of `RUNS`."""
     scene = board_picture(picture(height, width), LABELS, truth(height, width))
     made = segmentations(height, width)
     entries = [done(f"m{k}", title, one, seconds=0.3 + k, passes=k + 1) for k, (title, one) in enumerate(made.items())]
@@ -80,13 +82,13 @@ def values(height: int, width: int) -> dict[str, dict | None]:
     plain = board_picture(picture(height, width), LABELS)
     return {
         "empty": None,
-        "under way": board_value(scene, under_way, "one"),
-        "finished": board_value(scene, entries, "one"),
-        "no truth": board_value(plain, entries, "two"),
+        "under way": board_value(scene, under_way, RUNS["under way"]),
+        "finished": board_value(scene, entries, RUNS["finished"]),
+        "no truth": board_value(plain, entries, RUNS["no truth"]),
         "small": board_value(
             board_picture(picture(64, 96), LABELS),
             [done("m0", "DiffSegmenter", by_threshold(64, 96, 0.0, 0.5))],
-            "three",
+            RUNS["small"],
         ),
     }
 

@@ -2,14 +2,20 @@
 
 import base64
 import io
+import re
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import BrowserContext
 
-from ovseg.demo.board import STEPS, board_picture, board_value, done, score_steps, two_best, waiting
+from ovseg.compare import Comparison, Entry, Truth
+from ovseg.demo.board import ERROR_COLOURS, STEPS, board_picture, board_value, done, score_steps, two_best, waiting
+from ovseg.output import view
 from ovseg.types import Segmentation
-from tests.board_page import LABELS, by_itself, by_threshold, picture
+from tests.board_browser import BoardPage, chromium, served
+from tests.board_page import LABELS, by_itself, by_threshold, picture, segmentations, truth
 
 
 def pixels_of(url: str) -> np.ndarray:
@@ -77,3 +83,357 @@ def test_the_legend_is_the_words_asked_for_and_then_what_was_found_besides() -> 
 def test_what_does_not_fit_is_said(make, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         make()
+
+
+# ---- In the browser ----
+
+HEIGHT, WIDTH = 144, 208
+ORDER = (*LABELS, "sky")
+METHODS = segmentations(HEIGHT, WIDTH)
+KEYS = dict(zip(METHODS, ("m0", "m1", "m2"), strict=True))
+TRUTH = Truth(truth(HEIGHT, WIDTH), LABELS)
+LOOKS = [(1400, "light"), (1400, "dark"), (390, "light"), (390, "dark")]
+
+
+def comparison(threshold: float | None = None) -> Comparison:
+    """What the server says of the same methods, at their own threshold or at one for all that have any."""
+    moved = {
+        title: one if threshold is None or one.threshold is None else one.with_threshold(threshold)
+        for title, one in METHODS.items()
+    }
+    entries = tuple(Entry(title, one, 0.0) for title, one in moved.items())
+    return Comparison(picture(HEIGHT, WIDTH), LABELS[1:], entries, truth=TRUTH)
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with served(HEIGHT, WIDTH) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[BrowserContext]:
+    with chromium() as context:
+        yield context
+
+
+@pytest.fixture
+def visit(address: str, browser: BrowserContext, request: pytest.FixtureRequest) -> Iterator[BoardPage]:
+    width, theme = getattr(request, "param", (1400, "light"))
+    visitor = BoardPage(browser.new_page(), address, width, theme)
+    yield visitor
+    visitor.page.close()
+    assert not visitor.errors and not visitor.outside
+
+
+@pytest.fixture
+def finished(visit: BoardPage) -> BoardPage:
+    visit.show("finished", 3)
+    return visit
+
+
+def assert_same(pixels: np.ndarray, expected: np.ndarray) -> None:
+    """Equal but for rounding."""
+    assert np.abs(pixels.astype(int) - expected.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("visit", LOOKS, indirect=True)
+def test_canvases_show_what_the_files_show(finished: BoardPage) -> None:
+    assert_same(finished.pixels("picture"), picture(HEIGHT, WIDTH))
+    for title, key in KEYS.items():
+        assert_same(finished.pixels(key), view.overlay(METHODS[title], 0.6, order=ORDER))
+    finished.press("[data-look=hatching]")
+    for title, key in KEYS.items():
+        assert_same(finished.pixels(key), view.overlay(METHODS[title], 0.6, order=ORDER, hatched=True))
+
+
+def test_opacity_and_hidden_classes_act_on_all(finished: BoardPage) -> None:
+    finished.slide(".ov-opacity", 0.9)
+    finished.press(".ov-chip[data-label=cat]")
+    assert finished.find(".ov-chip[data-label=cat]").get_attribute("aria-pressed") == "false"
+    for title, key in KEYS.items():
+        assert_same(finished.pixels(key), view.overlay(METHODS[title], 0.9, ["cat"], order=ORDER))
+    finished.press(".ov-chip[data-label=cat]")
+    assert_same(finished.pixels("m0"), view.overlay(METHODS["DiffSegmenter"], 0.9, order=ORDER))
+
+
+def test_the_background_is_coloured_when_asked_for(finished: BoardPage) -> None:
+    finished.press(".ov-chip[data-label=background]")
+    segmentation = METHODS["DiffSegmenter"]
+    expected = view.paint(segmentation.image, segmentation.label_map, view.palette(4), np.full(4, 0.6))
+    assert_same(finished.pixels("m0"), expected)
+
+
+def test_pointing_at_a_class_dims_the_others(finished: BoardPage) -> None:
+    finished.find(".ov-chip[data-label=car]").hover()
+    finished.settle()
+    segmentation = METHODS["DiffSegmenter"]
+    expected = view.paint(segmentation.image, segmentation.label_map, view.palette(4), np.array([0, 0.15, 0.6, 0.15]))
+    assert_same(finished.pixels("m0"), expected)
+
+
+def test_the_threshold_moves_masks_and_iou_as_the_server_would(finished: BoardPage) -> None:
+    for threshold in (None, 0.31, 0.7, 0.999):
+        if threshold is not None:
+            finished.find(".ov-threshold").evaluate("(slider) => { slider.step = 'any'; }")
+            finished.slide(".ov-threshold", threshold)
+        expected = comparison(threshold)
+        for entry in expected.entries:
+            key = KEYS[entry.title]
+            assert_same(finished.pixels(key), view.overlay(entry.segmentation, 0.6, order=ORDER))
+            assert finished.card(key).locator("header b").inner_text() == f"IoU {100 * expected.mean_iou(entry):.1f}"
+            figures = finished.card(key).locator(".ov-figures span").all_inner_texts()
+            ious = {label: value for label, value in expected.iou(entry).items() if not np.isnan(value)}
+            assert figures == [f"{label} {100 * value:.1f}" for label, value in ious.items()]
+    finished.press(".ov-own")
+    assert_same(finished.pixels("m1"), view.overlay(METHODS["Grounded Diffusion"], 0.6, order=ORDER))
+
+
+def test_the_outline_is_the_edge_of_the_masks(finished: BoardPage) -> None:
+    finished.slide(".ov-opacity", 0)
+    assert_same(finished.pixels("m0"), picture(HEIGHT, WIDTH))
+    finished.press("[data-look=outline]")
+    labels = METHODS["DiffSegmenter"].label_map
+    edge = np.zeros(labels.shape, bool)
+    edge[1:] |= labels[1:] != labels[:-1]
+    edge[:-1] |= labels[1:] != labels[:-1]
+    edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
+    edge[:, :-1] |= labels[:, 1:] != labels[:, :-1]
+    outline = (edge & (labels > 0))[..., None]
+    assert_same(finished.pixels("m0"), np.where(outline, view.palette(4)[labels], picture(HEIGHT, WIDTH)))
+
+
+PLACE = (0.25, 0.7)  # of the picture's width and height: a car, where x for y would be nothing
+
+
+@pytest.mark.parametrize("visit", [(1400, "light"), (1400, "dark")], indirect=True)
+def test_pointing_marks_all_canvases_and_names_classes_scores_and_runners_up(finished: BoardPage) -> None:
+    finished.point("m0", *PLACE)
+    row, column = int(PLACE[1] * HEIGHT), int(PLACE[0] * WIDTH)
+    for title, segmentation in METHODS.items():
+        scores = segmentation.scores[:, row, column]
+        first, second = (-scores).argsort(kind="stable")[:2]
+        reading = finished.card(KEYS[title]).locator(".ov-reading").inner_text().replace("−", "-")
+        one, one_score, two, two_score = re.fullmatch(r"(\w+) (-?[\d.]+), then (\w+) (-?[\d.]+)", reading).groups()
+        assert (one, two) == (segmentation.labels[first], segmentation.labels[second])
+        assert float(one_score) == pytest.approx(scores[first], abs=0.0052)
+        assert float(two_score) == pytest.approx(scores[second], abs=0.0052)
+        frame = finished.card(KEYS[title]).locator(".ov-frame").bounding_box()
+        vertical = finished.card(KEYS[title]).locator(".ov-vertical").bounding_box()
+        horizontal = finished.card(KEYS[title]).locator(".ov-horizontal").bounding_box()
+        assert vertical["x"] - frame["x"] == pytest.approx(PLACE[0] * frame["width"], abs=2)
+        assert horizontal["y"] - frame["y"] == pytest.approx(PLACE[1] * frame["height"], abs=2)
+    assert finished.card("picture").locator(".ov-reading").inner_text() == "truth: car"
+    finished.page.mouse.move(1, 1)
+    finished.settle()
+    assert not finished.card("m1").locator(".ov-vertical").is_visible()
+
+
+def test_below_the_threshold_the_background_comes_first(finished: BoardPage) -> None:
+    finished.slide(".ov-threshold", 0.9)
+    finished.point("m0", 0.25, 0.6)
+    score = METHODS["DiffSegmenter"].scores[2, int(0.6 * HEIGHT), int(0.25 * WIDTH)]
+    assert score < 0.9
+    assert finished.card("m0").locator(".ov-reading").inner_text() == f"background 0.90, then car {score:.2f}"
+
+
+@pytest.mark.parametrize("visit", LOOKS[::3], indirect=True)
+def test_a_click_says_where_and_on_which_canvas(finished: BoardPage) -> None:
+    finished.point("m0", *PLACE, click=True)
+    said = finished.page.locator("#selected")
+    finished.page.wait_for_function("document.querySelector('#selected').innerText.includes('m0')")
+    x, y = (float(number) for number in re.findall(r"\d\.\d+", said.inner_text())[:2])
+    assert (x, y) == (pytest.approx(PLACE[0], abs=0.01), pytest.approx(PLACE[1], abs=0.01))
+    assert finished.find(".ov-pin:visible").count() == 4
+
+
+def test_errors_are_coloured_by_kind(finished: BoardPage) -> None:
+    finished.press("[data-view=errors]")
+    image, expected = picture(HEIGHT, WIDTH).astype(float), comparison()
+    grey = np.floor(0.65 * (image @ np.array([0.299, 0.587, 0.114])))[..., None]
+    colours = np.array([[int(colour[k : k + 2], 16) for k in (1, 3, 5)] for colour in ERROR_COLOURS])
+    kinds_seen = set()
+    for entry in expected.entries:
+        kinds = expected.error_map(entry)
+        plain = (kinds == 255) | ((kinds == 0) & (TRUTH.label_map == 0))
+        coloured = 0.15 * grey + 0.85 * colours[np.where(plain, 0, kinds)]
+        assert_same(finished.pixels(KEYS[entry.title]), np.where(plain[..., None], grey, coloured).round())
+        kinds_seen |= set(kinds[~plain].tolist())
+        named = finished.canvas(KEYS[entry.title]).get_attribute("aria-label")
+        missed = (kinds == 1).sum() / (TRUTH.label_map != 255).sum()
+        assert f"missed {100 * missed:.1f} %" in named
+    assert {0, 1, 2} <= kinds_seen
+    finished.press(".ov-chip[data-label=car]")
+    pixels = finished.pixels("m0")
+    row, column = int(0.75 * HEIGHT), int(0.25 * WIDTH)  # the car, which is hidden now
+    assert pixels[row, column].tolist() == [grey[row, column, 0]] * 3
+
+
+def test_the_first_canvas_shows_the_truth_too(finished: BoardPage) -> None:
+    finished.press(".ov-card[data-key=picture] [data-choice=truth]")
+    labels = np.where(TRUTH.label_map == 255, 0, TRUTH.label_map)
+    expected = view.paint(picture(HEIGHT, WIDTH), labels, view.palette(4), np.array([0, 0.6, 0.6, 0.6]))
+    assert_same(finished.pixels("picture"), expected)
+    assert "The truth: background" in finished.canvas("picture").get_attribute("aria-label")
+
+
+@pytest.mark.parametrize("visit", LOOKS, indirect=True)
+def test_where_two_differ(finished: BoardPage) -> None:
+    finished.press(".ov-differ-open")
+    expected = comparison()
+    one, other = expected.entries[0], expected.entries[2]
+    finished.find(".ov-second").select_option(label="OVDiff")
+    finished.settle()
+    differ = expected.disagreement(one, other)
+    assert f"say the same on {100 * (1 - differ.mean()):.1f} % of the picture" in finished.find(".ov-agreement").inner_text()
+    pair = Comparison(expected.image, expected.classes, (one, other))
+    assert f"on {100 * pair.agreement_on_classes:.1f} % of where" in finished.find(".ov-agreement").inner_text()
+    pixels = finished.pixels("difference").astype(int)
+    assert np.array_equal(np.ptp(pixels, -1) > 0, differ)
+    only_one = (expected.label_maps["DiffSegmenter"] > 0) & (expected.label_maps["OVDiff"] == 0)
+    assert (pixels[only_one][:, 1] > 150).all()  # missed's yellow: a class by the first alone
+    assert finished.page.evaluate("document.documentElement.scrollWidth") <= finished.page.viewport_size["width"]
+
+
+def test_the_curtain_hangs_between_two(finished: BoardPage) -> None:
+    finished.press(".ov-differ-open")
+    finished.press("[data-way=curtain]")
+    finished.slide(".ov-curtain", 75)
+    pixels, edge = finished.pixels("difference"), round(0.75 * WIDTH)
+    left, right = (view.overlay(METHODS[title], 0.6, order=ORDER) for title in list(METHODS)[:2])
+    assert_same(pixels[:, :edge], left[:, :edge])
+    assert_same(pixels[:, edge + 1 :], right[:, edge + 1 :])
+    canvas = finished.canvas("difference")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    finished.page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 20)
+    finished.page.mouse.down()
+    finished.page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 20, steps=3)
+    finished.page.mouse.up()
+    finished.settle()
+    assert float(finished.find(".ov-curtain").input_value()) == pytest.approx(30, abs=1)
+    assert finished.find(".ov-pin:visible").count() == 0  # letting go of the curtain asks nothing
+
+
+def test_how_many_agree_and_mutual_iou(finished: BoardPage) -> None:
+    finished.press(".ov-differ-open")
+    finished.press("[data-way=votes]")
+    expected = comparison()
+    assert f"on {100 * expected.agreement:.1f} % of" in finished.find(".ov-agreement").inner_text()
+    assert np.array_equal(np.ptp(finished.pixels("difference").astype(int), -1) == 0, expected.votes == 3)
+    cells = [float(text) for text in finished.find(".ov-mutual td").all_inner_texts() if text]
+    iou = 100 * expected.mutual_iou
+    assert cells == [pytest.approx(iou[row, column], abs=0.051) for row, column in ((1, 0), (2, 0), (2, 1))]
+
+
+def test_everything_is_reached_by_keyboard(finished: BoardPage) -> None:
+    page = finished.page
+    finished.find(".ov-chip[data-label=cat]").focus()
+    page.keyboard.press("Space")
+    finished.settle()
+    assert finished.find(".ov-chip[data-label=cat]").get_attribute("aria-pressed") == "false"
+    reached = []
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.className || document.activeElement.textContent"))
+    assert {"ov-opacity", "ov-threshold", "ov-own", "Outline", "Hatching", "Errors", "ov-differ-open"} <= set(reached)
+    assert sum("ov-canvas" in name for name in reached) == 4
+    finished.canvas("m1").focus()
+    for key in ("ArrowLeft", "ArrowLeft", "ArrowDown", "Shift+ArrowDown"):  # the first press starts in the middle
+        page.keyboard.press(key)
+    finished.settle()
+    x, y = WIDTH // 2 - 3, HEIGHT // 2 + 3 + 1  # a stride is a 64th of the longer side
+    scores = METHODS["OVDiff"].scores[:, y, x]
+    best = METHODS["OVDiff"].labels[scores.argmax()]
+    spoken = f"OVDiff: {best} {scores.max():.2f}".replace("-", "−")
+    assert spoken in finished.find(".ov-live").inner_text()
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#selected').innerText.includes('m1')")
+    said = [float(number) for number in re.findall(r"\d\.\d+", page.locator("#selected").inner_text())[:2]]
+    assert said == [pytest.approx((x + 0.5) / WIDTH, abs=1e-3), pytest.approx((y + 0.5) / HEIGHT, abs=1e-3)]
+    page.keyboard.press("Escape")
+    finished.settle()
+    assert not finished.card("m1").locator(".ov-vertical").is_visible()
+
+
+def test_what_a_visitor_moved_is_told_to_the_server(finished: BoardPage) -> None:
+    finished.press(".ov-chip[data-label=car]")
+    finished.slide(".ov-threshold", 0.62)
+    finished.page.wait_for_function("document.querySelector('#looked').innerText.includes('0.62')")
+    text = finished.page.locator("#looked").inner_text()
+    assert "car" in text and "0.6" in text
+
+
+def test_methods_wait_work_and_fail_in_their_own_places(visit: BoardPage) -> None:
+    assert "press Run" in visit.find(".ov-empty").inner_text()
+    visit.show("under way", 1)
+    texts = {key: visit.card(key).locator(".ov-state").inner_text() for key in ("m1", "m2", "m3")}
+    assert texts["m1"] == "reading the attention; about 2.0 s left"
+    assert visit.card("m1").locator("progress").get_attribute("value") == "0.4"
+    assert texts["m2"] == "Waits; takes about 15 s"
+    assert texts["m3"] == "The captioner must be there, but its weights are not."
+    assert_same(visit.pixels("m0"), view.overlay(METHODS["DiffSegmenter"], 0.6))
+    visit.press(".ov-chip[data-label=cat]")
+    visit.slide(".ov-threshold", 0.7)
+    visit.show("finished", 3)  # the same run: what the visitor chose stays
+    for key, entry in zip(KEYS.values(), comparison(0.7).entries, strict=True):
+        assert_same(visit.pixels(key), view.overlay(entry.segmentation, 0.6, ["cat"], order=ORDER))
+    visit.show("no truth", 3)  # another run: each method's own threshold, and every class
+    assert_same(visit.pixels("m1"), view.overlay(METHODS["Grounded Diffusion"], 0.6, order=ORDER))
+    assert not visit.find(".ov-views").is_visible() and not visit.find("[data-choice=errors]").first.is_visible()
+    shares = METHODS["OVDiff"].shares
+    assert f"car {100 * shares['car']:.0f} %" in visit.canvas("m2").get_attribute("aria-label")
+    visit.show("small", 1)
+    assert visit.canvas("m0").evaluate("canvas => [canvas.width, canvas.height]") == [96, 64]
+    visit.show("empty", 0)
+    visit.find(".ov-empty").wait_for(state="visible")
+
+
+@pytest.mark.parametrize("visit", LOOKS[2:], indirect=True)
+def test_a_narrow_page_shows_one_canvas_at_a_time(finished: BoardPage) -> None:
+    page = finished.page
+
+    def in_view() -> list[str]:
+        return page.evaluate(
+            "[...document.querySelectorAll('#board .ov-card')].filter(card => { const box = card.getBoundingClientRect();"
+            " return box.left >= 0 && box.right <= innerWidth; }).map(card => card.dataset.key)"
+        )
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert in_view() == ["m0"]  # the first masks
+    finished.find(".ov-names button").nth(3).click()
+    page.wait_for_function("document.querySelectorAll('#board .ov-names button')[3].ariaPressed === 'true'")
+    assert in_view() == ["m2"]
+    assert finished.find(".ov-controls").bounding_box()["y"] > finished.canvas("m2").bounding_box()["y"]
+    box = finished.canvas("m2").bounding_box()
+    assert box["width"] / box["height"] == pytest.approx(WIDTH / HEIGHT, rel=0.02)
+
+
+CONTRASTS = """() => {
+  const pen = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const over = (colours) => { pen.clearRect(0, 0, 1, 1);
+    for (const colour of colours) { pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1); }
+    return [...pen.getImageData(0, 0, 1, 1).data]; };
+  const light = rgb => rgb.slice(0, 3).map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
+  const own = node => [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim());
+  const seen = [...document.querySelectorAll('#board *')].filter(node => own(node) && node.checkVisibility());
+  return seen.map(node => {
+    const behind = ['white'];
+    for (let up = node; up; up = up.parentElement) behind.splice(1, 0, getComputedStyle(up).backgroundColor);
+    const levels = [light(over(behind)), light(over([...behind, getComputedStyle(node).color]))];
+    const ratio = (Math.max(...levels) + 0.05) / (Math.min(...levels) + 0.05);
+    return [node.className + ' ' + node.textContent.slice(0, 30), ratio];
+  });
+}"""
+
+
+@pytest.mark.parametrize("visit", LOOKS, indirect=True)
+def test_texts_stand_out_from_what_is_behind_them(visit: BoardPage) -> None:
+    for state, canvases in (("under way", 1), ("finished", 3)):
+        visit.show(state, canvases)
+        if state == "finished":
+            visit.press(".ov-differ-open")
+        contrasts = dict(visit.page.evaluate(CONTRASTS))
+        assert len(contrasts) > 12
+        assert {name: ratio for name, ratio in contrasts.items() if ratio < 4.5} == {}

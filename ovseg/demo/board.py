@@ -12,10 +12,11 @@ Build the component once, and give it values:
 each update, so that its maps are packed once. `board_value` puts them together. All of it is JSON.
 
     {"run": str, "picture": data URL, "width": int, "height": int, "truth": data URL or None, "asked": int, "steps": int,
-     "legend": [{"label", "colour", "hatch"}], "errors": [colour, colour, colour, colour],
+     "legend": [{"label", "colour", "line", "hatch"}], "errors": [colour, colour, colour, colour],
      "entries": [{"key", "title", "state", "seconds", "stage", "share", "sentence", "passes", "labels", "best",
                   "runner_up", "low", "high", "threshold"}]}
 
+A legend's item has the label's colour, and of its hatching the colour of the lines and the lines, as `view.HATCHES`.
 `asked` is how many of the legend's labels were asked for, background included; what methods found besides comes after them.
 `truth` holds indices of the legend, 255 where it says nothing. `best` and `runner_up` are RGB PNGs: red is an index into the
 entry's own `labels`, green and blue are a score in steps of (high - low) / `steps` above `low`, high byte first. For a
@@ -50,10 +51,12 @@ from ovseg.output import view
 from ovseg.types import BACKGROUND, Segmentation
 
 STATIC = Path(__file__).parent / "static"
-SCRIPTS = ("board-maps", "board-paint", "board-words", "board-parts", "board-differ", "board")
+SCRIPTS = (
+    "board-maps", "board-paint", "board-words", "board-parts", "board-cards", "board-controls", "board-pointing",
+    "board-differ", "board",
+)  # fmt: skip
 """The component's script is these files one after the other: what uses a name comes after what defines it."""
 STEPS = 4000
-HATCHES = 8
 ERROR_COLOURS = tuple("#" + colour.tobytes().hex() for colour in view.ERROR_COLOURS)
 """Right, missed, wrongly claimed, another class."""
 
@@ -167,7 +170,7 @@ def board_value(picture: dict, entries: Sequence[dict], run: str) -> dict:
         "truth": picture["truth"],
         "asked": len(picture["labels"]),
         "steps": STEPS,
-        "legend": _legend(labels),
+        "legend": _legend(labels, view.hatch_scale((picture["height"], picture["width"]))),
         "errors": list(ERROR_COLOURS),
         "entries": list(entries),
     }
@@ -235,12 +238,22 @@ def _packed(labels: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return np.stack([labels, steps >> 8, steps & 255], -1).astype(np.uint8)
 
 
-def _legend(labels: list[str]) -> list[dict]:
+def _legend(labels: list[str], scale: int) -> list[dict]:
     colours = view.palette(len(labels))
+    lines = view.hatch_colours(colours)
     return [
-        {"label": label, "colour": "#" + colours[k].tobytes().hex(), "hatch": (k - 1) % HATCHES if k else None}
+        {"label": label, "colour": _hex(colours[k]), "line": _hex(lines[k]), "hatch": _hatch(k, scale)}
         for k, label in enumerate(labels)
     ]
+
+
+def _hatch(label: int, scale: int) -> list[list[int]] | None:
+    lines = view.HATCHES[(label - 1) % len(view.HATCHES)]
+    return [[a, b, period * scale, width * scale] for a, b, period, width in lines] if label else None
+
+
+def _hex(colour: np.ndarray) -> str:
+    return "#" + colour.tobytes().hex()
 
 
 def _data_url(picture: Image.Image, kind: str) -> str:

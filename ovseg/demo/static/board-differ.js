@@ -1,12 +1,16 @@
 /* Where they differ: two maps by their difference or behind a curtain, and how many of all agree. */
 
-import { agreement, confusion, meanOverEither, NOTHING, relationShares, votes } from "./board-maps.js";
+import { agreement, agreementOnClasses, confusion, meanOverEither, NOTHING, relationShares, votes } from "./board-maps.js";
 import { greyTables, paintInk, paintRelations, paintVotes, relationTable, rgbOf } from "./board-paint.js";
 import { frame, make, press, swatch } from "./board-parts.js";
 import { iouText, percent } from "./board-words.js";
 
 /* From all but one agree to few: dark to light on the grey picture, in lightness steps that every eye sees. */
 const FEWER = ["#2a788e", "#22a884", "#7ad151", "#fde725"];
+
+function fewerColour(share) {
+  return FEWER[Math.round(share * (FEWER.length - 1))];
+}
 
 /* `shared` is the board's state: picture, grey, legend, look, tables, shows(label), help, and `linked(frame, key)`, which
    gives a frame the cross and the clicks of all. Maps are [{key, title, labels, ink}]. */
@@ -24,6 +28,9 @@ export function differences(section, shared) {
   let way = "difference";
   let view = null;
   let behind = null;
+  let dragged = false;
+  let counted = null;
+  let tableOf = null;
 
   const open = () => !section.hidden && !body.hidden;
   const pick = (select) => maps.find(({ key }) => key === select.value);
@@ -42,13 +49,14 @@ export function differences(section, shared) {
     return maps.filter(({ key }) => key !== "truth");
   }
 
+  /* A visitor's choice stays while it can; else the first two maps are compared. */
   function refill(select, standard) {
-    const before = select.value;
+    const before = select.dataset.picked;
     select.replaceChildren(...maps.map(({ key, title }) => make("option", { value: key, textContent: title })));
     select.value = maps.some(({ key }) => key === before) ? before : maps[standard].key;
   }
 
-  function newPicture(width, height) {
+  function newPicture({ width, height }) {
     view = frame(width, height, shared.help);
     behind = new Uint32Array(width * height);
     view.root.append(...corners);
@@ -60,7 +68,8 @@ export function differences(section, shared) {
     if (!open() || !view) return;
     for (const button of ways) press(button, button.dataset.way === way);
     curtain.hidden = corners[0].hidden = corners[1].hidden = way !== "curtain";
-    first.disabled = second.disabled = way === "votes";
+    for (const select of [first, second]) select.parentElement.hidden = way === "votes";
+    view.canvas.style.touchAction = way === "curtain" ? "pan-y" : "";
     const draw = { difference: drawDifference, curtain: drawCurtain, votes: drawVotes }[way];
     draw(pick(first), pick(second));
     view.flush();
@@ -79,7 +88,8 @@ export function differences(section, shared) {
     const matrix = confusion(one.labels, other.labels, count);
     const [, onlyOne, onlyOther, unlike] = relationShares(matrix, count);
     const same = agreement(matrix, count);
-    say(`${one.title} and ${other.title} say the same on ${percent(same, 1)} of the picture.`);
+    const onClasses = `and on ${percent(agreementOnClasses(matrix, count), 1)} of where either sees a class`;
+    say(`${one.title} and ${other.title} say the same on ${percent(same, 1)} of the picture, ${onClasses}.`);
     fillKey([
       [shared.errors[1], `a class by ${one.title} alone`, onlyOne],
       [shared.errors[2], `a class by ${other.title} alone`, onlyOther],
@@ -98,19 +108,16 @@ export function differences(section, shared) {
     }
     corners[0].textContent = one.title;
     corners[1].textContent = other.title;
-    const matrix = confusion(one.labels, other.labels, shared.legend.length);
-    say(`Left of the line ${one.title}, right of it ${other.title}; they say the same on ${percent(agreement(matrix, shared.legend.length), 1)} of the picture.`);
+    say(`Left of the line ${one.title}, right of it ${other.title}.`);
     fillKey([]);
   }
 
   function drawVotes() {
     const voters = methodsOnly();
-    const at = new Uint8Array(view.out.length);
-    votes(voters.map(({ labels }) => labels), at);
-    const counts = new Array(voters.length + 1).fill(0);
-    for (let k = 0; k < at.length; k++) counts[at[k]]++;
-    const colours = voters.slice(1).map((_, k) => FEWER[Math.min(k, FEWER.length - 1)]);
-    const kindOf = counts.map((_, number) => voters.length - number - 1);
+    if (counted?.version !== shared.version) counted = { version: shared.version, ...votes(voters.map(({ labels }) => labels)) };
+    const { at, counts } = counted;
+    const colours = voters.slice(1).map((_, k) => fewerColour(k / Math.max(1, voters.length - 2)));
+    const kindOf = Array.from(counts, (_, number) => voters.length - number - 1);
     kindOf[voters.length] = colours.length;
     paintVotes(shared.grey, at, kindOf, greyTables(colours.map(rgbOf), shared.look.opacity), view.out);
     say(`All ${voters.length} say the same on ${percent(counts[voters.length] / at.length, 1)} of the picture.`);
@@ -129,27 +136,32 @@ export function differences(section, shared) {
 
   function fillKey(items) {
     find(".ov-key").replaceChildren(...items.map(([colour, text, share]) =>
-      make("li", {}, swatch(colour), make("span", { textContent: `${text}: ${percent(share, 1)}` }))));
+      make("li", {}, swatch({ colour }), make("span", { textContent: `${text}: ${percent(share, 1)}` }))));
   }
 
   function fillTable() {
-    const count = shared.legend.length;
+    if (tableOf === shared.version) return;
+    tableOf = shared.version;
+    const methods = methodsOnly();
+    find(".ov-mutual").hidden = methods.length < 2;
     const head = make("tr", {}, make("th", { scope: "col", textContent: "Mutual IoU" }),
-      ...maps.map((_, k) => make("th", { scope: "col", textContent: String(k + 1), title: maps[k].title })));
-    const rows = maps.map((one, k) => make("tr", {}, make("th", { scope: "row", textContent: `${k + 1} ${one.title}` }),
-      ...maps.map((other, l) => make("td", { textContent: l < k ? iouText(mutual(one, other, count)) : l === k ? "–" : "" }))));
+      ...methods.map(({ title }, k) => make("th", { scope: "col", textContent: String(k + 1), title })));
+    const cell = (one, other, below) => make("td", { textContent: below ? iouText(mutual(one, other)) : "" });
+    const rows = methods.map((one, k) => make("tr", {}, make("th", { scope: "row", textContent: `${k + 1} ${one.title}` }),
+      ...methods.map((other, l) => cell(one, other, l < k))));
     find(".ov-mutual").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
   }
 
-  function mutual(one, other, count) {
-    const [rows, columns] = other.key === "truth" ? [other, one] : [one, other];
-    return meanOverEither(confusion(rows.labels, columns.labels, count), count);
+  function mutual(one, other) {
+    const count = shared.legend.length;
+    return meanOverEither(confusion(one.labels, other.labels, count), count);
   }
 
-  function drawCurtainAt(event) {
+  function hangCurtain(event) {
     const box = view.canvas.getBoundingClientRect();
     curtain.value = (100 * (event.clientX - box.left)) / box.width;
-    shared.ask();
+    dragged = true;
+    shared.ask("differ");
   }
 
   opener.addEventListener("click", () => {
@@ -157,11 +169,24 @@ export function differences(section, shared) {
     opener.setAttribute("aria-expanded", String(!body.hidden));
     shared.ask("differ");
   });
-  for (const select of [first, second]) select.addEventListener("change", () => shared.ask("differ"));
-  for (const button of ways) button.addEventListener("click", () => { way = button.dataset.way; shared.ask("differ"); });
+  for (const select of [first, second]) {
+    select.addEventListener("change", () => {
+      select.dataset.picked = select.value;
+      shared.ask("differ");
+    });
+  }
+  for (const button of ways) {
+    button.addEventListener("click", () => {
+      way = button.dataset.way;
+      shared.ask("differ");
+    });
+  }
   curtain.addEventListener("input", () => shared.ask("differ"));
+  section.addEventListener("pointerdown", () => { dragged = false; });
   section.addEventListener("pointermove", (event) => {
-    if (way === "curtain" && event.buttons === 1 && event.target === view?.canvas) { drawCurtainAt(event); shared.ask("differ"); }
+    if (way === "curtain" && event.buttons === 1 && event.target === view?.canvas) hangCurtain(event);
   });
+  /* Letting go of the curtain is no click. */
+  section.addEventListener("click", (event) => dragged && event.target === view?.canvas && event.stopPropagation(), true);
   return { setMaps, newPicture, redraw, view: () => view };
 }

@@ -14,10 +14,16 @@ export function unpack(pixels, toLegend) {
   return { labels, steps };
 }
 
-/* The label map into `out`: the best label where its step is above `least`, else background. */
-export function labelsAbove(best, least, out) {
+/* The label map into `out`: the best label where its step is above `least`, else background; returns each label's pixels. */
+export function labelsAbove(best, least, count, out) {
   const { labels, steps } = best;
-  for (let k = 0; k < out.length; k++) out[k] = steps[k] > least ? labels[k] : 0;
+  const counts = new Uint32Array(count);
+  for (let k = 0; k < out.length; k++) {
+    const label = steps[k] > least ? labels[k] : 0;
+    out[k] = label;
+    counts[label]++;
+  }
+  return counts;
 }
 
 export function countsOf(labels, count) {
@@ -82,6 +88,13 @@ export function agreement(matrix, count) {
   return same / all;
 }
 
+/* The same among the places where either map has a class, so that a large background does not raise it; 1 where none has. */
+export function agreementOnClasses(matrix, count) {
+  const classes = Uint32Array.from(matrix);
+  classes[0] = 0;
+  return classes.some((number) => number > 0) ? agreement(classes, count) : 1;
+}
+
 /* How two labels relate, as an index into `errors` colours; NOTHING where there is nothing to show. */
 export const RIGHT = 0;
 export const MISSED = 1;
@@ -108,15 +121,19 @@ export function relationShares(matrix, count) {
   return Array.from(pixels, (number) => number / all);
 }
 
-/* At each place the size of the largest group of maps that say the same. */
-export function votes(maps, out) {
-  for (let k = 0; k < out.length; k++) {
+/* At each place the size of the largest group of maps that say the same, and how many places have each size. */
+export function votes(maps) {
+  const at = new Uint8Array(maps[0].length);
+  const counts = new Uint32Array(maps.length + 1);
+  for (let k = 0; k < at.length; k++) {
     let most = 1;
-    for (let one = 0; one < maps.length - 1; one++) {
+    for (let one = 0; one < maps.length - most; one++) {
       let same = 1;
       for (let other = one + 1; other < maps.length; other++) if (maps[other][k] === maps[one][k]) same++;
       if (same > most) most = same;
     }
-    out[k] = most;
+    at[k] = most;
+    counts[most]++;
   }
+  return { at, counts };
 }

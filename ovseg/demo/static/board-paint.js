@@ -13,61 +13,66 @@ export function rgbOf(hex) {
   return [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
 }
 
-function lightness([red, green, blue]) {
-  return (0.299 * red + 0.587 * green + 0.114 * blue) / 255;
+function commonMultiple(one, other) {
+  let [a, b] = [one, other];
+  while (b) [a, b] = [b, a % b];
+  return (one / a) * other;
 }
 
-/* The eight hatchings: / \ horizontal, vertical, dots, +, x, dashes. `step` is the distance of lines, `thick` their width. */
-const HATCHES = [
-  (x, y, step, thick) => (x + y) % step < thick,
-  (x, y, step, thick) => (x - y + 64 * step) % step < thick,
-  (x, y, step, thick) => y % step < thick,
-  (x, y, step, thick) => x % step < thick,
-  (x, y, step, thick) => x % step < 1.6 * thick && y % step < 1.6 * thick,
-  (x, y, step, thick) => x % step < thick || y % step < thick,
-  (x, y, step, thick) => (x + y) % step < thick || (x - y + 64 * step) % step < thick,
-  (x, y, step, thick) => y % step < thick && (x + (Math.floor(y / step) % 2) * step) % (2 * step) < step,
-];
-
-export function hatchSize(longer) {
-  const step = Math.max(6, Math.round(longer / 36));
-  return { step, thick: Math.max(1, Math.round(step / 4)) };
+/* One square of a hatching that repeats without a seam. `lines` are [a, b, period, width]: a pixel is on a line if
+   (a x + b y) mod period < width; null is no hatching. */
+export function hatchTile(lines) {
+  if (lines === null) return { side: 1, pixels: new Uint8Array(1) };
+  const side = lines.reduce((sum, [, , period]) => commonMultiple(sum, period), 1);
+  const pixels = new Uint8Array(side * side);
+  const crossed = (x, y) => lines.some(([a, b, period, width]) => (((a * x + b * y) % period) + period) % period < width);
+  for (let y = 0; y < side; y++) for (let x = 0; x < side; x++) pixels[y * side + x] = crossed(x, y) ? 1 : 0;
+  return { side, pixels };
 }
 
-/* One square of every hatching that repeats without a seam, as 0 and 1; `side` is its width. */
-export function hatchTiles(step, thick) {
-  const side = 2 * step;
-  return HATCHES.map((crossed) => {
-    const tile = new Uint8Array(side * side);
-    for (let y = 0; y < side; y++) for (let x = 0; x < side; x++) tile[y * side + x] = crossed(x, y, step, thick) ? 1 : 0;
-    return tile;
-  });
+/* A hatching on a whole picture: 1 where a line runs. */
+function hatchMask(lines, width, height) {
+  const { side, pixels } = hatchTile(lines);
+  const mask = new Uint8Array(width * height);
+  for (let y = 0, k = 0; y < height; y++) {
+    const row = (y % side) * side;
+    for (let x = 0; x < width; x++, k++) mask[k] = pixels[row + (x % side)];
+  }
+  return mask;
 }
 
-/* Ink of every pixel into `out` (Uint16Array); `hatchOf` is the hatching of each label, or null for none. */
-export function inkOf(labels, width, hatchOf, out) {
+/* The masks of the labels' hatchings; labels with the same hatching share one. */
+export function hatchMasks(legend, width, height) {
+  const made = new Map();
+  for (const { hatch } of legend) {
+    const name = JSON.stringify(hatch);
+    if (!made.has(name)) made.set(name, hatchMask(hatch, width, height));
+  }
+  return legend.map(({ hatch }) => made.get(JSON.stringify(hatch)));
+}
+
+/* Ink of every pixel into `out` (Uint16Array). `masks` are the hatchings of the labels, or null while none is drawn; edges
+   are looked for only if `outline`. */
+export function inkOf(labels, width, masks, outline, out) {
+  for (let k = 0; k < out.length; k++) out[k] = 4 * labels[k];
+  if (masks) for (let k = 0; k < out.length; k++) if (labels[k]) out[k] += masks[labels[k]][k];
+  if (outline) addEdges(labels, width, out);
+}
+
+function addEdges(labels, width, out) {
   const height = labels.length / width;
-  const { step, thick } = hatchSize(Math.max(width, height));
-  const tiles = hatchTiles(step, thick);
-  const side = 2 * step;
-  const none = new Uint8Array(side * side);
-  const tileOf = hatchOf.map((hatch) => (hatch === null ? none : tiles[hatch % tiles.length]));
   const reach = Math.max(1, Math.round(Math.max(width, height) / 300));
   const down = reach * width;
   for (let y = 0, k = 0; y < height; y++) {
-    const tileRow = (y % side) * side;
     const above = y >= reach;
     const below = y < height - reach;
     for (let x = 0; x < width; x++, k++) {
       const label = labels[k];
-      if (label === 0) {
-        out[k] = 0;
-        continue;
-      }
+      if (label === 0) continue;
       const edge =
         (x >= reach && labels[k - reach] !== label) || (x < width - reach && labels[k + reach] !== label) ||
         (above && labels[k - down] !== label) || (below && labels[k + down] !== label);
-      out[k] = 4 * label + (edge ? 2 : 0) + tileOf[label][tileRow + (x % side)];
+      if (edge) out[k] += 2;
     }
   }
 }
@@ -81,23 +86,18 @@ function fillTable(tables, ink, colour, alpha) {
   }
 }
 
-function hatchColour(colour) {
-  const line = lightness(colour) > 0.5 ? 0 : 255;
-  return colour.map((value) => 0.45 * value + 0.55 * line);
-}
-
-/* What each ink makes of the picture. `look`: opacity, background, outline, hatching, lit (a label that stands out, or null);
-   `hidden` (label) says which labels do not show. */
-export function inkTables(colours, look, hidden) {
-  const tables = new Uint8Array(colours.length * 4 * TABLE);
-  colours.forEach((colour, label) => {
+/* What each ink makes of the picture. `inks` are {colour, line} of each label, line being its hatching's; `look`: opacity,
+   background, outline, hatching, lit (a label that stands out, or null); `hidden` (label) says which labels do not show. */
+export function inkTables(inks, look, hidden) {
+  const tables = new Uint8Array(inks.length * 4 * TABLE);
+  inks.forEach(({ colour, line }, label) => {
     const shows = label === 0 ? look.background : !hidden(label);
     const faded = look.lit !== null && look.lit !== label ? UNLIT : 1;
     const alpha = shows ? look.opacity * faded : 0;
     for (let part = 0; part < 4; part++) {
       const edge = look.outline && part >= 2 && shows;
       const crossed = look.hatching && part % 2 === 1 && !edge;
-      fillTable(tables, 4 * label + part, crossed ? hatchColour(colour) : colour, edge ? faded : alpha);
+      fillTable(tables, 4 * label + part, crossed ? line : colour, edge ? faded : alpha);
     }
   });
   return tables;

@@ -1,6 +1,8 @@
 /* Pieces of the page: elements, decoded pictures, and the frame of one canvas with its cross and pin. */
 
-import { hatchTiles, rgbOf } from "./board-paint.js";
+import { hatchTile } from "./board-paint.js";
+
+const SWATCH = 28;
 
 /* An element with properties, attributes (those with a dash, and role) and children; text is never taken for HTML. */
 export function make(tag, settings = {}, ...children) {
@@ -29,20 +31,19 @@ export async function pixelsOf(url) {
   return pen.getImageData(0, 0, bitmap.width, bitmap.height).data;
 }
 
-/* A small square in a class's colour, with its hatching where that is on. */
-export function swatch(colour, hatch = null) {
-  const side = 16;
-  const canvas = make("canvas", { className: "ov-swatch", width: side, height: side, "aria-hidden": "true" });
-  const pen = canvas.getContext("2d");
-  pen.fillStyle = colour;
-  pen.fillRect(0, 0, side, side);
-  if (hatch !== null) {
-    const [red, green, blue] = rgbOf(colour);
-    pen.fillStyle = 0.299 * red + 0.587 * green + 0.114 * blue > 127 ? "#000a" : "#fffb";
-    const tiles = hatchTiles(side / 2, 2);
-    tiles[hatch % tiles.length].forEach((crossed, k) => crossed && pen.fillRect(k % side, Math.floor(k / side), 1, 1));
+/* A small square in a class's colour: an item of the legend, with its hatching if it is to be drawn. */
+export function swatch({ colour, line, hatch }, hatched = false) {
+  const made = make(hatched ? "canvas" : "i", { className: "ov-swatch", "aria-hidden": "true" });
+  made.style.background = colour;
+  if (!hatched || hatch === null) return made;
+  made.width = made.height = SWATCH;
+  const pen = made.getContext("2d");
+  pen.fillStyle = line;
+  const { side, pixels } = hatchTile(hatch);
+  for (let y = 0; y < SWATCH; y++) {
+    for (let x = 0; x < SWATCH; x++) if (pixels[(y % side) * side + (x % side)]) pen.fillRect(x, y, 1, 1);
   }
-  return canvas;
+  return made;
 }
 
 /* Buttons of which one is pressed: [[name, text], ...]; `choose(name)` is called by a press. */

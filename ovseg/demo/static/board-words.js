@@ -12,11 +12,12 @@ export function secondsText(seconds) {
   return seconds < 10 ? `${seconds.toFixed(1)} s` : `${Math.round(seconds)} s`;
 }
 
-/* "0.3 s, 4 passes", or what of it is known. */
-export function costText({ seconds, passes }) {
+/* "0.3 s, 4 passes, threshold 0.50", or what of it is known; `moved` is the visitor's threshold, or null. */
+export function costText({ seconds, passes, threshold }, moved) {
   const parts = [];
   if (seconds !== null) parts.push(secondsText(seconds));
   if (passes !== null) parts.push(passes === 1 ? "1 pass" : `${passes} passes`);
+  if (threshold !== null) parts.push(`threshold ${(moved ?? threshold).toFixed(2)}`);
   return parts.join(", ");
 }
 
@@ -28,7 +29,7 @@ export function stateText({ state, seconds, stage, sentence }) {
 
 function scoreText(entry, step, steps) {
   const score = entry.low + ((entry.high - entry.low) * step) / steps;
-  return score.toFixed(entry.high - entry.low < 0.2 ? 3 : 2);
+  return score.toFixed(entry.high - entry.low < 0.2 ? 3 : 2).replace("-", "−");
 }
 
 /* The label at a pixel and the runner-up, each {label, text}; the threshold takes part where it is the background. */
