@@ -1,0 +1,156 @@
+"""Bugs in the board: what is packed for it, and what the browser makes of that."""
+
+from tests.mutations import Mutant
+
+TESTS = "tests/test_board.py::"
+STATIC = "ovseg/demo/static/"
+
+MUTANTS = (
+    Mutant(
+        "red and blue change places on the canvas",
+        STATIC + "board-paint.js",
+        "0xff000000 | (tables[table + 2 * VALUES + ((value >> 16) & 255)] << 16) |",
+        "0xff000000 | (tables[table + ((value >> 16) & 255)] << 16) |",
+        (TESTS + "test_canvases_show_what_the_files_show[visit0]",),
+    ),
+    Mutant(
+        "a method's labels are read as if they stood in the legend's order",
+        STATIC + "board-cards.js",
+        "(label) => names.indexOf(label)",
+        "(label, k) => k",
+        (TESTS + "test_canvases_show_what_the_files_show[visit0]",),
+    ),
+    Mutant(
+        "hatching runs the other way",
+        STATIC + "board-paint.js",
+        "(((a * x + b * y) % period) + period)",
+        "(((a * x - b * y) % period) + period)",
+        (TESTS + "test_canvases_show_what_the_files_show[visit0]",),
+    ),
+    Mutant(
+        "what is pointed at has x and y changed about",
+        STATIC + "board-pointing.js",
+        "return place.y * shared.value.width + place.x;",
+        "return place.x * shared.value.width + place.y;",
+        (TESTS + "test_pointing_marks_all_canvases_and_names_classes_scores_and_runners_up[visit0]",),
+    ),
+    Mutant(
+        "the cross stands on one canvas alone",
+        STATIC + "board-pointing.js",
+        "      view.cross(place);",
+        "      if (view === shared.cards[1].view) view.cross(place);",
+        (TESTS + "test_pointing_marks_all_canvases_and_names_classes_scores_and_runners_up[visit0]",),
+    ),
+    Mutant(
+        "the runner-up comes before the best",
+        STATIC + "board-words.js",
+        "return places.slice(0, 2)",
+        "return places.slice(0, 2).reverse()",
+        (TESTS + "test_pointing_marks_all_canvases_and_names_classes_scores_and_runners_up[visit0]",),
+    ),
+    Mutant(
+        "the threshold takes no part in what is said of a place",
+        STATIC + "board-words.js",
+        "if (least >= 0) places.splice(",
+        "if (least < -1) places.splice(",
+        (TESTS + "test_below_the_threshold_the_background_comes_first",),
+    ),
+    Mutant(
+        "a click sends y before x",
+        STATIC + "board-pointing.js",
+        "index: [(place.x + 0.5) / width, (place.y + 0.5) / height]",
+        "index: [(place.y + 0.5) / height, (place.x + 0.5) / width]",
+        (TESTS + "test_a_click_says_where_and_on_which_canvas[visit0]",),
+    ),
+    Mutant(
+        "the threshold is ignored",
+        STATIC + "board-cards.js",
+        "Math.round((look.threshold ?? threshold) * value.steps)",
+        "Math.round(threshold * value.steps)",
+        (TESTS + "test_the_threshold_moves_masks_and_iou_as_the_server_would",),
+    ),
+    Mutant(
+        "each method's own threshold is forgotten",
+        STATIC + "board-controls.js",
+        "moveThreshold(null)",
+        "moveThreshold(0.5)",
+        (TESTS + "test_the_threshold_moves_masks_and_iou_as_the_server_would",),
+    ),
+    Mutant(
+        "the mean IoU runs over labels that the truth does not hold",
+        STATIC + "board-maps.js",
+        "filter((_, label) => rows[label] > 0)",
+        "filter((iou) => !Number.isNaN(iou))",
+        (TESTS + "test_the_threshold_moves_masks_and_iou_as_the_server_would",),
+    ),
+    Mutant(
+        "what nobody asked for is no background in the figures",
+        STATIC + "board-maps.js",
+        "(columns[k] < count ? columns[k] : 0)",
+        "(columns[k] < count ? columns[k] : 1)",
+        (TESTS + "test_the_threshold_moves_masks_and_iou_as_the_server_would",),
+    ),
+    Mutant(
+        "a hidden class is still drawn",
+        STATIC + "board-paint.js",
+        "const shows = label === 0 ? look.background : !hidden(label);",
+        "const shows = label === 0 ? look.background : true;",
+        (TESTS + "test_opacity_and_hidden_classes_act_on_all",),
+    ),
+    Mutant(
+        "missed and wrongly claimed change places",
+        STATIC + "board-maps.js",
+        "if (column === 0) return MISSED;",
+        "if (row === 0) return MISSED;",
+        (TESTS + "test_errors_are_coloured_by_kind",),
+    ),
+    Mutant(
+        "where the truth says nothing, errors are shown",
+        STATIC + "board-paint.js",
+        "rows[k] === IGNORED ? NOTHING",
+        "rows[k] === IGNORED ? 2",
+        (TESTS + "test_errors_are_coloured_by_kind",),
+    ),
+    Mutant(
+        "the curtain hangs on the wrong side",
+        STATIC + "board-differ.js",
+        "view.out.set(behind.subarray(row * width + edge, (row + 1) * width), row * width + edge);",
+        "view.out.set(behind.subarray(row * width, row * width + edge), row * width);",
+        (TESTS + "test_the_curtain_hangs_between_two",),
+    ),
+    Mutant(
+        "the outline is drawn inside too",
+        STATIC + "board-paint.js",
+        "if (edge) out[k] += 2;",
+        "out[k] += 2;",
+        (TESTS + "test_the_outline_is_the_edge_of_the_masks",),
+    ),
+    Mutant(
+        "what the visitor hid comes back with the next method",
+        STATIC + "board.js",
+        'if (changed("run")) startRun();',
+        "startRun();",
+        (TESTS + "test_methods_wait_work_and_fail_in_their_own_places",),
+    ),
+    Mutant(
+        "the arrow down moves up",
+        STATIC + "board-parts.js",
+        "ArrowDown: [0, 1]",
+        "ArrowDown: [0, -1]",
+        (TESTS + "test_everything_is_reached_by_keyboard",),
+    ),
+    Mutant(
+        "scores are rounded to steps, so that those just above a threshold fall below it",
+        "ovseg/demo/board.py",
+        'return np.searchsorted(grid, scores, side="left").astype(np.uint16)',
+        "return (scores * STEPS).round().astype(np.uint16)",
+        (TESTS + "test_a_packed_map_parts_at_every_threshold_as_the_scores_do",),
+    ),
+    Mutant(
+        "the runner-up is the best again",
+        "ovseg/demo/board.py",
+        "        np.put_along_axis(rest, best, -np.inf, 0)\n",
+        "",
+        (TESTS + "test_a_background_with_its_own_score_is_packed_with_the_scores_range",),
+    ),
+)
