@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import BrowserContext
 
-from ovseg.compare import Comparison, Entry, Truth
-from ovseg.demo.board import ERROR_COLOURS, STEPS, board_picture, board_value, done, score_steps, two_best, waiting
+from ovseg.compare import CLAIMED, CONFUSED, MISSED, RIGHT, Comparison, Entry, Truth
+from ovseg.demo.board import STEPS, board_picture, board_value, done, score_steps, two_best, waiting
 from ovseg.output import view
 from ovseg.types import Segmentation
 from tests.board_browser import BoardPage, chromium, served
@@ -247,26 +247,24 @@ def test_a_click_says_where_and_on_which_canvas(finished: BoardPage) -> None:
     assert finished.find(".ov-pin:visible").count() == 4
 
 
+def related(kinds: np.ndarray) -> np.ndarray:
+    """What kinds of relations look like over the grey picture: an error map as the sheet draws it."""
+    return view.error_picture(picture(HEIGHT, WIDTH), kinds, 0.85)
+
+
 def test_errors_are_coloured_by_kind(finished: BoardPage) -> None:
     finished.press("[data-view=errors]")
-    image, expected = picture(HEIGHT, WIDTH).astype(float), comparison()
-    grey = np.floor(0.65 * (image @ np.array([0.299, 0.587, 0.114])))[..., None]
-    colours = np.array([[int(colour[k : k + 2], 16) for k in (1, 3, 5)] for colour in ERROR_COLOURS])
-    kinds_seen = set()
+    expected, kinds_seen = comparison(), set()
     for entry in expected.entries:
         kinds = expected.error_map(entry)
-        plain = (kinds == 255) | ((kinds == 0) & (TRUTH.label_map == 0))
-        coloured = 0.15 * grey + 0.85 * colours[np.where(plain, 0, kinds)]
-        assert_same(finished.pixels(KEYS[entry.title]), np.where(plain[..., None], grey, coloured).round())
-        kinds_seen |= set(kinds[~plain].tolist())
-        named = finished.canvas(KEYS[entry.title]).get_attribute("aria-label")
-        missed = (kinds == 1).sum() / (TRUTH.label_map != 255).sum()
-        assert f"missed {100 * missed:.1f} %" in named
-    assert {0, 1, 2} <= kinds_seen
+        assert_same(finished.pixels(KEYS[entry.title]), related(kinds))
+        missed = (kinds == MISSED).sum() / (kinds != 255).sum()
+        assert f"missed {100 * missed:.1f} %" in finished.canvas(KEYS[entry.title]).get_attribute("aria-label")
+        kinds_seen |= set(kinds.ravel().tolist())
+    assert {RIGHT, MISSED, CLAIMED, 255} <= kinds_seen
     finished.press(".ov-chip[data-label=car]")
-    pixels = finished.pixels("m0")
     row, column = int(0.75 * HEIGHT), int(0.25 * WIDTH)  # the car, which is hidden now
-    assert pixels[row, column].tolist() == [grey[row, column, 0]] * 3
+    assert_same(finished.pixels("m0")[row, column], view.dimmed(picture(HEIGHT, WIDTH))[row, column])
 
 
 def test_the_first_canvas_shows_the_truth_too(finished: BoardPage) -> None:
@@ -288,10 +286,10 @@ def test_where_two_differ(finished: BoardPage) -> None:
     assert f"say the same on {100 * (1 - differ.mean()):.1f} % of the picture" in finished.find(".ov-agreement").inner_text()
     pair = Comparison(expected.image, expected.classes, (one, other))
     assert f"on {100 * pair.agreement_on_classes:.1f} % of where" in finished.find(".ov-agreement").inner_text()
-    pixels = finished.pixels("difference").astype(int)
-    assert np.array_equal(np.ptp(pixels, -1) > 0, differ)
-    only_one = (expected.label_maps["DiffSegmenter"] > 0) & (expected.label_maps["OVDiff"] == 0)
-    assert (pixels[only_one][:, 1] > 150).all()  # missed's yellow: a class by the first alone
+    first, second = (expected.label_maps[entry.title] for entry in (one, other))
+    kinds = np.select([first == second, second == 0, first == 0], [RIGHT, MISSED, CLAIMED], CONFUSED)
+    assert_same(finished.pixels("difference"), related(kinds.astype(np.uint8)))
+    assert (kinds == CLAIMED).any() and (kinds == MISSED).any()
     assert finished.page.evaluate("document.documentElement.scrollWidth") <= finished.page.viewport_size["width"]
 
 

@@ -134,7 +134,7 @@ function describeMasks(card, { legend, value }) {
 }
 
 function describeErrors(card, { errors, value }) {
-  const shares = relationShares(card.matrix, value.asked).slice(0, ERROR_NAMES.length);
+  const shares = relationShares(card.matrix, value.asked);
   const texts = shares.map((share, k) => `${ERROR_NAMES[k]} ${percent(share, 1)}`);
   const figures = texts.map((text, k) => figure(errors[k], text));
   return { text: `${card.entry.title}, errors: ${texts.join(", ")}.`, figures };

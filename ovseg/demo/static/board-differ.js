@@ -1,6 +1,6 @@
 /* Where they differ: two maps by their difference or behind a curtain, and how many of all agree. */
 
-import { agreement, agreementOnClasses, confusion, meanOverEither, NOTHING, relationShares, votes } from "./board-maps.js";
+import { agreement, agreementOnClasses, confusion, meanOverEither, relationShares, votes } from "./board-maps.js";
 import { greyTables, paintInk, paintRelations, paintVotes, relationTable, rgbOf } from "./board-paint.js";
 import { frame, make, press, swatch } from "./board-parts.js";
 import { iouText, percent } from "./board-words.js";
@@ -78,10 +78,7 @@ export function differences(section, shared) {
 
   function drawDifference(first, second) {
     const [one, other] = second.key === "truth" ? [second, first] : [first, second];
-    const colours = shared.errors.slice(1).map(rgbOf);
-    const tables = greyTables([[0, 0, 0], ...colours], shared.look.opacity);
-    const quiet = tables.subarray(NOTHING * 256, (NOTHING + 1) * 256);
-    tables.set(quiet, 0);
+    const tables = greyTables(shared.errors.map(rgbOf), shared.look.opacity);
     const count = shared.legend.length;
     const kinds = relationTable(count, shared.shows);
     paintRelations(shared.grey, one.labels, other.labels, kinds, tables, view.out);
@@ -91,6 +88,7 @@ export function differences(section, shared) {
     const onClasses = `and on ${percent(agreementOnClasses(matrix, count), 1)} of where either sees a class`;
     say(`${one.title} and ${other.title} say the same on ${percent(same, 1)} of the picture, ${onClasses}.`);
     fillKey([
+      [shared.errors[0], "the same", same],
       [shared.errors[1], `a class by ${one.title} alone`, onlyOne],
       [shared.errors[2], `a class by ${other.title} alone`, onlyOther],
       [shared.errors[3], "a class by both, not the same", unlike],

@@ -95,7 +95,7 @@ export function agreementOnClasses(matrix, count) {
   return classes.some((number) => number > 0) ? agreement(classes, count) : 1;
 }
 
-/* How two labels relate, as an index into `errors` colours; NOTHING where there is nothing to show. */
+/* How two labels relate, as an index into `errors` colours; NOTHING stands where there is nothing to show. */
 export const RIGHT = 0;
 export const MISSED = 1;
 export const CLAIMED = 2;
@@ -103,14 +103,14 @@ export const OTHER = 3;
 export const NOTHING = 4;
 
 export function relation(row, column) {
-  if (row === column) return row === 0 ? NOTHING : RIGHT;
+  if (row === column) return RIGHT;
   if (column === 0) return MISSED;
   return row === 0 ? CLAIMED : OTHER;
 }
 
-/* Shares of right, missed, claimed, other class and nothing, of the counted pixels. */
+/* Shares of right, missed, claimed and other class, of the counted pixels. */
 export function relationShares(matrix, count) {
-  const pixels = new Float64Array(NOTHING + 1);
+  const pixels = new Float64Array(NOTHING);
   let all = 0;
   for (let row = 0; row < count; row++) {
     for (let column = 0; column < count; column++) {

@@ -137,14 +137,15 @@ export function greyTables(colours, opacity) {
   return tables;
 }
 
-/* The kind of every pair of labels, at 256 * row + column: as `relation`, but NOTHING for pairs of which no label shows.
-   Labels from `count` on count as background. */
+/* The kind of every pair of labels, at 256 * row + column: as `relation`, but NOTHING for classes that do not show. Labels
+   from `count` on count as background. */
 export function relationTable(count, shows) {
   const kinds = new Uint8Array(256 * 256).fill(NOTHING);
   for (let row = 0; row < count; row++) {
     for (let column = 0; column < 256; column++) {
       const counted = column < count ? column : 0;
-      if ((row && shows(row)) || (counted && shows(counted))) kinds[row * 256 + column] = relation(row, counted);
+      const classes = [row, counted].filter((label) => label > 0);
+      if (classes.length === 0 || classes.some(shows)) kinds[row * 256 + column] = relation(row, counted);
     }
   }
   return kinds;
