@@ -12,11 +12,12 @@ Build the component once, and give it values:
 each update, so that its maps are packed once. `board_value` puts them together. All of it is JSON.
 
     {"run": str, "picture": data URL, "width": int, "height": int, "truth": data URL or None, "asked": int, "steps": int,
-     "legend": [{"label", "colour", "line", "hatch"}], "errors": [colour, colour, colour, colour],
+     "lines": [int, int], "legend": [{"label", "colour", "line", "hatch"}], "errors": [colour, colour, colour, colour],
      "entries": [{"key", "title", "state", "seconds", "stage", "share", "sentence", "passes", "labels", "best",
                   "runner_up", "low", "high", "threshold"}]}
 
-A legend's item has the label's colour, and of its hatching the colour of the lines and the lines, as `view.HATCHES`.
+A legend's item has the label's colour, the colour of its hatching's lines, and which of `view.hatch`'s patterns it has, from
+0, or None; `lines` are the distance and the width of the lines.
 `asked` is how many of the legend's labels were asked for, background included; what methods found besides comes after them.
 `truth` holds indices of the legend, 255 where it says nothing. `best` and `runner_up` are RGB PNGs: red is an index into the
 entry's own `labels`, green and blue are a score in steps of (high - low) / `steps` above `low`, high byte first. For a
@@ -170,7 +171,8 @@ def board_value(picture: dict, entries: Sequence[dict], run: str) -> dict:
         "truth": picture["truth"],
         "asked": len(picture["labels"]),
         "steps": STEPS,
-        "legend": _legend(labels, view.hatch_scale((picture["height"], picture["width"]))),
+        "lines": list(view.hatch_size((picture["height"], picture["width"]))),
+        "legend": _legend(labels),
         "errors": list(ERROR_COLOURS),
         "entries": list(entries),
     }
@@ -238,18 +240,18 @@ def _packed(labels: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return np.stack([labels, steps >> 8, steps & 255], -1).astype(np.uint8)
 
 
-def _legend(labels: list[str], scale: int) -> list[dict]:
+def _legend(labels: list[str]) -> list[dict]:
     colours = view.palette(len(labels))
     lines = view.hatch_colours(colours)
     return [
-        {"label": label, "colour": _hex(colours[k]), "line": _hex(lines[k]), "hatch": _hatch(k, scale)}
+        {
+            "label": label,
+            "colour": _hex(colours[k]),
+            "line": _hex(lines[k]),
+            "hatch": (k - 1) % view.HATCHINGS if k else None,
+        }
         for k, label in enumerate(labels)
     ]
-
-
-def _hatch(label: int, scale: int) -> list[list[int]] | None:
-    lines = view.HATCHES[(label - 1) % len(view.HATCHES)]
-    return [[a, b, period * scale, width * scale] for a, b, period, width in lines] if label else None
 
 
 def _hex(colour: np.ndarray) -> str:

@@ -23,8 +23,8 @@ MUTANTS = (
     Mutant(
         "hatching runs the other way",
         STATIC + "board-paint.js",
-        "(((a * x + b * y) % period) + period)",
-        "(((a * x - b * y) % period) + period)",
+        "  (x, y, step, thick) => (x + y) % step < thick,",
+        "  (x, y, step, thick) => (x - y + 64 * step) % step < thick,",
         (TESTS + "test_canvases_show_what_the_files_show[visit0]",),
     ),
     Mutant(

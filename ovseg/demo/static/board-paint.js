@@ -13,26 +13,32 @@ export function rgbOf(hex) {
   return [1, 3, 5].map((start) => parseInt(hex.slice(start, start + 2), 16));
 }
 
-function commonMultiple(one, other) {
-  let [a, b] = [one, other];
-  while (b) [a, b] = [b, a % b];
-  return (one / a) * other;
-}
+/* The hatchings, in the order of `view.hatch`: / \ horizontal, vertical, dots, +, x, dashes. `step` is the distance of lines
+   and `thick` their width; the long multiple keeps remainders positive. */
+const HATCHINGS = [
+  (x, y, step, thick) => (x + y) % step < thick,
+  (x, y, step, thick) => (x - y + 64 * step) % step < thick,
+  (x, y, step, thick) => y % step < thick,
+  (x, y, step, thick) => x % step < thick,
+  (x, y, step, thick) => x % step < 1.6 * thick && y % step < 1.6 * thick,
+  (x, y, step, thick) => x % step < thick || y % step < thick,
+  (x, y, step, thick) => (x + y) % step < thick || (x - y + 64 * step) % step < thick,
+  (x, y, step, thick) => y % step < thick && (x + (Math.floor(y / step) % 2) * step) % (2 * step) < step,
+];
 
-/* One square of a hatching that repeats without a seam. `lines` are [a, b, period, width]: a pixel is on a line if
-   (a x + b y) mod period < width; null is no hatching. */
-export function hatchTile(lines) {
-  if (lines === null) return { side: 1, pixels: new Uint8Array(1) };
-  const side = lines.reduce((sum, [, , period]) => commonMultiple(sum, period), 1);
+/* One square of a hatching that repeats without a seam, 1 where a line runs; null is no hatching. */
+export function hatchTile(hatch, [step, thick]) {
+  if (hatch === null) return { side: 1, pixels: new Uint8Array(1) };
+  const side = 2 * step;
   const pixels = new Uint8Array(side * side);
-  const crossed = (x, y) => lines.some(([a, b, period, width]) => (((a * x + b * y) % period) + period) % period < width);
-  for (let y = 0; y < side; y++) for (let x = 0; x < side; x++) pixels[y * side + x] = crossed(x, y) ? 1 : 0;
+  const crossed = HATCHINGS[hatch];
+  for (let y = 0; y < side; y++) for (let x = 0; x < side; x++) pixels[y * side + x] = crossed(x, y, step, thick) ? 1 : 0;
   return { side, pixels };
 }
 
 /* A hatching on a whole picture: 1 where a line runs. */
-function hatchMask(lines, width, height) {
-  const { side, pixels } = hatchTile(lines);
+function hatchMask(hatch, size, width, height) {
+  const { side, pixels } = hatchTile(hatch, size);
   const mask = new Uint8Array(width * height);
   for (let y = 0, k = 0; y < height; y++) {
     const row = (y % side) * side;
@@ -41,14 +47,11 @@ function hatchMask(lines, width, height) {
   return mask;
 }
 
-/* The masks of the labels' hatchings; labels with the same hatching share one. */
-export function hatchMasks(legend, width, height) {
+/* The masks of the labels' hatchings; labels with the same hatching share one. `size` is the lines' distance and width. */
+export function hatchMasks(legend, size, width, height) {
   const made = new Map();
-  for (const { hatch } of legend) {
-    const name = JSON.stringify(hatch);
-    if (!made.has(name)) made.set(name, hatchMask(hatch, width, height));
-  }
-  return legend.map(({ hatch }) => made.get(JSON.stringify(hatch)));
+  for (const { hatch } of legend) if (!made.has(hatch)) made.set(hatch, hatchMask(hatch, size, width, height));
+  return legend.map(({ hatch }) => made.get(hatch));
 }
 
 /* Ink of every pixel into `out` (Uint16Array). `masks` are the hatchings of the labels, or null while none is drawn; edges

@@ -39,7 +39,7 @@ export function swatch({ colour, line, hatch }, hatched = false) {
   made.width = made.height = SWATCH;
   const pen = made.getContext("2d");
   pen.fillStyle = line;
-  const { side, pixels } = hatchTile(hatch);
+  const { side, pixels } = hatchTile(hatch, [SWATCH / 2, SWATCH / 7]);
   for (let y = 0; y < SWATCH; y++) {
     for (let x = 0; x < SWATCH; x++) if (pixels[(y % side) * side + (x % side)]) pen.fillRect(x, y, 1, 1);
   }

@@ -149,7 +149,7 @@ function draw() {
 function prepareLabels() {
   const { legend, truth, value } = shared;
   shared.version++;
-  if (look.hatching) shared.masks ??= hatchMasks(legend, value.width, value.height);
+  if (look.hatching) shared.masks ??= hatchMasks(legend, value.lines, value.width, value.height);
   if (truth) shared.inkFor(truth.drawn, truth.ink);
 }
 
