@@ -156,7 +156,7 @@ def test_a_store_gives_back_what_it_was_given(tmp_path: Path) -> None:
         assert np.array_equal(getattr(again.background, name), getattr(kept.background, name))
     assert store.read_prototypes("cat", "clip", made_by) is None and store.read_prototypes("dog", "dino", made_by) is None
     assert store.read_prototypes("cat", "dino", made_by | {"images": 3}) is None
-    assert [told["kind"] for _, told in store.files()] == ["dino", "masks", "pictures"]
+    assert [header["kind"] for _, header in store.files()] == ["dino", "masks", "pictures"]
     assert Store(tmp_path / "other", shipped=tmp_path / "s").read_masks("cat", made_by) is not None
     assert not list(tmp_path.rglob("*.partial"))
 
@@ -182,11 +182,11 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_segmenting_makes_prototypes_once(models: Models, wide: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[str] = []
-    result = SMALL.segment(models, wide, CLASSES, lambda stage, share: told.append(stage))
+    stages: list[str] = []
+    result = SMALL.segment(models, wide, CLASSES, lambda stage, share: stages.append(stage))
     assert result.labels == ("background", "cat", "dog", "sky") and result.scores.shape == (4, 80, 128)
     assert result.threshold is None and np.isfinite(result.scores).all() and result.scores.max() <= 1 + 1e-5
-    assert any(stage.startswith("class 2 of 3, image 1 to 3 of 3") for stage in told)
+    assert any(stage.startswith("class 2 of 3, image 1 to 3 of 3") for stage in stages)
     monkeypatch.setattr(type(models.backbone), "generate", lambda *_, **__: pytest.fail("pictures are drawn again"))
     again = SMALL.segment(models, wide, CLASSES)
     assert np.array_equal(result.scores, again.scores)
@@ -224,9 +224,9 @@ def test_a_stopped_build_goes_on_where_it_was(models: Models, monkeypatch: pytes
     settings = SMALL.made_by(models, "pictures")
     begun = store_of(models).read_pictures("cat", settings)
     assert len(begun) == 2
-    told: list[str] = []
-    make_prototypes(models, SMALL, "cat", lambda stage, share: told.append(stage))
-    assert not any(stage.startswith(("image 1 ", "image 2 ")) for stage in told)
+    stages: list[str] = []
+    make_prototypes(models, SMALL, "cat", lambda stage, share: stages.append(stage))
+    assert not any(stage.startswith(("image 1 ", "image 2 ")) for stage in stages)
     assert np.array_equal(store_of(models).read_pictures("cat", settings)[1].image, begun[1].image)
     fewer = make_prototypes(models, replace(SMALL, images=2), "cat")
     assert fewer["dino"].foreground.regions.shape[0] == 2
@@ -435,12 +435,12 @@ def test_a_class_whose_pictures_show_nothing_says_so(models: Models) -> None:
 
 
 def test_settings_that_decide_nothing_share_their_files(models: Models) -> None:
-    told = [SMALL.made_by(models, kind) for kind in ("pictures", "masks", "dino", "diffusion")]
-    assert all(json.dumps(one) for one in told)
+    made_by = [SMALL.made_by(models, kind) for kind in ("pictures", "masks", "dino", "diffusion")]
+    assert all(json.dumps(one) for one in made_by)
     other = replace(SMALL, timestep=50, short_side=448, windows=(448,), prefilter=False)
-    assert [other.made_by(models, kind) for kind in ("pictures", "masks", "dino")] == told[:3]
-    assert other.made_by(models, "diffusion") != told[3]
-    assert replace(SMALL, images=2).made_by(models, "pictures") == told[0]
+    assert [other.made_by(models, kind) for kind in ("pictures", "masks", "dino")] == made_by[:3]
+    assert other.made_by(models, "diffusion") != made_by[3]
+    assert replace(SMALL, images=2).made_by(models, "pictures") == made_by[0]
 
 
 def test_prototypes_command(

@@ -3,8 +3,9 @@
 Jinglong Wang, Xiawei Li, Jing Zhang, Qingyuan Xu, Qin Zhou, Qian Yu, Lu Sheng, Dong Xu.
 IEEE Transactions on Image Processing 34 (2025); arXiv 2309.02773.
 
-One noised pass per class: the cross-attention of the class's words says what, averaged per resolution and fused; the
-finest self-attention says where, by one multiplication; a constant threshold is the background.
+The network looks once at the noised picture for each class. The cross-attention of the class's words, averaged for each
+resolution and fused, says roughly where the class is; one multiplication by the finest self-attention spreads it over whole
+objects; a constant threshold decides on the background.
 
 Differs from the paper and its released code:
 

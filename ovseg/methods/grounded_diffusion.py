@@ -2,8 +2,8 @@
 
 Ziyi Li, Qinye Zhou, Xiaoyun Zhang, Ya Zhang, Yanfeng Wang, Weidi Xie; ICCV 2023; arXiv 2301.05221.
 
-A small trained module reads the network's features near the end of a generation, and says of any word which pixels it
-means. It was shown some classes only; the others it knows because the network knows their words.
+A small trained module reads the network's features near the end of a generation, and gives a mask for any word. It is
+trained on some classes only; it can find others because the network's features and its text encoder know them.
 
 Differs from the paper and its released code:
 - The features are those of one pass on the finished latent, noised to the capture step, not of the sampler's own last

@@ -2,8 +2,8 @@
 
 Corradini, Shukor, P. Couairon, G. Couairon, Scarselli, Cord; IJCNN 2025; arXiv 2403.20105.
 
-A caption says which words may occur, clusters of the diffusion network's features say where things are, CLIP says which
-cluster is which word, and a CRF or PAMR moves the edges to those of the picture. The defaults are the released code's.
+A caption says which words may be in the picture. Clusters of the diffusion network's features say where things are. CLIP
+gives each cluster a word, and a CRF or PAMR moves the edges to those of the picture. The defaults are the released code's.
 
 Differs from the paper:
 - The released code captions with BLIP base, its abstract speaks of BLIP-2: the captioner is the backbone's, or one by name.

@@ -104,5 +104,5 @@ def evidence_of(
             items.append(Evidence(f"{phrase}: support images", "images", images=shown, group="Support images", label=label))
     for extractor, item in nearest.items():
         claims = item.claims({key: pictures[key] for key in item.pictures()})
-        items.append(Evidence(f"What claims a place, by {extractor}", "claims", claims=claims, group=extractor))
+        items.append(Evidence(f"Nearest prototypes of each place, by {extractor}", "claims", claims=claims, group=extractor))
     return tuple(items)

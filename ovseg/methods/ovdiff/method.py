@@ -2,9 +2,10 @@
 
 Laurynas Karazija, Iro Laina, Andrea Vedaldi, Christian Rupprecht; ECCV 2024; arXiv 2306.09316.
 
-The diffusion network draws pictures of each class; where it looked for the class's words, and what stood around it, become
-prototypes: mean, image and part vectors of the class and of its background. A pixel is what its nearest prototype is of.
-Defaults are the released code's.
+The diffusion network draws pictures of each class. Its attention says where the class is in them; features of these places
+become prototypes of the class, and features of the surroundings prototypes of the background: means of all pictures, of each
+picture, and of parts. Each pixel of a picture gets the class of its nearest prototype, or background. Defaults are the
+released code's.
 
 Differs from the paper and its released code:
 - Objects are found by MaskCut on DINO's keys; the code uses CutLER, whose weights are not free for commercial use

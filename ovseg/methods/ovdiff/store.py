@@ -31,7 +31,7 @@ NOWHERE = 255  # in `Side.regions`: a place that belongs to no part
 
 @dataclass(frozen=True)
 class SupportImage:
-    """A generated picture of a class, and how much each place of the latent grid was looked at for the class's words."""
+    """A generated picture of a class, and the attention that each place of the latent grid paid to the class's words."""
 
     image: UInt8[np.ndarray, "h w 3"]
     attribution: Float16[np.ndarray, "y x"]

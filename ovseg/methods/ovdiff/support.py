@@ -16,7 +16,7 @@ from ovseg.models import Models
 from ovseg.progress import Report
 
 BATCH = 8  # pictures drawn together; the code's
-LIKELY, UNLIKELY = 0.5, 0.2  # attributions above and below which a place is taken for the class or for its surroundings
+LIKELY, UNLIKELY = 0.5, 0.2  # a place above the first attribution is the class, one below the second its surroundings
 BINS = 64  # of the histogram in which Otsu's thresholds are looked for
 
 
