@@ -58,7 +58,7 @@ MUTANTS = (
         OVDIFF + "method.py",
         "scores[[0, *(k + 1 for k in asked)]] = refined",
         "scores[[0, *(k + 1 for k in reversed(asked))]] = refined",
-        ("tests/test_pocket_floors.py::test_the_shipped_weights_reach_their_floor[ovdiff]",),
+        (OF_OVDIFF + "test_the_nearest_phrase_of_a_class_counts",),
     ),
     Mutant(
         "of some classes each gets another's prototypes",
