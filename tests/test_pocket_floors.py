@@ -1,10 +1,9 @@
-"""The shipped pocket weights must reach a floor with each method: well above trivial answers, a little below today's value.
+"""The shipped pocket weights must reach a floor with each method, a little below today's value.
 
-Six scenes that training never showed, of cats and birds: OVDiff has to draw pictures of both, and takes few small ones.
+Six scenes that training never showed, of cats and birds: OVDiff has to draw pictures of both, and takes few of few steps.
+The floors are well above trivial answers (background everywhere 0.37, a class in the centre 0.45) for all methods but
+FreeSeg-Diff, which is below them on these scenes: its floor shows that it became worse, not that it is good.
 """
-
-from collections.abc import Mapping
-from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -19,7 +18,8 @@ from ovseg.scene import from_image
 from ovseg.words.classes import parse_classes
 
 SCENES = (16, 30, 34, 40, 76, 140)
-FLOORS = {"diffsegmenter": 0.0, "ovdiff": 0.0, "freeseg-diff": 0.0, "grounded-diffusion": 0.0}
+FLOORS = {"diffsegmenter": 0.68, "ovdiff": 0.72, "freeseg-diff": 0.26, "grounded-diffusion": 0.74}
+BELOW_TRIVIAL = {"freeseg-diff"}
 QUICK = {"ovdiff": {"images": 2, "steps": 5, "parts": 4}}
 
 
@@ -31,12 +31,8 @@ def pocket(tmp_path_factory: pytest.TempPathFactory) -> Models:
     return models
 
 
-def mean_image_miou(models: Models, method: Method, renamed: Mapping[str, str] = MappingProxyType({})) -> float:
-    """The mean over the scenes of the mean IoU over the labels of each, asked for its own classes.
-
-    Args:
-        renamed: what is asked for in place of a class.
-    """
+def mean_image_miou(models: Models, method: Method) -> float:
+    """The mean over the scenes of the mean IoU over the labels of each, asked for its own classes."""
     values = []
     for index in SCENES:
         world = scene("val", index)
@@ -44,7 +40,7 @@ def mean_image_miou(models: Models, method: Method, renamed: Mapping[str, str] =
         truth = np.zeros(world.labels.shape, np.uint8)
         for number, word in enumerate(words, 1):
             truth[world.labels == LABELS.index(word)] = number
-        classes = parse_classes(", ".join(renamed.get(word, word) for word in words))
+        classes = parse_classes(", ".join(words))
         result = method.segment(models, from_image(models, world.image), classes)
         values.append(image_miou(confusion(truth, result.label_map, len(words) + 1)))
     return float(np.mean(values))
@@ -54,13 +50,11 @@ def mean_image_miou(models: Models, method: Method, renamed: Mapping[str, str] =
 def test_the_shipped_weights_reach_their_floor(kind: type[Method], pocket: Models) -> None:
     method = suited_to(pocket, kind, QUICK.get(kind.name, {}))
     reached = mean_image_miou(pocket, method)
-    print(f"{kind.name}: {reached:.3f}")
     assert reached > FLOORS[kind.name]
 
 
-def test_trivial_answers_stay_below_all_floors(pocket: Models) -> None:
+def test_trivial_answers_stay_below_the_floors(pocket: Models) -> None:
     assert set(FLOORS) == {kind.name for kind in METHODS}
+    least = min(floor for name, floor in FLOORS.items() if name not in BELOW_TRIVIAL)
     for trivial in (AllBackground(), OneClass(), CentrePrior()):
-        reached = mean_image_miou(pocket, trivial)
-        print(f"{trivial.name}: {reached:.3f}")
-        assert reached < min(FLOORS.values()) - 0.05
+        assert mean_image_miou(pocket, trivial) < least - 0.15
