@@ -1,7 +1,8 @@
 import js from "@eslint/js";
 
 const browser = [
-  "Blob", "CustomEvent", "Event", "Image", "ImageData", "ResizeObserver", "atob", "clearInterval", "clearTimeout", "console",
+  "Blob", "CustomEvent", "Event", "Image", "ImageData", "MutationObserver", "ResizeObserver", "atob", "cancelAnimationFrame",
+  "clearInterval", "clearTimeout", "console",
   "createImageBitmap", "document", "history", "localStorage", "location", "matchMedia", "navigator", "requestAnimationFrame",
   "setInterval", "setTimeout", "URL", "window",
 ];
