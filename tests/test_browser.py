@@ -205,7 +205,7 @@ def test_words_are_chips_and_unknown_ones_say_so(visit: Visit) -> None:
     box = page.locator("#classes textarea, #classes input").first
     box.fill("cat | kitten, zebra")
     chips = page.locator("#chips li")
-    chips.nth(1).wait_for()
+    page.locator("#chips li", has_text="zebra").wait_for()
     assert chips.nth(0).inner_text().split("\n")[:2] == ["cat", "or kitten"]
     assert "the pocket world does not know “zebra”" in chips.nth(1).inner_text()
     colours = [chip.locator("i").evaluate("swatch => swatch.style.background") for chip in chips.all()]
@@ -275,6 +275,7 @@ def test_truth_is_uploaded_and_a_wrong_one_is_one_sentence(visit: Visit, tmp_pat
 def test_a_method_that_fails_says_why_and_the_others_stand(visit: Visit) -> None:
     page = visit.page
     page.locator("#open-diffsegmenter").click()
+    page.locator("#dialog-diffsegmenter").get_by_role("button", name="The rest").click()
     page.locator("#setting-diffsegmenter-prompt textarea, #setting-diffsegmenter-prompt input").first.fill(
         "a photo of nothing"
     )

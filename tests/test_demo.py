@@ -151,6 +151,19 @@ def test_methods_end_one_after_the_other_and_a_failure_stays_alone(with_clip: Mo
     assert [drawn["state"] for drawn in results.drawn] == ["failed", "done"]
 
 
+@pytest.mark.parametrize(
+    "words, caption, names", [("", "a cat and a dog", ["cat", "dog"]), ("sky|clouds,  cat", "", ["sky", "cat"])]
+)
+def test_typed_words_are_taken_and_a_caption_gives_the_others(
+    with_clip: Models, words: str, caption: str, names: list[str]
+) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    request = Request(Picture(image), words, caption, "", (DiffSegmenter(refinements=0),), 0)
+    results = run(with_clip, request, Durations(), silent, lambda part: None)
+    assert [word.name for word in results.classes] == names and results.caption == caption
+    assert results.comparison.classes == tuple(names)
+
+
 def test_files_are_made_at_the_threshold_of_the_board(with_clip: Models) -> None:
     image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
     request = Request(Picture(image), "cat, dog", "", "", (DiffSegmenter(refinements=0),), 0)

@@ -1,19 +1,15 @@
 """Words from pictures: captions that give the classes, and the filter that says which classes seem to be there."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from gradio_client import Client, handle_file
-from gradio_client.exceptions import AppError
 from PIL import Image
 
 from ovseg.__main__ import main
 from ovseg.backbones.base import word_states
-from ovseg.demo import build
 from ovseg.models import Models
 from ovseg.pocket.world import scene
 from ovseg.words.classes import parse_classes
@@ -84,37 +80,3 @@ def test_segment_command_without_classes(with_clip: Models, tmp_path: Path, caps
     assert "cat" in (said := capsys.readouterr().out) and "dog" in said
     assert main([*command, "--caption", "quickly"]) == 2
     assert 'the caption "quickly" names nothing' in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def visitor(with_clip: Models) -> Iterator[Client]:
-    page = build(with_clip)
-    _, address, _ = page.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, ssr_mode=False)
-    yield Client(address, verbose=False)
-    page.close()
-
-
-def test_the_page_captions_and_looks_for_classes(visitor: Client, picture: np.ndarray, tmp_path: Path) -> None:
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    sent = handle_file(tmp_path / "a.png")
-    sentence, words, status = visitor.predict(sent, "own", api_name="/caption")
-    assert sentence and isinstance(words, str) and ("Captioned" in status or "names nothing" in status)
-    boxes, status = visitor.predict(sent, "cat, dog, bus", "a bus", api_name="/look_for")
-    assert "bus" in boxes["value"] and [value for _, value in boxes["choices"]] == ["cat", "dog", "bus"]
-    assert f"{len(boxes['value'])} of 3 classes" in status
-    with pytest.raises(AppError, match="Classes must be words"):
-        visitor.predict(sent, " ", "", api_name="/look_for")
-    with pytest.raises(AppError, match="A picture must be given"):
-        visitor.predict(None, "own", api_name="/caption")
-
-
-def test_the_page_segments_what_a_caption_names(visitor: Client, picture: np.ndarray, tmp_path: Path) -> None:
-    Image.fromarray(picture).save(tmp_path / "a.png")
-    *_, words, said = visitor.predict(
-        image=handle_file(tmp_path / "a.png"), words="", caption="a cat and a dog", api_name="/segment"
-    )
-    assert words == "cat, dog" and said == "a cat and a dog"
-    *_, words, said = visitor.predict(
-        image=handle_file(tmp_path / "a.png"), words="sky|clouds,  cat", caption="", api_name="/segment"
-    )
-    assert words == "sky|clouds,  cat" and said == ""
