@@ -351,10 +351,9 @@ def test_the_page_the_command_and_the_library_give_the_same_masks(visit: Visit, 
     page.locator("#examples img").nth(example_names().index("cat-car")).click()
     visit.wait_for_status("^Press Run")
     names = ("diffsegmenter", "grounded-diffusion", "freeseg-diff", "ovdiff")
-    for name, field, value in (("ovdiff", "images", 4), ("ovdiff", "steps", 4)):
-        page.locator(f"#open-{name}").click()
-        visit.set_slider(f"setting-{name}-{field}", value)
-        page.keyboard.press("Escape")
+    page.locator("#open-ovdiff").click()
+    visit.set_slider("setting-ovdiff-images", 4)
+    page.keyboard.press("Escape")
     visit.choose_methods(*names)
     visit.run_and_wait()
     page.get_by_role("tab", name="Files").click()
@@ -364,7 +363,7 @@ def test_the_page_the_command_and_the_library_give_the_same_masks(visit: Visit, 
     with zipfile.ZipFile(download.value.path()) as archive:
         folders = {name.partition("/")[0] for name in archive.namelist()}
         archive.extractall(tmp_path / "page")
-    picture, ovdiff = ROOT / "assets" / "examples" / "cat-car.png", "ovdiff:images=4:steps=4"
+    picture, ovdiff = ROOT / "assets" / "examples" / "cat-car.png", "ovdiff:images=4"
     variants = ", ".join(ovdiff if name == "ovdiff" else name for name in names)
     command = ["compare", str(picture), "--classes", "cat, car", "--methods", variants, "--out", str(tmp_path / "command")]
     os.environ["OVSEG_PROTOTYPES"] = str(tmp_path / "prototypes")
@@ -373,7 +372,7 @@ def test_the_page_the_command_and_the_library_give_the_same_masks(visit: Visit, 
     made_scene, classes = ovseg.from_image(models, ovseg.read_image(picture)), ovseg.parse_classes("cat, car")
     assert len(folders) == 4
     for name in names:
-        settings = {"images": 4, "steps": 4} if name == "ovdiff" else {}
+        settings = {"images": 4} if name == "ovdiff" else {}
         method = ovseg.suited_to(models, ovseg.find_method(name), settings)
         library = method.segment(models, made_scene, classes).label_map
         for where in ("page", "command"):
