@@ -40,7 +40,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Claims:
+class Neighbours:
     """For each place of a grid, the candidates (such as prototypes) that are most like it, best first.
 
     Args:
@@ -66,17 +66,17 @@ class Evidence:
 
     "heat": `map` is float (y, x), brighter is more. "affinity": `map` is float (y, x, y, x), the attention of every
     place to every other. "regions": `map` is integer (y, x). "images": `images` holds RGB uint8 pictures.
-    "claims": `claims` holds what is most like each place.
+    "neighbours": `neighbours` holds what is most like each place.
     `group` names the row of the gallery where it is shown, and `label` the class that it is about, if any.
     """
 
     title: str
-    kind: Literal["heat", "affinity", "regions", "images", "claims"]
+    kind: Literal["heat", "affinity", "regions", "images", "neighbours"]
     map: np.ndarray | None = None
     images: tuple[np.ndarray, ...] = ()
     group: str = ""
     label: str = ""
-    claims: Claims | None = None
+    neighbours: Neighbours | None = None
 
 
 class EvidenceOnDemand:

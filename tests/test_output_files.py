@@ -14,7 +14,7 @@ from ovseg.compare import read_legend
 from ovseg.output import view
 from ovseg.output.coco import annotations_of, coco_file, from_rle, polygons, rle
 from ovseg.output.files import PARTS, Result, files_of, slug, write_files, zip_of
-from ovseg.types import Claims, Evidence, EvidenceOnDemand, Segmentation
+from ovseg.types import Evidence, EvidenceOnDemand, Neighbours, Segmentation
 
 LABELS = ("background", "traffic light", "Zebra/foal", "cat")
 
@@ -22,13 +22,13 @@ LABELS = ("background", "traffic light", "Zebra/foal", "cat")
 def evidence() -> tuple[Evidence, ...]:
     rng = np.random.default_rng(1)
     picture, places = rng.integers(0, 256, (5, 6, 3), dtype=np.uint8), (np.eye(2, dtype=bool), ~np.eye(2, dtype=bool))
-    claims = Claims(
+    neighbours = Neighbours(
         np.zeros((2, 3, 1), int), np.full((2, 3, 1), 0.5, np.float32), ("cat, mean", "cat, 1"), (picture,), (0, 0), places
     )
     return (
         Evidence("cat: fused", "heat", map=rng.random((4, 6)).astype(np.float32), group="Fused", label="cat"),
         Evidence("looks", "images", images=(picture, picture[:3])),
-        Evidence("nearest", "claims", claims=claims),
+        Evidence("nearest", "neighbours", neighbours=neighbours),
     )
 
 
@@ -128,11 +128,11 @@ def test_evidence_is_kept_with_a_reading_help() -> None:
     with np.load(io.BytesIO(dict(files_of(given, ("evidence",)))["evidence.npz"])) as kept:
         items = given.segmentation.evidence
         assert kept["titles"].tolist() == [item.title for item in items] == ["cat: fused", "looks", "nearest"]
-        assert kept["kinds"].tolist() == ["heat", "images", "claims"] and kept["labels"].tolist() == ["cat", "", ""]
+        assert kept["kinds"].tolist() == ["heat", "images", "neighbours"] and kept["labels"].tolist() == ["cat", "", ""]
         assert np.array_equal(kept["000_map"], items[0].map)
         assert np.array_equal(kept["001_image_1"], items[1].images[1])
-        assert np.array_equal(kept["002_nearest"], items[2].claims.nearest)
-        assert np.array_equal(kept["002_places_1"], items[2].claims.places[1])
+        assert np.array_equal(kept["002_nearest"], items[2].neighbours.nearest)
+        assert np.array_equal(kept["002_places_1"], items[2].neighbours.places[1])
         assert kept["002_titles"].tolist() == ["cat, mean", "cat, 1"] and kept["002_picture_of"].tolist() == [0, 0]
         assert "NNN_map" in str(kept["README"])
 

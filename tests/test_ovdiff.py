@@ -191,24 +191,26 @@ def test_segmenting_makes_prototypes_once(models: Models, wide: Scene, monkeypat
     monkeypatch.setattr(type(models.backbone), "generate", lambda *_, **__: pytest.fail("pictures are drawn again"))
     again = SMALL.segment(models, wide, CLASSES)
     assert np.array_equal(result.scores, again.scores)
-    claims = next(item.claims for item in result.evidence if item.kind == "claims")
-    assert claims.nearest.shape == claims.closeness.shape and claims.nearest.max() < len(claims.titles)
-    assert (np.diff(claims.closeness, axis=-1) <= 1e-6).all()
-    assert len(claims.titles) == len(claims.picture_of) == len(claims.places) == claims.nearest.max() + 1
-    assert max(claims.picture_of) < len(claims.pictures) and all(place.any() for place in claims.places)
+    neighbours = next(item.neighbours for item in result.evidence if item.kind == "neighbours")
+    assert neighbours.nearest.shape == neighbours.closeness.shape and neighbours.nearest.max() < len(neighbours.titles)
+    assert (np.diff(neighbours.closeness, axis=-1) <= 1e-6).all()
+    assert len(neighbours.titles) == len(neighbours.picture_of) == len(neighbours.places) == neighbours.nearest.max() + 1
+    assert max(neighbours.picture_of) < len(neighbours.pictures) and all(place.any() for place in neighbours.places)
     with_pamr = replace(SMALL, refinement="pamr").segment(models, wide, CLASSES)
     assert with_pamr.scores.shape == result.scores.shape and not np.array_equal(with_pamr.scores, result.scores)
 
 
-def test_of_many_classes_only_what_claims_is_kept(models: Models, wide: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_many_classes_only_what_is_nearest_somewhere_is_kept(
+    models: Models, wide: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(evidence, "SHEETS", 1)
     method = replace(SMALL, extractors=("dino",), prefilter=False)
     sheet, nearest = method.segment(models, wide, CLASSES).evidence
-    assert (sheet.kind, nearest.kind) == ("images", "claims")
-    claims = nearest.claims
-    assert set(claims.picture_of) == set(range(len(claims.pictures)))
+    assert (sheet.kind, nearest.kind) == ("images", "neighbours")
+    neighbours = nearest.neighbours
+    assert set(neighbours.picture_of) == set(range(len(neighbours.pictures)))
     most = sheet.label
-    shares = [np.isin(claims.nearest, [k for k, t in enumerate(claims.titles) if t.startswith(word)]).sum()
+    shares = [np.isin(neighbours.nearest, [k for k, t in enumerate(neighbours.titles) if t.startswith(word)]).sum()
               for word in ("cat", "dog", "sky")]  # fmt: skip
     assert ("cat", "dog", "sky")[int(np.argmax(shares))] == most
 
@@ -279,10 +281,18 @@ def test_what_a_place_is_nearest_to_has_rows_and_columns() -> None:
     assert nearest.rows[0, 0, 0] == nearest.rows[1, 2, 0] == 2 and nearest.cosines[1, 3, 0] == np.float32(0.8)
     assert nearest.times(5).tolist() == [0, 0, 0, 0, 24] and nearest.pictures() == [(4, 0), (4, 1)]
     pictures = {(4, k): np.full((2, 2, 3), k, np.uint8) for k in (0, 1)}
-    claims = nearest.claims(pictures)
-    assert claims.titles == ("kitten, mean", "kitten, picture 1", "kitten, part 1") and claims.picture_of == (1, 0, 1)
-    assert claims.nearest[0, 1, 0] == 0 and claims.nearest[1, 3, 0] == 1 and claims.closeness[0, 1, 0] == np.float32(0.9)
-    assert [place.tolist() for place in claims.places] == [[[False, True]], [[True, False]], [[False, True]]]
+    neighbours = nearest.neighbours(pictures)
+    assert neighbours.titles == ("kitten, mean", "kitten, picture 1", "kitten, part 1") and neighbours.picture_of == (
+        1,
+        0,
+        1,
+    )
+    assert (
+        neighbours.nearest[0, 1, 0] == 0
+        and neighbours.nearest[1, 3, 0] == 1
+        and neighbours.closeness[0, 1, 0] == np.float32(0.9)
+    )
+    assert [place.tolist() for place in neighbours.places] == [[[False, True]], [[True, False]], [[False, True]]]
 
 
 def test_layers_are_those_that_are_named_in_the_order_of_the_names(models: Models, wide: Scene) -> None:
@@ -383,7 +393,7 @@ def test_the_nearest_phrase_of_a_class_counts(models: Models, wide: Scene) -> No
     # The highest of the phrases is taken on the grid of the features, so that it is no less after expanding.
     assert (both.scores[1] >= apart[1:3].max(0) - 1e-6).all() and both.scores[1].max() < apart[1:3].max() + 0.01
     assert all((both.scores[1] > apart[k] + 1e-3).any() for k in (1, 2))
-    titles = next(item.claims for item in both.evidence if item.kind == "claims").titles
+    titles = next(item.neighbours for item in both.evidence if item.kind == "neighbours").titles
     assert {title.split(",")[0].removesuffix(" (background)") for title in titles} == {"dog", "cat", "bus"}
     assert {item.label for item in both.evidence if item.kind == "images"} == {"dog", "bus"}
 

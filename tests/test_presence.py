@@ -26,8 +26,8 @@ def test_typed_words_are_taken_and_captions_fill_in(with_clip: Models, picture: 
     classes, said = asked_for(with_clip, picture, " ", caption=" a red bus on a white background ")
     assert names(classes) == ["red bus"] and said == "a red bus on a white background"
     own = with_clip.captioner().caption(picture)
-    assert asked_for(with_clip, picture, "", names_itself=True) == ((), own)
-    assert asked_for(with_clip, picture, "cat", names_itself=True)[1] == own
+    assert asked_for(with_clip, picture, "", finds_words=True) == ((), own)
+    assert asked_for(with_clip, picture, "cat", finds_words=True)[1] == own
     with pytest.raises(ValueError, match=r'Classes must be typed here, .*: the caption "very quickly" names nothing'):
         asked_for(with_clip, picture, "", caption="very quickly")
     with pytest.raises(ValueError, match="captioner must be one of"):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ovseg.output import view
-from ovseg.types import Claims, Evidence, Segmentation
+from ovseg.types import Evidence, Neighbours, Segmentation
 
 
 def segmentation(scores: list) -> Segmentation:
@@ -217,12 +217,14 @@ def test_evidence_becomes_a_picture_if_it_is_one(kind: str, picture: bool) -> No
     assert (shown is not None) == picture
 
 
-def test_claims_of_a_point_come_with_their_place_lit() -> None:
+def test_neighbours_of_a_point_come_with_their_place_lit() -> None:
     places = (np.array([[True, False], [False, False]]), np.array([[False, False], [False, True]]))
     pictures = (np.full((4, 4, 3), 200, np.uint8), np.full((4, 4, 3), 100, np.uint8))
     nearest = np.array([[[0, 1], [1, 0]]])
-    claims = Claims(nearest, np.array([[[0.9, 0.2], [0.8, 0.1]]]), ("cat, mean", "dog, part 2"), pictures, (0, 1), places)
-    (first, title), (second, _) = view.claims_at(claims, 0.9, 0.5)
+    neighbours = Neighbours(
+        nearest, np.array([[[0.9, 0.2], [0.8, 0.1]]]), ("cat, mean", "dog, part 2"), pictures, (0, 1), places
+    )
+    (first, title), (second, _) = view.neighbours_at(neighbours, 0.9, 0.5)
     assert title == "dog, part 2: 0.800" and first[3, 3, 0] == 100 and first[0, 0, 0] == 25 and second[0, 0, 0] == 200
     with pytest.raises(ValueError, match="must lie within the picture"):
-        view.claims_at(claims, 1.5, 0)
+        view.neighbours_at(neighbours, 1.5, 0)

@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
     models, image, parts = models_of(options), read_image(options.image), parts_of(options.files)
     variants = read_variants(models, options.methods, options.settings)
     classes, caption = asked_for(
-        models, image, options.classes, names_itself=False, caption=options.caption, captioner=options.captioner,
+        models, image, options.classes, finds_words=False, caption=options.caption, captioner=options.captioner,
         report=show_progress,
     )  # fmt: skip
     truth = _truth(options, image.shape[:2], classes)

@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
         models,
         image,
         options.classes,
-        names_itself=kind.names_itself,
+        finds_words=kind.finds_words,
         caption=options.caption,
         captioner=options.captioner,
         report=show_progress,

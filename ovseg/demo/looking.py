@@ -99,7 +99,7 @@ def empty_views() -> tuple[Any, ...]:
 
 def groups_of(entry: Entry) -> list[str]:
     """The kinds of maps that led to an entry, in order; those that need a clicked place are not among them."""
-    return list(dict.fromkeys(e.group for e in entry.segmentation.evidence if e.kind not in ("affinity", "claims")))
+    return list(dict.fromkeys(e.group for e in entry.segmentation.evidence if e.kind not in ("affinity", "neighbours")))
 
 
 def gallery_of(entry: Entry, group: str) -> list[tuple[np.ndarray, str]]:
@@ -143,8 +143,8 @@ def _explained(entry: Entry, item: Evidence, x: float, y: float) -> list[tuple[n
     if item.kind == "affinity":
         picture = view.heat_overlay(image, view.affinity_at(item, x, y))
         return [(marked(picture, x, y), "where this place looks")]
-    if item.kind == "claims":
-        nearest = view.claims_at(item.claims, x, y)
+    if item.kind == "neighbours":
+        nearest = view.neighbours_at(item.neighbours, x, y)
         sheet = view.contact_sheet([p for p, _ in nearest], [title for _, title in nearest], 3, cell=CELL)
         return [(sheet, f"nearest prototypes, {item.group}")]
     return []

@@ -96,7 +96,7 @@ def run(
     report("loading the network", 0.0)
     picture = request.picture
     classes, caption = asked_for(
-        models, picture.image, request.words, names_itself=all(method.names_itself for method in request.methods),
+        models, picture.image, request.words, finds_words=all(method.finds_words for method in request.methods),
         caption=request.caption, captioner=request.captioner, report=report,
     )  # fmt: skip
     truth = picture.truth_of(classes) if classes else None

@@ -35,15 +35,13 @@ class Prepared(ABC):
 
 
 class Method(ABC):
-    """One paper. Its dataclass fields are its hyper-parameters, made with `knob` where a visitor may turn them."""
+    """One paper. Its dataclass fields are its hyper-parameters, made with `knob` where a visitor may change them."""
 
     name: ClassVar[str]
     title: ClassVar[str]
     paper: ClassVar[Paper]
-    names_itself: ClassVar[bool] = False
-    """Whether it runs without classes, finding words by itself."""
-    names_the_generated: ClassVar[bool] = False
-    """Whether a picture that is generated gets its masks at once."""
+    finds_words: ClassVar[bool] = False
+    """Whether it can run without classes: it then takes words from a caption."""
     needs: ClassVar[tuple[str, ...]] = ()
     """The networks that it uses beside the backbone: "clip", "captioner", "dino", "grounding"."""
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType({})

@@ -36,7 +36,6 @@ class GroundedDiffusion(Method):
 
     name: ClassVar[str] = "grounded-diffusion"
     title: ClassVar[str] = "Grounded Diffusion"
-    names_the_generated: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("grounding",)
     paper: ClassVar[Paper] = Paper(
         title="Open-vocabulary Object Segmentation with Diffusion Models",

@@ -13,7 +13,7 @@ from PIL import Image
 from ovseg.files import write_whole
 from ovseg.output import view
 from ovseg.output.coco import coco_file
-from ovseg.types import Claims, Segmentation, named
+from ovseg.types import Neighbours, Segmentation, named
 
 PICTURE = "picture.png"
 
@@ -49,7 +49,7 @@ NNN_map       kind "heat": float (y, x), brighter is more. "affinity": float (y,
               pays to every other. "regions": integer (y, x), the number of each place's cluster.
 NNN_image_M   kind "images": picture M, RGB uint8.
 NNN_nearest, NNN_closeness, NNN_titles, NNN_picture_of, NNN_picture_M, NNN_places_M
-              kind "claims": for each place the nearest candidates, best first (y, x, n), and their cosines; a candidate
+              kind "neighbours": for each place the nearest candidates, best first (y, x, n), and their cosines; a candidate
               has a title, stands for picture picture_of, and the places in it where it speaks are places_M, M its number.
 The grids (y, x) are those of the network's layers; stretched over the picture, they cover it.
 """
@@ -112,18 +112,18 @@ def _evidence(result: Result) -> Files:
     for number, item in enumerate(evidence):
         own = {} if item.map is None else {"map": item.map}
         own |= {f"image_{k}": picture for k, picture in enumerate(item.images)}
-        own |= {} if item.claims is None else _claims(item.claims)
+        own |= {} if item.neighbours is None else _neighbours(item.neighbours)
         arrays |= {f"{number:03d}_{name}": array for name, array in own.items()}
     yield "evidence.npz", _npz(arrays)
 
 
-def _claims(claims: Claims) -> dict[str, np.ndarray]:
+def _neighbours(neighbours: Neighbours) -> dict[str, np.ndarray]:
     arrays = {
-        "nearest": claims.nearest, "closeness": claims.closeness, "titles": np.array(claims.titles, np.str_),
-        "picture_of": np.array(claims.picture_of, np.int64),
+        "nearest": neighbours.nearest, "closeness": neighbours.closeness, "titles": np.array(neighbours.titles, np.str_),
+        "picture_of": np.array(neighbours.picture_of, np.int64),
     }  # fmt: skip
-    arrays |= {f"picture_{k}": picture for k, picture in enumerate(claims.pictures)}
-    return arrays | {f"places_{k}": places for k, places in enumerate(claims.places)}
+    arrays |= {f"picture_{k}": picture for k, picture in enumerate(neighbours.pictures)}
+    return arrays | {f"places_{k}": places for k, places in enumerate(neighbours.places)}
 
 
 PARTS: Mapping[str, Callable[[Result], Files]] = {

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ovseg.output.sheet import shortened
-from ovseg.types import Claims, Evidence, Segmentation
+from ovseg.types import Evidence, Neighbours, Segmentation
 
 HEAT = np.array(  # dark violet over red to pale yellow, evenly rising in lightness
     [(0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99), (212, 72, 66), (245, 125, 21), (250, 193, 39), (252, 255, 164)],
@@ -182,23 +182,26 @@ def affinity_at(evidence: Evidence, x: float, y: float) -> np.ndarray:
     return evidence.map[min(int(y * rows), rows - 1), min(int(x * columns), columns - 1)].astype(np.float32)
 
 
-def claims_at(claims: Claims, x: float, y: float) -> list[tuple[np.ndarray, str]]:
-    """What claims a point given in shares of the picture, 0 to 1, best first: the claiming picture, dark but for the place
-    in it that speaks, and its title with the cosine.
+def neighbours_at(neighbours: Neighbours, x: float, y: float) -> list[tuple[np.ndarray, str]]:
+    """What is most like a point, best first: the picture that each candidate was taken from, dark except for the part that
+    it was taken from, and its title with the cosine.
+
+    Args:
+        x: share of the picture's width from the left, 0 to 1; `y` is the share of its height from the top.
 
     Raises:
         ValueError: the point is outside.
     """
     if not (0 <= x <= 1 and 0 <= y <= 1):
         raise ValueError(f"The point must lie within the picture, 0 to 1, but got x {x} and y {y}.")
-    rows, columns = claims.nearest.shape[:2]
+    rows, columns = neighbours.nearest.shape[:2]
     at = min(int(y * rows), rows - 1), min(int(x * columns), columns - 1)
     found = []
-    for candidate, cosine in zip(claims.nearest[at], claims.closeness[at], strict=True):
-        picture = claims.pictures[claims.picture_of[candidate]]
-        place = Image.fromarray(claims.places[candidate]).resize(picture.shape[1::-1], Image.Resampling.NEAREST)
+    for candidate, cosine in zip(neighbours.nearest[at], neighbours.closeness[at], strict=True):
+        picture = neighbours.pictures[neighbours.picture_of[candidate]]
+        place = Image.fromarray(neighbours.places[candidate]).resize(picture.shape[1::-1], Image.Resampling.NEAREST)
         bright = np.where(np.asarray(place)[..., None], 1.0, 0.25)
-        found.append(((picture * bright).astype(np.uint8), f"{claims.titles[candidate]}: {cosine:.3f}"))
+        found.append(((picture * bright).astype(np.uint8), f"{neighbours.titles[candidate]}: {cosine:.3f}"))
     return found
 
 

@@ -25,7 +25,7 @@ def asked_for(
     image: UInt8[np.ndarray, "H W 3"],
     words: str,
     *,
-    names_itself: bool = False,
+    finds_words: bool = False,
     caption: str = "",
     captioner: str = "",
     report: Report = silent,
@@ -37,19 +37,19 @@ def asked_for(
 
     Args:
         words: as `parse_classes` reads them; blank for none.
-        names_itself: whether the method names classes itself, from the caption, where none are given.
+        finds_words: whether the method names classes itself, from the caption, where none are given.
         captioner: its name; the backbone's if empty.
 
     Raises:
         ValueError: the words cannot be read, there is no captioner, or neither words nor the caption name anything.
     """
     classes = parse_classes(words) if words.strip() else ()
-    if not caption.strip() and (names_itself or not classes):
+    if not caption.strip() and (finds_words or not classes):
         if obstacle := models.captioner_obstacle(captioner):
             raise ValueError(f'Classes must be typed, such as "cat, grass": no caption can be made. {obstacle}')
         report("captioning", 0.0)
         caption = models.captioner(captioner).caption(image)
-    if classes or names_itself:
+    if classes or finds_words:
         return classes, caption.strip()
     named = classes_of(caption)
     if not named:

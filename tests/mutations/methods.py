@@ -5,7 +5,7 @@ from tests.mutations import Mutant
 OVDIFF, FREESEG = "ovseg/methods/ovdiff/", "ovseg/methods/freeseg_diff/"
 OF_OVDIFF, OF_FREESEG, OF_METHODS = "tests/test_ovdiff.py::", "tests/test_freeseg_diff.py::", "tests/test_methods.py::"
 BY_HAND = (OF_OVDIFF + "test_nearest_prototypes_worked_out_by_hand",)
-CLAIMS = (OF_OVDIFF + "test_what_a_place_is_nearest_to_has_rows_and_columns",)
+NEAREST = (OF_OVDIFF + "test_what_a_place_is_nearest_to_has_rows_and_columns",)
 LAYERS = (OF_OVDIFF + "test_layers_are_those_that_are_named_in_the_order_of_the_names",)
 WINDOWS = (OF_OVDIFF + "test_windows_are_averaged_with_the_whole",)
 SUBSETS = (OF_OVDIFF + "test_clip_chooses_the_subset_whose_words_fit_best",)
@@ -23,21 +23,21 @@ MUTANTS = (
         OVDIFF + "evidence.py",
         "best.indices.permute(1, 2, 0)",
         "best.indices.permute(2, 1, 0)",
-        CLAIMS,
+        NEAREST,
     ),
     Mutant(
-        "a claim shows the region of another picture",
+        "a nearest prototype shows the region of another picture",
         OVDIFF + "store.py",
         "region, part = self.regions[self.pictures[row]]",
         "region, part = self.regions[0]",
-        CLAIMS,
+        NEAREST,
     ),
     Mutant(
         "the nearest prototypes are the farthest",
         OVDIFF + "evidence.py",
         "len(cosines)), 0)",
         "len(cosines)), 0, largest=False)",
-        CLAIMS,
+        NEAREST,
     ),
     Mutant(
         "prototypes are not normalised",

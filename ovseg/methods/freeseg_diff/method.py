@@ -53,7 +53,7 @@ class FreeSegDiff(Settings, Method):
 
     name: ClassVar[str] = "freeseg-diff"
     title: ClassVar[str] = "FreeSeg-Diff"
-    names_itself: ClassVar[bool] = True
+    finds_words: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("clip", "captioner")
     paper: ClassVar[Paper] = Paper(
         "FreeSeg-Diff: Training-Free Open-Vocabulary Segmentation with Diffusion Models",

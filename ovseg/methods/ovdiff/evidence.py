@@ -12,7 +12,7 @@ from ovseg.methods.ovdiff.settings import Settings
 from ovseg.methods.ovdiff.store import store_of
 from ovseg.methods.ovdiff.support import shaded
 from ovseg.models import Models
-from ovseg.types import Claims, Evidence
+from ovseg.types import Evidence, Neighbours
 
 NEAREST = 5  # prototypes that are named for each place
 SHEETS = 12  # phrases whose support images are shown
@@ -42,7 +42,7 @@ class Nearest:
         origin = (self.table.origin[k] for k in np.unique(self.rows))
         return sorted({(source.number, int(source.side.pictures[row])) for source, row in origin})
 
-    def claims(self, pictures: Mapping[tuple[int, int], UInt8[np.ndarray, "_h _w 3"]]) -> Claims:
+    def neighbours(self, pictures: Mapping[tuple[int, int], UInt8[np.ndarray, "_h _w 3"]]) -> Neighbours:
         """What is nearest to each place, with the picture and the region of it that each prototype stands for.
 
         Args:
@@ -51,7 +51,7 @@ class Nearest:
         used, renumbered = np.unique(self.rows, return_inverse=True)
         origin = [self.table.origin[k] for k in used]
         order = {key: number for number, key in enumerate(pictures)}
-        return Claims(
+        return Neighbours(
             renumbered.reshape(self.rows.shape),
             self.cosines,
             tuple(_title(source.phrase, source.ground, source.side.kind_at(row)) for source, row in origin),
@@ -103,6 +103,10 @@ def evidence_of(
             shown = tuple(shaded(item.image, mask) for item, mask in zip(drawn, masks, strict=False))
             items.append(Evidence(f"{phrase}: support images", "images", images=shown, group="Support images", label=label))
     for extractor, item in nearest.items():
-        claims = item.claims({key: pictures[key] for key in item.pictures()})
-        items.append(Evidence(f"Nearest prototypes of each place, by {extractor}", "claims", claims=claims, group=extractor))
+        neighbours = item.neighbours({key: pictures[key] for key in item.pictures()})
+        items.append(
+            Evidence(
+                f"Nearest prototypes of each place, by {extractor}", "neighbours", neighbours=neighbours, group=extractor
+            )
+        )
     return tuple(items)
