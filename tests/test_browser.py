@@ -157,7 +157,7 @@ def test_a_worked_example_stands_there_and_run_is_in_reach(visit: Visit) -> None
     assert visit.status().startswith("A worked example")
     titles = [canvas.get_attribute("aria-label") for canvas in page.locator("#board canvas[role=img][aria-label]").all()]
     assert [title.split(":")[0] for title in titles][:4] == [
-        "Picture",
+        "The picture, without masks.",
         "DiffSegmenter",
         "FreeSeg-Diff",
         "Grounded Diffusion",
