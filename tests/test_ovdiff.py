@@ -359,7 +359,7 @@ def test_words_outside_the_table_are_what_the_nearest_word_is(models: Models, mo
     assert which_are_stuff(models, parse_classes("gizmo, widget, slime")) == (True, False, True)
 
 
-def test_clip_chooses_the_subset_whose_words_fit_best(models: Models, wide: Scene) -> None:
+def test_clip_chooses_the_subset_whose_words_fit_best(models: Models, wide: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     classes = parse_classes("cat, dog, sky, bus, house, person, flower, sheep, bicycle")
     stuff = tuple(word.name == "sky" for word in classes)
     chosen = chosen_classes(models, wide.image, classes, stuff, thing_rows(models, classes, stuff))
@@ -379,10 +379,13 @@ def test_clip_chooses_the_subset_whose_words_fit_best(models: Models, wide: Scen
     fillers = ("train", "apple", "bottle", "tree", "boat")
     least = min(fillers, key=lambda word: fit(f"a {word}"))
     assert all(fit(f"a {least}") < fit(f"a {classes[k].name}") for k in best)
+    plain, sentences = models.clip.subset_embeddings, []
+    monkeypatch.setattr(models.clip, "subset_embeddings", lambda texts: (sentences.extend(texts), plain(texts))[1])
     for pair in ("{0}|{1}", "{1}|{0}"):
         words = [pair.format(least, word.name) if k == best[0] else word.name for k, word in enumerate(classes)]
         renamed = parse_classes(", ".join(words))
         assert chosen_classes(models, wide.image, renamed, stuff, thing_rows(models, renamed, stuff)) == chosen
+    assert sentences and not any(least in sentence for sentence in sentences)
 
 
 def test_the_nearest_phrase_of_a_class_counts(models: Models, wide: Scene) -> None:
