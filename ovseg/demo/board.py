@@ -41,17 +41,16 @@ import base64
 import io
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import gradio as gr
 import numpy as np
 from jaxtyping import Float32, Integer, UInt8, UInt16
 from PIL import Image
 
+from ovseg.demo.static_files import static
 from ovseg.output import view
 from ovseg.types import BACKGROUND, Segmentation
 
-STATIC = Path(__file__).parent / "static"
 SCRIPTS = (
     "board-maps", "board-paint", "board-words", "board-parts", "board-cards", "board-controls", "board-pointing",
     "board-differ", "board",
@@ -67,8 +66,8 @@ def board(elem_id: str) -> gr.HTML:
     # A function, not a subclass: gradio writes a stub file beside every module that subclasses a component.
     return gr.HTML(
         value=None,
-        html_template=(STATIC / "board.html").read_text(encoding="utf-8"),
-        css_template=(STATIC / "board.css").read_text(encoding="utf-8"),
+        html_template=static("board.html"),
+        css_template=static("board.css"),
         js_on_load=board_script(),
         elem_id=elem_id,
         apply_default_css=False,
@@ -77,7 +76,7 @@ def board(elem_id: str) -> gr.HTML:
 
 def board_script() -> str:
     """The browser's part as one script: the files are modules for linters, and gr.HTML takes the body of a function."""
-    modules = [(STATIC / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
+    modules = [static(f"{name}.js") for name in SCRIPTS]
     alone = [re.sub(r"^import\b[^;]*;\n", "", text, flags=re.MULTILINE) for text in modules]
     return "\n".join(re.sub(r"^export ", "", text, flags=re.MULTILINE) for text in alone)
 

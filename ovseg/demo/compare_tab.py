@@ -17,7 +17,7 @@ from ovseg.demo.picture import Picture, of_origin
 from ovseg.demo.picture_panel import Chosen, PicturePanel, build_picture_panel, wire_picture_panel
 from ovseg.demo.running import Request, Results, run
 from ovseg.demo.word_panel import WordPanel, build_word_panel, captioner_name, chips_value, wire_word_panel
-from ovseg.demo.work import on_the_network, status_line, stream_parts, whole
+from ovseg.demo.work import QUIET, on_the_network, status_line, stream_parts, whole
 from ovseg.demo.worked_example import WorkedExample
 from ovseg.methods import METHODS
 from ovseg.models import Models
@@ -25,7 +25,6 @@ from ovseg.progress import Report
 from ovseg.types import BACKGROUND
 from ovseg.words.classes import parse_classes
 
-QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 WORKED = (
     "A worked example: each picture shows what one method takes for the classes named on the left. The truth is known here,"
     " so the figure under each is how well it does (IoU). Point, click, move the threshold, or press Run with your own."

@@ -10,11 +10,11 @@ import numpy as np
 
 from ovseg.compare import Entry
 from ovseg.demo.running import Results
+from ovseg.demo.work import QUIET
 from ovseg.output import view
 from ovseg.output.files import Result, slug, zip_of
 from ovseg.types import Evidence
 
-QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 NOT_YET = "Press Run first."
 CELL = 220  # pixels of a small picture in what a click brings
 NAMED = 3  # classes with their scores for each method at a clicked place

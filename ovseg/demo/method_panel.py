@@ -9,11 +9,11 @@ from gradio.components import Component
 
 from ovseg.demo.choice import Run, as_text, label_of
 from ovseg.demo.controls import build_control, read_controls, settings_of, shown
+from ovseg.demo.work import QUIET
 from ovseg.methods import METHODS, Method, modes_of, obstacle_to, suited_to
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models
 
-QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 AT_FIRST = ("diffsegmenter", "freeseg-diff", "grounded-diffusion")  # ticked when the page opens, where they can run
 OPEN = "() => {{ window.ovsegDialog.open('{0}') }}"
 CLOSE = "() => {{ window.ovsegDialog.close('{0}') }}"

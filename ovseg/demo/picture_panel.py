@@ -10,12 +10,11 @@ import gradio as gr
 import spaces
 
 from ovseg.demo.picture import EXAMPLES, Picture, example_names, of_example, of_file, of_scene
-from ovseg.demo.work import on_the_network, status_line, stream, whole
+from ovseg.demo.work import QUIET, on_the_network, status_line, stream, whole
 from ovseg.models import Models
 from ovseg.progress import Report
 from ovseg.scene import from_prompt
 
-QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 SCENES = 2000  # numbers that "Another scene" draws from
 FIRST_SCENE = 4479  # of the worked example: a car and a cat, on which the methods differ and none fails
 

@@ -9,7 +9,7 @@ import spaces
 
 from ovseg.demo.picture import Picture
 from ovseg.demo.static_files import static
-from ovseg.demo.work import on_the_network, status_line, stream
+from ovseg.demo.work import QUIET, on_the_network, status_line, stream
 from ovseg.models import Models
 from ovseg.output.view import palette
 from ovseg.pocket.captions import SYNONYMS
@@ -20,7 +20,6 @@ from ovseg.words.classes import parse_classes
 from ovseg.words.nouns import classes_of
 from ovseg.words.presence import Presence, look_for
 
-QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 COLOURS = 64  # chips with colours of their own, one after the other
 OWN = "own"  # the captioner that goes with the backbone, as the choice on the page calls it
 

@@ -11,6 +11,9 @@ import gradio as gr
 
 from ovseg.progress import Report, StoppedError, with_time_left
 
+QUIET = {"api_visibility": "private", "show_progress": "hidden"}
+"""Events that answer at once: no door for programs, no sign of progress."""
+
 Publish = Callable[[Any], None]
 """Hands a part of the result to the visitor while the work goes on."""
 
