@@ -17,7 +17,7 @@ from ovseg.__main__ import main
 from ovseg.factory import synthesize, triplets
 from ovseg.factory.orders import order
 from ovseg.factory.splits import UNSEEN, seen_of, unseen_of
-from ovseg.factory.synthesize import Synthesis, coco, digest, read_mask, run_lengths
+from ovseg.factory.synthesize import Synthesis, coco, digest, read_mask, read_picture, run_lengths
 from ovseg.factory.train_grounding import GroundingRecipe, TripletBatches, grounding_loss, size_for, train_grounding
 from ovseg.factory.triplets import Factory, TripletSet, features_of, index, read_shard, shard_path
 from ovseg.factory.zero_shot import synthetic_sets
@@ -276,6 +276,25 @@ def test_a_synthetic_set_is_voc_and_coco(data_set: Synthesis, tmp_path: Path) ->
         assert set(np.unique(read_mask(out, number))) <= allowed
     assert "No picture and no mask was drawn" in (out / "README.md").read_text()
     assert Image.open(out / "sheet.png").width > 100
+
+
+def test_a_box_is_left_top_width_height(tmp_path: Path) -> None:
+    mask = np.zeros((20, 30), np.uint8)
+    mask[2:5, 10:24] = 1
+    path = tmp_path / "SegmentationClass" / f"{synthesize.name_of(0)}.png"
+    path.parent.mkdir()
+    Image.fromarray(mask).save(path)
+    assert [item["bbox"] for item in coco(tmp_path, ("cat",), 1)["annotations"]] == [[10, 2, 14, 3]]
+
+
+def test_each_picture_is_drawn_from_its_own_prompt_and_seed(data_set: Synthesis, with_clip: Models, tmp_path: Path) -> None:
+    data_set.run(tmp_path)
+    sampling = with_clip.checkpoint.sampling(None)
+    items = [order(number, data_set.classes, data_set.pairs, data_set.seed) for number in range(4)]
+    drawn = [with_clip.backbone.generate(item.prompt, [item.seed], sampling)[0].image.astype(float) for item in items]
+    written = [read_picture(tmp_path, number) for number in range(4)]
+    errors = np.array([[np.abs(picture - other).mean() for other in drawn] for picture in written])  # JPEG alters a little
+    assert errors.argmin(1).tolist() == [0, 1, 2, 3]
 
 
 def test_a_stopped_synthesis_goes_on(data_set: Synthesis, tmp_path: Path) -> None:

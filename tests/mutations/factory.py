@@ -11,6 +11,8 @@ TRIPLETS = (
 )
 SETS = (
     "tests/test_factory.py::test_a_synthetic_set_is_voc_and_coco",
+    "tests/test_factory.py::test_a_box_is_left_top_width_height",
+    "tests/test_factory.py::test_each_picture_is_drawn_from_its_own_prompt_and_seed",
     "tests/test_factory.py::test_a_stopped_synthesis_goes_on",
     "tests/test_factory.py::test_run_lengths_begin_outside",
     "tests/test_protocols.py::test_labels_of_a_set_become_those_of_the_world",
