@@ -16,7 +16,19 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ovseg.backbones.base import Capture, Generated, OnStep, Sampling, Site, Text, Trace, count_pass
+from ovseg.backbones.base import (
+    AttentionStates,
+    Capture,
+    Generated,
+    OnStep,
+    Sampling,
+    Site,
+    Text,
+    Token,
+    Trace,
+    Watch,
+    count_pass,
+)
 from ovseg.backbones.weights import fingerprint, generator
 
 PATCH, WIDTH, HEADS, LAYERS, LETTERS = 4, 24, 2, 3, 64
@@ -31,14 +43,15 @@ class Attention(nn.Module):
         super().__init__()
         self.query, self.key, self.value, self.out = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
 
-    def forward(self, places: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Output and queries (b, n, d), and the heads' mean probabilities (b, n, m)."""
+    def forward(self, places: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor, AttentionStates]:
+        """Output and queries (b, n, d), the heads' mean probabilities (b, n, m), and what these are computed of."""
         query = self.query(places)
         q, k, v = (
             part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in (query, self.key(context), self.value(context))
         )
-        probabilities = (q @ k.mT * (4 / math.sqrt(q.shape[-1]))).softmax(-1)  # sharper than usual: weights are random
-        return self.out((probabilities @ v).transpose(1, 2).flatten(2)), query, probabilities.mean(1)
+        states = AttentionStates(q * (4 / math.sqrt(q.shape[-1])), k)  # sharper than usual: weights are random
+        probabilities = (states.query @ k.mT).softmax(-1)
+        return self.out((probabilities @ v).transpose(1, 2).flatten(2)), query, probabilities.mean(1), states
 
 
 class PatchTransformer(nn.Module):
@@ -59,8 +72,8 @@ class PatchTransformer(nn.Module):
 
     def forward(
         self, noised: Tensor, timestep: int, states: Tensor
-    ) -> tuple[Tensor, list[tuple[str, Tensor, Tensor]], list]:
-        """The noise (b, c, y, x); kind, queries and probabilities of every attention; the output of every layer."""
+    ) -> tuple[Tensor, list[tuple[str, Tensor, Tensor, AttentionStates]], list]:
+        """The noise (b, c, y, x); kind, queries, probabilities and states of every attention; the output of every layer."""
         grid = noised.shape[-2:]
         angles = torch.arange(WIDTH, device=noised.device) * (timestep / STEPS)
         x = self.enter(noised.flatten(2).mT) + _positions(grid).to(noised) + angles.to(noised).sin()
@@ -68,9 +81,9 @@ class PatchTransformer(nn.Module):
         for k in range(LAYERS):
             for kind, layer in (("self", self.among_places[k]), ("cross", self.to_words[k])):
                 normed = self.norm(x)
-                out, query, probabilities = layer(normed, normed if kind == "self" else states)
+                out, *looked = layer(normed, normed if kind == "self" else states)
                 x = x + out
-                attention.append((kind, query, probabilities))
+                attention.append((kind, *looked))
             x = x + self.mix[k](self.norm(x))
             outputs.append(x.mT.unflatten(2, grid))
         return self.leave(self.norm(x)).mT.unflatten(2, grid), attention, outputs
@@ -118,42 +131,80 @@ class Patches:
         return left.sqrt() * latent + (1 - left).sqrt() * noise
 
     def trace(self, latent: Tensor, text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
-        if set(capture.queries) - set(self.sites) or set(capture.features) - {1}:
+        return self.trace_noised(self.noised(latent, timestep, seed), text, timestep, capture)
+
+    def trace_noised(self, noised: Tensor, text: Text, timestep: int, capture: Capture) -> Trace:
+        if set(capture.queries + capture.states) - set(self.sites) or set(capture.features) - {1}:
             raise ValueError(f"What is captured must be this network's, but got {capture}.")
-        noised = self.noised(latent, timestep, seed).expand(len(text.prompts), -1, -1, -1)
-        count_pass(len(noised))
-        _, attention, outputs = self.network(noised, timestep, text.embeddings)
-        grid = tuple(latent.shape[-2:])
+        rows = noised.expand(len(text.prompts), -1, -1, -1)
+        count_pass(len(rows))
+        _, attention, outputs = self.network(rows, timestep, text.embeddings)
+        return self._traced(noised, text, timestep, capture, (attention, outputs))
+
+    def _traced(self, noised: Tensor, text: Text, timestep: int, capture: Capture, seen_by: tuple) -> Trace:
+        """What a pass saw, of its last rows: those of the text."""
+        (attention, outputs), rows, grid = seen_by, len(text.prompts), tuple(noised.shape[-2:])
         seen = dict(zip(self.sites, attention, strict=True))
-        own = [probabilities for site, (_, _, probabilities) in seen.items() if site.kind == "self"]
+        own = [p for site, (_, _, p, _) in seen.items() if site.kind == "self"]
+        crossing = {site: p for site, (kind, _, p, _) in seen.items() if kind == "cross" and 1 in capture.cross}
         return Trace(
             text, timestep, grid,
-            {s: p.unflatten(1, grid) for s, (kind, _, p) in seen.items() if kind == "cross" and 1 in capture.cross},
-            {1: torch.stack(own).mean(0)} if 1 in capture.self_attention else {},
-            {s: query.mT.unflatten(2, grid) for s, (_, query, _) in seen.items() if s in capture.queries},
-            {1: torch.cat(outputs, 1)} if capture.features else {},
+            {site: p[-rows:].unflatten(1, grid) for site, p in crossing.items()},
+            {1: torch.stack(own).mean(0)[-rows:]} if 1 in capture.self_attention else {},
+            {s: query[-rows:].mT.unflatten(2, grid) for s, (_, query, _, _) in seen.items() if s in capture.queries},
+            {1: torch.cat(outputs, 1)[-rows:]} if capture.features else {},
+            {
+                s: AttentionStates(both.query[-rows:], both.key[-rows:])
+                for s, (_, _, _, both) in seen.items()
+                if s in capture.states
+            },
+            noised,
         )  # fmt: skip
 
-    def generate(
-        self, prompt: str, seeds: Sequence[int], sampling: Sampling, phrase: str = "", on_step: OnStep | None = None
-    ) -> tuple[Generated, ...]:
+    def tokens(self, prompt: str) -> tuple[Token, ...]:
+        if len(prompt) > LETTERS:
+            raise ValueError(f"The prompt must have {LETTERS} letters at most, but got {len(prompt)}.")
+        own = tuple(Token(letter.lower(), "word", k, k + 1) for k, letter in enumerate(prompt))
+        return own + (Token("", "padding"),) * (LETTERS - len(prompt))
+
+    def width(self, site: Site) -> int:
+        return WIDTH
+
+    def timesteps(self, sampling: Sampling) -> tuple[int, ...]:
         if sampling.steps < 1:
             raise ValueError(f"Generation must take 1 step or more, but got {sampling.steps}.")
-        text, edge = self.encode_text([prompt], [phrase]), EDGE // PATCH
-        states = torch.cat([self._read([sampling.negative] * len(seeds)), text.embeddings.expand(len(seeds), -1, -1)])
+        return tuple(int(t) for t in np.linspace(STEPS - 1, 0, sampling.steps).round())
+
+    def generate(
+        self,
+        prompt: str,
+        seeds: Sequence[int],
+        sampling: Sampling,
+        phrase: str = "",
+        on_step: OnStep | None = None,
+        *,
+        watch: Watch | None = None,
+    ) -> tuple[Generated, ...]:
+        if phrase and watch:
+            raise ValueError("A generation must gather a phrase's attention or be watched, but both were asked for.")
+        times, looked, edge = self.timesteps(sampling), [], EDGE // PATCH
+        text = self.encode_text([prompt] * len(seeds), [phrase] * len(seeds))
+        states = torch.cat([self._read([sampling.negative] * len(seeds)), text.embeddings])
         latent = torch.cat([torch.randn(1, 3 * PATCH**2, edge, edge, generator=generator(seed)) for seed in seeds]).to(
             states
         )
-        times, looked = np.linspace(STEPS - 1, 0, sampling.steps).round().astype(int), []
         for step, timestep in enumerate(times):
             count_pass(2 * len(seeds))
-            noise, attention, _ = self.network(latent.repeat(2, 1, 1, 1), int(timestep), states)
+            noise, attention, outputs = self.network(latent.repeat(2, 1, 1, 1), timestep, states)
+            if watch:
+                watch.see(self._traced(latent, text, timestep, watch.capture, (attention, outputs)))
             without, given = noise.chunk(2)
             noise = without + sampling.guidance * (given - without)
             clean = (latent - (1 - self.left[timestep]).sqrt() * noise) / self.left[timestep].sqrt()
             after = self.left[times[step + 1]] if step + 1 < len(times) else torch.tensor(1.0)
             latent = after.sqrt() * clean.clamp(-1, 1) + (1 - after).sqrt() * noise
-            looked += [p[len(seeds) :, :, list(text.spans[0])].mean(-1) for kind, _, p in attention if kind == "cross"]
+            own = [p[len(seeds) :, :, list(text.spans[0])].mean(-1) for kind, _, p, _ in attention if kind == "cross"]
+            looked += own
             if on_step:
                 on_step(step + 1, sampling.steps)
         maps = torch.stack(looked).mean(0).unflatten(1, (edge, edge)) if phrase else [None] * len(seeds)

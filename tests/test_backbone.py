@@ -8,7 +8,7 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor
 
-from ovseg.backbones.base import Capture, Sampling, Site, counting, grid_at, query_states
+from ovseg.backbones.base import Capture, Sampling, Site, Trace, Watch, counting, grid_at, query_states
 from ovseg.backbones.recording import recording
 from ovseg.backbones.stable_diffusion import StableDiffusion
 from ovseg.backbones.unet_layout import find_blocks, find_sites
@@ -340,6 +340,60 @@ def test_attribution_is_the_mean_attention_of_the_phrase_on_conditional_rows(bac
         assert torch.allclose(one.attribution, torch.stack(grown).mean(0), atol=1e-5)
     with pytest.raises(ValueError, match="'dog' is not in"):
         backbone.generate(prompt, [1], Sampling(1, 4.0), phrase="dog")
+
+
+def test_a_watched_generation_hands_over_a_trace_of_every_pass(backbone: StableDiffusion) -> None:
+    prompt, sampling, before = "a photo of a cat", Sampling(3, 4.0, "blurry"), dict(backbone.unet.attn_processors)
+    selves = tuple(site for site in backbone.sites if site.kind == "self")
+    capture, seen = Capture(cross=(1, 4), self_attention=(8,), features=(2,), states=selves), []
+    with counting() as count:
+        watched = backbone.generate(prompt, [1, 2], sampling, watch=Watch(capture, seen.append))
+    plain = backbone.generate(prompt, [1, 2], sampling)
+    assert all(np.abs(a.latent - b.latent).max() < 1e-4 for a, b in zip(watched, plain, strict=True))
+    assert (count.passes, count.rows) == (3, 12) and dict(backbone.unet.attn_processors) == before
+    assert tuple(trace.timestep for trace in seen) == backbone.timesteps(sampling)
+    text = backbone.encode_text([prompt], [""])
+    for trace in seen:
+        assert trace.text.prompts == (prompt, prompt) and trace.noised.shape == (2, 4, 32, 32)
+        for row in range(2):
+            alone = backbone.trace_noised(trace.noised[row : row + 1], text, trace.timestep, capture)
+            for name in ("cross", "self_attention", "features"):
+                own, other = getattr(trace, name), getattr(alone, name)
+                assert own.keys() == other.keys() and own
+                assert all(torch.allclose(own[key][row], other[key][0], atol=1e-4) for key in own)
+            assert all(torch.allclose(trace.states[s].query[row], alone.states[s].query[0], atol=1e-4) for s in selves)
+    with pytest.raises(ValueError, match="gather a phrase's attention or be watched, but both"):
+        backbone.generate(prompt, [1], sampling, phrase="cat", watch=Watch(capture, seen.append))
+    with pytest.raises(ValueError, match="1 step or more, but got 0"):
+        backbone.timesteps(Sampling(0, 4.0))
+
+
+def test_a_watcher_stops_a_generation(backbone: StableDiffusion) -> None:
+    seen, before = [], dict(backbone.unet.attn_processors)
+
+    def stop_at_two(trace: Trace) -> None:
+        seen.append(trace)
+        if len(seen) == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        backbone.generate("a cat", [1], Sampling(5, 2.0), watch=Watch(Capture(cross=(1,)), stop_at_two))
+    assert len(seen) == 2 and dict(backbone.unet.attn_processors) == before
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in backbone.unet.modules())
+
+
+def test_tokens_say_what_each_column_reads(backbone: StableDiffusion) -> None:
+    prompt = "A photo of a potted plant"
+    tokens, text = backbone.tokens(prompt), backbone.encode_text([prompt], ["potted plant"])
+    assert len(tokens) == text.embeddings.shape[1]
+    words = [k for k, token in enumerate(tokens) if token.kind == "word"]
+    assert [tokens[k].kind for k in (0, words[-1] + 1, words[-1] + 2)] == ["start", "end", "padding"]
+    assert words == list(range(1, len(words) + 1)) and all(token.kind == "padding" for token in tokens[words[-1] + 2 :])
+    assert "".join(tokens[k].text for k in words) == prompt.lower().replace(" ", "")
+    assert all(prompt[tokens[k].begin : tokens[k].end].strip().lower() == tokens[k].text for k in words)
+    assert tuple(k for k in words if tokens[k].begin >= prompt.index("potted")) == text.spans[0]
+    with pytest.raises(ValueError, match="please shorten it"):
+        backbone.tokens("a photo of " * 20)
 
 
 def test_visitors_at_once_get_what_each_would_get_alone(backbone: StableDiffusion) -> None:

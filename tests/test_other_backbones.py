@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from ovseg.backbones import BACKBONES, Backbone, Capture, Checkpoint, counting
-from ovseg.backbones.base import Sampling, grid_at
+from ovseg.backbones.base import Sampling, Watch, grid_at
 from ovseg.maths import maps
 from ovseg.methods import find_method, suited_to
 from ovseg.models import Models
@@ -53,13 +53,29 @@ def latent(backbone: Backbone) -> torch.Tensor:
 
 
 def everything(backbone: Backbone) -> Capture:
-    return Capture(backbone.strides, backbone.strides, backbone.sites, backbone.feature_strides)
+    return Capture(backbone.strides, backbone.strides, backbone.sites, backbone.feature_strides, backbone.sites)
 
 
 def test_it_keeps_to_the_protocol(backbone: Backbone) -> None:
     assert isinstance(backbone, Backbone)
     assert len(set(backbone.sites)) == len(backbone.sites) and {site.kind for site in backbone.sites} == {"self", "cross"}
     assert backbone.strides == tuple(sorted({site.stride for site in backbone.sites}))
+    tokens = backbone.tokens("a cat")
+    assert len(tokens) == backbone.encode_text(["a cat"], [""]).embeddings.shape[1]
+    assert "".join(token.text for token in tokens).replace(" ", "") == "acat"
+
+
+def test_watched_passes_are_as_traces_of_what_they_were_given(backbone: Backbone) -> None:
+    prompt, sampling, seen = "a photo of a cat", Sampling(2, 3.0), []
+    backbone.generate(prompt, [3], sampling, watch=Watch(everything(backbone), seen.append))
+    assert tuple(trace.timestep for trace in seen) == backbone.timesteps(sampling)
+    for trace in seen:
+        alone = backbone.trace_noised(
+            trace.noised, backbone.encode_text([prompt], [""]), trace.timestep, everything(backbone)
+        )
+        for name in ("cross", "self_attention", "queries", "features"):
+            for key, values in getattr(trace, name).items():
+                assert torch.allclose(values, getattr(alone, name)[key], atol=1e-9)
 
 
 def test_all_that_it_says_it_has_can_be_captured(backbone: Backbone, latent: torch.Tensor) -> None:
@@ -75,6 +91,15 @@ def test_all_that_it_says_it_has_can_be_captured(backbone: Backbone, latent: tor
     for stride, probabilities in trace.self_attention.items():
         assert probabilities.shape[1:] == (np.prod(grid_at(hw, stride)),) * 2
         assert torch.allclose(probabilities.sum(-1), torch.ones(1, dtype=probabilities.dtype))
+    assert tuple(trace.states) == backbone.sites and torch.equal(trace.noised, backbone.noised(latent, 100, 0))
+    attended = {s: (both.query @ both.key.mT).softmax(-1).mean(1) for s, both in trace.states.items()}
+    for site, both in trace.states.items():
+        assert both.query.shape[1] * both.query.shape[3] == backbone.width(site)
+        if site.kind == "cross":
+            assert torch.allclose(attended[site].unflatten(1, grid_at(hw, site.stride)), trace.cross[site], atol=1e-6)
+    for stride, probabilities in trace.self_attention.items():
+        own = [attended[site] for site in backbone.sites if (site.kind, site.stride) == ("self", stride)]
+        assert torch.allclose(torch.stack(own).mean(0), probabilities, atol=1e-6)
     assert {stride: tuple(maps.shape[-2:]) for stride, maps in trace.features.items()} == {
         stride: grid_at(hw, stride) for stride in backbone.feature_strides
     }

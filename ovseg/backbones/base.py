@@ -44,12 +44,43 @@ class Capture:
         self_attention: strides whose self-attention probabilities are kept, averaged over their sites.
         queries: sites of the backbone whose queries are kept.
         features: strides, some of the backbone's `feature_strides`, whose blocks' outputs are kept.
+        states: sites of the backbone whose queries and keys are kept, heads apart.
     """
 
     cross: tuple[int, ...] = ()
     self_attention: tuple[int, ...] = ()
     queries: tuple[Site, ...] = ()
     features: tuple[int, ...] = ()
+    states: tuple[Site, ...] = ()
+
+
+@dataclass(frozen=True)
+class Token:
+    """What one column of an encoded prompt reads.
+
+    Args:
+        text: the piece of the prompt, in lower case where the encoder makes no difference; "" for what is no piece of it.
+        kind: "word" for a piece of the prompt; "start", "end" and "padding" for what the encoder adds.
+        begin: number of the piece's first letter in the prompt; `end` is that of the letter behind its last one.
+    """
+
+    text: str
+    kind: Literal["start", "word", "end", "padding"]
+    begin: int = 0
+    end: int = 0
+
+
+@dataclass(frozen=True)
+class AttentionStates:
+    """What attention is computed of at one site: softmax(query @ key transposed) over the keys is what each head attends to.
+
+    Args:
+        query: one vector for each place, row-major; the site's scale is in it.
+        key: one vector for each place, or for each token where the site attends to tokens.
+    """
+
+    query: Float[Tensor, "b h n d"]
+    key: Float[Tensor, "b h m d"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +111,8 @@ class Trace:
 
     `self_attention` maps a stride to probabilities (row, from, to) over the places of that stride's grid, row-major,
     averaged over the stride's sites as they are never used apart and one alone has 67 MB at 64 x 64. `features` maps a
-    stride to the outputs of all its blocks, one after the other in channels, in the order of computing.
+    stride to the outputs of all its blocks, one after the other in channels, in the order of computing. `noised` is what
+    the network was given: one latent for each row, or one for all.
     """
 
     text: Text
@@ -90,11 +122,26 @@ class Trace:
     self_attention: dict[int, Float[Tensor, "b _n _n"]] = field(default_factory=dict)
     queries: dict[Site, Float[Tensor, "b _d _y _x"]] = field(default_factory=dict)
     features: dict[int, Float[Tensor, "b _c _y _x"]] = field(default_factory=dict)
+    states: dict[Site, AttentionStates] = field(default_factory=dict)
+    noised: Float[Tensor, "_ c y x"] | None = None
 
     def cross_by_stride(self) -> dict[int, Float[Tensor, "b _y _x t"]]:
         """Unweighted mean of the cross-attention over the sites of each stride."""
         strides = sorted({site.stride for site in self.cross})
         return {s: torch.stack([m for site, m in self.cross.items() if site.stride == s]).mean(0) for s in strides}
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is recorded of every pass of a generation.
+
+    Args:
+        capture: what each trace holds.
+        see: receives the trace of each pass, with a row for each picture; it may raise to stop.
+    """
+
+    capture: Capture
+    see: Callable[[Trace], None]
 
 
 @dataclass(frozen=True)
@@ -249,6 +296,18 @@ class Backbone(Protocol):
         """
         ...
 
+    def tokens(self, prompt: str) -> tuple[Token, ...]:
+        """What each column of the encoded prompt reads.
+
+        Raises:
+            ValueError: the prompt does not fit the text encoder.
+        """
+        ...
+
+    def width(self, site: Site) -> int:
+        """How many numbers the query of one place has at a site, all heads together."""
+        ...
+
     def trace(self, latent: Float[Tensor, "1 c y x"], text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
         """Noise the latent to `timestep`, run the network once with a row per prompt, return what was recorded.
 
@@ -257,16 +316,41 @@ class Backbone(Protocol):
         """
         ...
 
+    def trace_noised(self, noised: Float[Tensor, "1 c y x"], text: Text, timestep: int, capture: Capture) -> Trace:
+        """The same for a latent that has its noise already, such as the `noised` of another trace.
+
+        Raises:
+            ValueError: the capture names what the network does not have.
+        """
+        ...
+
+    def timesteps(self, sampling: Sampling) -> tuple[int, ...]:
+        """The timestep of every pass that sampling a picture takes, in order.
+
+        Raises:
+            ValueError: there are no steps.
+        """
+        ...
+
     def generate(
-        self, prompt: str, seeds: Sequence[int], sampling: Sampling, phrase: str = "", on_step: OnStep | None = None
+        self,
+        prompt: str,
+        seeds: Sequence[int],
+        sampling: Sampling,
+        phrase: str = "",
+        on_step: OnStep | None = None,
+        *,
+        watch: Watch | None = None,
     ) -> tuple[Generated, ...]:
         """Sample a picture for each seed, all of them together.
 
         Args:
             phrase: a phrase of the prompt whose attention is gathered on the way; "" for none.
+            watch: what is recorded of each pass, on the conditional rows. A phrase and a watch exclude each other.
 
         Raises:
-            ValueError: the prompt does not fit the text encoder, the phrase is not in it, or there are no steps.
+            ValueError: the prompt does not fit the text encoder, the phrase is not in it, there are no steps, or both a
+                phrase and a watch are given.
         """
         ...
 

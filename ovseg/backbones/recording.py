@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +12,7 @@ from diffusers.models.attention_processor import Attention
 from jaxtyping import Float
 from torch import Tensor
 
-from ovseg.backbones.base import Capture, Site, count_pass, grid_at
+from ovseg.backbones.base import AttentionStates, Capture, Site, Text, Trace, Watch, count_pass, grid_at
 from ovseg.backbones.unet_layout import Layout
 
 
@@ -30,6 +31,7 @@ class Recorder:
         self._awaited = awaited
         self.cross: dict[Site, Tensor] = {}
         self.queries: dict[Site, Tensor] = {}
+        self.states: dict[Site, AttentionStates] = {}
         self.blocks: dict[int, list[Tensor]] = {}
         self._self_sums: dict[int, Tensor] = {}
         self._self_sites: dict[int, int] = {}
@@ -61,17 +63,64 @@ class Recorder:
         """The outputs of each stride's blocks, one after the other in channels."""
         return {stride: torch.cat(outputs, 1) for stride, outputs in self.blocks.items()}
 
+    def last_rows(self, count: int) -> "Recorder":
+        """The same of the last `count` rows alone."""
+        part = Recorder()
+        part.cross = {site: maps[-count:] for site, maps in self.cross.items()}
+        part.queries = {site: queries[-count:] for site, queries in self.queries.items()}
+        part.states = {s: AttentionStates(both.query[-count:], both.key[-count:]) for s, both in self.states.items()}
+        part.blocks = {stride: [output[-count:] for output in outputs] for stride, outputs in self.blocks.items()}
+        part._self_sums = {stride: total[-count:] for stride, total in self._self_sums.items()}
+        part._self_sites = dict(self._self_sites)
+        return part
 
-class ObservingProcessor(ABC):
-    """Plain attention that shows its queries and its probabilities, averaged over heads, to `see`.
+    def clear(self) -> None:
+        """Forget what was recorded, before another pass."""
+        for kept in (self.cross, self.queries, self.states, self.blocks, self._self_sums, self._self_sites):
+            kept.clear()
 
-    One head at a time: the probabilities of all heads together, 8 x 4096 x 4096 for Stable Diffusion's finest grid,
-    never exist at once.
+    def trace(self, text: Text, timestep: int, latent_hw: tuple[int, int], noised: Tensor) -> Trace:
+        """What was recorded, as a value."""
+        return Trace(
+            text, timestep, latent_hw, dict(self.cross), self.self_attention(), dict(self.queries), self.features(),
+            dict(self.states), noised,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a processor computed at its site in one pass; `probabilities` are None where nobody asked for them.
+
+    Args:
+        query: of all heads, one after the other in the last axis; `key` likewise.
+        scale: what a product of query and key is multiplied by.
     """
 
+    query: Float[Tensor, "b n c"]
+    key: Float[Tensor, "b m c"]
+    heads: int
+    scale: float
+    probabilities: Float[Tensor, "b n m"] | None
+    is_cross: bool
+
+    def states(self) -> AttentionStates:
+        """Queries, scaled, and keys, heads apart."""
+        query, key = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key))
+        return AttentionStates(query * self.scale, key)
+
+
+class ObservingProcessor(ABC):
+    """Plain attention that shows its queries, its keys and its probabilities, averaged over heads, to `see`.
+
+    One head at a time: the probabilities of all heads together, 8 x 4096 x 4096 for Stable Diffusion's finest grid,
+    never exist at once. Where `needs_probabilities` is false, torch's fast kernel never makes any.
+    """
+
+    needs_probabilities = True
+
     @abstractmethod
-    def see(self, query: Float[Tensor, "b n d"], probabilities: Float[Tensor, "b n t"], is_cross: bool) -> None:
-        """Receive the queries and the probabilities of one pass."""
+    def see(self, seen: Seen) -> None:
+        """Receive what was computed in one pass."""
 
     def __call__(
         self,
@@ -88,8 +137,11 @@ class ObservingProcessor(ABC):
         if is_cross and attn.norm_cross:
             context = attn.norm_encoder_hidden_states(context)
         query, key, value = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
-        mixed, probabilities = _attend(attn, query, key, value)
-        self.see(query, probabilities, is_cross)
+        if self.needs_probabilities:
+            mixed, probabilities = _attend(attn, query, key, value)
+        else:
+            mixed, probabilities = _attend_fast(attn, query, key, value), None
+        self.see(Seen(query, key, attn.heads, attn.scale, probabilities, is_cross))
         return attn.to_out[1](attn.to_out[0](mixed))
 
 
@@ -100,15 +152,19 @@ class RecordingProcessor(ObservingProcessor):
         self.recorder, self.site, self.grid = recorder, site, grid_at(latent_hw, site.stride)
         self.keeps_queries = site in capture.queries
         self.capture = capture
+        strides = capture.cross if site.kind == "cross" else capture.self_attention
+        self.needs_probabilities = self.keeps_queries or site.stride in strides
 
-    def see(self, query: Float[Tensor, "b n d"], probabilities: Float[Tensor, "b n t"], is_cross: bool) -> None:
+    def see(self, seen: Seen) -> None:
         """Keep them, on their grid."""
         if self.keeps_queries:
-            self.recorder.queries[self.site] = query.transpose(1, 2).unflatten(2, self.grid)
-        if is_cross and self.site.stride in self.capture.cross:
-            self.recorder.cross[self.site] = probabilities.unflatten(1, self.grid)
-        elif not is_cross and self.site.stride in self.capture.self_attention:
-            self.recorder.add_self_attention(self.site.stride, probabilities)
+            self.recorder.queries[self.site] = seen.query.transpose(1, 2).unflatten(2, self.grid)
+        if self.site in self.capture.states:
+            self.recorder.states[self.site] = seen.states()
+        if seen.is_cross and self.site.stride in self.capture.cross:
+            self.recorder.cross[self.site] = seen.probabilities.unflatten(1, self.grid)
+        elif not seen.is_cross and self.site.stride in self.capture.self_attention:
+            self.recorder.add_self_attention(self.site.stride, seen.probabilities)
         self.recorder.count_recorded()
 
 
@@ -137,9 +193,9 @@ class AttributingProcessor(ObservingProcessor):
     def __init__(self, attribution: Attribution, site: Site) -> None:
         self.attribution, self.grid = attribution, grid_at(attribution.latent_hw, site.stride)
 
-    def see(self, query: Float[Tensor, "b n d"], probabilities: Float[Tensor, "b n t"], is_cross: bool) -> None:
+    def see(self, seen: Seen) -> None:
         """Add the probabilities."""
-        self.attribution.add(probabilities, self.grid)
+        self.attribution.add(seen.probabilities, self.grid)
 
 
 @contextmanager
@@ -182,6 +238,40 @@ def _attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> tuple
     return torch.cat(outputs, dim=-1), mean
 
 
+def _attend_fast(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Output (b, n, c) by torch's own kernel."""
+    query, key, value = (part.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for part in (query, key, value))
+    return F.scaled_dot_product_attention(query, key, value, scale=attn.scale).transpose(1, 2).flatten(2)
+
+
+@contextmanager
+def watching(
+    unet: UNet2DConditionModel, layout: Layout, watch: Watch, text: Text, latent_hw: tuple[int, int]
+) -> Iterator[None]:
+    """Hand over a trace of every pass that the network runs during the block.
+
+    Args:
+        text: the prompt of each picture; with guidance the pictures' own rows are the last ones of a pass.
+
+    Raises:
+        ValueError: a site or a stride that the network does not have.
+    """
+    pictures = len(text.prompts)
+    with recording(unet, layout, watch.capture, latent_hw) as recorder:
+
+        def hand_over(_module: torch.nn.Module, inputs: tuple, _output: object) -> None:
+            noised, timestep = inputs[0][-pictures:], int(inputs[1])
+            trace = recorder.last_rows(pictures).trace(text, timestep, latent_hw, noised)
+            recorder.clear()
+            watch.see(trace)
+
+        listener = unet.register_forward_hook(hand_over)
+        try:
+            yield
+        finally:
+            listener.remove()
+
+
 @contextmanager
 def recording(
     unet: UNet2DConditionModel, layout: Layout, capture: Capture, latent_hw: tuple[int, int], stops: bool = False
@@ -210,9 +300,9 @@ def recording(
 
 
 def _check(layout: Layout, capture: Capture) -> None:
-    unknown = [site.name for site in capture.queries if site not in layout.sites]
+    unknown = [site.name for site in (*capture.queries, *capture.states) if site not in layout.sites]
     if unknown:
-        raise ValueError(f"Captured queries must be of the backbone's own sites, but it has no {unknown[0]!r}.")
+        raise ValueError(f"Captured sites must be the backbone's own, but it has no {unknown[0]!r}.")
     strange = [stride for stride in capture.features if stride not in layout.blocks]
     if strange:
         known = ", ".join(map(str, layout.blocks))
@@ -221,7 +311,7 @@ def _check(layout: Layout, capture: Capture) -> None:
 
 def _wanted(site: Site, capture: Capture) -> bool:
     strides = capture.cross if site.kind == "cross" else capture.self_attention
-    return site.stride in strides or site in capture.queries
+    return site.stride in strides or site in capture.queries or site in capture.states
 
 
 def _keeper(recorder: Recorder, stride: int) -> Callable[[torch.nn.Module, tuple, Tensor | tuple], None]:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
+from diffusers import DPMSolverMultistepScheduler, SchedulerMixin, StableDiffusionPipeline
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from transformers import BatchEncoding
 
-from ovseg.backbones.base import Capture, Generated, OnStep, Sampling, Site, Text, Trace, grid_at
-from ovseg.backbones.recording import attributing, recording
+from ovseg.backbones.base import Capture, Generated, OnStep, Sampling, Site, Text, Token, Trace, Watch, grid_at
+from ovseg.backbones.recording import attributing, recording, watching
 from ovseg.backbones.unet_layout import Layout
 from ovseg.backbones.weights import fingerprint, generator
 
@@ -162,34 +162,66 @@ class StableDiffusion:
         Raises:
             ValueError: the timestep is outside the noise schedule, or the capture names what the U-Net does not have.
         """
-        noised = self.noised(latent, timestep, seed)
-        latent_hw = tuple(latent.shape[-2:])
+        return self.trace_noised(self.noised(latent, timestep, seed), text, timestep, capture)
+
+    @torch.no_grad()
+    def trace_noised(self, noised: Float[Tensor, "1 c y x"], text: Text, timestep: int, capture: Capture) -> Trace:
+        """One pass with a row per prompt, all rows on the same latent, which has its noise already.
+
+        Raises:
+            ValueError: the capture names what the U-Net does not have.
+        """
+        latent_hw = tuple(noised.shape[-2:])
         with self._lock, recording(self.unet, self.layout, capture, latent_hw, stops=True) as recorder:
             self.unet(noised.expand(len(text.prompts), -1, -1, -1), timestep, encoder_hidden_states=text.embeddings)
-        return Trace(
-            text, timestep, latent_hw, recorder.cross, recorder.self_attention(), recorder.queries, recorder.features()
-        )
+        return recorder.trace(text, timestep, latent_hw, noised)
+
+    def timesteps(self, sampling: Sampling) -> tuple[int, ...]:
+        """The timestep of every pass that sampling a picture takes, in order.
+
+        Raises:
+            ValueError: there are no steps.
+        """
+        scheduler = self._scheduler(sampling)
+        scheduler.set_timesteps(sampling.steps)
+        return tuple(int(timestep) for timestep in scheduler.timesteps)
+
+    def _scheduler(self, sampling: Sampling) -> SchedulerMixin:
+        """A scheduler of its own: it counts steps, and cannot serve two visitors."""
+        if sampling.steps < 1:
+            raise ValueError(f"Generation must take 1 step or more, but got {sampling.steps}.")
+        kind = DPMSolverMultistepScheduler if sampling.dpm_solver else type(self.pipeline.scheduler)
+        return kind.from_config(self.pipeline.scheduler.config)
 
     @torch.no_grad()
     def generate(
-        self, prompt: str, seeds: Sequence[int], sampling: Sampling, phrase: str = "", on_step: OnStep | None = None
+        self,
+        prompt: str,
+        seeds: Sequence[int],
+        sampling: Sampling,
+        phrase: str = "",
+        on_step: OnStep | None = None,
+        *,
+        watch: Watch | None = None,
     ) -> tuple[Generated, ...]:
         """Sample a picture for each seed with classifier-free guidance, all of them together.
 
         Args:
             phrase: a phrase of the prompt whose attention is gathered on the way, on the conditional rows; "" for none.
+            watch: what is recorded of each pass, on the conditional rows. A phrase and a watch exclude each other.
 
         Raises:
-            ValueError: the prompt does not fit the text encoder, the phrase is not in it, or there are no steps.
+            ValueError: the prompt does not fit the text encoder, the phrase is not in it, there are no steps, or both a
+                phrase and a watch are given.
         """
-        if sampling.steps < 1:
-            raise ValueError(f"Generation must take 1 step or more, but got {sampling.steps}.")
+        if phrase and watch:
+            raise ValueError("A generation must gather a phrase's attention or be watched, but both were asked for.")
+        scheduler = self._scheduler(sampling)
         self._check_length(prompt)
-        columns = self.encode_text([prompt], [phrase]).spans[0]
-        # A pipeline of its own over the same weights: a scheduler counts steps and cannot serve two visitors.
+        text = self.encode_text([prompt] * len(seeds), [phrase] * len(seeds))
+        # A pipeline of its own over the same weights, for its own scheduler.
         pipeline = StableDiffusionPipeline(**self.pipeline.components, requires_safety_checker=False)
-        kind = DPMSolverMultistepScheduler if sampling.dpm_solver else type(self.pipeline.scheduler)
-        pipeline.scheduler = kind.from_config(self.pipeline.scheduler.config)
+        pipeline.scheduler = scheduler
         pipeline.set_progress_bar_config(disable=True)
 
         def step_done(_pipeline: StableDiffusionPipeline, step: int, _timestep: Tensor, values: dict) -> dict:
@@ -197,8 +229,11 @@ class StableDiffusion:
                 on_step(step + 1, sampling.steps)
             return values
 
-        edge = self.unet.config.sample_size
-        with self._lock, attributing(self.unet, self.sites, columns, (edge, edge), len(seeds)) as attribution:
+        edge = (self.unet.config.sample_size,) * 2
+        observing = attributing(self.unet, self.sites, text.spans[0], edge, len(seeds))
+        if watch:
+            observing = watching(self.unet, self.layout, watch, text, edge)
+        with self._lock, observing as attribution:
             latents = pipeline(
                 [prompt] * len(seeds),
                 negative_prompt=[sampling.negative] * len(seeds),
@@ -223,6 +258,26 @@ class StableDiffusion:
         if self.unet.device.type == "cuda":
             budget = CUDA_SHARE * torch.cuda.mem_get_info(self.unet.device)[0]
         return int(min(max(budget // (maps + activations), 1), MOST_ROWS))
+
+    def tokens(self, prompt: str) -> tuple[Token, ...]:
+        """What each column of the encoded prompt reads.
+
+        Raises:
+            ValueError: the prompt does not fit the text encoder.
+        """
+        self._check_length(prompt)
+        encoding = self._tokenise([prompt])
+        offsets, ids = encoding.offset_mapping[0].tolist(), encoding.input_ids[0].tolist()
+        end_of_words = ids.index(self.pipeline.tokenizer.eos_token_id)
+        kinds = ["start", *["word"] * (end_of_words - 1), "end", *["padding"] * (len(ids) - end_of_words - 1)]
+        return tuple(
+            Token(prompt[begin:end].strip().lower(), kind, begin, end) if kind == "word" else Token("", kind)
+            for kind, (begin, end) in zip(kinds, offsets, strict=True)
+        )
+
+    def width(self, site: Site) -> int:
+        """How many numbers the query of one place has at a site, all heads together."""
+        return self.unet.get_submodule(site.name).inner_dim
 
     @torch.no_grad()
     def decode(self, latent: Float[Tensor, "1 c y x"]) -> UInt8[np.ndarray, "h w 3"]:

@@ -115,8 +115,8 @@ MUTANTS = (
     mutant(
         "self-attention is transposed",
         RECORDING,
-        "add_self_attention(self.site.stride, probabilities)",
-        "add_self_attention(self.site.stride, probabilities.mT)",
+        "add_self_attention(self.site.stride, seen.probabilities)",
+        "add_self_attention(self.site.stride, seen.probabilities.mT)",
         OWN_MAPS,
     ),
     mutant(
