@@ -1,4 +1,7 @@
-"""Nouns of a caption, by the Hanover Tagger (Wartena 2019), which carries its English model in its package."""
+"""Nouns of a caption: parts of speech by the Hanover Tagger (Wartena 2019), whose English model is in its package.
+
+Its dictionary forms are those of other words at times ("skis" becomes "sky"), so that `singular` gives them.
+"""
 
 import re
 from dataclasses import dataclass
@@ -7,6 +10,7 @@ from typing import Any
 
 from ovseg.types import BACKGROUND
 from ovseg.words.classes import ClassWord
+from ovseg.words.singular import LONGEST, singular
 
 # Before "of", these nouns speak about the picture itself or about an amount: what is shown is the next noun.
 FRAMES = frozenset({
@@ -14,6 +18,13 @@ FRAMES = frozenset({
     "scene", "group", "couple", "pair", "bunch", "lot", "herd", "flock", "pile", "stack", "row", "set", "number", "variety",
     "piece", "slice", "kind", "type", "collection", "crowd", "top", "side", "front", "back",
 })  # fmt: skip
+# Names whose last noun alone means something else, or that the tagger does not keep together; and the head of each.
+FIXED = {
+    "hot dog": "hot dog", "teddy bear": "teddy bear", "chest of drawers": "chest of drawers", "conveyer belt": "belt",
+    "conveyor belt": "belt", "swivel chair": "chair", "potted plant": "plant",
+}  # fmt: skip
+MOST_WORDS = max(len(name.split()) for name in FIXED)
+DETERMINERS = ("AT", "CRD", "DT", "DPS")  # tags of articles, numbers, "this", "my"
 
 
 @dataclass(frozen=True)
@@ -25,8 +36,9 @@ class NounPhrase:
 
     @property
     def head(self) -> str:
-        """The last noun alone, in its dictionary form."""
-        return self.name.rsplit(" ", 1)[-1]
+        """The last noun alone, in its dictionary form; "hot dog" is no dog, and stays."""
+        fixed = next((head for name, head in FIXED.items() if f" {self.name}".endswith(f" {name}")), None)
+        return fixed or self.name.rsplit(" ", 1)[-1]
 
     @property
     def described(self) -> str:
@@ -64,10 +76,47 @@ def classes_of(caption: str) -> tuple[ClassWord, ...]:
 
 
 def _tagged(caption: str) -> list[tuple[str, str, str]]:
-    """(word, dictionary form, part of speech) of each word and punctuation mark; tags are the British National Corpus's."""
-    words = re.findall(r"[a-z]+(?:['-][a-z]+)*|[^\sa-z]", caption.lower())
-    tagged = _tagger().tag_sent(words) if words else []
-    return [(word, lemma.lower(), tag) for word, lemma, tag in tagged]
+    """(word, dictionary form, part of speech) of each word and punctuation mark; tags are the British National Corpus's.
+
+    A name of `FIXED` is one word. The tagger's time grows with the square of a word's length: longer words than any noun
+    are left out.
+    """
+    words = [word for word in re.findall(r"[a-z]+(?:['-][a-z]+)*|[^\sa-z]", caption.lower()) if len(word) <= LONGEST]
+    tags = [tag for _, _, tag in _tagger().tag_sent(words)] if words else []
+    tagged: list[tuple[str, str, str]] = []
+    place = 0
+    while place < len(words):
+        length, name = _fixed_at(words, place)
+        if name:
+            tagged.append((name, name, "NN1"))
+        else:
+            word, tag = words[place], _as_noun(tags, place)
+            tagged.append((word, singular(word) if tag.startswith(("NN", "NP")) else word, tag))
+        place += length
+    return tagged
+
+
+def _fixed_at(words: list[str], place: int) -> tuple[int, str]:
+    """How many words the name of `FIXED` has that begins at this place, and the name; 1 and "" where none does."""
+    for length in range(2, MOST_WORDS + 1):
+        part = words[place : place + length]
+        for name in (" ".join(part), " ".join([*part[:-1], singular(part[-1])]), " ".join([singular(part[0]), *part[1:]])):
+            if name in FIXED and len(part) == length:
+                return length, name
+    return 1, ""
+
+
+def _as_noun(tags: list[str], place: int) -> str:
+    """The tag of a word; that of a noun where it is an adjective or unknown and no noun follows: "a remote on a sofa"."""
+    tag, after = tags[place], [*tags[place + 1 : place + 3], "END", "END"]
+    if tag == "UNC":
+        return "NN1"
+    before = tags[place - 1] if place else ""
+    if not tag.startswith("AJ") or not before.startswith((*DETERMINERS, "AJ")):
+        return tag
+    ends = after[0] == "END" or after[0].startswith(("PR", "VB", "VV", "VH", "VD"))
+    listed = after[0] in ("CJC", "PUN") and after[1].startswith((*DETERMINERS, "END"))
+    return "NN1" if ends or listed else tag
 
 
 @cache
