@@ -10,18 +10,17 @@ from ovseg.commands import COMMANDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code. Bad input is one sentence on stderr and exit code 2."""
+    """Run one command; returns its exit code, 0 if it has none. Bad input is one sentence on stderr and exit code 2."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = build_parser(given[0] if given else "").parse_args(given)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except ValueError as error:
         print(f"ovseg: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("ovseg: stopped", file=sys.stderr)
         return 130
-    return 0
 
 
 def build_parser(called: str = "") -> argparse.ArgumentParser:

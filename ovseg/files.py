@@ -29,12 +29,16 @@ def write_or_check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     A stopped run goes on only in a folder that was made with the same settings.
 
     Raises:
-        ValueError: the folder was made with other settings, or the file cannot be written.
+        ValueError: the folder was made with other settings, which the sentence names, or the file cannot be written.
     """
     path = folder / "settings.json"
     if not path.exists():
         write_whole(path, (json.dumps(settings, indent=2) + "\n").encode())
-    elif json.loads(path.read_text()) != settings:
+        return
+    kept = json.loads(path.read_text())
+    if kept != settings:
+        names = [name for name in dict.fromkeys([*kept, *settings]) if kept.get(name) != settings.get(name)]
         raise ValueError(
-            f"The folder {folder} must be new or hold the same, but its settings.json says that it holds something else."
+            f"The folder {folder} must be new or hold the same, but its settings.json says that it holds something else:"
+            f" it differs in {', '.join(names)}."
         )

@@ -157,7 +157,7 @@ class Models:
         known = (*CAPTIONERS, *MODELS)
         if name and name not in known:
             raise ValueError(f"The captioner must be one of {', '.join(known)}, but got {name!r}.")
-        source = CAPTIONERS[name].source if name in CAPTIONERS else name or self.checkpoint.captioner
+        source = self._source_of(name)
         with self._captioner_lock:
             if source not in self._captioners:
                 in_lavis = name in MODELS
@@ -165,6 +165,16 @@ class Models:
                     LavisCaptioner(name, str(self.device)) if in_lavis else Captioner(source, self.device, self.dtype)
                 )
             return self._captioners[source]
+
+    def loaded_captioner(self, name: str = "") -> "Captioner | LavisCaptioner | None":
+        """The captioner of this name, or the backbone's, if it has been loaded; loads nothing."""
+        with self._captioner_lock:
+            return self._captioners.get(self._source_of(name))
+
+    def _source_of(self, name: str) -> str:
+        from ovseg.pretrained.captioner import CAPTIONERS
+
+        return CAPTIONERS[name].source if name in CAPTIONERS else name or self.checkpoint.captioner
 
     @cached_property
     def _clip(self) -> "Clip":

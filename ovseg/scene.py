@@ -24,7 +24,7 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
         raise ValueError(f"The picture must be a file, but {path} does not exist.") from None
     except IsADirectoryError:
         raise ValueError(f"The picture must be a file, but {path} is a folder.") from None
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: a PNG's
         raise ValueError(f"The picture must be an image file that Pillow reads, but {path} is not: {error}") from error
 
 

@@ -16,7 +16,7 @@ LAYERS = (
     {"backbones"},
     {"pretrained"},
     {"models"},
-    {"scene", "words"},
+    {"processes", "scene", "words"},
     {"methods"},
     {"output"},
     {"compare"},

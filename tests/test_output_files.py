@@ -11,9 +11,12 @@ from pycocotools.coco import COCO
 from scipy.ndimage import gaussian_filter
 
 from ovseg.compare import read_legend
+from ovseg.methods import DiffSegmenter, FreeSegDiff, GroundedDiffusion, Method, OVDiff
+from ovseg.models import Models
 from ovseg.output import view
 from ovseg.output.coco import annotations_of, coco_file, from_rle, polygons, rle
 from ovseg.output.files import PARTS, Result, files_of, slug, write_files, zip_of
+from ovseg.output.run_card import weights_of
 from ovseg.types import Evidence, EvidenceOnDemand, Neighbours, Segmentation
 
 LABELS = ("background", "traffic light", "Zebra/foal", "cat")
@@ -185,3 +188,34 @@ def test_only_what_is_asked_for_is_made() -> None:
 
 def test_names_become_parts_of_file_names() -> None:
     assert slug("DiffSegmenter, draws 2") == "diffsegmenter-draws-2" and slug("Zebra/foal: ..") == "zebra-foal"
+
+
+@pytest.mark.parametrize(
+    "method, networks",
+    [
+        (DiffSegmenter(), ()),
+        (DiffSegmenter(continued=True), ("captioner",)),
+        (OVDiff(), ("clip", "dino")),
+        (FreeSegDiff(), ("clip", "captioner")),
+        (FreeSegDiff(features="dino"), ("clip", "captioner", "dino")),
+        (GroundedDiffusion(), ("grounding",)),
+    ],
+)
+def test_the_card_names_the_weights_of_every_network_that_ran(
+    with_clip: Models, method: Method, networks: tuple[str, ...]
+) -> None:
+    own = {"clip": with_clip.clip, "dino": with_clip.dino, "captioner": with_clip.captioner()}
+    own["grounding"] = with_clip.grounding("S1")
+    assert weights_of(with_clip, method) == {"backbone": with_clip.backbone.fingerprint} | {
+        name: own[name].fingerprint for name in networks
+    }
+    assert len({network.fingerprint for network in own.values()}) == 4
+
+
+def test_a_captioner_counts_where_it_was_asked(with_clip: Models) -> None:
+    fresh = Models(with_clip.name, device="cpu")
+    fresh.checkpoint = with_clip.checkpoint
+    assert set(weights_of(fresh, FreeSegDiff())) == {"backbone", "clip"}  # nothing was captioned: not loaded for its name
+    expected = fresh.captioner().fingerprint
+    assert weights_of(fresh, DiffSegmenter(), "")["captioner"] == weights_of(fresh, FreeSegDiff())["captioner"] == expected
+    assert "captioner" not in weights_of(fresh, DiffSegmenter())

@@ -1,6 +1,7 @@
-"""`segment IMAGE --classes WORDS --out DIR`: masks of one picture."""
+"""`segment PICTURE --classes WORDS --out DIR`: masks of one picture, or of all pictures of a folder."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +18,21 @@ from ovseg.commands.common import (
 )
 from ovseg.methods import find_method
 from ovseg.models import Models
-from ovseg.output import view
 from ovseg.output.cost import measuring
-from ovseg.output.files import Result, write_files
+from ovseg.output.files import Result, write_attention, write_files
+from ovseg.output.folder import FolderTask, reasons
 from ovseg.output.run_card import run_card
+from ovseg.progress import with_time_left
 from ovseg.scene import from_image, read_image
 from ovseg.words.classes import ClassWord
 from ovseg.words.presence import asked_for, look_for
 
+SOME_WERE_SKIPPED = 3  # the exit code
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of `segment`."""
-    parser.add_argument("image", type=Path, help="picture file")
+    parser.add_argument("image", type=Path, help="picture file, or a folder of them")
     parser.add_argument(
         "--classes",
         default="",
@@ -53,7 +57,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_networks(parser)
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> int:
+    """Segment one picture or a folder of them; returns the exit code."""
+    if options.image.is_dir():
+        return _segment_folder(options)
+    _segment_picture(options)
+    return 0
+
+
+def _segment_picture(options: argparse.Namespace) -> None:
     """Segment the picture, write the files and print the share of each class."""
     models, kind, image = models_of(options), find_method(options.method), read_image(options.image)
     method, parts = method_of(options, models), parts_of(options.files)
@@ -71,13 +83,33 @@ def run(options: argparse.Namespace) -> None:
     scene = from_image(models, image, options.seed, caption=caption, square=options.square)
     with measuring(models.device) as cost:
         result = method.segment(models, scene, classes, show_progress)
-    card = run_card(models, scene, classes, method, result, cost=cost)
+    captioner = options.captioner if caption and not options.caption.strip() else None
+    card = run_card(models, scene, classes, method, result, cost=cost, captioner=captioner)
     written = write_files(Result(result, card), options.out, parts)
     if options.attention:
-        view.write_attention(result, options.out / "attention")
+        write_attention(result, options.out / "attention")
     for name, share in result.shares.items():
         print(f"{share:7.2%}  {name}")
     print("wrote " + ", ".join(str(path) for path in written))
+
+
+def _segment_folder(options: argparse.Namespace) -> int:
+    """Segment what is missing, and name the pictures that were skipped."""
+    models = models_of(options)
+    task = FolderTask(
+        models, method_of(options, models), options.image, options.out, words=options.classes, caption=options.caption,
+        captioner=options.captioner, only_present=options.only_present, seed=options.seed, square=options.square,
+        parts=parts_of(options.files), attention=options.attention,
+    )  # fmt: skip
+    outcomes = task.run(with_time_left(show_progress))
+    if outcomes is None:
+        return 0  # one of torchrun's other processes: the first one speaks
+    show_progress(f"{len(outcomes)} pictures", 1.0)
+    skipped = dict(reasons(outcomes))
+    for name, why in skipped.items():
+        print(f"skipped {name}: {why}", file=sys.stderr)
+    print(f"{len(outcomes) - len(skipped)} of {len(outcomes)} pictures segmented; masks and coco.json are in {options.out}")
+    return SOME_WERE_SKIPPED if skipped else 0
 
 
 def _present(models: Models, image: np.ndarray, classes: tuple[ClassWord, ...], caption: str) -> tuple[ClassWord, ...]:

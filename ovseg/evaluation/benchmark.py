@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ovseg.evaluation.datasets import Dataset, Sample
@@ -21,6 +20,7 @@ from ovseg.methods import Method
 from ovseg.methods.base import Prepared
 from ovseg.models import Models
 from ovseg.output import view
+from ovseg.processes import one_thread
 from ovseg.progress import Report, duration, silent
 from ovseg.types import BACKGROUND, named
 from ovseg.words.classes import ClassWord
@@ -97,18 +97,12 @@ class Benchmark:
     def measure(self, out: Path, indices: range, report: Report = silent) -> None:
         """Measure those of these samples that are not yet in `out/images`.
 
-        On a CPU this uses one thread: more threads round sums in another order, and the figures would then depend on the
-        number of processes. To use more cores, use more processes (`workers`).
+        On a CPU this uses one thread, so that the figures do not depend on the number of processes (`workers`).
         """
         write_or_check_settings(out, self.settings())
         (out / "images").mkdir(exist_ok=True)
-        threads = torch.get_num_threads()
-        if self.models.device.type == "cpu":
-            torch.set_num_threads(1)
-        try:
+        with one_thread(self.models.device):
             self._measure_missing(out, indices, report)
-        finally:
-            torch.set_num_threads(threads)
 
     def _measure_missing(self, out: Path, indices: range, report: Report) -> None:
         missing = [index for index in indices if not self.path(out, index).exists()]

@@ -5,24 +5,14 @@ the number of processes.
 """
 
 import multiprocessing
-import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
-
 from ovseg.evaluation.benchmark import Benchmark
-from ovseg.models import Models
+from ovseg.processes import joined, launched, on_device
 from ovseg.progress import Report, silent
-
-
-def launched() -> bool:
-    """Whether this process was started by torchrun, or another launcher that sets the same variables."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def run(task: Benchmark, out: Path, workers: int = 1, report: Report = silent) -> dict | None:
@@ -62,32 +52,17 @@ def _stop(pool: ProcessPoolExecutor) -> None:
 
 
 def _work(task: Benchmark, out: Path, rank: int, workers: int) -> None:
-    on_device(task, rank).measure(out, range(rank, task.total, workers))
-
-
-def on_device(task: Benchmark, rank: int) -> Benchmark:
-    """The task on GPU `rank`, counted modulo their number, if it runs on CUDA and there are several GPUs."""
-    if task.models.device.type != "cuda" or torch.cuda.device_count() < 2:
-        return task
-    device = f"cuda:{rank % torch.cuda.device_count()}"
-    return replace(task, models=Models(task.models.name, device, task.models.dtype_name))
+    replace(task, models=on_device(task.models, rank)).measure(out, range(rank, task.total, workers))
 
 
 def _run_as_one_of_many(task: Benchmark, out: Path, report: Report) -> dict | None:
     """Measure this process's samples. Process 0 gathers all files, so that machines need no shared folder."""
-    dist.init_process_group("gloo", timeout=timedelta(days=2))
-    try:
-        rank, world = dist.get_rank(), dist.get_world_size()
-        mine = range(rank, task.total, world)
-        local = on_device(task, int(os.environ.get("LOCAL_RANK", rank)))
-        local.measure(out, mine, report if rank == 0 else silent)
-        files = {index: task.path(out, index).read_bytes() for index in mine}
-        gathered: list[dict[int, bytes] | None] | None = [None] * world if rank == 0 else None
-        dist.gather_object(files, gathered)
+    with joined() as share:
+        local, mine = replace(task, models=on_device(task.models, share.local)), share.of(task.total)
+        local.measure(out, mine, report if share.rank == 0 else silent)
+        gathered = share.gather({index: task.path(out, index).read_bytes() for index in mine})
         if gathered is None:
             return None
-        for index, content in (item for part in gathered for item in part.items()):
+        for index, content in gathered.items():
             task.keep(out, index, content)
         return task.summarise(out)
-    finally:
-        dist.destroy_process_group()

@@ -49,6 +49,11 @@ class Method(ABC):
     preparing_share: ClassVar[float] = 0.05
     """Share of the progress of `segment` that is reported for the preparation, 0 to 1."""
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """What it uses with these settings, beside the backbone: `needs`, and what a setting adds to them."""
+        return self.needs
+
     @abstractmethod
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> Prepared:
         """Do what depends on the words alone.

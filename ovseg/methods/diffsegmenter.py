@@ -119,6 +119,11 @@ class DiffSegmenter(Method):
         label="Prompts completed by the captioner",
     )
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The captioner, where it goes on with the prompts."""
+        return ("captioner",) if self.continued else ()
+
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedDiffSegmenter":
         """Encode the prompts of all phrases.
 

@@ -1,7 +1,7 @@
 """Masks as COCO annotates them: compressed run lengths and polygons. Both give back the same pixels."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
@@ -134,3 +134,26 @@ def coco_file(
         "annotations": annotations,
         "categories": [{"id": k, "name": name} for k, name in enumerate(labels) if k],
     }
+
+
+def merged(files: Iterable[Mapping], first: Sequence[str] = ()) -> dict:
+    """COCO files as one, in the order given: pictures, annotations and categories are numbered anew, from 1.
+
+    Categories of the same name become one. They are all that the files name, also those that no picture shows.
+
+    Args:
+        first: names of the first categories, in order; the others follow by the alphabet.
+    """
+    files = list(files)
+    named = {category["name"] for file in files for category in file["categories"]}
+    numbers = {name: number for number, name in enumerate([*first, *sorted(named - set(first))], 1)}
+    images, annotations = [], []
+    for file in files:
+        names = {category["id"]: category["name"] for category in file["categories"]}
+        places = {image["id"]: len(images) + k for k, image in enumerate(file["images"], 1)}
+        images += [{**image, "id": places[image["id"]]} for image in file["images"]]
+        for item in file["annotations"]:
+            numbered = {"id": len(annotations) + 1, "image_id": places[item["image_id"]]}
+            annotations.append({**item, **numbered, "category_id": numbers[names[item["category_id"]]]})
+    categories = [{"id": number, "name": name} for name, number in numbers.items()]
+    return {"images": images, "annotations": annotations, "categories": categories}

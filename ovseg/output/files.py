@@ -161,6 +161,22 @@ def write_files(result: Result, folder: Path, parts: Collection[str] = ("masks",
     return written
 
 
+def write_attention(segmentation: Segmentation, folder: Path) -> list[Path]:
+    """Write every piece of evidence that is a picture by itself as a PNG; returns their paths.
+
+    Raises:
+        ValueError: a file cannot be written.
+    """
+    written = []
+    for number, evidence in enumerate(segmentation.evidence):
+        picture = view.evidence_picture(evidence, segmentation.image)
+        if picture is not None:
+            name = "".join(c if c.isalnum() else "-" for c in evidence.title)
+            written.append(folder / f"{number:03d}-{name}.png")
+            write_whole(written[-1], view.png(picture))
+    return written
+
+
 def zip_of(results: Mapping[str, Result] | Result, parts: Collection[str] = tuple(PARTS)) -> bytes:
     """The files as one zip; of several results, each in the folder of its name.
 

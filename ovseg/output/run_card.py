@@ -15,11 +15,12 @@ from ovseg.types import Scene, Segmentation
 from ovseg.words.classes import ClassWord
 
 LIBRARIES = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy")
-WEIGHTS: Mapping[str, Callable[[Models], str]] = {
-    "clip": lambda models: models.clip.fingerprint,
-    "dino": lambda models: models.dino.fingerprint,
+WEIGHTS: Mapping[str, Callable[[Models, Method], str]] = {
+    "clip": lambda models, method: models.clip.fingerprint,
+    "dino": lambda models, method: models.dino.fingerprint,
+    "grounding": lambda models, method: models.grounding(method.module).fingerprint,
 }
-"""What names the weights of the networks that a method may need beside the backbone, where they have such a name."""
+"""What names the weights of a network that a method uses beside the backbone. The captioner's are looked at apart."""
 
 
 def run_card(
@@ -30,17 +31,19 @@ def run_card(
     segmentation: Segmentation,
     *,
     cost: Cost | None = None,
+    captioner: str | None = None,
 ) -> dict:
     """A JSON-ready record of one segmentation.
 
     Args:
         cost: what it took, as `measuring` says.
+        captioner: the name of the captioner that was asked for the caption; None where none was.
     """
     return {
         "method": {"name": method.name, **asdict(method)} | {"threshold": segmentation.threshold},
         "paper": f"{method.paper.title}, arXiv {method.paper.arxiv}",
         "backbone": {"name": models.name, "device": str(models.device), "dtype": models.dtype_name},
-        "weights": weights_of(models, method),
+        "weights": weights_of(models, method, captioner),
         "classes": ["|".join(word.phrases) for word in classes],
         "labels": list(segmentation.labels),
         "seed": scene.seed,
@@ -56,10 +59,19 @@ def run_card(
     }
 
 
-def weights_of(models: Models, method: Method) -> dict[str, str]:
-    """Fingerprints of the weights that a method runs on: the backbone's and those of the networks it needs besides."""
-    others = {name: WEIGHTS[name](models) for name in method.needs if name in WEIGHTS}
-    return {"backbone": models.backbone.fingerprint, **others}
+def weights_of(models: Models, method: Method, captioner: str | None = None) -> dict[str, str]:
+    """Fingerprints of the weights that a method runs on: the backbone's, and those of the networks that it uses besides.
+
+    A captioner counts if it is loaded: where a visitor writes the caption, nobody needs its weights.
+
+    Args:
+        captioner: the name of one that was asked for words beside the method; None where none was.
+    """
+    weights = {"backbone": models.backbone.fingerprint}
+    weights |= {name: WEIGHTS[name](models, method) for name in method.networks if name in WEIGHTS}
+    asked = captioner if captioner is not None else "" if "captioner" in method.networks else None
+    loaded = None if asked is None else models.loaded_captioner(asked)
+    return weights | ({"captioner": loaded.fingerprint} if loaded else {})
 
 
 def device_name(device: torch.device) -> str:

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -268,16 +267,3 @@ def png(picture: Image.Image | np.ndarray) -> bytes:
     buffer = io.BytesIO()
     (Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def write_attention(segmentation: Segmentation, folder: Path) -> list[Path]:
-    """Write every piece of evidence that is a picture by itself as a PNG; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for number, evidence in enumerate(segmentation.evidence):
-        picture = evidence_picture(evidence, segmentation.image)
-        if picture is not None:
-            name = "".join(c if c.isalnum() else "-" for c in evidence.title)
-            written.append(folder / f"{number:03d}-{name}.png")
-            written[-1].write_bytes(png(picture))
-    return written

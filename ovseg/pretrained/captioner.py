@@ -1,11 +1,14 @@
 """Captions of pictures: BLIP (Li et al. 2022, arXiv 2201.12086) and BLIP-2 (Li et al. 2023, arXiv 2301.12597)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 import transformers  # its classes are named below as text, since naming one in code would import its network
 from jaxtyping import UInt8
+
+from ovseg.backbones.weights import fingerprint
 
 ARCHITECTURES = {"blip": "BlipForConditionalGeneration", "blip-2": "Blip2ForConditionalGeneration"}
 
@@ -49,6 +52,11 @@ class Captioner:
                 f"The captioner {source} must be on disk or on the hub, but loading it failed: {reason}"
             ) from error
         self._model = model.to(self.device).eval().requires_grad_(False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short name for the weights."""
+        return fingerprint(self._model)
 
     @torch.inference_mode()
     def caption(self, image: UInt8[np.ndarray, "h w 3"], prefix: str = "", *, beams: int = 3, longest: int = 30) -> str:

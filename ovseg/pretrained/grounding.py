@@ -15,6 +15,7 @@ Differs from the released code, with the same result unless said:
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ovseg.backbones.base import Backbone, Capture
+from ovseg.backbones.weights import fingerprint
 from ovseg.maths.maps import resize
 
 EPSILON, MOMENTUM = 1e-4, 0.1  # of the batch statistics; the spectral norm has the same epsilon
@@ -219,6 +221,11 @@ class Grounding:
         self.module = GroundingModule(_size_from(config["size"]), config["independent"])
         self.module.load_state_dict({name: weight.float() for name, weight in weights.items()})
         self.module.to(device).eval().requires_grad_(False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short name for the weights."""
+        return fingerprint(self.module)
 
     @torch.inference_mode()
     def look(

@@ -119,6 +119,11 @@ class LavisCaptioner:
         self._answers: queue.Queue[str | None] = queue.Queue()
         self._lock, self._count = threading.Lock(), 0
 
+    @property
+    def fingerprint(self) -> str:
+        """The model's name in LAVIS's zoo: the weights are in another process, which does not show them."""
+        return f"lavis/{self.zoo_name}/{self.model_type}"
+
     def caption(self, image: UInt8[np.ndarray, "h w 3"], prefix: str = "") -> str:
         """One sentence on an RGB picture, that begins with `prefix`.
 

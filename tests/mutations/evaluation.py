@@ -99,9 +99,9 @@ MUTANTS = (
     ),
     Mutant(
         "every process of torchrun measures the same samples",
-        "ovseg/evaluation/workers.py",
-        "range(rank, task.total, world)",
-        "range(0, task.total, world)",
+        "ovseg/processes.py",
+        "range(self.rank, total, self.count)",
+        "range(0, total, self.count)",
         (TESTS + "test_torchrun_gives_the_table_of_one",),
     ),
     Mutant(

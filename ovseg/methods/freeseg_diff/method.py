@@ -69,6 +69,11 @@ class FreeSegDiff(Settings, Method):
         }
     })  # fmt: skip
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """CLIP and the captioner, and DINO where its keys are clustered."""
+        return (*self.needs, "dino") if self.features == "dino" else self.needs
+
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedFreeSegDiff":
         """Encode the phrases of the given classes: as CLIP is asked about them, and as they are compared with nouns.
 

@@ -1,0 +1,251 @@
+"""A folder of pictures: the files of each, in any number of processes, and one COCO file of all.
+
+The files of a picture lie in `OUT/pictures/`, in a folder with the picture's own path, `cats/one.jpg`. The last of them is
+`record.json`: a stopped run goes on with the pictures that have none, or whose file has changed since.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, asdict, dataclass, replace
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from ovseg.files import write_or_check_settings, write_whole
+from ovseg.methods import Method
+from ovseg.methods.base import Prepared
+from ovseg.models import Models
+from ovseg.output.coco import coco_file, merged
+from ovseg.output.cost import measuring
+from ovseg.output.files import Result, write_attention, write_files
+from ovseg.output.run_card import run_card, weights_of
+from ovseg.processes import joined, on_device, one_thread
+from ovseg.progress import Report, silent, within
+from ovseg.scene import from_image, read_image
+from ovseg.words.classes import ClassWord, parse_classes
+from ovseg.words.presence import asked_for, look_for
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+KEPT = 4  # sets of words that the method stays prepared for, where each picture has its own
+
+README = """\
+pictures/      for each picture a folder with its own path; its README.txt says what it holds
+coco.json      the masks of all pictures as COCO annotates them (pycocotools reads it); one annotation for each class of a
+               picture, all of its pixels together: these are areas, not single objects
+skipped.json   the pictures that could not be segmented, and why
+settings.json  what the masks depend on; a run with other settings or other weights needs another folder
+
+A stopped run goes on with the same command. Pictures that were skipped are tried again.
+"""
+
+Prepare = Callable[[tuple[ClassWord, ...]], Prepared]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a picture: its COCO file, or None and the reason in a sentence."""
+
+    coco: Mapping | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class FolderTask:
+    """A method on all pictures of a folder and the folders in it.
+
+    Args:
+        method: with its settings.
+        folder: holds the pictures: files with one of `SUFFIXES`. Hidden ones, and those in `out`, do not count.
+        out: for the files.
+        words: the classes, as `parse_classes` reads them; blank for those that each picture's caption names.
+        caption: of all pictures; blank for the captioner's, where one is needed.
+        captioner: its name; the backbone's if blank.
+        only_present: leave out the classes that neither CLIP nor the caption finds in a picture.
+        seed: of every picture's noise.
+        square: squash pictures to a square first.
+        parts: which files are written, as `files_of` takes them.
+        attention: write every attention map as a picture too.
+
+    Raises:
+        ValueError: `folder` is none, or is `out`.
+    """
+
+    models: Models
+    method: Method
+    folder: Path
+    out: Path
+    _: KW_ONLY
+    words: str = ""
+    caption: str = ""
+    captioner: str = ""
+    only_present: bool = False
+    seed: int = 0
+    square: bool = False
+    parts: tuple[str, ...] = ("masks",)
+    attention: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.folder.is_dir():
+            raise ValueError(f"The pictures must be in a folder, but {self.folder} is none.")
+        if self.folder.resolve() == self.out.resolve():
+            raise ValueError(f"The files must go to another folder than that of the pictures, but both are {self.out}.")
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The pictures' paths from `folder`, with slashes, sorted.
+
+        Raises:
+            ValueError: there are none.
+        """
+        files = (path for path in self.folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        out = self.out.resolve()
+        ours = [path.relative_to(self.folder) for path in files if out not in path.resolve().parents]
+        names = sorted(path.as_posix() for path in ours if not any(part.startswith(".") for part in path.parts))
+        if not names:
+            raise ValueError(f"The folder {self.folder} must hold pictures ({', '.join(SUFFIXES)}), but holds none.")
+        return tuple(names)
+
+    @cached_property
+    def classes(self) -> tuple[ClassWord, ...]:
+        """The classes that all pictures are asked for; none if `words` is blank."""
+        return parse_classes(self.words) if self.words.strip() else ()
+
+    def run(self, report: Report = silent) -> dict[str, Outcome] | None:
+        """Segment the pictures that are missing, and write `coco.json`, `skipped.json` and `README.txt`.
+
+        On a CPU each process computes with one thread, so that the masks do not depend on the number of processes.
+
+        Returns:
+            What came of each picture, sorted by name; in processes of torchrun other than the first, None.
+
+        Raises:
+            ValueError: there are no pictures, no captioner where one is needed, `out` holds a run with other settings, a
+                setting is out of its range, or a file cannot be written.
+        """
+        names = self.names
+        with joined() as share, one_thread(self.models.device):
+            local = replace(self, models=on_device(self.models, share.local))
+            write_or_check_settings(self.out, local.settings())
+            mine = [names[number] for number in share.of(len(names))]
+            outcomes = share.gather(local._work(mine, report if share.rank == 0 else silent))
+        if outcomes is None:
+            return None
+        outcomes = dict(sorted(outcomes.items()))
+        self._write_summary(outcomes)
+        return outcomes
+
+    def settings(self) -> dict:
+        """All that the files depend on, JSON-ready. Loads the weights, to say which they are.
+
+        Raises:
+            ValueError: there is no captioner where one is needed, or a network cannot be loaded.
+        """
+        captioner = self.captioner if self._needs_caption else None
+        if captioner is not None:
+            if obstacle := self.models.captioner_obstacle(captioner):
+                raise ValueError(f"Classes and a caption must be given, because none can be made here. {obstacle}")
+            self.models.captioner(captioner)
+        settings = {
+            "method": {"name": self.method.name, **asdict(self.method)},
+            "backbone": self.models.name, "dtype": self.models.dtype_name,
+            "weights": weights_of(self.models, self.method, captioner),
+            "classes": ["|".join(word.phrases) for word in self.classes],
+            "caption": self.caption, "captioner": self.captioner, "only present": self.only_present, "seed": self.seed,
+            "square": self.square, "files": self.parts, "attention": self.attention,
+        }  # fmt: skip
+        return json.loads(json.dumps(settings))
+
+    @property
+    def _needs_caption(self) -> bool:
+        return not self.caption.strip() and (self.method.finds_words or not self.classes)
+
+    def _work(self, names: Sequence[str], report: Report) -> dict[str, Outcome]:
+        """The outcome of each of these pictures; those that have a record are not segmented again."""
+        outcomes = {name: kept for name in names if (kept := self._kept(name))}
+        missing = [name for name in names if name not in outcomes]
+        if not missing:
+            return outcomes
+        done, share = len(outcomes), 1 / len(names)
+
+        @lru_cache(KEPT)
+        def prepare(classes: tuple[ClassWord, ...]) -> Prepared:
+            return self.method.prepare(self.models, classes, lambda stage, _: report(stage, done * share))
+
+        if self.classes and not self.only_present:
+            prepare(self.classes)  # here, because what is wrong with the words or settings is so for every picture
+        for number, name in enumerate(missing, done):
+            part = within(report, number * share, (number + 1) * share)
+            about = f"picture {number + 1} of {len(names)}"
+            outcomes[name] = self._segmented(
+                name, prepare, lambda stage, s, part=part, about=about: part(f"{about}, {stage}", s)
+            )
+        return outcomes
+
+    def _kept(self, name: str) -> Outcome | None:
+        """The outcome that an earlier run has left of the picture as it is now."""
+        path = self._record(name)
+        if not path.exists():
+            return None
+        record = json.loads(path.read_text())
+        return Outcome(record["coco"]) if record["checksum"] == _checksum(self.folder / name) else None
+
+    def _segmented(self, name: str, prepare: Prepare, report: Report) -> Outcome:
+        """Segment a picture and write its files. What is wrong with the picture or its words is a reason to skip it."""
+        path = self.folder / name
+        report("reading", 0.0)
+        try:
+            image, checksum = read_image(path), _checksum(path)
+            result = self._result(image, prepare, report)
+        except ValueError as error:
+            return Outcome(None, str(error))
+        folder, segmentation = self._record(name).parent, result.segmentation
+        if folder.is_dir():
+            shutil.rmtree(folder)  # files of the picture as it was before, or of a stopped run
+        write_files(result, folder, self.parts)
+        if self.attention:
+            write_attention(segmentation, folder / "attention")
+        coco = coco_file([(name, segmentation.label_map)], segmentation.labels)
+        write_whole(self._record(name), _json({"checksum": checksum, "coco": coco}))
+        return Outcome(coco)
+
+    def _result(self, image: np.ndarray, prepare: Prepare, report: Report) -> Result:
+        words, caption = asked_for(
+            self.models, image, self.words, finds_words=self.method.finds_words, caption=self.caption,
+            captioner=self.captioner, report=report,
+        )  # fmt: skip
+        if self.only_present and words:
+            seen = look_for(self.models, image, words, caption)
+            words = tuple(word for word, item in zip(words, seen, strict=True) if item.present)
+        prepared = prepare(words)
+        scene = from_image(self.models, image, self.seed, caption=caption, square=self.square)
+        with measuring(self.models.device) as cost:
+            segmentation = prepared.segment(scene, report)
+        captioner = self.captioner if self._needs_caption else None
+        card = run_card(self.models, scene, words, self.method, segmentation, cost=cost, captioner=captioner)
+        return Result(segmentation, card)
+
+    def _record(self, name: str) -> Path:
+        return self.out / "pictures" / name / "record.json"
+
+    def _write_summary(self, outcomes: Mapping[str, Outcome]) -> None:
+        files = [outcome.coco for outcome in outcomes.values() if outcome.coco is not None]
+        write_whole(self.out / "coco.json", _json(merged(files, [word.name for word in self.classes])))
+        skipped = [{"picture": name, "why": reason} for name, reason in reasons(outcomes)]
+        write_whole(self.out / "skipped.json", _json(skipped, indent=2))
+        write_whole(self.out / "README.txt", README.encode())
+
+
+def reasons(outcomes: Mapping[str, Outcome]) -> Iterator[tuple[str, str]]:
+    """The pictures that were skipped, each with the reason."""
+    yield from ((name, outcome.reason) for name, outcome in outcomes.items() if outcome.coco is None)
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def _json(value: object, indent: int | None = None) -> bytes:
+    return (json.dumps(value, indent=indent, ensure_ascii=False) + "\n").encode()
