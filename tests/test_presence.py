@@ -40,10 +40,10 @@ def test_the_filter_keeps_the_best_and_what_comes_near(with_clip: Models, pictur
     best = int(cosines.argmax())
     alone = filtered(with_clip, 1.0, picture, classes)
     assert [item.present for item in alone] == [k == best for k in range(5)]
-    assert [item.looks for item in alone] == pytest.approx((cosines / cosines.max()).tolist(), abs=1e-5)
-    assert all(item.said == 0 for item in alone)
+    assert [item.clip_score for item in alone] == pytest.approx((cosines / cosines.max()).tolist(), abs=1e-5)
+    assert all(item.caption_score == 0 for item in alone)
     heard = filtered(with_clip, 1.0, picture, classes, "a bus under a sky")
-    assert {item.name for item in heard if item.said == pytest.approx(1, abs=1e-5)} == {"bus", "sky"}
+    assert {item.name for item in heard if item.caption_score == pytest.approx(1, abs=1e-5)} == {"bus", "sky"}
     assert all(item.present for item in heard if item.name in ("bus", "sky"))
 
 

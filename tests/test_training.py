@@ -362,7 +362,7 @@ def test_the_judge_is_loaded_from_its_folder_and_counted(tmp_path: Path) -> None
     build_judge().save_pretrained(tmp_path)
     judge = Judge(tmp_path)
     images = np.stack([scene("val", k, 64).image for k in range(3)])
-    assert judge.probabilities(images).shape == (3, 24) and judge.found(images).dtype == bool
+    assert judge.probabilities(images).shape == (3, 24) and judge.things_in(images).dtype == bool
     found = np.array([[True, False], [True, True]])
     truth = np.array([[True, False], [False, True]])
     assert accuracy(found, truth) == {"precision": pytest.approx(2 / 3), "recall": 1.0, "all right": 0.5}

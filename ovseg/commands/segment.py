@@ -117,5 +117,5 @@ def _present(models: Models, image: np.ndarray, classes: tuple[ClassWord, ...], 
     seen = look_for(models, image, classes, caption)
     for item in seen:
         verdict = "present" if item.present else "absent"
-        print(f"{verdict:>8}  {item.name} (CLIP {item.looks:.2f}, caption {item.said:.2f})")
+        print(f"{verdict:>8}  {item.name} (CLIP {item.clip_score:.2f}, caption {item.caption_score:.2f})")
     return tuple(word for word, item in zip(classes, seen, strict=True) if item.present)

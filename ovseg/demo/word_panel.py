@@ -98,7 +98,7 @@ def chips_value(models: Models, seen: Sequence[Presence]) -> dict[str, Any]:
         "colours": ["#" + colour.tobytes().hex() for colour in palette(COLOURS + 1)[1:]],
         "known": known_words(models),
         "unknown": f"{models.checkpoint.world} does not know",
-        "present": {item.name: {"present": item.present, "score": f"{item.looks:.2f}"} for item in seen},
+        "present": {item.name: {"present": item.present, "score": f"{item.clip_score:.2f}"} for item in seen},
     }
 
 

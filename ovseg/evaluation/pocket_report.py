@@ -82,20 +82,20 @@ class PocketReport:
     def _generator(self, report: Report) -> list[Figure]:
         judge = Judge(self.judge, self.models.device)
         images, truth = _val_images(self.count), truth_of(tuple(scene("val", k).things for k in range(self.count)))
-        real, through_codec = (accuracy(judge.found(pictures), truth) for pictures in (images, self._decoded(images)))
+        real, through_codec = (accuracy(judge.things_in(pictures), truth) for pictures in (images, self._decoded(images)))
         rows = [
             Figure(f"the judge on {self.count} real val scenes: precision / recall", _precision_recall(real)),
             Figure("the judge on the same scenes through the codec", _precision_recall(through_codec)),
         ]
         single = [(thing,) for thing in THINGS for _ in range(self.per_thing)]
-        found = judge.found(self._generated(single, report))
+        found = judge.things_in(self._generated(single, report))
         hits = np.array([found[k, THINGS.index(thing)] for k, (thing,) in enumerate(single)]).reshape(len(THINGS), -1)
         rows.append(Figure(f'"a photo of a X": X found by the judge, {len(single)} pictures', f"{hits.mean():.0%}", "90 %"))
         each = ", ".join(f"{thing} {share:.0%}" for thing, share in zip(THINGS, hits.mean(1), strict=True))
         rows.append(Figure("the same for each thing", each))
         rng = np.random.default_rng(0)
         two = [tuple(THINGS[k] for k in rng.permutation(len(THINGS))[:2]) for _ in range(self.pairs)]
-        found = judge.found(self._generated(two, report))
+        found = judge.things_in(self._generated(two, report))
         both = np.array([all(found[k, THINGS.index(thing)] for thing in pair) for k, pair in enumerate(two)])
         rows.append(Figure(f'"a photo of a X and a Y": both found, {self.pairs} pictures', f"{both.mean():.0%}", "70 %"))
         return rows

@@ -55,7 +55,7 @@ class Judge:
         parts = [self._model(to_tensor(images[k : k + 64], self.device)).logits for k in range(0, len(images), 64)]
         return torch.cat(parts).sigmoid().cpu().numpy()
 
-    def found(self, images: UInt8[np.ndarray, "n H W 3"]) -> Bool[np.ndarray, "n things"]:
+    def things_in(self, images: UInt8[np.ndarray, "n H W 3"]) -> Bool[np.ndarray, "n things"]:
         """Which things each picture shows, in the judge's opinion."""
         return self.probabilities(images) >= SURE
 
@@ -85,7 +85,7 @@ def accuracy(found: Bool[np.ndarray, "n things"], truth: Bool[np.ndarray, "n thi
 def accuracy_on(judge: Judge, split: str, count: int) -> dict[str, float]:
     """`accuracy` on the first `count` real scenes of a split."""
     scenes = [scene(split, index) for index in range(count)]
-    return accuracy(judge.found(np.stack([s.image for s in scenes])), truth_of(tuple(s.things for s in scenes)))
+    return accuracy(judge.things_in(np.stack([s.image for s in scenes])), truth_of(tuple(s.things for s in scenes)))
 
 
 def train_judge(budget: Budget) -> bool:

@@ -62,13 +62,13 @@ class Presence:
     """Whether a class is present in a picture, and why.
 
     Args:
-        looks: CLIP's logit of the class divided by that of the best class.
-        said: the highest cosine of the class with a noun of the caption.
+        clip_score: CLIP's logit of the class divided by that of the best class.
+        caption_score: the highest cosine of the class with a noun of the caption.
     """
 
     name: str
-    looks: float
-    said: float
+    clip_score: float
+    caption_score: float
     present: bool
 
 
