@@ -17,12 +17,13 @@ from ovseg.__main__ import main
 from ovseg.factory import synthesize, triplets
 from ovseg.factory.orders import order
 from ovseg.factory.splits import UNSEEN, seen_of, unseen_of
-from ovseg.factory.synthesize import Synthesis, coco, digest, read_mask, read_picture, run_lengths
+from ovseg.factory.synthesize import Synthesis, coco, digest, read_mask, read_picture
 from ovseg.factory.train_grounding import GroundingRecipe, TripletBatches, grounding_loss, size_for, train_grounding
 from ovseg.factory.triplets import Factory, TripletSet, features_of, index, read_shard, shard_path
 from ovseg.factory.zero_shot import synthetic_sets
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.models import Models
+from ovseg.output.coco import from_rle
 from ovseg.pocket.train_segmenter import real_scenes
 from ovseg.pocket.training import Budget
 from ovseg.pocket.world import THINGS, scene
@@ -261,11 +262,11 @@ def test_a_synthetic_set_is_voc_and_coco(data_set: Synthesis, tmp_path: Path) ->
     assert len(names) == 4 and (out / "labels.txt").read_text().split() == ["background", "cat", "dog"]
     annotations = json.loads((out / "annotations.json").read_text())
     assert annotations == json.loads(json.dumps(coco(out, ("cat", "dog"), 4))) and annotations["annotations"]
+    assert [image["file_name"] for image in annotations["images"]] == [f"JPEGImages/{name}.jpg" for name in names]
     for item in annotations["annotations"]:
-        mask = read_mask(out, item["image_id"]) == item["category_id"]
-        counts = item["segmentation"]["counts"]
-        flat = np.repeat(np.arange(len(counts)) % 2, counts).astype(bool)
-        assert np.array_equal(flat.reshape(mask.shape, order="F"), mask) and item["area"] == mask.sum()
+        (image,) = (image for image in annotations["images"] if image["id"] == item["image_id"])
+        mask = read_mask(out, names.index(Path(image["file_name"]).stem)) == item["category_id"]
+        assert np.array_equal(from_rle(item["segmentation"]), mask) and item["area"] == mask.sum()
         x, y, w, h = item["bbox"]
         inside = mask[y : y + h, x : x + w]
         assert inside.shape == (h, w) and inside.sum() == mask.sum()
@@ -310,11 +311,6 @@ def test_a_stopped_synthesis_goes_on(data_set: Synthesis, tmp_path: Path) -> Non
     assert digest(tmp_path / "whole") == digest(tmp_path / "parts")
     with pytest.raises(ValueError, match="must be new or hold the same"):
         replace(data_set, seed=3).run(tmp_path / "parts")
-
-
-def test_run_lengths_begin_outside() -> None:
-    assert list(run_lengths(np.array([[True, False], [True, True]]))) == [0, 2, 1, 1]
-    assert list(run_lengths(np.zeros((2, 2), bool))) == [4]
 
 
 def test_a_set_without_masks_teaches_nothing(data_set: Synthesis, tmp_path: Path) -> None:

@@ -6,21 +6,21 @@ The files of a picture are written whole, its prompt last. A stopped run goes on
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 
 from ovseg.factory.orders import Order, order
 from ovseg.files import write_or_check_settings, write_whole
-from ovseg.maths.maps import box_of
 from ovseg.methods.base import Method
 from ovseg.models import Models
 from ovseg.output import view
+from ovseg.output.coco import coco_file
 from ovseg.progress import Report, silent
 from ovseg.types import BACKGROUND, Scene
 from ovseg.words.classes import ClassWord
@@ -151,35 +151,9 @@ def preview(out: Path, classes: Sequence[str], count: int) -> UInt8[np.ndarray, 
 
 
 def coco(out: Path, classes: Sequence[str], count: int) -> dict[str, Any]:
-    """The annotations in COCO's format: a mask for each class of each picture, as uncompressed run lengths."""
-    images, annotations = [], []
-    for number in range(count):
-        mask = read_mask(out, number)
-        images.append(
-            {"id": number, "file_name": f"JPEGImages/{name_of(number)}.jpg", "height": mask.shape[0], "width": mask.shape[1]}
-        )
-        for label in (int(value) for value in np.unique(mask) if value):
-            annotations.append({"id": len(annotations) + 1, "image_id": number, **_annotation(mask == label, label)})
-    categories = [{"id": k, "name": name} for k, name in enumerate(classes, 1)]
-    return {"images": images, "annotations": annotations, "categories": categories}
-
-
-def _annotation(inside: Bool[np.ndarray, "h w"], label: int) -> dict[str, Any]:
-    rows, columns = box_of(inside)
-    box = [columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start]
-    counts = list(run_lengths(inside))
-    return {
-        "category_id": label, "area": int(inside.sum()), "bbox": box, "iscrowd": 0,
-        "segmentation": {"size": list(inside.shape), "counts": counts},
-    }  # fmt: skip
-
-
-def run_lengths(inside: Bool[np.ndarray, "h w"]) -> Iterator[int]:
-    """COCO's run lengths of a mask: column by column, alternately outside and inside, beginning outside."""
-    flat = np.concatenate([[False], inside.ravel(order="F")])
-    edges = np.flatnonzero(flat[1:] != flat[:-1])
-    bounds = np.concatenate([[0], edges, [inside.size]])
-    yield from (int(length) for length in np.diff(bounds))
+    """The annotations in COCO's format, one for each class of a picture. Picture `number` has the id `number` + 1."""
+    pictures = ((f"JPEGImages/{name_of(number)}.jpg", read_mask(out, number)) for number in range(count))
+    return coco_file(pictures, (BACKGROUND, *classes))
 
 
 def digest(out: Path) -> str:

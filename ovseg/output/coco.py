@@ -120,20 +120,15 @@ def annotations_of(
 
 
 def coco_file(
-    pictures: Sequence[tuple[str, UInt8[np.ndarray, "_H _W"]]], labels: Sequence[str], *, as_polygons: bool = False
+    pictures: Iterable[tuple[str, UInt8[np.ndarray, "_H _W"]]], labels: Sequence[str], *, as_polygons: bool = False
 ) -> dict:
     """Label maps with the names of their pictures as one COCO file, ready for JSON. `labels[0]` is the background."""
-    annotations: list[dict] = []
-    for number, (_, label_map) in enumerate(pictures, 1):
+    images, annotations = [], []
+    for number, (name, label_map) in enumerate(pictures, 1):
+        images.append({"id": number, "file_name": name, "height": label_map.shape[0], "width": label_map.shape[1]})
         annotations += annotations_of(label_map, number, len(annotations) + 1, as_polygons=as_polygons)
-    return {
-        "images": [
-            {"id": number, "file_name": name, "height": label_map.shape[0], "width": label_map.shape[1]}
-            for number, (name, label_map) in enumerate(pictures, 1)
-        ],
-        "annotations": annotations,
-        "categories": [{"id": k, "name": name} for k, name in enumerate(labels) if k],
-    }
+    categories = [{"id": k, "name": name} for k, name in enumerate(labels) if k]
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def merged(files: Iterable[Mapping], first: Sequence[str] = ()) -> dict:

@@ -14,7 +14,6 @@ SETS = (
     "tests/test_factory.py::test_a_box_is_left_top_width_height",
     "tests/test_factory.py::test_each_picture_is_drawn_from_its_own_prompt_and_seed",
     "tests/test_factory.py::test_a_stopped_synthesis_goes_on",
-    "tests/test_factory.py::test_run_lengths_begin_outside",
     "tests/test_protocols.py::test_labels_of_a_set_become_those_of_the_world",
 )
 
@@ -128,16 +127,16 @@ MUTANTS = (
     ),
     Mutant(
         "boxes swap x and y",
-        "ovseg/factory/synthesize.py",
-        "box = [columns.start, rows.start,",
-        "box = [rows.start, columns.start,",
+        "ovseg/output/coco.py",
+        "for side in coco_mask.toBbox(encoded)]",
+        "for side in coco_mask.toBbox(encoded)[[1, 0, 2, 3]]]",
         SETS,
     ),
     Mutant(
-        "run lengths go along the rows",
+        "COCO's names of a set's pictures are no paths",
         "ovseg/factory/synthesize.py",
-        'inside.ravel(order="F")',
-        "inside.ravel()",
+        '((f"JPEGImages/{name_of(number)}.jpg", ',
+        '((f"{name_of(number)}.jpg", ',
         SETS,
     ),
     Mutant(
