@@ -1,6 +1,9 @@
 """`Models`: loads every network lazily, once, and owns its device and dtype."""
 
+import hashlib
+import re
 import threading
+import warnings
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from ovseg.assets import ASSETS, kept_in, variable
-from ovseg.backbones import Backbone, find_checkpoint, load_backbone
+from ovseg.backbones import BACKBONES, Backbone, find_checkpoint, load_backbone
 from ovseg.types import named
 
 if TYPE_CHECKING:
@@ -109,10 +112,25 @@ class Models:
 
     @property
     def groundings(self) -> Path:
-        """The folder of the grounding modules that go with the backbone: `OVSEG_GROUNDING`, or what ships with it."""
-        if variable("OVSEG_GROUNDING") or not self.checkpoint.grounding:
+        """The folder of the grounding modules that go with the backbone.
+
+        `OVSEG_GROUNDING`, or what ships with the backbone, or a folder of its own in the user's cache.
+        """
+        if variable("OVSEG_GROUNDING"):
             return kept_in("OVSEG_GROUNDING", "grounding")
-        return Path(self.checkpoint.grounding)
+        if self.checkpoint.grounding:
+            return Path(self.checkpoint.grounding)
+        return kept_in("OVSEG_GROUNDING", "grounding") / _folder_name(self.name)
+
+    def new_grounding(self, name: str) -> Path:
+        """The folder where a grounding module of this name has to be, for `grounding` to find it; it need not exist.
+
+        Raises:
+            ValueError: the name is not that of a folder.
+        """
+        if name in ("", ".", "..") or Path(name).name != name:
+            raise ValueError(f"A module's name must be that of a folder, without a path, but got {name!r}.")
+        return self.groundings / name
 
     def grounding(self, name: str) -> "Grounding":
         """A trained grounding module, loaded on first use.
@@ -122,6 +140,9 @@ class Models:
 
         Raises:
             ValueError: there is no module, or it was trained on another backbone.
+
+        Warns:
+            UserWarning: on which backbone it was trained is not known; then only its widths say whether it fits.
         """
         from ovseg.pretrained.grounding import Grounding
 
@@ -130,7 +151,9 @@ class Models:
         with self._grounding_lock:
             if folder not in self._groundings:
                 loaded = Grounding(folder, self.device)
-                if loaded.training["backbone"] != self.backbone.fingerprint:
+                if loaded.training["backbone"] is None:
+                    warnings.warn(f"The grounding module {folder.name} fits {loaded.training['fits']}.", stacklevel=2)
+                elif loaded.training["backbone"] != self.backbone.fingerprint:
                     raise ValueError(
                         f"The grounding module must be trained on this backbone, but {folder.name} was trained on another."
                     )
@@ -191,6 +214,14 @@ class Models:
     @cached_property
     def _backbone(self) -> Backbone:
         return load_backbone(self.name, self.device, self.dtype)
+
+
+def _folder_name(backbone: str) -> str:
+    """A folder's name for a backbone: its own, or for a local folder that folder's, with digits of its whole path."""
+    if backbone in BACKBONES:
+        return backbone
+    path = Path(backbone).resolve()
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '_', path.name)}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def _device(name: str) -> torch.device:

@@ -237,13 +237,13 @@ class Grounding:
             apart: words do not attend to each other; else each attends to the others, as in the released code.
 
         Raises:
-            ValueError: the features are those of another backbone.
+            ValueError: the features or the words are those of another backbone.
         """
-        channels = {stride: maps.shape[1] for stride, maps in features.items()}
-        if channels != dict(self.module.size.channels):
+        size, channels = self.module.size, {stride: maps.shape[1] for stride, maps in features.items()}
+        if channels != dict(size.channels) or words.shape[1] != size.text:
             raise ValueError(
-                f"The features must have the channels that the module was made for, {dict(self.module.size.channels)},"
-                f" but the backbone gives {channels}."
+                f"The features must have the channels that the module was made for, {dict(size.channels)}, and the words"
+                f" {size.text}, but the backbone gives {channels} and {words.shape[1]}."
             )
         device = next(self.module.parameters()).device
         levels = self.module.levels({stride: maps.to(device, torch.float32) for stride, maps in features.items()})
