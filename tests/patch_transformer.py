@@ -5,7 +5,6 @@ by letter. All attention is at one stride.
 """
 
 import math
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +28,7 @@ from ovseg.backbones.base import (
     Watch,
     count_pass,
 )
+from ovseg.backbones.phrases import phrase_at
 from ovseg.backbones.weights import fingerprint, generator
 
 PATCH, WIDTH, HEADS, LAYERS, LETTERS = 4, 24, 2, 3, 64
@@ -115,14 +115,26 @@ class Patches:
         return pixels.round().byte().permute(1, 2, 0).cpu().numpy()
 
     def encode_text(
-        self, prompts: Sequence[str], phrases: Sequence[str], emphasis: float = 1.0, emphasised: Sequence[str] | None = None
+        self,
+        prompts: Sequence[str],
+        phrases: Sequence[str],
+        emphasis: float = 1.0,
+        emphasised: Sequence[str] | None = None,
+        *,
+        starts: Sequence[int | None] | None = None,
     ) -> Text:
+        if too_long := [prompt for prompt in prompts if not self.fits(prompt)]:
+            raise ValueError(f"The prompt must fit {LETTERS} letters, but got {too_long[0]!r}.")
         states, empty = self._read(prompts), self._read([""])[0]
-        spans = tuple(_letters_of(prompt, phrase, phrase) for prompt, phrase in zip(prompts, phrases, strict=True))
+        rows = list(zip(prompts, phrases, starts or [None] * len(prompts), strict=True))
+        spans = tuple(tuple(range(*phrase_at(*row))) if row[1] else () for row in rows)
         for row, part in enumerate(emphasised or phrases):
-            at = list(_letters_of(prompts[row], phrases[row], part))
+            at = list(spans[row][phrases[row].rindex(part) :][: len(part)])
             states[row, at] = empty[at] + emphasis * (states[row, at] - empty[at])
         return Text(tuple(prompts), states, spans)
+
+    def fits(self, prompt: str) -> bool:
+        return len(prompt) <= LETTERS
 
     def noised(self, latent: Tensor, timestep: int, seed: int) -> Tensor:
         if not 0 <= timestep < STEPS:
@@ -183,12 +195,13 @@ class Patches:
         phrase: str = "",
         on_step: OnStep | None = None,
         *,
+        start: int | None = None,
         watch: Watch | None = None,
     ) -> tuple[Generated, ...]:
         if phrase and watch:
             raise ValueError("A generation must gather a phrase's attention or be watched, but both were asked for.")
         times, looked, edge = self.timesteps(sampling), [], EDGE // PATCH
-        text = self.encode_text([prompt] * len(seeds), [phrase] * len(seeds))
+        text = self.encode_text([prompt] * len(seeds), [phrase] * len(seeds), starts=[start] * len(seeds))
         states = torch.cat([self._read([sampling.negative] * len(seeds)), text.embeddings])
         latent = torch.cat([torch.randn(1, 3 * PATCH**2, edge, edge, generator=generator(seed)) for seed in seeds]).to(
             states
@@ -237,13 +250,3 @@ def _positions(grid: tuple[int, int]) -> Tensor:
     y, x = torch.meshgrid(*(torch.arange(side) / side for side in grid), indexing="ij")
     waves = torch.arange(1, WIDTH // 2 + 1)
     return torch.cat([(side.flatten()[:, None] * waves * 2).sin() for side in (y, x)], 1)
-
-
-def _letters_of(prompt: str, phrase: str, part: str) -> tuple[int, ...]:
-    if not phrase:
-        return ()
-    place = re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", prompt, re.IGNORECASE)
-    if not place or place.end() > LETTERS:
-        raise ValueError(f"The phrase must be words of its prompt's first {LETTERS} letters, but got {phrase!r}.")
-    start = place.start() + phrase.lower().rindex(part.lower())
-    return tuple(range(start, start + len(part)))

@@ -31,7 +31,7 @@ def test_the_published_steps_give_the_published_scores(
     backbone = StableDiffusion(pipeline, "oracle", "cpu")
     # The oracle's own text states and noise, which come from an encoder and a random sequence that are not here.
     text = Text(("a photograph of traffic light",), tensors["embeddings"], ((4, 5),))
-    monkeypatch.setattr(backbone, "encode_text", lambda *_: text)
+    monkeypatch.setattr(backbone, "encode_text", lambda *_, **__: text)
     monkeypatch.setattr(torch, "randn", lambda *_, **__: tensors["noise"])
     monkeypatch.setattr(type(models), "backbone", property(lambda _: backbone))
     scene = Scene(np.zeros((90, 120, 3), np.uint8), tensors["latent"])

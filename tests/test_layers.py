@@ -23,6 +23,7 @@ LAYERS = (
     {"pocket"},
     {"factory"},
     {"evaluation"},
+    {"doctor"},
     {"demo"},
     {"commands"},
     {"__main__"},
@@ -30,8 +31,8 @@ LAYERS = (
 ONLY_IN = {
     "gradio": {"demo", "app"},
     "spaces": {"demo", "app"},
-    "diffusers": {"backbones", "pocket"},
-    "transformers": {"backbones", "pretrained", "pocket"},
+    "diffusers": {"backbones", "pocket", "doctor"},
+    "transformers": {"backbones", "pretrained", "pocket", "doctor"},
 }
 # Names of a Stable Diffusion network's parts: they are for `backbones`, which knows the network, and for the recipes that
 # build one.

@@ -11,7 +11,7 @@ import torch
 from ovseg.backbones.base import Capture, Text, Trace
 from ovseg.maths import maps
 from ovseg.methods import METHODS, find_method, obstacle_to, suited_to
-from ovseg.methods.diffsegmenter import DiffSegmenter, participle_after
+from ovseg.methods.diffsegmenter import DiffSegmenter, participle_at
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.progress import StoppedError
@@ -95,9 +95,9 @@ def test_words_are_prepared_once_for_many_pictures(
     expected = [method.segment(every_network, picture, CLASSES).scores for picture in (scene, other)]
     encoded, reports, encode = [], [], type(every_network.backbone).encode_text
 
-    def counted(self: object, prompts: Sequence[str], *arguments: object) -> Text:
+    def counted(self: object, prompts: Sequence[str], *arguments: object, **named: object) -> Text:
         encoded.extend(prompts)
-        return encode(self, prompts, *arguments)
+        return encode(self, prompts, *arguments, **named)
 
     monkeypatch.setattr(type(every_network.backbone), "encode_text", counted)
     prepared = method.prepare(every_network, CLASSES)
@@ -268,10 +268,12 @@ def test_settings_that_suit_a_backbone() -> None:
         ("a photograph of a cat on a building", "cat", ""),
         ("a photograph of cats sitting", "cat", ""),
         ("a photograph of a cat", "cat", ""),
+        ("a cat sleeping beside a dog sitting", "dog", "sitting"),
     ],
 )
 def test_a_participle_after_the_class_belongs_to_it(prompt: str, phrase: str, word: str) -> None:
-    assert participle_after(prompt, phrase) == word
+    read, start = participle_at(prompt, prompt.index(phrase) + len(phrase))
+    assert read == word and prompt[start:].startswith(word)
 
 
 def test_prompts_go_on_with_what_the_captioner_sees(with_clip: Models, picture: np.ndarray) -> None:

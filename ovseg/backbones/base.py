@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from ovseg.backbones.phrases import filled
+
 OnStep = Callable[[int, int], None]
 """Called after each sampling step with the number of steps that are done and of all steps; may raise to stop."""
 
@@ -180,7 +182,8 @@ def grid_at(latent_hw: tuple[int, int], stride: int) -> tuple[int, int]:
 
 def query_states(backbone: "Backbone", words: Sequence[str], sentence: str = "{}") -> Float[Tensor, "n d"]:
     """The text encoder's states of words in a sentence, each the mean over the word's own tokens."""
-    text = backbone.encode_text([sentence.replace("{}", word) for word in words], list(words))
+    prompts, starts = zip(*(filled(sentence, word) for word in words), strict=True)
+    text = backbone.encode_text(prompts, list(words), starts=starts)
     return torch.stack([row[list(span)].mean(0) for row, span in zip(text.embeddings, text.spans, strict=True)])
 
 
@@ -274,7 +277,13 @@ class Backbone(Protocol):
         ...
 
     def encode_text(
-        self, prompts: Sequence[str], phrases: Sequence[str], emphasis: float = 1.0, emphasised: Sequence[str] | None = None
+        self,
+        prompts: Sequence[str],
+        phrases: Sequence[str],
+        emphasis: float = 1.0,
+        emphasised: Sequence[str] | None = None,
+        *,
+        starts: Sequence[int | None] | None = None,
     ) -> Text:
         """Encode each prompt and find its phrase's token columns from character offsets.
 
@@ -282,10 +291,16 @@ class Backbone(Protocol):
             phrases: for each prompt a phrase in it, or "" for none.
             emphasis: how far the phrase's states are moved away from those of the empty prompt; 1 leaves them.
             emphasised: the part of each phrase that is emphasised; the whole phrase if not given.
+            starts: for each prompt the character at which its phrase begins, as `filled` gives it; the first occurrence
+                of the phrase as whole words where that is None.
 
         Raises:
-            ValueError: a phrase is not in its prompt, or lies behind the last token that the encoder takes.
+            ValueError: a prompt does not fit the encoder, or a phrase is not in its prompt.
         """
+        ...
+
+    def fits(self, prompt: str) -> bool:
+        """Whether the text encoder takes all of a prompt."""
         ...
 
     def noised(self, latent: Float[Tensor, "1 c y x"], timestep: int, seed: int) -> Float[Tensor, "1 c y x"]:
@@ -340,17 +355,19 @@ class Backbone(Protocol):
         phrase: str = "",
         on_step: OnStep | None = None,
         *,
+        start: int | None = None,
         watch: Watch | None = None,
     ) -> tuple[Generated, ...]:
         """Sample a picture for each seed, all of them together.
 
         Args:
             phrase: a phrase of the prompt whose attention is gathered on the way; "" for none.
+            start: the character at which the phrase begins; its first occurrence as whole words if not given.
             watch: what is recorded of each pass, on the conditional rows. A phrase and a watch exclude each other.
 
         Raises:
             ValueError: the prompt does not fit the text encoder, the phrase is not in it, there are no steps, or both a
-                phrase and a watch are given.
+                phrase and a watch are given. Of a negative prompt that does not fit the end is left out, with a warning.
         """
         ...
 

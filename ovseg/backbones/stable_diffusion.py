@@ -1,8 +1,8 @@
 """Stable Diffusion 1.x and 2.x, and small networks of their layout, as a `Backbone`."""
 
 import math
-import re
 import threading
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import BatchEncoding
 
 from ovseg.backbones.base import Capture, Generated, OnStep, Sampling, Site, Text, Token, Trace, Watch, grid_at
+from ovseg.backbones.phrases import QUOTES, columns_between, phrase_at
 from ovseg.backbones.recording import attributing, recording, watching
 from ovseg.backbones.unet_layout import Layout
 from ovseg.backbones.weights import fingerprint, generator
@@ -118,30 +119,46 @@ class StableDiffusion:
 
     @torch.no_grad()
     def encode_text(
-        self, prompts: Sequence[str], phrases: Sequence[str], emphasis: float = 1.0, emphasised: Sequence[str] | None = None
+        self,
+        prompts: Sequence[str],
+        phrases: Sequence[str],
+        emphasis: float = 1.0,
+        emphasised: Sequence[str] | None = None,
+        *,
+        starts: Sequence[int | None] | None = None,
     ) -> Text:
         """Encode prompts; find each phrase's token columns, and strengthen tokens as compel's "+" does.
 
         Args:
             phrases: for each prompt a phrase in it, or "" for none.
             emphasis: 1.21 is compel's "++": embedding = empty + emphasis * (embedding - empty) at the tokens.
-            emphasised: the part of each phrase to emphasise; the whole phrase if not given.
+            emphasised: the part of each phrase to emphasise, the last one of its kind; the whole phrase if not given.
+            starts: for each prompt the character at which its phrase begins; its first occurrence where that is None.
 
         Raises:
-            ValueError: a phrase is not in its prompt, or lies behind the last token that the encoder takes.
+            ValueError: a prompt does not fit the text encoder, or a phrase is not in its prompt.
         """
+        self._check_length(*prompts)
         encoding = self._tokenise(prompts)
-        ids = encoding.input_ids.to(self.pipeline.text_encoder.device)
+        ids, offsets = encoding.input_ids.to(self.pipeline.text_encoder.device), encoding.offset_mapping.tolist()
         embeddings = self.pipeline.text_encoder(ids)[0]
-        offsets = encoding.offset_mapping.tolist()
-        spans = tuple(_columns(*row) for row in zip(prompts, phrases, phrases, offsets, strict=True))
+        rows = zip(prompts, phrases, starts or [None] * len(prompts), strict=True)
+        places = [phrase_at(*row) if row[1] else (0, 0) for row in rows]
+        spans = tuple(columns_between(own, *place) for own, place in zip(offsets, places, strict=True))
         if emphasis != 1.0:
             embeddings = embeddings.clone()
             empty = self.pipeline.text_encoder(self._tokenise([""]).input_ids.to(ids.device))[0][0]
-            for row, part in enumerate(emphasised or phrases):
-                at = list(_columns(prompts[row], phrases[row], part, offsets[row]))
+            for row, (start, stop) in enumerate(places):
+                if emphasised is not None and phrases[row]:
+                    start += phrases[row].rindex(emphasised[row])
+                    stop = start + len(emphasised[row])
+                at = list(columns_between(offsets[row], start, stop))
                 embeddings[row, at] = empty[at] + emphasis * (embeddings[row, at] - empty[at])
         return Text(tuple(prompts), embeddings, spans)
+
+    def fits(self, prompt: str) -> bool:
+        """Whether the text encoder takes all of a prompt."""
+        return self._tokens_of(prompt) <= self._room
 
     def noised(self, latent: Float[Tensor, "1 c y x"], timestep: int, seed: int) -> Float[Tensor, "1 c y x"]:
         """What `trace` gives the network: the latent with as much of a seed's noise as belongs to the timestep.
@@ -202,12 +219,14 @@ class StableDiffusion:
         phrase: str = "",
         on_step: OnStep | None = None,
         *,
+        start: int | None = None,
         watch: Watch | None = None,
     ) -> tuple[Generated, ...]:
         """Sample a picture for each seed with classifier-free guidance, all of them together.
 
         Args:
             phrase: a phrase of the prompt whose attention is gathered on the way, on the conditional rows; "" for none.
+            start: the character at which the phrase begins; its first occurrence if not given.
             watch: what is recorded of each pass, on the conditional rows. A phrase and a watch exclude each other.
 
         Raises:
@@ -217,8 +236,10 @@ class StableDiffusion:
         if phrase and watch:
             raise ValueError("A generation must gather a phrase's attention or be watched, but both were asked for.")
         scheduler = self._scheduler(sampling)
-        self._check_length(prompt)
-        text = self.encode_text([prompt] * len(seeds), [phrase] * len(seeds))
+        if (tokens := self._tokens_of(sampling.negative)) > self._room:
+            # A list of what shall not be there still works without its end, and the released one is long for small networks.
+            warnings.warn(f"Of the negative prompt's {tokens} tokens only {self._room} are used.", stacklevel=2)
+        text = self.encode_text([prompt] * len(seeds), [phrase] * len(seeds), starts=[start] * len(seeds))
         # A pipeline of its own over the same weights, for its own scheduler.
         pipeline = StableDiffusionPipeline(**self.pipeline.components, requires_safety_checker=False)
         pipeline.scheduler = scheduler
@@ -286,28 +307,22 @@ class StableDiffusion:
         return ((decoded + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
 
     def _tokenise(self, prompts: Sequence[str]) -> BatchEncoding:
+        plain = [prompt.translate(QUOTES) for prompt in prompts]
         return self.pipeline.tokenizer(
-            list(prompts), padding="max_length", truncation=True, return_offsets_mapping=True, return_tensors="pt"
+            plain, padding="max_length", max_length=self._room, return_offsets_mapping=True, return_tensors="pt"
         )
 
-    def _check_length(self, prompt: str) -> None:
-        tokens, room = len(self.pipeline.tokenizer(prompt).input_ids), self.pipeline.tokenizer.model_max_length
-        if tokens > room:
-            raise ValueError(f"The prompt must fit {room} tokens, but it has {tokens}; please shorten it.")
+    @property
+    def _room(self) -> int:
+        """Tokens that the text encoder takes, its first and its last one included."""
+        return self.pipeline.text_encoder.config.max_position_embeddings
 
+    def _check_length(self, *prompts: str) -> None:
+        for prompt in prompts:
+            if (tokens := self._tokens_of(prompt)) > self._room:
+                raise ValueError(
+                    f"The prompt must fit {self._room} tokens, but it has {tokens}; please shorten it: {prompt!r}."
+                )
 
-def _columns(prompt: str, phrase: str, part: str, offsets: list[list[int]]) -> tuple[int, ...]:
-    """Token columns of the last occurrence of `part` in the first whole-word occurrence of `phrase` in the prompt."""
-    if not phrase:
-        return ()
-    place = re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", prompt, re.IGNORECASE)
-    if not place:
-        raise ValueError(f"The phrase must be words of its prompt, but {phrase!r} is not in {prompt!r}.")
-    start = place.start() + phrase.lower().rindex(part.lower())
-    stop = start + len(part)
-    columns = tuple(k for k, (left, right) in enumerate(offsets) if left < stop and right > start)
-    if not columns or max(right for _, right in offsets) < stop:
-        raise ValueError(
-            f"The phrase must lie within the {len(offsets)} tokens that the encoder takes, but {phrase!r} does not."
-        )
-    return columns
+    def _tokens_of(self, prompt: str) -> int:
+        return len(self.pipeline.tokenizer(prompt.translate(QUOTES), verbose=False).input_ids)

@@ -105,7 +105,8 @@ class GroundedGeneration:
         if not path.exists():
             sampling = self.models.checkpoint.sampling(self.steps)
             drawn = [
-                self.models.backbone.generate(order.prompt, [order.seed], sampling, phrase=word)[0] for word in order.words
+                self.models.backbone.generate(order.prompt, [order.seed], sampling, word, start=order.start_of(number))[0]
+                for number, word in enumerate(order.words)
             ]
             kept = {
                 "image": drawn[0].image, "latent": drawn[0].latent.cpu().float().numpy(),

@@ -17,6 +17,10 @@ class Order:
     prompt: str
     seed: int
 
+    def start_of(self, number: int) -> int:
+        """The character of the prompt at which the class of this number, counted from 0, begins."""
+        return len(prompt_of(self.words[: number + 1])) - len(self.words[number])
+
 
 def order(number: int, classes: Sequence[str], pairs: float, first_seed: int) -> Order:
     """The order of this number: one class, or with probability `pairs` two different ones.

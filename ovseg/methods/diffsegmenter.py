@@ -19,6 +19,7 @@ Differs from the paper and its released code:
 """
 
 import re
+import warnings
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -27,7 +28,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ovseg.backbones.base import Capture, Text, Trace
+from ovseg.backbones.base import Backbone, Capture, Text, Trace
+from ovseg.backbones.phrases import filled
 from ovseg.maths import maps
 from ovseg.methods.base import Method, Prepared
 from ovseg.models import Models
@@ -162,16 +164,18 @@ class DiffSegmenter(Method):
             ValueError: a phrase does not fit the text encoder, or there is no captioner.
         """
         phrases, _ = rows_of(classes)
-        prompts = [self.prompt.replace("{}", phrase) for phrase in phrases]
+        prompts, starts = (list(part) for part in zip(*(filled(self.prompt, phrase) for phrase in phrases), strict=True))
         if image is not None:
-            prompts = [models.captioner().caption(image, prompt) for prompt in prompts]
+            prompts = [shortened(models.backbone, models.captioner().caption(image, prompt), prompt) for prompt in prompts]
         # The released code's "++" strengthens the last word of a class alone, as it reads its last token alone.
         emphasised = [phrase.split()[-1] for phrase in phrases] if self.last_token else phrases
-        text = models.backbone.encode_text(prompts, phrases, self.emphasis, emphasised)
+        text = models.backbone.encode_text(prompts, phrases, self.emphasis, emphasised, starts=starts)
         spans = [span[-1:] if self.last_token else span for span in text.spans]
         if image is not None:
-            after = [participle_after(prompt, phrase) for prompt, phrase in zip(prompts, phrases, strict=True)]
-            more = [span[:1] if self.last_token else span for span in models.backbone.encode_text(prompts, after).spans]
+            stops = [start + len(phrase) for start, phrase in zip(starts, phrases, strict=True)]
+            words, places = zip(*map(participle_at, prompts, stops), strict=True)
+            after = models.backbone.encode_text(prompts, words, starts=places)
+            more = [span[:1] if self.last_token else span for span in after.spans]
             spans = [own + other for own, other in zip(spans, more, strict=True)]
         return replace(text, spans=tuple(spans))
 
@@ -236,10 +240,23 @@ class PreparedDiffSegmenter(Prepared):
         )  # fmt: skip
 
 
-def participle_after(prompt: str, phrase: str) -> str:
-    """The word that follows a phrase if it ends in "ing", else "" (the released code's rule for what joins a class)."""
-    match = re.search(rf"(?<!\w){re.escape(phrase)}\s+(\w+ing)(?!\w)", prompt, re.IGNORECASE)
-    return match.group(1) if match else ""
+def shortened(backbone: Backbone, continued: str, prompt: str) -> str:
+    """A continued prompt without the last words that the text encoder does not take, of which a warning tells."""
+    kept = continued
+    while not backbone.fits(kept) and " " in kept[len(prompt) :]:
+        kept = kept.rpartition(" ")[0]
+    if kept != continued:
+        warnings.warn(f"The captioner's prompt is too long and was shortened to {kept!r}.", stacklevel=2)
+    return kept
+
+
+def participle_at(prompt: str, stop: int) -> tuple[str, int]:
+    """The word behind a phrase that ends before character `stop`, if it ends in "ing", and where it begins; else ("", stop).
+
+    This is the released code's rule for what joins a class.
+    """
+    match = re.compile(r"\s+(\w+ing)(?!\w)", re.IGNORECASE).match(prompt, stop)
+    return (match.group(1), match.start(1)) if match else ("", stop)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Captions of pictures: BLIP (Li et al. 2022, arXiv 2201.12086) and BLIP-2 (Li et al. 2023, arXiv 2301.12597)."""
 
+import re
+import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -52,6 +54,7 @@ class Captioner:
                 f"The captioner {source} must be on disk or on the hub, but loading it failed: {reason}"
             ) from error
         self._model = model.to(self.device).eval().requires_grad_(False)
+        self._splits_words = kind == "blip"
 
     @cached_property
     def fingerprint(self) -> str:
@@ -70,13 +73,33 @@ class Captioner:
         inputs = self._processor(images=image, text=prefix, return_tensors="pt").to(self.device)
         inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
         tokens = self._model.generate(**inputs, num_beams=beams, max_new_tokens=longest, do_sample=False)
-        return as_sentence(self._processor.batch_decode(tokens, skip_special_tokens=True)[0].replace(" ,", ","), prefix)
+        text = self._processor.batch_decode(tokens, skip_special_tokens=True)[0]
+        return as_sentence(rejoined(text) if self._splits_words else text, prefix)
+
+
+def rejoined(text: str) -> str:
+    """Hyphens, apostrophes and commas where BERT's tokenizer, which BLIP has, sets spaces around them.
+
+    "a man ' s t - shirt , red" becomes "a man's t-shirt, red".
+    """
+    text = re.sub(r"(?<=\w) ?' ?(s|t|d|m|re|ve|ll)\b", r"'\1", text)
+    text = re.sub(r"(?<=s) ' (?=\w)", "' ", text)
+    return re.sub(r" (?=[,.;:!?])", "", re.sub(r"(?<=\w) - (?=\w)", "-", text))
 
 
 def as_sentence(text: str, prefix: str) -> str:
-    """A captioner's answer as one sentence that begins with the prefix, without a full stop.
+    """A captioner's answer as one sentence that begins with the prefix, letter for letter, without a full stop.
 
-    Some models answer with the whole sentence, some with what follows the prefix.
+    Some models answer with the whole sentence, some with what follows the prefix. A tokenizer may give the prefix back in
+    lower case, without accents or with other spaces: it is still the prefix.
     """
-    answer, beginning = " ".join(text.split()).rstrip(" ."), " ".join(prefix.split())
-    return answer if answer.lower().startswith(beginning.lower()) else f"{beginning} {answer}".strip()
+    answer, beginning = " ".join(text.split()).rstrip(" ."), prefix.strip()
+    length = next((k for k in range(len(answer) + 1) if _letters(answer[:k]) == _letters(beginning)), None)
+    rest = f" {answer}" if length is None else answer[length:]
+    return f"{beginning}{rest}".strip()
+
+
+def _letters(text: str) -> str:
+    """All but spaces and accents, in lower case."""
+    apart = unicodedata.normalize("NFD", text.lower())
+    return "".join(letter for letter in apart if not letter.isspace() and not unicodedata.combining(letter))

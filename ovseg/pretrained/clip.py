@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import open_clip
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
@@ -62,8 +62,12 @@ class Clip:
 
     @torch.inference_mode()
     def text_embeddings(self, prompts: Sequence[str]) -> Float[Tensor, "n d"]:
-        """Unit vectors of prompts; what does not fit the context is cut off."""
-        tokens = self._tokenizer(list(prompts)).to(self.device)
+        """Unit vectors of prompts.
+
+        Raises:
+            ValueError: a prompt does not fit the text tower.
+        """
+        tokens = self._tokens(prompts).to(self.device)
         return torch.nn.functional.normalize(self._model.encode_text(tokens).float(), dim=-1)
 
     def subset_embeddings(self, prompts: Sequence[str]) -> Float[Tensor, "n d"]:
@@ -83,7 +87,7 @@ class Clip:
         tower = getattr(self._model, "text", self._model)
         if not shares_prefixes(tower):
             return self.text_embeddings(prompts)
-        tokens = self._tokenizer(list(prompts))
+        tokens = self._tokens(prompts)
         pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", "argmax"))
         end = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
         ends = ((tokens == end).int() if pool == "eos" else tokens).argmax(1).tolist()
@@ -91,6 +95,16 @@ class Clip:
         states, projection = encode_tree(tower, rows), tower.text_projection
         answers = projection(states) if isinstance(projection, nn.Module) else states @ projection
         return torch.nn.functional.normalize(answers.float(), dim=-1)
+
+    def _tokens(self, prompts: Sequence[str]) -> Int[Tensor, "n t"]:
+        """Each prompt's tokens; with one place more than there is room for, since a tokenizer cuts off without a word."""
+        room = self._model.context_length
+        nothing, *rows = self._tokenizer(["", *prompts], context_length=room + 1)
+        filler = {int(nothing[1]), int(nothing[-1])}  # the end and what follows it
+        for prompt, row in zip(prompts, rows, strict=True):
+            if not set(row[room - 1 :].tolist()) <= filler:
+                raise ValueError(f"CLIP's prompts must fit {room} tokens, but this one does not: {prompt!r}.")
+        return torch.stack(rows)[:, :room]
 
     def class_embeddings(self, names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Float[Tensor, "n d"]:
         """Unit vectors of names: the mean over templates, each with a {} for the name (Radford et al., section 3.1.4)."""

@@ -1,5 +1,6 @@
 """Class words: reading what a visitor types, and the prompts made of it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,9 +19,18 @@ class ClassWord:
         return self.phrases[0]
 
 
+# The article follows the sound, and at these beginnings the spelling misleads.
+SILENT_H = re.compile(r"hour|hono|honest|heir", re.IGNORECASE)
+CONSONANT_SOUND = re.compile(
+    r"uni(?!n|m|d)|us[aeiu]|uk[eu]|ut[ei]|ura|uri|uro|ubi|uga|uru|(ufo|uk|usb|uv|u|once|one)\b|eu|ew", re.IGNORECASE
+)
+SPELLED_LETTERS = re.compile(r"(x-ray|suv|led|lcd|mri|mp3|rv|hd|fm)\b|[AEFHILMNORSX](?![a-z]|[A-Z]{3})")
+
+
 def indefinite(word: str) -> str:
-    """The word with its indefinite article: "an apple", "a tv"."""
-    return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
+    """The word with its indefinite article by its sound: "an apple", "a unicorn", "an hour", "an SUV", "a tv"."""
+    is_vowel = word[0].lower() in "aeiou" and not CONSONANT_SOUND.match(word)
+    return f"{'an' if is_vowel or SILENT_H.match(word) or SPELLED_LETTERS.match(word) else 'a'} {word}"
 
 
 def prompt_of(words: Sequence[str]) -> str:

@@ -217,8 +217,8 @@ MUTANTS = (
     Mutant(
         "DiffSegmenter ignores emphasis",
         "ovseg/methods/diffsegmenter.py",
-        "encode_text(prompts, phrases, self.emphasis, emphasised)",
-        "encode_text(prompts, phrases, 1.0, emphasised)",
+        "self.emphasis, emphasised, starts=starts)",
+        "1.0, emphasised, starts=starts)",
         STEPS,
     ),
     Mutant(

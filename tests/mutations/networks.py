@@ -3,6 +3,7 @@
 from tests.mutations import Mutant
 
 UNET = "ovseg/backbones/stable_diffusion.py"
+PHRASES = "ovseg/backbones/phrases.py"
 RECORDING = "ovseg/backbones/recording.py"
 BASE = "ovseg/backbones/base.py"
 GROUNDING = "ovseg/pretrained/grounding.py"
@@ -30,20 +31,20 @@ MUTANTS = (
     mutant(
         "the whole phrase is emphasised",
         UNET,
-        "enumerate(emphasised or phrases)",
-        "enumerate(phrases)",
+        "if emphasised is not None and phrases[row]:",
+        "if False:",
         "tests/test_backbone.py::test_emphasis_moves_the_phrase_away_from_the_empty_prompt",
     ),
     mutant(
         "token columns are off by one",
-        UNET,
+        PHRASES,
         "tuple(k for k, (left, right)",
         "tuple(k + 1 for k, (left, right)",
         "tests/test_backbone.py::test_token_columns_come_from_character_offsets",
     ),
     mutant(
         "a phrase is looked for inside words",
-        UNET,
+        PHRASES,
         'rf"(?<!\\w){re.escape(phrase)}(?!\\w)"',
         "re.escape(phrase)",
         "tests/test_backbone.py::test_a_phrase_is_a_whole_word",

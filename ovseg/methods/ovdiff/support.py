@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import binary_erosion
 
 from ovseg.backbones.base import Sampling
+from ovseg.backbones.phrases import filled
 from ovseg.maths.maps import normalise
 from ovseg.methods.ovdiff.settings import Settings
 from ovseg.methods.ovdiff.store import Mask, SupportImage, store_of
@@ -37,8 +38,8 @@ def support_images(models: Models, settings: Settings, word: str, report: Report
             report(f"image {done + 1} to {done + count} of {settings.images}", share)
 
         seeds = [settings.first_seed + len(pictures) + k for k in range(count)]
-        prompt = settings.prompt.replace("{}", word)
-        for made in models.backbone.generate(prompt, seeds, sampling, phrase=word, on_step=on_step):
+        prompt, start = filled(settings.prompt, word)
+        for made in models.backbone.generate(prompt, seeds, sampling, word, on_step, start=start):
             pictures.append(SupportImage(made.image, made.attribution.cpu().numpy().astype(np.float16)))
         store.write_pictures(word, made_by, pictures)
     return tuple(pictures)
