@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from ovseg.__main__ import main
+from ovseg.evaluation import pocket_report
 from ovseg.evaluation.ablations import ABLATIONS, Ablation
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import PocketDataset
@@ -29,10 +30,12 @@ def test_the_clip_filter_keeps_what_comes_near_the_best(with_clip: Models) -> No
     assert Benchmark(with_clip, DiffSegmenter(), dataset, 1, labels="clip").settings()["labels"] == "clip, ratio 0.97"
 
 
-def test_the_card_holds_every_figure(with_clip: Models, tmp_path: Path) -> None:
+def test_the_card_holds_every_figure(with_clip: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pocket_report, "CODEC_SCENES", 4)
     build_judge().save_pretrained(tmp_path / "judge")
     models = Models(with_clip.name, device="cpu")
-    models.checkpoint = replace(with_clip.checkpoint, dino="/nowhere/dino")  # OVDiff would draw 768 pictures first
+    # OVDiff would draw 768 pictures first.
+    models.checkpoint = replace(with_clip.checkpoint, dino="/nowhere/dino", steps=3)
     report = PocketReport(models, tmp_path / "card", per_thing=1, pairs=2, count=2, judge=tmp_path / "judge")
     rows = report.run()
     generated = sorted((tmp_path / "card" / "generated").glob("*.png"))

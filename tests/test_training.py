@@ -196,6 +196,17 @@ def test_losses_fall_when_the_answer_is_right(tmp_path: Path) -> None:
     assert all(torch.equal(weight, words[name]) for name, weight in clip.text_model.state_dict().items())
 
 
+def test_the_codec_learns_colours_and_not_edges_alone() -> None:
+    codec, grey = build_codec(), torch.full((2, 3, 32, 32), 0.25)
+    losses = []
+    for value in (0.25, 0.75):
+        with torch.no_grad():  # whatever the picture, the output is this value everywhere: no edge is wrong
+            codec.decoder.conv_out.weight.zero_()
+            codec.decoder.conv_out.bias.fill_(value)
+            losses.append(float(codec_loss(codec, grey)))
+    assert losses[1] - losses[0] == pytest.approx(0.5, abs=1e-4)
+
+
 def test_psnr_worked_out_by_hand() -> None:
     codec = build_codec().eval()
     with torch.no_grad():  # whatever the picture, the output is -0.8 everywhere

@@ -65,13 +65,8 @@ def _place(rng: np.random.Generator, stuff: tuple[str, ...]) -> str:
 
 def names_in(caption: str, names: tuple[str, ...]) -> set[str]:
     """Which of these names a caption speaks of; synonyms and plurals count."""
-    named, rest = set(), f" {caption.lower().replace(',', ' ')} "
-    # Longer phrases first; a phrase is then removed, so that "potted plant" is not read again as "plant".
-    for phrase, name in sorted(_phrases_of(names).items(), key=lambda item: -len(item[0])):
-        if f" {phrase} " in rest:
-            named.add(name)
-            rest = rest.replace(f" {phrase} ", "  ")
-    return named
+    words = f" {caption.lower().replace(',', ' ')} "
+    return {name for phrase, name in _phrases_of(names).items() if f" {phrase} " in words}
 
 
 def _phrases_of(names: tuple[str, ...]) -> dict[str, str]:
