@@ -233,6 +233,9 @@ class Patches:
     def square_hw(self) -> tuple[int, int]:
         return EDGE, EDGE
 
+    def latent_shape(self, working_hw: tuple[int, int]) -> tuple[int, int, int]:
+        return 3 * PATCH**2, working_hw[0] // PATCH, working_hw[1] // PATCH
+
     def _read(self, prompts: Sequence[str]) -> Tensor:
         codes = [[min(ord(letter), 127) for letter in prompt.ljust(LETTERS)[:LETTERS]] for prompt in prompts]
         return self.network.read(torch.tensor(codes))

@@ -349,7 +349,7 @@ def test_a_watched_generation_hands_over_a_trace_of_every_pass(backbone: StableD
     with counting() as count:
         watched = backbone.generate(prompt, [1, 2], sampling, watch=Watch(capture, seen.append))
     plain = backbone.generate(prompt, [1, 2], sampling)
-    assert all(np.abs(a.latent - b.latent).max() < 1e-4 for a, b in zip(watched, plain, strict=True))
+    assert all((a.latent - b.latent).abs().max() < 1e-4 for a, b in zip(watched, plain, strict=True))
     assert (count.passes, count.rows) == (3, 12) and dict(backbone.unet.attn_processors) == before
     assert tuple(trace.timestep for trace in seen) == backbone.timesteps(sampling)
     text = backbone.encode_text([prompt], [""])

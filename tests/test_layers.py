@@ -17,6 +17,7 @@ LAYERS = (
     {"pretrained"},
     {"models"},
     {"processes", "scene", "words"},
+    {"attention"},
     {"methods"},
     {"output"},
     {"compare"},

@@ -60,6 +60,8 @@ def test_it_keeps_to_the_protocol(backbone: Backbone) -> None:
     assert isinstance(backbone, Backbone)
     assert len(set(backbone.sites)) == len(backbone.sites) and {site.kind for site in backbone.sites} == {"self", "cross"}
     assert backbone.strides == tuple(sorted({site.stride for site in backbone.sites}))
+    hw = backbone.working_hw((50, 90))
+    assert backbone.latent_shape(hw) == tuple(backbone.encode(np.zeros((*hw, 3), np.uint8)).shape[1:])
     tokens = backbone.tokens("a cat")
     assert len(tokens) == backbone.encode_text(["a cat"], [""]).embeddings.shape[1]
     assert "".join(token.text for token in tokens).replace(" ", "") == "acat"

@@ -382,3 +382,7 @@ class Backbone(Protocol):
     def square_hw(self) -> tuple[int, int]:
         """The square resolution of training."""
         ...
+
+    def latent_shape(self, working_hw: tuple[int, int]) -> tuple[int, int, int]:
+        """Channels, rows and columns of the latent of a picture with sides that `working_hw` gives."""
+        ...

@@ -90,6 +90,10 @@ class StableDiffusion:
         edge = self.unet.config.sample_size * self.vae_stride
         return edge, edge
 
+    def latent_shape(self, working_hw: tuple[int, int]) -> tuple[int, int, int]:
+        """Channels, rows and columns of the latent of a picture with sides that `working_hw` gives."""
+        return self.vae.config.latent_channels, working_hw[0] // self.vae_stride, working_hw[1] // self.vae_stride
+
     def working_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
         """Same aspect as the picture, about the area of training, both sides multiples of the coarsest stride."""
         unit = self.vae_stride * self.deepest_stride

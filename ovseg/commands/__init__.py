@@ -7,6 +7,7 @@ torch takes seconds, and the list of commands should not.
 COMMANDS: dict[str, str] = {
     "segment": "Segment a picture or a folder of them into classes; write masks and a record of the run.",
     "compare": "Run several methods on one picture; write a sheet, tables and the masks of each.",
+    "attention": "Look inside: attention by token, layer and noise level, of a picture or while one is drawn.",
     "generate": "Generate a picture from a prompt.",
     "caption": "Describe a picture in one sentence, and list the things that the sentence names.",
     "serve": "Open the web page, as `python app.py` does.",

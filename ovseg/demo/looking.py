@@ -142,21 +142,12 @@ def _explained(entry: Entry, item: Evidence, x: float, y: float) -> list[tuple[n
     image = entry.segmentation.image
     if item.kind == "affinity":
         picture = view.heat_overlay(image, view.affinity_at(item, x, y))
-        return [(marked(picture, x, y), "where this place looks")]
+        return [(view.marked(picture, x, y), "where this place looks")]
     if item.kind == "neighbours":
         nearest = view.neighbours_at(item.neighbours, x, y)
         sheet = view.contact_sheet([p for p, _ in nearest], [title for _, title in nearest], 3, cell=CELL)
         return [(sheet, f"nearest prototypes, {item.group}")]
     return []
-
-
-def marked(picture: np.ndarray, x: float, y: float) -> np.ndarray:
-    """The picture with a white square at a place given in shares of its sides."""
-    height, width = picture.shape[:2]
-    reach, row, column = max(height, width) // 64, int(y * (height - 1)), int(x * (width - 1))
-    copy = picture.copy()
-    copy[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1] = 255
-    return copy
 
 
 def wire_look_panel(panel: LookPanel, board: gr.HTML, kept: gr.State) -> None:

@@ -126,6 +126,11 @@ class DiffSegmenter(Method):
         """The captioner, where it goes on with the prompts."""
         return ("captioner",) if self.continued else ()
 
+    @property
+    def weight_of_strides(self) -> dict[int, float]:
+        """For each stride of the latent grid how much it counts."""
+        return {2**power: weight for power, weight in enumerate(self.stride_weights)}
+
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedDiffSegmenter":
         """Encode the prompts of all phrases.
 
@@ -200,8 +205,7 @@ class DiffSegmenter(Method):
     def analyse(self, trace: Trace) -> "Rows":
         """Steps 8 to 13 of the method: what of each resolution, fused; where, by the finest self-attention."""
         per_stride = {s: maps.phrase_maps(cross, trace.text.spans) for s, cross in trace.cross_by_stride().items()}
-        weights = {2**power: weight for power, weight in enumerate(self.stride_weights)}
-        fused = maps.fuse_strides(per_stride, weights, trace.latent_hw)
+        fused = maps.fuse_strides(per_stride, self.weight_of_strides, trace.latent_hw)
         affinity = trace.self_attention.get(FINEST)
         if self.refinements and affinity is None:
             raise ValueError("refinements must be 0 for a backbone without self-attention at stride 1, as this one is.")

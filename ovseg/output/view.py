@@ -167,6 +167,15 @@ def heat_overlay(image: np.ndarray, values: np.ndarray, opacity: float = 0.7) ->
     return (image * (1 - opacity) + heat(grown) * opacity).round().astype(np.uint8)
 
 
+def marked(picture: np.ndarray, x: float, y: float) -> np.ndarray:
+    """The picture with a white square at a place given in shares of its sides."""
+    height, width = picture.shape[:2]
+    reach, row, column = max(height, width) // 64, int(y * (height - 1)), int(x * (width - 1))
+    copy = picture.copy()
+    copy[max(row - reach, 0) : row + reach + 1, max(column - reach, 0) : column + reach + 1] = 255
+    return copy
+
+
 def affinity_at(evidence: Evidence, x: float, y: float) -> np.ndarray:
     """Where a point looks: the row (y, x) of an affinity map for a point given in shares of the picture, 0 to 1.
 

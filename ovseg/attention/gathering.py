@@ -1,0 +1,124 @@
+"""Gathering `Attention`: from a given picture at noise levels, or while a picture is drawn."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float16, UInt8
+
+from ovseg.attention.plan import Plan, Request, plan_drawing, plan_looking, token_groups
+from ovseg.attention.value import Attention, Heads, LayerStates
+from ovseg.backbones.base import Capture, Sampling, Site, Token, Trace, Watch
+from ovseg.models import Models
+from ovseg.progress import Report, silent
+from ovseg.types import Scene
+
+
+class Gathered:
+    """Collects the traces of all levels, in order, in half precision on the CPU."""
+
+    def __init__(self, tokens: Sequence[Token], plan: Plan) -> None:
+        self.tokens, self.columns = token_groups(tokens)
+        self.plan, self.levels = plan, 0
+        self.cross: dict[Site, list[np.ndarray]] = {}
+        self.queries: dict[Site, list[np.ndarray]] = {}
+        self.keys: dict[Site, list[np.ndarray]] = {}
+        self.noised: list[np.ndarray] = []
+
+    def add(self, trace: Trace) -> None:
+        """Add the first row of the next level's trace."""
+        for site, maps in trace.cross.items():
+            self.cross.setdefault(site, []).append(by_token(maps[0].permute(2, 0, 1), self.columns))
+        if self.levels in self.plan.kept:
+            for site, states in trace.states.items():
+                self.queries.setdefault(site, []).append(_half(states.query[0]))
+                self.keys.setdefault(site, []).append(_half(states.key[0]))
+        self.noised.append(trace.noised[0].float().cpu().numpy())
+        self.levels += 1
+
+    def value(self, image: UInt8[np.ndarray, "H W 3"], prompt: str, seed: int, *, is_drawn: bool) -> Attention:
+        """What was gathered."""
+        return Attention(
+            image, prompt, self.tokens, self.plan.timesteps, is_drawn,
+            {site: np.stack(maps) for site, maps in self.cross.items()},
+            {site: LayerStates(np.stack(self.queries[site]), np.stack(self.keys[site])) for site in self.queries},
+            self.plan.kept, np.stack(self.noised), seed,
+        )  # fmt: skip
+
+
+def by_token(
+    probabilities: torch.Tensor, columns: Sequence[tuple[int, ...]], axis: int = -3
+) -> Float16[np.ndarray, "*heads token y x"]:
+    """Maps of all columns as maps of the tokens that are told apart: those of several columns are added up."""
+    parts = [probabilities.index_select(axis, torch.tensor(own, device=probabilities.device)).sum(axis) for own in columns]
+    return _half(torch.stack(parts, axis))
+
+
+def _half(values: torch.Tensor) -> np.ndarray:
+    return values.to(torch.float16).cpu().numpy()
+
+
+def look_inside(
+    models: Models, scene: Scene, request: Request, timesteps: Sequence[int], report: Report = silent
+) -> Attention:
+    """What the network attends to in a given picture: one pass for each noise level.
+
+    Args:
+        timesteps: noise levels; the noise is that of the scene's seed.
+
+    Raises:
+        ValueError: it would take too much memory, the prompt does not fit the text encoder, or a noise level is outside the
+            schedule.
+    """
+    plan, backbone = plan_looking(models, scene.image.shape[:2], request, timesteps), models.backbone
+    plan.check(request.most_bytes)
+    text = backbone.encode_text([request.prompt], [""])
+    # All noise first: a level outside the schedule is refused before the network runs.
+    noised = [backbone.noised(scene.latent, timestep, scene.seed) for timestep in plan.timesteps]
+    gathered = Gathered(backbone.tokens(request.prompt), plan)
+    for level, (timestep, latent) in enumerate(zip(plan.timesteps, noised, strict=True)):
+        report(f"noise level {timestep}", level / plan.passes)
+        gathered.add(backbone.trace_noised(latent, text, timestep, plan.capture))
+    return gathered.value(scene.image, request.prompt, scene.seed, is_drawn=False)
+
+
+def draw_inside(
+    models: Models, request: Request, sampling: Sampling, seed: int = 0, report: Report = silent
+) -> tuple[Scene, Attention]:
+    """Draw a picture of the prompt, and what the network attends to in every step, gathered on the way.
+
+    Returns:
+        the drawn scene, and the attention of the conditional rows; the level axis counts sampling steps.
+
+    Raises:
+        ValueError: it would take too much memory, the prompt does not fit the text encoder, or there are no steps.
+    """
+    plan = plan_drawing(models, request, sampling)
+    plan.check(request.most_bytes)
+    gathered = Gathered(models.backbone.tokens(request.prompt), plan)
+
+    def see(trace: Trace) -> None:
+        report(f"step {gathered.levels + 1} of {plan.passes}", gathered.levels / plan.passes)
+        gathered.add(trace)
+
+    (made,) = models.backbone.generate(request.prompt, [seed], sampling, watch=Watch(plan.capture, see))
+    scene = Scene(made.image, made.latent, request.prompt, seed)
+    return scene, gathered.value(made.image, request.prompt, seed, is_drawn=True)
+
+
+def heads_of(models: Models, attention: Attention, site: Site, level: int) -> Heads:
+    """The cross-attention of one layer with its heads apart: one more pass, on what the network was given at this level.
+
+    Raises:
+        ValueError: the layer is none of the attention's, or was gathered with another backbone.
+    """
+    backbone = models.backbone
+    if site not in attention.cross or site not in backbone.sites:
+        raise ValueError(f"The layer must be one of the {len(attention.cross)} that were looked at, but got {site.name!r}.")
+    text = backbone.encode_text([attention.prompt], [""])
+    noised = torch.from_numpy(attention.noised[level : level + 1]).to(text.embeddings)
+    states = backbone.trace_noised(noised, text, attention.timesteps[level], Capture(states=(site,))).states[site]
+    query, key = states.query[0].float(), states.key[0].float()
+    probabilities = (query @ key.mT).softmax(-1).mT.unflatten(-1, attention.grid(site.stride))
+    _, columns = token_groups(backbone.tokens(attention.prompt))
+    return Heads(site, level, by_token(probabilities, columns))

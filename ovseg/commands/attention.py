@@ -1,0 +1,142 @@
+"""`attention IMAGE "a cat on a sofa" --out DIR`: what the network attends to, by token, layer and noise level."""
+
+import argparse
+import math
+from dataclasses import replace
+from pathlib import Path
+
+from ovseg.attention import Attention, Heads, Plan, Request, draw_inside, heads_of, look_inside, plan_drawing, plan_looking
+from ovseg.attention.plan import KEEPS, MOST_BYTES, NOISE_LEVELS, measured_row_seconds, parse_levels
+from ovseg.commands.common import add_networks, models_of, show_progress
+from ovseg.files import write_whole
+from ovseg.models import Models
+from ovseg.output import view
+from ovseg.output.attention_files import Inside, attention_card, usual_weights, write_attention_files
+from ovseg.output.cost import measuring
+from ovseg.scene import from_image, read_image
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `attention`."""
+    usual = ",".join(map(str, NOISE_LEVELS))
+    parser.add_argument("image", nargs="?", type=Path, help="picture file; none with --generate")
+    parser.add_argument("prompt", help='sentence whose words are looked for, such as "a cat on a sofa"')
+    parser.add_argument("--noise", help=f"noise levels between commas, 0 to 999 (default: {usual})")
+    parser.add_argument("--generate", action="store_true", help="draw a picture of the sentence, and look inside meanwhile")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise, or of the drawn picture (default: 0)")
+    parser.add_argument("--steps", type=int, help="sampling steps of --generate (default: the backbone's)")
+    parser.add_argument("--guidance", type=float, help="classifier-free guidance of --generate (default: the backbone's)")
+    parser.add_argument("--negative", default="", help="what a drawn picture shall not show")
+    parser.add_argument(
+        "--self-attention", default="every", metavar="WHERE", dest="keep",
+        help=f"noise levels or steps at which self-attention is kept: {', '.join(KEEPS)} (default: every)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weights", help="weights of the resolutions between commas, finest first (default: those of DiffSegmenter)"
+    )
+    parser.add_argument("--at", metavar="X,Y", help="also write what this place attends to; shares of width and height")
+    parser.add_argument("--heads", metavar="LAYER,LEVEL", help="also write the heads of a layer apart; both count from 1")
+    parser.add_argument("--most-memory", type=float, default=MOST_BYTES / 1e9, help="gigabytes for the result (default: 1)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the files and their README.txt")
+    add_networks(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Say what it takes, look inside, write the files.
+
+    Raises:
+        ValueError: an option is not as it must be, or the result would take too much memory.
+    """
+    _check(options)
+    models = models_of(options)
+    request = Request(options.prompt.strip(), options.keep, int(options.most_memory * 1e9))
+    place = None if options.at is None else _numbers(options.at, "--at", 2)
+    if place and not all(0 <= share <= 1 for share in place):
+        raise ValueError(f"--at must lie within the picture, 0 to 1, but got {options.at}.")
+    weights = _weights(options, models)
+    attention, made_by = _drawn(options, models, request) if options.generate else _looked(options, models, request)
+    inside = Inside(attention, weights, made_by)
+    if options.heads is not None:
+        inside = replace(inside, heads=_heads(options.heads, models, attention))
+    written = write_attention_files(inside, options.out)
+    if place is not None:
+        written += _write_place(attention, place, options.out)
+    print("wrote " + ", ".join(str(path) for path in written))
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.generate and options.image is not None:
+        raise ValueError(f"With --generate there must be a sentence alone, but a picture was given too: {options.image}.")
+    if not options.generate and options.image is None:
+        raise ValueError("A picture must be given before the sentence, or --generate to draw one, but there is neither.")
+    only_drawn = {"--steps": options.steps, "--guidance": options.guidance, "--negative": options.negative or None}
+    if not options.generate and (extra := next((name for name, value in only_drawn.items() if value is not None), None)):
+        raise ValueError(f"{extra} must come with --generate, as it says how a picture is drawn, but that is not given.")
+    if options.generate and options.noise is not None:
+        raise ValueError("With --generate the levels are the sampling steps, so --noise must not be given, but it is.")
+
+
+def _looked(options: argparse.Namespace, models: Models, request: Request) -> tuple[Attention, dict]:
+    image = read_image(options.image)
+    levels = NOISE_LEVELS if options.noise is None else parse_levels(options.noise)
+    _announce(models, plan_looking(models, image.shape[:2], request, levels), request, image.shape[:2])
+    scene = from_image(models, image, options.seed)
+    with measuring(models.device) as cost:
+        attention = look_inside(models, scene, request, levels, show_progress)
+    show_progress("looked inside", 1.0)
+    return attention, attention_card(models, attention, cost, {"self-attention at": request.keep})
+
+
+def _drawn(options: argparse.Namespace, models: Models, request: Request) -> tuple[Attention, dict]:
+    sampling = models.checkpoint.sampling(options.steps, options.guidance, options.negative)
+    _announce(models, plan_drawing(models, request, sampling), request, models.backbone.square_hw())
+    with measuring(models.device) as cost:
+        _, attention = draw_inside(models, request, sampling, options.seed, show_progress)
+    show_progress("drawn", 1.0)
+    settings = {"self-attention at": request.keep, "steps": sampling.steps, "guidance": sampling.guidance}
+    return attention, attention_card(models, attention, cost, settings | {"negative": sampling.negative})
+
+
+def _announce(models: Models, plan: Plan, request: Request, image_hw: tuple[int, int]) -> None:
+    """Print what it takes before it begins; what would take too much is refused before the network runs."""
+    plan.check(request.most_bytes)
+    shape = models.backbone.latent_shape(models.backbone.working_hw(image_hw))
+    print(plan.sentence(measured_row_seconds(models, shape)))
+
+
+def _weights(options: argparse.Namespace, models: Models) -> dict[int, float]:
+    if options.weights is None:
+        return usual_weights(models)
+    strides = sorted({site.stride for site in models.backbone.sites if site.kind == "cross"})
+    numbers = _numbers(options.weights, "--weights", len(strides))
+    if min(numbers) < 0 or max(numbers) == 0:
+        raise ValueError(f"--weights must be 0 or more, and one of them more than 0, but got {options.weights}.")
+    return dict(zip(strides, numbers, strict=True))
+
+
+def _heads(text: str, models: Models, attention: Attention) -> Heads:
+    layer, level = _numbers(text, "--heads", 2)
+    sites, levels = list(attention.cross), len(attention.timesteps)
+    if layer not in range(1, len(sites) + 1) or level not in range(1, levels + 1):
+        raise ValueError(f"--heads must name a layer from 1 to {len(sites)} and a level from 1 to {levels}, but got {text}.")
+    return heads_of(models, attention, sites[int(layer) - 1], int(level) - 1)
+
+
+def _write_place(attention: Attention, place: list[float], folder: Path) -> list[Path]:
+    """A picture for each resolution: what the place attends to, the mean over the levels that were kept."""
+    written = []
+    for stride, row in attention.rows_from(*place).items():
+        rows, columns = attention.grid(stride)
+        written.append(folder / "place" / f"{rows}x{columns}.png")
+        write_whole(written[-1], view.png(view.marked(view.heat_overlay(attention.image, row), *place)))
+    return written
+
+
+def _numbers(text: str, name: str, count: int) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{name} must be {count} numbers with commas between them, but got {text!r}.")
+    return numbers

@@ -1,0 +1,273 @@
+"""`Attention`: what is gathered is what traces give, and looking at it needs no network."""
+
+import pickle
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ovseg.attention import Attention, Request, draw_inside, heads_of, look_inside, plan_drawing, plan_looking
+from ovseg.attention.plan import parse_levels, token_groups
+from ovseg.backbones import BACKBONES, Capture, counting
+from ovseg.backbones.base import Sampling, Site
+from ovseg.maths.maps import normalise, resize
+from ovseg.models import Models
+from ovseg.progress import StoppedError
+from ovseg.scene import from_image
+from ovseg.types import Scene
+from tests.patch_transformer import PatchTransformer
+from tests.test_other_backbones import ROW
+
+PROMPT, LEVELS = "a photo of a potted plant", (20, 300, 800)
+REQUEST = Request(PROMPT)
+HALF = {"atol": 5e-4, "rtol": 2e-3}  # what half precision may change
+
+
+@pytest.fixture(scope="module")
+def patches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
+    folder = tmp_path_factory.mktemp("patches")
+    torch.manual_seed(0)
+    save_file(PatchTransformer().state_dict(), folder / "weights.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKBONES, "patches", replace(ROW, source=str(folder / "weights.safetensors")))
+        yield Models("patches", device="cpu")
+
+
+@pytest.fixture(params=["unet", "patches"])
+def network(request: pytest.FixtureRequest, models: Models, patches: Models) -> Models:
+    return patches if request.param == "patches" else models
+
+
+@pytest.fixture
+def scene(network: Models, picture: np.ndarray) -> Scene:
+    return from_image(network, picture, seed=3)
+
+
+@pytest.fixture
+def looked(network: Models, scene: Scene) -> Attention:
+    return look_inside(network, scene, REQUEST, LEVELS)
+
+
+def columns_of(models: Models) -> tuple[tuple[int, ...], ...]:
+    return token_groups(models.backbone.tokens(PROMPT))[1]
+
+
+def test_a_tokens_map_at_a_layer_and_level_is_what_trace_gives(network: Models, scene: Scene, looked: Attention) -> None:
+    backbone = network.backbone
+    text, capture, seen = backbone.encode_text([PROMPT], [""]), Capture(cross=backbone.strides), 0
+    assert tuple(looked.cross) == tuple(site for site in backbone.sites if site.kind == "cross")
+    for level, timestep in enumerate(LEVELS):
+        trace = backbone.trace(scene.latent, text, timestep, capture, scene.seed)
+        for site, maps in trace.cross.items():
+            assert looked.cross[site].dtype == np.float16
+            for token, own in enumerate(columns_of(network)):
+                expected = maps[0, ..., list(own)].sum(-1).to(torch.float16).float().numpy()
+                rounding = 0 if len(own) == 1 else 1e-3  # a sum may be taken in another order
+                assert np.allclose(looked.layer_map(token, site, level), expected, rtol=rounding, atol=0), (
+                    site,
+                    level,
+                    token,
+                )
+                seen += 1
+    assert seen == len(LEVELS) * len(looked.cross) * len(looked.tokens)
+
+
+def test_tokens_are_named_and_all_padding_is_one(network: Models, looked: Attention) -> None:
+    pieces = [looked.token_name(k) for k in looked.words]
+    assert "".join(pieces).replace(" ", "") == PROMPT.replace(" ", "")
+    assert [token.kind for token in looked.tokens].count("padding") == 1 and looked.tokens[-1].kind == "padding"
+    every = [k for own in columns_of(network) for k in own]
+    assert sorted(every) == list(range(len(network.backbone.tokens(PROMPT))))
+    for maps in looked.cross.values():
+        assert np.allclose(maps.astype(np.float32).sum(1), 1, atol=2e-3)
+
+
+def test_one_pass_for_each_noise_level_and_none_to_look(network: Models, scene: Scene) -> None:
+    with counting() as count:
+        attention = look_inside(network, scene, REQUEST, LEVELS)
+    assert (count.passes, count.rows) == (3, 3)
+    plan = plan_looking(network, scene.image.shape[:2], REQUEST, LEVELS)
+    assert (plan.passes, plan.rows, plan.timesteps) == (3, 3, LEVELS)
+    with counting() as count:
+        for stride in attention.strides:
+            attention.fused(1, {stride: 1.0})
+        attention.rows_from(0.3, 0.7)
+        attention.stride_maps(1, [0])
+    assert count.passes == 0
+
+
+@pytest.mark.parametrize("keep", ["every", "middle", "none"])
+def test_what_it_takes_in_memory_is_known_before(network: Models, scene: Scene, keep: str) -> None:
+    request = replace(REQUEST, keep=keep)
+    attention = look_inside(network, scene, request, LEVELS)
+    arrays = [attention.image, attention.noised, *attention.cross.values()]
+    arrays += [array for states in attention.states.values() for array in (states.query, states.key)]
+    actual = sum(array.nbytes for array in arrays)
+    assert actual == attention.nbytes == plan_looking(network, scene.image.shape[:2], request, LEVELS).memory
+    sampling = Sampling(2, 3.0)
+    _, drawn = draw_inside(network, request, sampling)
+    assert drawn.nbytes == plan_drawing(network, request, sampling).memory
+    # Not one array grows with the square of a grid's places.
+    places = max(np.prod(maps.shape[-2:]) for maps in attention.cross.values())
+    assert all(array.size < len(LEVELS) * places**2 for array in arrays[2:])
+
+
+def test_too_much_memory_is_refused_before_the_network_runs(network: Models, scene: Scene) -> None:
+    memory = plan_looking(network, scene.image.shape[:2], REQUEST, LEVELS).memory
+    look_inside(network, scene, replace(REQUEST, most_bytes=memory), LEVELS)
+    with counting() as count, pytest.raises(ValueError, match=r"at most, but would take .* self-attention at fewer of them"):
+        look_inside(network, scene, replace(REQUEST, most_bytes=memory - 1), LEVELS)
+    with pytest.raises(ValueError, match=r"The result must take 1\.0 kB at most"):
+        draw_inside(network, replace(REQUEST, most_bytes=1000), Sampling(2, 3.0))
+    assert count.passes == 0
+
+
+def test_every_step_of_a_drawing_is_a_trace_of_that_step(network: Models) -> None:
+    backbone, sampling = network.backbone, Sampling(3, 4.0, "blurry")
+    with counting() as count:
+        made, drawn = draw_inside(network, REQUEST, sampling, seed=5)
+    plan = plan_drawing(network, REQUEST, sampling)
+    assert (count.passes, count.rows) == (plan.passes, plan.rows) == (3, 6)
+    (plain,) = backbone.generate(PROMPT, [5], sampling)
+    assert np.abs(made.image.astype(int) - plain.image).max() <= 1 and np.array_equal(drawn.image, made.image)
+    assert drawn.is_drawn and drawn.timesteps == backbone.timesteps(sampling) and drawn.timesteps[0] > drawn.timesteps[-1]
+    text, selves = backbone.encode_text([PROMPT], [""]), tuple(s for s in backbone.sites if s.kind == "self")
+    for level, timestep in enumerate(drawn.timesteps):
+        noised = torch.from_numpy(drawn.noised[level : level + 1]).to(made.latent)
+        trace = backbone.trace_noised(noised, text, timestep, Capture(cross=backbone.strides, states=selves))
+        for site, maps in trace.cross.items():
+            for token, own in enumerate(columns_of(network)):
+                expected = maps[0, ..., list(own)].sum(-1).float().numpy()
+                assert np.allclose(drawn.layer_map(token, site, level), expected, **HALF)
+        for site, states in trace.states.items():
+            assert np.allclose(drawn.states[site].query[level], states.query[0].float(), atol=0.01)
+    # The steps differ: no level stands for another.
+    site = next(iter(drawn.cross))
+    assert not np.array_equal(drawn.cross[site][0], drawn.cross[site][1])
+    assert drawn.level_name(1) == f"step 2 (t = {drawn.timesteps[1]})"
+
+
+def test_a_place_attends_to_what_the_whole_self_attention_says(network: Models, scene: Scene, looked: Attention) -> None:
+    backbone = network.backbone
+    text, capture = backbone.encode_text([PROMPT], [""]), Capture(self_attention=backbone.strides)
+    x, y = 0.8, 0.3  # another place if the two are swapped, on every grid with more than a place
+    for level, timestep in enumerate(LEVELS):
+        trace = backbone.trace(scene.latent, text, timestep, capture, scene.seed)
+        found = looked.rows_from(x, y, [level])
+        assert found.keys() == trace.self_attention.keys()
+        for stride, row in found.items():
+            rows, columns = looked.grid(stride)
+            place = min(int(y * rows), rows - 1) * columns + min(int(x * columns), columns - 1)
+            expected = trace.self_attention[stride][0, place].reshape(rows, columns).float().numpy()
+            assert np.allclose(row, expected, **HALF) and row.sum() == pytest.approx(1, abs=1e-3)
+    mean = looked.rows_from(x, y)
+    for stride, row in mean.items():
+        each = [looked.rows_from(x, y, [level])[stride] for level in range(3)]
+        assert np.allclose(row, np.mean(each, axis=0), atol=1e-6)
+    assert all(np.isfinite(row).all() for row in looked.rows_from(1.0, 1.0).values())
+
+
+def test_self_attention_is_kept_where_it_was_asked_for(network: Models, scene: Scene) -> None:
+    middle = look_inside(network, scene, replace(REQUEST, keep="middle"), LEVELS)
+    every = look_inside(network, scene, REQUEST, LEVELS)
+    assert middle.kept == (1,) and middle.kept_near(0) == middle.kept_near(2) == 1 and every.kept_near(2) == 2
+    for stride, row in middle.rows_from(0.2, 0.9).items():
+        assert np.array_equal(row, every.rows_from(0.2, 0.9, [1])[stride])
+    with pytest.raises(ValueError, match="kept at noise level 300, but noise level 20 was asked for"):
+        middle.rows_from(0.2, 0.9, [0])
+    none = look_inside(network, scene, replace(REQUEST, keep="none"), LEVELS)
+    assert none.kept_near(1) is None and not none.states
+    with pytest.raises(ValueError, match="kept at a level to be looked at, but it was kept at none"):
+        none.rows_from(0.2, 0.9)
+    with pytest.raises(ValueError, match="must lie within the picture, 0 to 1, but got x 1"):
+        every.rows_from(1.2, 0.9)
+
+
+def test_fusing_weighs_the_resolutions(models: Models, picture: np.ndarray) -> None:
+    attention = look_inside(models, from_image(models, picture), REQUEST, LEVELS)
+    token, weights = attention.words[4], {1: 0.5, 4: 1.5}
+    expected = 0.0
+    for stride, weight in weights.items():
+        maps = [m.astype(np.float32)[1:, token].mean(0) for s, m in attention.cross.items() if s.stride == stride]
+        grown = normalise(resize(torch.from_numpy(np.mean(maps, axis=0))[None], attention.latent_hw))[0]
+        expected = expected + weight / 2.0 * grown.numpy()
+    fused = attention.fused(token, weights, [1, 2])
+    assert fused.shape == attention.latent_hw and np.allclose(fused, expected, atol=1e-5)
+    assert not np.allclose(fused, attention.fused(token, weights), atol=1e-3)
+    with pytest.raises(ValueError, match="must have a weight above 0"):
+        attention.fused(token, {1: 0.0})
+
+
+def test_heads_apart_are_those_whose_mean_was_kept(network: Models) -> None:
+    _, drawn = draw_inside(network, REQUEST, Sampling(2, 3.0))
+    for site in drawn.cross:
+        with counting() as count:
+            heads = heads_of(network, drawn, site, 1)
+        assert (count.passes, count.rows) == (1, 1)
+        assert len(heads.maps) > 1 and heads.maps.shape[1:] == drawn.cross[site].shape[1:]
+        assert np.allclose(heads.maps.astype(np.float32).mean(0), drawn.cross[site][1].astype(np.float32), **HALF)
+        assert not np.array_equal(heads.maps[0], heads.maps[1])
+    with pytest.raises(ValueError, match=r"must be one of the .* that were looked at, but got 'elsewhere'"):
+        heads_of(network, drawn, Site("elsewhere", 1, "cross"), 0)
+
+
+def test_it_goes_to_another_process_and_back(models: Models, picture: np.ndarray) -> None:
+    attention = look_inside(models, from_image(models, picture), REQUEST, (100,))
+    again = pickle.loads(pickle.dumps(attention))
+    assert again.nbytes == attention.nbytes and again.tokens == attention.tokens
+    assert np.array_equal(again.fused(1, {2: 1.0}), attention.fused(1, {2: 1.0}))
+
+
+def test_a_report_stops_it(models: Models, picture: np.ndarray) -> None:
+    def stop(stage: str, share: float) -> None:
+        if share > 0.3:
+            raise StoppedError
+
+    with counting() as count, pytest.raises(StoppedError):
+        look_inside(models, from_image(models, picture), REQUEST, LEVELS, stop)
+    assert count.passes == 1
+    with counting() as count, pytest.raises(StoppedError):
+        draw_inside(models, REQUEST, Sampling(6, 1.0), report=stop)
+    assert count.passes == 3
+
+
+@pytest.mark.parametrize(
+    ("work", "sentence"),
+    [
+        (lambda m, s: look_inside(m, s, Request("  "), LEVELS), "sentence must say what to look for"),
+        (lambda m, s: look_inside(m, s, Request("a cat", "some"), LEVELS), "one of every, middle, none, but got 'some'"),
+        (lambda m, s: look_inside(m, s, REQUEST, ()), "1 noise level or more"),
+        (lambda m, s: look_inside(m, s, REQUEST, (20, 1000)), "must be from 0 to 999, but got 1000"),
+        (lambda m, s: look_inside(m, s, Request("a photo of " * 30), LEVELS), "please shorten it"),
+        (lambda m, s: draw_inside(m, REQUEST, Sampling(0, 1.0)), "1 step or more, but got 0"),
+    ],
+)
+def test_bad_input_is_one_sentence_before_the_network_runs(models: Models, picture: np.ndarray, work, sentence: str) -> None:
+    scene = from_image(models, picture)
+    with counting() as count, pytest.raises(ValueError, match=sentence):
+        work(models, scene)
+    assert count.passes == 0
+
+
+def test_noise_levels_are_read() -> None:
+    assert parse_levels(" 300,20 , 0") == (0, 20, 300)
+    for text, sentence in (
+        (" , ", "none was given"), ("20, x", "whole number, 0 or more, but got 'x'"), ("-1", "but got '-1'"),
+        ("0, 0", "given once, but 0 is there twice"),
+        (",".join(map(str, range(101))), "100 noise levels at most, but got 101"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=sentence):
+            parse_levels(text)
+
+
+def test_what_it_takes_is_said_in_a_sentence(models: Models) -> None:
+    plan = plan_looking(models, (60, 90), replace(REQUEST, keep="none"), (100,))
+    assert plan.sentence(None).startswith(
+        "1 pass of the network, how long is known after the first run here; the result takes"
+    )
+    plan = plan_drawing(models, REQUEST, Sampling(10, 2.0))
+    assert plan.sentence(0.1).startswith("10 passes of the network, about 2.0 s; the result takes")
+    assert "kB of memory" in plan.sentence(0.1) or "MB of memory" in plan.sentence(0.1)
