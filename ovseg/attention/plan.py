@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import torch
 
@@ -15,8 +14,7 @@ from ovseg.models import Models
 NOISE_LEVELS = (20, 50, 100, 200, 300, 400, 500, 600, 700, 800)
 MOST_LEVELS = 100
 MOST_BYTES = 10**9
-Keep = Literal["every", "middle", "none"]
-KEEPS: tuple[Keep, ...] = ("every", "middle", "none")
+KEEPS = ("every", "middle", "none")
 HALF, SINGLE = 2, 4  # bytes of a number
 
 
@@ -31,7 +29,7 @@ class Request:
     """
 
     prompt: str
-    keep: Keep = "every"
+    keep: str = "every"
     most_bytes: int = MOST_BYTES
 
     def __post_init__(self) -> None:
