@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from ovseg.commands.common import add_networks, models_of, show_progress
-from ovseg.commands.prompts import add_module, add_steps, method_of
+from ovseg.commands.prompts import add_module, add_steps, method_of, split_of
 from ovseg.factory.grounded_generation import GroundedGeneration, as_markdown
 from ovseg.pretrained.detector import load_detector
 from ovseg.progress import with_time_left
@@ -22,11 +22,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Generate what is missing, measure, and print the table."""
+    """Generate what is missing, measure, and print the table.
+
+    Raises:
+        ValueError: the backbone has no such split or module, or a segmenter cannot be loaded.
+    """
     models = models_of(options)
+    split, method = split_of(options, models), method_of(options, models)
     sources = {"detector": options.detector, "judge": options.judge}
     judges = {name: load_detector(source, models.device) for name, source in sources.items() if source}
-    task = GroundedGeneration(models, method_of(options), options.split, judges, options.count, steps=options.steps)
+    task = GroundedGeneration(models, method, split.source, judges, options.count, steps=options.steps)
     table = task.run(options.out, with_time_left(show_progress))
     show_progress("measured", 1.0)
     print(as_markdown(table))

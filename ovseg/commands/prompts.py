@@ -2,26 +2,29 @@
 
 import argparse
 
-from ovseg.factory.splits import UNSEEN
+from ovseg.factory.splits import OWN, UNSEEN, ClassSplit, find_split, splits_for
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
-from ovseg.pocket.world import THINGS
+from ovseg.models import Models
 from ovseg.words.classes import parse_classes
 
+KNOWN_SPLITS = f"{', '.join(UNSEEN)} with the pocket backbone, {', '.join(splits_for('sd15'))} with others, or {OWN}"
+"""For the help of `--split`."""
 
-def add_classes(parser: argparse.ArgumentParser) -> None:
-    """Options for the classes of the prompts and their seeds."""
-    parser.add_argument("--classes", default="", help='such as "cat, dog" (default: all things of the pocket world)')
+
+def add_classes(parser: argparse.ArgumentParser, default: str) -> None:
+    """Options for the classes of the prompts and their seeds; `default` says which they are without `--classes`."""
+    parser.add_argument("--classes", default="", help=f'such as "cat, dog" (default: {default})')
     parser.add_argument("--pairs", type=float, default=0.5, help="share of prompts with two classes, 0 to 1 (default: 0.5)")
     parser.add_argument("--seed", type=int, default=0, help="of the first picture; the next ones count up (default: 0)")
 
 
 def classes_of(options: argparse.Namespace) -> tuple[str, ...]:
-    """The classes that the options name.
+    """The classes that `--classes` names; none without it.
 
     Raises:
         ValueError: they cannot be read.
     """
-    return tuple(word.name for word in parse_classes(options.classes)) if options.classes else THINGS
+    return tuple(word.name for word in parse_classes(options.classes)) if options.classes else ()
 
 
 def add_steps(parser: argparse.ArgumentParser) -> None:
@@ -31,10 +34,25 @@ def add_steps(parser: argparse.ArgumentParser) -> None:
 
 def add_module(parser: argparse.ArgumentParser) -> None:
     """Options for the grounding module."""
-    parser.add_argument("--split", default="S1", help=f"class split: {', '.join(UNSEEN)} (default: S1)")
-    parser.add_argument("--module", default="", help="folder of a grounding module (default: the one of the split)")
+    first, other = splits_for("pocket")[0], splits_for("sd15")[0]
+    parser.add_argument(
+        "--split", default="", help=f"class split: {KNOWN_SPLITS} (default: {first}; {other} with sd15 and sd21)"
+    )
+    parser.add_argument(
+        "--module", default="", help="name or folder of a grounding module (default: that of the split's name)"
+    )
 
 
-def method_of(options: argparse.Namespace) -> GroundedDiffusion:
+def split_of(options: argparse.Namespace, models: Models) -> ClassSplit:
+    """The class split that the options name, or the backbone's first one.
+
+    Raises:
+        ValueError: the backbone has no such split, or a file is not as it must be.
+    """
+    offered = splits_for(models.name)
+    return find_split(options.split or offered[0], offered)
+
+
+def method_of(options: argparse.Namespace, models: Models) -> GroundedDiffusion:
     """Grounded Diffusion with the module that the options name."""
-    return GroundedDiffusion(module=options.module or options.split)
+    return GroundedDiffusion(module=options.module or split_of(options, models).name)

@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from ovseg.commands.common import add_networks, models_of, show_progress
-from ovseg.commands.prompts import add_classes, add_module, add_steps, classes_of, method_of
+from ovseg.commands.prompts import add_classes, add_module, add_steps, classes_of, method_of, split_of
 from ovseg.factory.synthesize import Synthesis, digest
 from ovseg.progress import with_time_left
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of `synthesize`."""
-    add_classes(parser)
+    add_classes(parser, "all classes of the split, seen and unseen")
     add_module(parser)
     parser.add_argument(
         "--threshold", type=float, default=0.5, help="probability from which a pixel belongs to a class (default: 0.5)"
@@ -25,11 +25,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Make the data set, or what is missing of it."""
-    method = replace(method_of(options), threshold=options.threshold)
+    models = models_of(options)
+    method = replace(method_of(options, models), threshold=options.threshold)
     task = Synthesis(
-        models_of(options),
+        models,
         method,
-        classes_of(options),
+        classes_of(options) or split_of(options, models).classes,
         options.count,
         pairs=options.pairs,
         seed=options.seed,

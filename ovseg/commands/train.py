@@ -4,14 +4,17 @@ import argparse
 from pathlib import Path
 
 from ovseg.assets import ASSETS
+from ovseg.commands.prompts import KNOWN_SPLITS, split_of
 from ovseg.factory.chain import NEXT, Chain
-from ovseg.factory.splits import UNSEEN, seen_of, unseen_of
+from ovseg.factory.splits import UNSEEN, find_split
 from ovseg.factory.train_grounding import GroundingRecipe, train_grounding
+from ovseg.factory.triplets import TripletSet
 from ovseg.models import Models
 from ovseg.pocket.recipes import MINUTES, RECIPES, pack
 from ovseg.pocket.train_segmenter import train_detector
 from ovseg.pocket.training import Budget
 from ovseg.pocket.world import THINGS
+from ovseg.types import named
 
 NETWORKS = (*MINUTES, "bundle", "all")
 OPTIONS_OF = {"start": ("denoiser", "clip", "all"), "split": ("detector", "grounding", "all"), "anew": ("all",)}
@@ -44,7 +47,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--to", type=Path, default=ASSETS / "pocket", help="bundle, all: folder for the result (default: %(default)s)"
     )
     parser.add_argument(
-        "--split", help=f"detector, grounding, all: class split {', '.join(UNSEEN)}; for a detector also all, its default"
+        "--split",
+        help=f"grounding: class split: {KNOWN_SPLITS}; detector, all: those of the pocket backbone; for a detector also all,"
+        " its default",
     )
     parser.add_argument("--triplets", type=Path, help="grounding: folder that `triplets` wrote")
     parser.add_argument("--rate", type=float, help="grounding: first learning rate (default: 5e-4)")
@@ -72,8 +77,7 @@ def run(options: argparse.Namespace) -> None:
     elif network not in MINUTES:
         raise ValueError(f"The network must be one of {', '.join(NETWORKS)}, but got {network!r}.")
     elif network == "detector":
-        name = options.split or "all"
-        train_detector(_budget(options), THINGS if name == "all" else seen_of(name), name)
+        _train_detector(options)
     elif network == "grounding":
         _train_grounding(options)
     elif options.start:
@@ -113,15 +117,30 @@ def _budget(options: argparse.Namespace) -> Budget:
 
 def _train_all(options: argparse.Namespace) -> None:
     given = {"start": options.start} if options.start else {}
-    chain = Chain(_budget(options), options.to, _minutes(options), options.anew, split=options.split or "S1", **given)
+    split = named({name: name for name in UNSEEN}, "class split", options.split or "S1")
+    chain = Chain(_budget(options), options.to, _minutes(options), options.anew, split=split, **given)
     finished = chain.run(lambda step, share: print(f"{step}, {share:.0%} of the steps are done", flush=True))
     print(NEXT if finished else "stopped; run the same command again to continue")
+
+
+def _train_detector(options: argparse.Namespace) -> None:
+    if options.split in (None, "all"):
+        train_detector(_budget(options), THINGS, "all")
+        return
+    split = find_split(options.split, tuple(UNSEEN))
+    strange = [word for word in split.classes if word not in THINGS]
+    if strange:
+        raise ValueError(f"The split's classes must be things of the pocket world, but {strange[0]!r} is none.")
+    train_detector(_budget(options), split.seen, split.name)
 
 
 def _train_grounding(options: argparse.Namespace) -> None:
     if not options.triplets or not options.split:
         raise ValueError("`train grounding` needs --triplets, a folder that `triplets` made, and its --split.")
-    unseen_of(options.split)
     given = {name: value for name in ("rate", "loss", "independent") if (value := getattr(options, name))}
     models = Models(options.backbone, options.device)
-    train_grounding(models, options.triplets, options.split, _budget(options), GroundingRecipe(**given))
+    split = split_of(options, models)
+    hidden = [word for word in TripletSet(options.triplets).settings["classes"] if word not in split.seen]
+    if hidden:
+        raise ValueError(f"The triplets must show seen classes of {split.name} alone, but {hidden[0]!r} is none of them.")
+    train_grounding(models, options.triplets, split.name, _budget(options), GroundingRecipe(**given))

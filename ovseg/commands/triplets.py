@@ -9,18 +9,18 @@ from pathlib import Path
 from accelerate import PartialState
 
 from ovseg.commands.common import add_networks, models_of, show_progress
-from ovseg.commands.prompts import add_classes, add_steps, classes_of
-from ovseg.factory.splits import UNSEEN, seen_of
+from ovseg.commands.prompts import KNOWN_SPLITS, add_classes, add_steps, classes_of, split_of
 from ovseg.factory.triplets import Factory, index
 from ovseg.models import Models
+from ovseg.pocket.world import THINGS
 from ovseg.pretrained.detector import load_detector
 from ovseg.progress import silent, with_time_left
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of `triplets`."""
-    add_classes(parser)
-    parser.add_argument("--split", default="", help=f"in place of --classes: the seen classes of {', '.join(UNSEEN)}")
+    add_classes(parser, "all that the pocket backbone knows; must be named for others")
+    parser.add_argument("--split", default="", help=f"in place of --classes: the seen classes of {KNOWN_SPLITS}")
     parser.add_argument("--count", type=int, default=512, help="number of pictures (default: 512)")
     parser.add_argument(
         "--detector",
@@ -73,10 +73,11 @@ def _factory(options: argparse.Namespace, models: Models) -> Factory:
     source = options.detector or models.checkpoint.detector
     if not source:
         raise ValueError("The pocket world needs --detector, a folder that `train detector` left, but none was given.")
+    classes = _classes(options, models)
     return Factory(
         models,
         load_detector(source, models.device),
-        seen_of(options.split) if options.split else classes_of(options),
+        classes,
         options.count,
         pairs=options.pairs,
         seed=options.seed,
@@ -85,3 +86,11 @@ def _factory(options: argparse.Namespace, models: Models) -> Factory:
         features=not options.latents,
         steps=options.steps,
     )
+
+
+def _classes(options: argparse.Namespace, models: Models) -> tuple[str, ...]:
+    if options.split:
+        return split_of(options, models).seen
+    if not options.classes and not models.checkpoint.classes:
+        raise ValueError(f"What is drawn on {models.name} must be named by --split or --classes, but neither was given.")
+    return classes_of(options) or THINGS

@@ -4,14 +4,14 @@ import argparse
 from pathlib import Path
 
 from ovseg.commands.common import show_progress
-from ovseg.factory.splits import UNSEEN
+from ovseg.factory.splits import OWN, UNSEEN, find_split
 from ovseg.factory.zero_shot import ZeroShot, as_markdown
 from ovseg.pocket.training import Budget
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of `zero-shot`."""
-    parser.add_argument("--split", default="S1", help=f"class split: {', '.join(UNSEEN)} (default: S1)")
+    parser.add_argument("--split", default="S1", help=f"class split: {', '.join(UNSEEN)}, or {OWN} (default: S1)")
     parser.add_argument("--data", type=Path, required=True, help="folder that `synthesize` wrote")
     parser.add_argument("--minutes", type=float, default=5, help="training time of each of the five (default: 5)")
     parser.add_argument("--count", type=int, default=256, help="real scenes of the test (default: 256)")
@@ -26,6 +26,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train what is missing, measure, and print the table."""
     budget = Budget(options.root, options.minutes, options.device, options.scenes, tested=options.count)
-    table = ZeroShot(options.split, options.data, budget).run(options.out, show_progress)
+    table = ZeroShot(find_split(options.split, tuple(UNSEEN)).source, options.data, budget).run(options.out, show_progress)
     show_progress("measured", 1.0)
     print(as_markdown(table))

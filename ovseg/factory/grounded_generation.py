@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, UInt8
 
 from ovseg.factory.orders import Order
-from ovseg.factory.splits import seen_of, unseen_of
+from ovseg.factory.splits import find_split, seen_of, unseen_of
 from ovseg.files import write_or_check_settings, write_whole
 from ovseg.maths.maps import normalise, resize
 from ovseg.maths.overlap import iou
@@ -50,6 +50,7 @@ class GroundedGeneration:
     """The test of one module: `count` prompts in each group of its class split, drawn once and kept in the run's folder.
 
     Args:
+        split: its name, or the path of a JSON file, as `find_split` reads them.
         judges: the segmenters whose output is the truth, by name.
         first_seed: of the pictures; those of the training should be others.
         steps: of sampling; those of the backbone if not given.
@@ -67,9 +68,12 @@ class GroundedGeneration:
         """Measure; writes `table.json` and `table.md`, and returns the table.
 
         Raises:
-            ValueError: there is no such split or module, the count is below 1, or the folder's pictures were made with other
-                settings.
+            ValueError: there is no such split or module, the split has too few classes for pairs, the count is below 1, or
+                the folder's pictures were made with other settings.
         """
+        split = find_split(self.split)
+        if min(len(split.seen), len(split.unseen)) < 2:
+            raise ValueError(f"The split must have 2 seen and 2 unseen classes, but {self.split} has fewer of one.")
         if self.count < 1:
             raise ValueError(f"There must be 1 picture or more in each group, but got {self.count}.")
         drawn_by = {"backbone": self.models.backbone.fingerprint, **asdict(self.models.checkpoint.sampling(self.steps))}
@@ -83,7 +87,7 @@ class GroundedGeneration:
                 samples.append(self._sample(out, order))
                 done += 1
             rows += self._rows(group, samples)
-        table = {"split": self.split, "module": self.method.module, "pictures": self.count, "rows": rows}
+        table = {"split": split.name, "module": self.method.module, "pictures": self.count, "rows": rows}
         write_whole(out / "table.json", (json.dumps(table, indent=2) + "\n").encode())
         write_whole(out / "table.md", as_markdown(table).encode())
         return table

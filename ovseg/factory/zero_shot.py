@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from ovseg.factory.splits import seen_of, unseen_of
+from ovseg.factory.splits import find_split, seen_of, unseen_of
 from ovseg.factory.synthesize import prompt_path, read_mask, read_picture
 from ovseg.files import write_whole
 from ovseg.pocket.train_segmenter import Masked, iou_of_things, real_scenes, train_segmenter
@@ -38,6 +38,7 @@ class ZeroShot:
     """The five students of one class split.
 
     Args:
+        split: its name, or the path of a JSON file, as `find_split` reads them.
         data: folder of a synthetic data set, with masks by a module that was trained on this split.
         budget: the minutes of each student, and the real scenes; its size is that of the synthetic pictures.
     """
@@ -50,8 +51,11 @@ class ZeroShot:
         """Train what is missing and test; writes `table.json` and `table.md`, and returns the table.
 
         Raises:
-            ValueError: there is no such split, or the data set is not one of the pocket world's things.
+            ValueError: there is no such split, or a class of it or of the data set is no thing of the pocket world.
         """
+        strange = [word for word in find_split(self.split).classes if word not in THINGS]
+        if strange:
+            raise ValueError(f"The split's classes must be things of the pocket world, but {strange[0]!r} is none.")
         seen, unseen, sets = seen_of(self.split), unseen_of(self.split), self._sets()
         rows = []
         for number, (name, parts) in enumerate(STUDENTS.items()):
@@ -67,7 +71,12 @@ class ZeroShot:
                 {"student": name, "pictures": sum(map(len, data)), "seen": means[0], "unseen": means[1],
                  "harmonic_mean": 2 * means[0] * means[1] / max(sum(means), 1e-9)}
             )  # fmt: skip
-        table = {"split": self.split, "minutes": self.budget.minutes, "count": self.budget.tested, "rows": rows}
+        table = {
+            "split": find_split(self.split).name,
+            "minutes": self.budget.minutes,
+            "count": self.budget.tested,
+            "rows": rows,
+        }
         write_whole(out / "table.json", (json.dumps(table, indent=2) + "\n").encode())
         write_whole(out / "table.md", as_markdown(table).encode())
         return table

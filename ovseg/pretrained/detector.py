@@ -24,7 +24,8 @@ MIN_SCORE = 0.5  # of an instance
 MIN_SHARE = 1 / 1000  # of the picture; smaller connected regions are taken for noise
 OTHER_WORDS = {  # names that data sets have for the same class
     "aeroplane": "airplane", "plane": "airplane", "motorcycle": "motorbike", "couch": "sofa", "dining table": "diningtable",
-    "pottedplant": "potted plant", "tvmonitor": "tv", "tv monitor": "tv", "television": "tv", "people": "person",
+    "pottedplant": "potted plant", "tvmonitor": "tv", "tv monitor": "tv", "tv/monitor": "tv", "television": "tv",
+    "people": "person", "hair dryer": "hair drier", "cellphone": "cell phone", "doughnut": "donut",
 }  # fmt: skip
 
 

@@ -107,8 +107,8 @@ MUTANTS = (
     Mutant(
         "triplets --split draws unseen classes",
         "ovseg/commands/triplets.py",
-        "seen_of(options.split) if options.split",
-        "UNSEEN[options.split] if options.split",
+        "return split_of(options, models).seen",
+        "return split_of(options, models).unseen",
         (CLI + "test_triplets_of_a_split_show_its_seen_classes",),
     ),
     Mutant(

@@ -42,8 +42,8 @@ MUTANTS = (
     Mutant(
         "seen classes are the unseen ones",
         "ovseg/factory/splits.py",
-        "if thing not in hidden)",
-        "if thing in hidden)",
+        "if word not in self.unseen)",
+        "if word in self.unseen)",
         ("tests/test_factory.py::test_splits_are_those_of_the_papers",),
     ),
     Mutant(
@@ -342,8 +342,8 @@ MUTANTS = (
     Mutant(
         "`triplets --split` draws unseen classes",
         "ovseg/commands/triplets.py",
-        "seen_of(options.split) if options.split",
-        "THINGS if options.split",
+        "return split_of(options, models).seen",
+        "return split_of(options, models).classes",
         ("tests/test_factory.py::test_unseen_classes_are_never_shown",),
     ),
 )
