@@ -1,5 +1,8 @@
 """Making scenes: from a picture, or from a prompt."""
 
+import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,9 @@ from ovseg.backbones.base import OnStep
 from ovseg.models import Models
 from ovseg.types import Scene
 
+BROKEN = (OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+"""What Pillow raises for files that are cut off, damaged, or absurdly large."""
+
 
 def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
     """A picture file as RGB: turned upright as its camera recorded, transparency laid on white.
@@ -18,14 +24,32 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
         ValueError: there is no such file, or it is no picture.
     """
     try:
-        with Image.open(path) as picture:
-            return to_rgb(picture)
+        return decode_image(Path(path).read_bytes(), str(path))
     except FileNotFoundError:
         raise ValueError(f"The picture must be a file, but {path} does not exist.") from None
     except IsADirectoryError:
         raise ValueError(f"The picture must be a file, but {path} is a folder.") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: a PNG's
-        raise ValueError(f"The picture must be an image file that Pillow reads, but {path} is not: {error}") from error
+    except OSError as error:
+        raise ValueError(f"The picture must be a file that can be read, but {path} is not: {error.strerror}.") from error
+
+
+def decode_image(content: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
+    """The bytes of a picture file as RGB, as `read_image` gives it.
+
+    Args:
+        name: how an error's sentence calls the file.
+
+    Raises:
+        ValueError: they are no picture, or a broken one.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            return to_rgb(picture)
+    except UnidentifiedImageError:
+        raise ValueError(f"The picture must be an image file that Pillow reads, but {name} is not.") from None
+    except BROKEN as error:
+        why = str(error).rstrip(".")
+        raise ValueError(f"The picture must be an image file that Pillow reads, but {name} is broken: {why}.") from error
 
 
 def to_rgb(picture: Image.Image) -> UInt8[np.ndarray, "H W 3"]:

@@ -21,6 +21,7 @@ LAYERS = (
     {"methods"},
     {"output"},
     {"compare"},
+    {"doors"},
     {"pocket"},
     {"factory"},
     {"evaluation"},

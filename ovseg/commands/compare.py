@@ -2,22 +2,16 @@
 
 import argparse
 import json
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import get_origin, get_type_hints
 
 from ovseg.commands.common import add_captioner, add_files, add_networks, models_of, parts_of, show_progress
-from ovseg.compare import Comparison, Truth, Variant, compare, comparison_sheet, read_legend, read_truth, variant_of
+from ovseg.compare import Comparison, Truth, compare, comparison_sheet, read_legend, read_truth, read_variants
 from ovseg.files import write_whole
-from ovseg.methods import METHODS, find_method, modes_of
-from ovseg.methods.settings import read_setting
-from ovseg.models import Models
+from ovseg.methods import METHODS
 from ovseg.output import view
 from ovseg.output.files import Result, slug, write_files
 from ovseg.output.run_card import run_card
 from ovseg.scene import from_image, read_image
-from ovseg.types import named
 from ovseg.words.classes import ClassWord
 from ovseg.words.presence import asked_for
 
@@ -52,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the methods, write the sheet, the tables and the files of each, and print the table."""
     models, image, parts = models_of(options), read_image(options.image), parts_of(options.files)
-    variants = read_variants(models, options.methods, options.settings)
+    variants = read_variants(models, options.methods.split(","), options.settings)
     classes, caption = asked_for(
         models, image, options.classes, finds_words=False, caption=options.caption, captioner=options.captioner,
         report=show_progress,
@@ -87,36 +81,3 @@ def _truth(options: argparse.Namespace, image_hw: tuple[int, int], classes: tupl
             raise ValueError("--legend names the values of a truth, so --truth must be given too, but it is not.")
         return None
     return read_truth(options.truth, image_hw, classes, read_legend(options.legend) if options.legend else None)
-
-
-def read_variants(models: Models, text: str, settings: Sequence[str]) -> tuple[Variant, ...]:
-    """The variants that `--methods` and `--set` ask for.
-
-    Raises:
-        ValueError: there is no such method, mode or setting, or a value cannot be read.
-    """
-    names = [entry.strip() for entry in text.split(",") if entry.strip()]
-    common: dict[str, list[str]] = {kind.name: [] for kind in METHODS}
-    for item in settings:
-        method, dot, rest = item.partition(".")
-        if not dot:
-            raise ValueError(f"A setting must be METHOD.FIELD=VALUE, but got {item!r}.")
-        common[find_method(method).name].append(rest)
-    return tuple(_variant(models, name, common) for name in names)
-
-
-def _variant(models: Models, entry: str, common: dict[str, list[str]]) -> Variant:
-    name, *own = entry.split(":")
-    kind = find_method(name.strip())
-    hints, mode, changed = get_type_hints(kind), "suited", {}
-    for item in [*common[kind.name], *own]:
-        field, equals, value = (part.strip() for part in item.partition("="))
-        if not equals:
-            raise ValueError(f"A setting must be FIELD=VALUE, but got {item!r}.")
-        if field == "mode":
-            mode = value
-        else:
-            in_list = get_origin(hints.get(field)) is tuple
-            changed[field] = read_setting(kind, field, value.replace("+", ",") if in_list else value)
-    usual = named(modes_of(models, kind), f"mode of {kind.title}", mode)
-    return variant_of(models, replace(usual, **changed), mode)

@@ -10,11 +10,12 @@ Methods may return their labels in different orders, and labels that nobody aske
 """
 
 from ovseg.compare.comparison import CLAIMED, CONFUSED, MISSED, RIGHT, Comparison, Entry, Failure
+from ovseg.compare.reading import read_variants
 from ovseg.compare.running import Variant, compare, run_variant, run_variants, variant_of
 from ovseg.compare.sheet import comparison_sheet
 from ovseg.compare.truth import Truth, read_legend, read_truth
 
 __all__ = [
     "CLAIMED", "CONFUSED", "MISSED", "RIGHT", "Comparison", "Entry", "Failure", "Truth", "Variant", "compare",
-    "comparison_sheet",     "read_legend", "read_truth", "run_variant", "run_variants", "variant_of",
+    "comparison_sheet", "read_legend", "read_truth", "read_variants", "run_variant", "run_variants", "variant_of",
 ]  # fmt: skip

@@ -8,7 +8,9 @@ import gradio as gr
 from ovseg.demo.about_tab import build_about_tab
 from ovseg.demo.compare_tab import build_compare_tab, wire_opening
 from ovseg.demo.dataset_tab import build_dataset_tab
+from ovseg.demo.doors import Page, build_doors
 from ovseg.demo.durations import Durations
+from ovseg.demo.mcp_content import content_of
 from ovseg.demo.picture_panel import FIRST_SCENE
 from ovseg.demo.static_files import static
 from ovseg.demo.worked_example import WorkedExample
@@ -26,7 +28,8 @@ def build(models: Models, example: WorkedExample | None = None, durations: Durat
     """
     durations = durations or Durations()
     example = example or WorkedExample(models, durations, FIRST_SCENE)
-    with gr.Blocks(title=TITLE, fill_width=True, delete_cache=(3600, 86400)) as page:  # seconds between looks, and of age
+    with Page(title=TITLE, fill_width=True, delete_cache=(3600, 86400)) as page:  # seconds between looks, and of age
+        build_doors(page, models)  # first, so that no event of the page takes their names
         with gr.Row(elem_id="header"):
             gr.HTML(_header(models), elem_id="title")
             link = gr.Button("Link to this", elem_id="link", size="sm", scale=0, min_width=110)
@@ -63,19 +66,33 @@ def page_theme() -> gr.themes.Default:
     )  # fmt: skip
 
 
-def launch(models: Models, host: str, port: int) -> None:
-    """Serve the page until it is stopped."""
+def launch(models: Models, host: str, port: int | None, *, mcp: bool = False, wait: bool = True) -> str:
+    """Serve the page; returns its address once it is there, or when it has been stopped.
+
+    Args:
+        port: a free one from 7860 on if None.
+        mcp: whether the doors are also tools for MCP clients. If not, the variable GRADIO_MCP_SERVER decides.
+        wait: whether to come back only when the page has been stopped.
+    """
     if os.environ.get("SPACES_ZERO_GPU"):
         # There, a call runs in a fork of this process: what it loads would be lost, so weights are loaded before.
         _ = models.backbone
     durations = Durations()
     example = WorkedExample(models, durations, FIRST_SCENE)
     example.begin()
-    build(models, example, durations).launch(
+    page = build(models, example, durations)
+    _, address, _ = page.launch(
         server_name=host,
         server_port=port,
         theme=page_theme(),
         css=static("page.css"),
         head=f"<script>{static('page.js')}</script>",
         ssr_mode=False,
+        mcp_server=mcp or None,
+        prevent_thread_lock=True,
     )
+    if page.mcp_server_obj:
+        page.mcp_server_obj.postprocess_output_data = content_of
+    if wait:
+        page.block_thread()
+    return address

@@ -45,7 +45,7 @@ def build_dataset_tab(models: Models) -> None:
             sheet = gr.Image(label="Preview", format="png", elem_id="dataset-sheet", interactive=False)
             archive = gr.File(label="The data set", elem_id="dataset-zip")
     making = make.click(
-        _maker(models, archive), [words, count, pairs, seed], [status, sheet, archive], api_name="dataset",
+        _maker(models, archive), [words, count, pairs, seed], [status, sheet, archive], api_visibility="private",
         **on_the_network(status),
     )  # fmt: skip
     stop.click(lambda: status_line("Stopped.", None), outputs=status, cancels=[making], api_visibility="private")

@@ -2,17 +2,24 @@
 
 import html
 import queue
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
+import spaces
+import torch
 
 from ovseg.progress import Report, StoppedError, with_time_left
 
 QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 """Events that answer at once: no door for programs, no sign of progress."""
+
+NETWORK = {"concurrency_id": "network", "concurrency_limit": 1}
+"""Events that use the network run one at a time, those of programs among them."""
 
 Publish = Callable[[Any], None]
 """Hands a part of the result to the visitor while the work goes on."""
@@ -59,6 +66,40 @@ def stream_parts(work: Callable[[Report, Publish], Any]) -> Iterator[tuple[str, 
         worker.shutdown(wait=False)
 
 
+def on_accelerator(seconds: Callable[..., int]) -> Callable[[Callable], Callable]:
+    """A decorator for what uses the networks. On ZeroGPU it then runs in a forked process that has the accelerator.
+
+    Arguments and results are pickled there, and what the function loads or changes is lost: it must return all that is
+    wanted, and what it needs must be loaded before.
+
+    Args:
+        seconds: from the same arguments, how long the work may take; it runs before the fork.
+    """
+    return spaces.GPU(duration=seconds)
+
+
+@contextmanager
+def as_sentences() -> Iterator[None]:
+    """Show bad input to those who sent it as a sentence, without paths of this machine.
+
+    Raises:
+        gr.Error: the block raised ValueError, or the work did not fit into the accelerator's memory.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise gr.Error(without_paths(str(error)), print_exception=False) from error
+    except torch.OutOfMemoryError as error:
+        raise gr.Error(
+            "The picture must fit into the memory of this server, but it does not.", print_exception=False
+        ) from error
+
+
+def without_paths(sentence: str) -> str:
+    """A sentence with every absolute path in it cut to its last part."""
+    return re.sub(r"(?<![\w:/.])/(?:[^\s/'\"]+/)+([^\s/'\"]*)", r"\1", sentence)
+
+
 def whole(name: str, value: float | None) -> int:
     """What a number field holds.
 
@@ -72,7 +113,7 @@ def whole(name: str, value: float | None) -> int:
 
 def on_the_network(status: gr.HTML) -> dict[str, Any]:
     """How events that use the network run: one at a time, and a visitor who waits sees the queue at the status."""
-    return {"concurrency_id": "network", "concurrency_limit": 1, "show_progress": "minimal", "show_progress_on": status}
+    return {**NETWORK, "show_progress": "minimal", "show_progress_on": status}
 
 
 def status_line(text: str, share: float | None) -> str:

@@ -216,7 +216,8 @@ class Grounding:
             config = json.loads((folder / "config.json").read_text())
             weights = load_file(folder / "model.safetensors")
         except (OSError, SafetensorError, json.JSONDecodeError) as error:
-            raise ValueError(f"A grounding module must be in {folder}, but reading it failed: {error}") from error
+            reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+            raise ValueError(f"A grounding module must be in {folder}, but reading it failed: {reason}.") from error
         self.training: dict[str, Any] = config["training"]
         self.module = GroundingModule(_size_from(config["size"]), config["independent"])
         self.module.load_state_dict({name: weight.float() for name, weight in weights.items()})

@@ -1,0 +1,203 @@
+"""The doors for programs: `segment`, `compare`, `caption` and `generate`, as gradio_client and MCP clients see them.
+
+A door checks what it is given and answers bad input with a sentence, before the accelerator is asked for.
+"""
+
+import tempfile
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from gradio import FileData
+from gradio.block_function import BlockFunction
+from gradio.state_holder import SessionState
+from gradio.utils import get_function_description, get_upload_folder
+from gradio_client.utils import is_file_obj_with_meta
+from jaxtyping import UInt8
+
+from ovseg.demo.work import NETWORK, as_sentences, on_accelerator
+from ovseg.doors import (
+    About,
+    Captioned,
+    CaptionRequest,
+    Compared,
+    CompareRequest,
+    Drawn,
+    GenerateRequest,
+    Segmented,
+    SegmentRequest,
+    inputs,
+)
+from ovseg.models import Models
+from ovseg.output import view
+
+NO_FILE = (
+    "picture must be an uploaded file or an http(s) address that this server may fetch (with gradio_client:"
+    " handle_file(path or address)), but it is neither."
+)
+Settings = dict[str, str | float | bool | list[str | float]]
+
+
+class Doors:
+    """The four doors on the networks of a server. Their signatures and docstrings are what programs see.
+
+    Gradio passes the values by position, so there are as many of them as a door has parameters.
+    """
+
+    def __init__(self, models: Models) -> None:
+        @on_accelerator(lambda request: 60)
+        def work(request: Any) -> Any:
+            with as_sentences():
+                return request.run(models)
+
+        self._models, self._work = models, work
+
+    def segment(
+        self, picture: FileData, classes: str = "", method: str = "diffsegmenter", settings: Settings | None = None,
+        seed: int = 0, caption: str = "", captioner: str = "", only_present: bool = False, longest_side: int = 1024,
+    ) -> Segmented:  # fmt: skip
+        """Find which pixels of a picture show which class, read out of a frozen text-to-image diffusion model by one method.
+        Every pixel gets one of the classes or the background, so a class that is absent may still get pixels: set
+        only_present to leave such classes out. The network that ships with this server knows a small world of emoji scenes;
+        on photographs it means little, unless the server runs another backbone (see "backbone" in the answer).
+
+        Args:
+            picture: the picture: an uploaded file, an http(s) address, or a data address (data:image/png;base64,...)
+            classes: words such as "dog|puppy, sky": commas between classes, bars between synonyms; "" takes a caption's nouns
+            method: diffsegmenter, ovdiff (slow the first time: it draws pictures of each class), freeseg-diff, grounded-diffusion
+            settings: settings by name, such as {"threshold": 0.5}; {"mode": "released"} takes those of the paper's code
+            seed: seed of the noise; the same seed gives the same masks
+            caption: a sentence about the picture, which some methods read; "" lets a captioner write it where one is needed
+            captioner: name of the captioner; "" is the one that goes with the server's backbone
+            only_present: true leaves out the classes that neither CLIP nor the caption finds in the picture
+            longest_side: larger pictures are shrunk to this many pixels, 16 to 2048; masks have the shrunk size
+
+        Returns:
+            an object with labels, masks (label, mean score, area, bbox and COCO RLE of each class found), shares of the picture, the background's threshold, size (height, width), caption, seconds by stage, settings used
+        """  # noqa: E501
+        with as_sentences():
+            image = picture_of(picture, longest_side)
+            about = About.of(image, classes=classes, caption=caption, captioner=captioner, seed=seed)
+            request = SegmentRequest(
+                about, inputs.method(self._models, method, settings), inputs.yes_or_no("only_present", only_present)
+            )
+        return self._work(request)
+
+    def compare(
+        self, picture: FileData, classes: str = "", methods: list[str] | None = None, seed: int = 0, caption: str = "",
+        captioner: str = "", longest_side: int = 1024,
+    ) -> Compared:  # fmt: skip
+        """Run several methods on the same picture and say where they agree. Use it to see how much to trust a mask: where
+        methods disagree, at least one is wrong.
+
+        Args:
+            picture: the picture: an uploaded file, an http(s) address, or a data address (data:image/png;base64,...)
+            classes: words such as "dog|puppy, sky": commas between classes, bars between synonyms; "" takes a caption's nouns
+            methods: names such as ["diffsegmenter", "diffsegmenter:threshold=0.6:timesteps=100+300"]; null takes the quick ones
+            seed: seed of the noise; the same seed gives the same masks
+            caption: a sentence about the picture, which some methods read; "" lets a captioner write it where one is needed
+            captioner: name of the captioner; "" is the one that goes with the server's backbone
+            longest_side: larger pictures are shrunk to this many pixels, 16 to 2048; masks have the shrunk size
+
+        Returns:
+            an object with results (one for each method, as segment answers), failures (title and reason), agreement (share of the picture where all say the same, 0 to 1) and mutual_iou (of every two results)
+        """  # noqa: E501
+        with as_sentences():
+            image = picture_of(picture, longest_side)
+            about = About.of(image, classes=classes, caption=caption, captioner=captioner, seed=seed)
+            request = CompareRequest.of(self._models, about, methods)
+        return self._work(request)
+
+    def caption(self, picture: FileData, prefix: str = "", captioner: str = "", longest_side: int = 1024) -> Captioned:
+        """Describe a picture in one sentence, and list the things that the sentence names: they can be used as classes of
+        segment and compare.
+
+        Args:
+            picture: the picture: an uploaded file, an http(s) address, or a data address (data:image/png;base64,...)
+            prefix: how the sentence shall begin, such as "a photo of"
+            captioner: name of the captioner; "" is the one that goes with the server's backbone
+            longest_side: larger pictures are shrunk to this many pixels, 16 to 2048
+
+        Returns:
+            an object with caption, things and seconds
+        """
+        with as_sentences():
+            request = CaptionRequest.of(self._models, picture_of(picture, longest_side), captioner=captioner, prefix=prefix)
+        return self._work(request)
+
+    def generate(
+        self, prompt: str, seed: int = 0, steps: int | None = None, guidance: float | None = None, negative: str = ""
+    ) -> tuple[FileData, Drawn]:
+        """Draw a picture from a prompt with the diffusion model whose attention the methods read.
+
+        Args:
+            prompt: what the picture shall show, such as "a photo of a cat and a car on grass"
+            seed: another seed gives another picture; the same seed gives the same one
+            steps: sampling steps, 1 to 100; null takes what suits the backbone
+            guidance: how closely the prompt is followed, 0 to 50; null takes what suits the backbone
+            negative: what the picture shall not show
+
+        Returns:
+            the picture as a PNG file, and an object with prompt, seed, steps, guidance, size (height, width) and seconds
+        """
+        with as_sentences():
+            request = GenerateRequest.of(prompt, seed=seed, steps=steps, guidance=guidance, negative=negative)
+        image, drawn = self._work(request)
+        path = Path(tempfile.mkdtemp(dir=get_upload_folder())) / "generated.png"
+        path.write_bytes(view.png(image))
+        return FileData(path=str(path), orig_name=path.name, mime_type="image/png"), drawn
+
+
+def build_doors(page: gr.Blocks, models: Models) -> None:
+    """Add the four doors to the page that is being built."""
+    doors = Doors(models)
+    for door in (doors.segment, doors.compare, doors.caption, doors.generate):
+        added = gr.api(door, api_name=door.__name__, **NETWORK)
+        _, parameters, _ = get_function_description(door)
+        for block, (name, words) in zip(page.fns[added["id"]].inputs, parameters.items(), strict=True):
+            block.label = name
+            block.api_info()["additional_description"] = words
+
+
+def picture_of(given: Any, longest_side: Any) -> UInt8[np.ndarray, "H W 3"]:
+    """The picture of a file that Gradio has taken in, which it describes by a dictionary.
+
+    Raises:
+        ValueError: it is no such file, or no picture.
+    """
+    folder = Path(get_upload_folder()).resolve()
+    path = Path(given["path"]).resolve() if is_file_obj_with_meta(given) and isinstance(given["path"], str) else None
+    if path is None or not path.is_relative_to(folder) or not path.is_file():
+        raise ValueError(
+            "picture must be an uploaded file (with gradio_client: handle_file(path or address)), but got"
+            f" {inputs.brief(given)}."
+        )
+    return inputs.picture(path.read_bytes(), "it", longest_side)
+
+
+class Page(gr.Blocks):
+    """A page whose doors answer with a sentence also where Gradio itself cannot take what was sent."""
+
+    async def preprocess_data(
+        self, block_fn: BlockFunction, inputs: list[Any], state: SessionState | None, explicit_call: bool = False
+    ) -> list[Any]:
+        """What a function of the page is called with. A program may leave out the values at the end that have defaults.
+
+        Raises:
+            gr.Error: a program sent too many values, too few, or a file that Gradio cannot take in.
+        """
+        if block_fn.api_visibility != "public":
+            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
+        parameters = list(signature(block_fn.fn).parameters.values())
+        left_out = parameters[len(inputs) :]
+        if len(inputs) > len(parameters) or any(item.default is Parameter.empty for item in left_out):
+            names = ", ".join(item.name for item in parameters)
+            sentence = f"{block_fn.api_name} takes values for {names}, of which the first is needed, but got {len(inputs)}."
+            raise gr.Error(sentence, print_exception=False)
+        try:
+            given = [*inputs, *(item.default for item in left_out)]
+            return await super().preprocess_data(block_fn, given, state, explicit_call)
+        except Exception as error:  # Gradio raises any kind where it cannot fetch or read a file
+            raise gr.Error(NO_FILE, print_exception=False) from error

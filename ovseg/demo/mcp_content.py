@@ -1,0 +1,35 @@
+"""What an MCP client reads of an answer: JSON as text, and pictures as pictures."""
+
+import base64
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradio_client.utils import is_file_obj_with_meta
+
+if TYPE_CHECKING:
+    from mcp.types import ImageContent, TextContent
+
+
+def content_of(outputs: Any, root_url: str) -> "list[TextContent | ImageContent]":
+    """An answer's outputs as MCP's content. Gradio itself would write Python's own notation, which is no JSON.
+
+    Args:
+        outputs: what a door returned; files are described by dictionaries.
+        root_url: the server's address, where Gradio asks for one.
+    """
+    from mcp.types import ImageContent, TextContent  # here, because a page without MCP clients does not need it
+
+    content = []
+    for output in _flat(outputs):
+        if is_file_obj_with_meta(output):
+            data = base64.b64encode(Path(output["path"]).read_bytes()).decode("ascii")
+            content.append(ImageContent(type="image", data=data, mimeType="image/png"))
+        else:
+            content.append(TextContent(type="text", text=json.dumps(output, ensure_ascii=False)))
+    return content
+
+
+def _flat(outputs: Any) -> list[Any]:
+    """The outputs in one list; of several Gradio's own client makes a list in a list."""
+    return [item for output in outputs for item in (output if isinstance(output, (list, tuple)) else [output])]

@@ -1,0 +1,390 @@
+"""The doors for programs, against a page that is served: what they list, answer and refuse."""
+
+import asyncio
+import base64
+import io
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import httpx
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from mcp import ClientSession
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp.types import CallToolResult, Tool
+from PIL import Image
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+
+from ovseg.__main__ import main
+from ovseg.demo.build import build, launch
+from ovseg.demo.durations import Durations
+from ovseg.demo.looking import results_as_files
+from ovseg.demo.picture import of_file
+from ovseg.demo.running import Request, run
+from ovseg.demo.work import without_paths
+from ovseg.doors import CompareRequest, SegmentRequest, inputs
+from ovseg.methods import DiffSegmenter, GroundedDiffusion, suited_to
+from ovseg.models import Models
+from ovseg.output.files import zip_of
+from ovseg.progress import silent
+from ovseg.scene import decode_image, from_prompt
+
+ROOT = Path(__file__).resolve().parents[1]
+DOORS = ["segment", "compare", "caption", "generate"]
+
+
+@pytest.fixture(scope="module")
+def address(with_clip: Models) -> Iterator[str]:
+    """The page of tiny networks, served to programs and to MCP clients."""
+    url = launch(with_clip, "127.0.0.1", None, mcp=True, wait=False)
+    yield url
+    gr.close_all(verbose=False)
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Client:
+    return Client(address, verbose=False)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture that is not square, and has no size that a network likes."""
+    path = tmp_path_factory.mktemp("given") / "given.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 71, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def test_exactly_four_doors_are_listed(with_clip: Models) -> None:
+    page = build(with_clip)
+    listed = page.get_api_info()
+    assert list(listed["named_endpoints"]) == [f"/{name}" for name in DOORS] and not listed["unnamed_endpoints"]
+    open_to_programs = [fn.api_name for fn in page.fns.values() if fn.api_visibility != "private"]
+    assert open_to_programs == DOORS
+
+
+def test_the_doors_stand_in_the_same_line_as_the_page(with_clip: Models) -> None:
+    page = build(with_clip)
+    on_network = [fn for fn in page.fns.values() if fn.concurrency_id == "network"]
+    assert set(DOORS) < {fn.api_name for fn in on_network} and all(fn.concurrency_limit == 1 for fn in on_network)
+
+
+def test_every_value_has_a_name_a_type_and_a_description(with_clip: Models) -> None:
+    for name, door in build(with_clip).get_api_info()["named_endpoints"].items():
+        assert len(door["description"]) > 40, name
+        for value in door["parameters"]:
+            assert value["label"] == value["parameter_name"] and value["type"], value
+            assert len(value["python_type"]["description"]) > 10, value
+        assert all(value["type"] for value in door["returns"])
+
+
+def test_masks_are_the_same_from_the_zip_the_api_and_the_command_line(
+    client: Client, with_clip: Models, tiny_folder: Path, file: Path, tmp_path: Path
+) -> None:
+    words = "cat, dog|puppy, sky"
+    main(["segment", str(file), "--classes", words, "--backbone", str(tiny_folder), "--seed", "3",
+          "--set", "refinements=0", "--out", str(tmp_path / "cli"), "--files", "all"])  # fmt: skip
+    given = {"classes": words, "settings": {"refinements": 0}, "seed": 3}
+    answer = client.predict(handle_file(file), **given, api_name="/segment")
+    method = suited_to(with_clip, DiffSegmenter, {"refinements": 0})
+    results = run(with_clip, Request(of_file(file), words, "", "", (method,), 3), Durations(), silent, lambda part: None)
+    with zipfile.ZipFile(io.BytesIO(zip_of(results_as_files(results, None)))) as archive:
+        archive.extractall(tmp_path)
+    (zipped,) = {path.parent for path in tmp_path.glob("*/mask.png")} - {tmp_path / "cli"}
+    from_zip, from_cli = (np.asarray(Image.open(folder / "mask.png")) for folder in (zipped, tmp_path / "cli"))
+    assert len(np.unique(from_zip)) > 2 and np.array_equal(from_zip, from_cli)
+    assert np.array_equal(label_map_of(answer), from_zip)
+    for folder in (zipped, tmp_path / "cli"):
+        coco = COCO(folder / "coco.json")
+        by_label = {coco.cats[item["category_id"]]["name"]: item for item in coco.anns.values()}
+        assert set(by_label) == {found["label"] for found in answer["masks"]}
+        for found in answer["masks"]:
+            told = by_label[found["label"]]
+            assert coco_mask.area(coco.annToRLE(told)) == told["area"] == found["area"]
+            assert coco_mask.area(found["segmentation"]) == found["area"]
+            assert np.array_equal(coco.annToMask(told), coco_mask.decode(found["segmentation"]))
+
+
+def label_map_of(answer: dict[str, Any]) -> np.ndarray:
+    """The label map that an answer's run lengths make."""
+    label_map = np.zeros(answer["size"], np.uint8)
+    for found in answer["masks"]:
+        label_map[coco_mask.decode(found["segmentation"]).astype(bool)] = answer["labels"].index(found["label"])
+    return label_map
+
+
+def test_an_answer_says_what_a_result_holds(client: Client, with_clip: Models, file: Path) -> None:
+    answer = client.predict(
+        handle_file(file), "cat, dog", "grounded-diffusion", {"threshold": 0.2}, 5, "a cat", api_name="/segment"
+    )
+    method = suited_to(with_clip, GroundedDiffusion, {"threshold": 0.2})
+    request = Request(of_file(file), "cat, dog", "a cat", "", (method,), 5)
+    (entry,) = run(with_clip, request, Durations(), silent, lambda part: None).comparison.entries
+    made = entry.segmentation
+    assert np.array_equal(label_map_of(answer), made.label_map) and answer["shares"] == made.shares
+    for found in answer["masks"]:
+        index = made.labels.index(found["label"])
+        assert found["score"] == pytest.approx(made.scores[index][made.label_map == index].mean(), abs=1e-6)
+    assert answer["settings"]["threshold"] == answer["threshold"] == 0.2 and answer["method"] == "grounded-diffusion"
+    assert (answer["seed"], answer["caption"], answer["size"]) == (5, "a cat", [50, 71])
+    assert set(answer["seconds"]) == {*made.timings, "total"} and min(answer["seconds"].values()) >= 0
+
+
+def test_methods_are_compared_and_a_failure_stays_alone(client: Client, file: Path) -> None:
+    names = ["diffsegmenter:refinements=0:timesteps=100+300", "grounded-diffusion", "diffsegmenter:prompt=none"]
+    answer = client.predict(handle_file(file), "cat, dog", names, 2, api_name="/compare")
+    assert [result["title"] for result in answer["results"]] == [
+        "DiffSegmenter, timesteps 100 + 300, refinements 0",
+        "Grounded Diffusion",
+    ]
+    assert answer["results"][0]["settings"]["timesteps"] == [100, 300] and answer["seed"] == 2
+    first, second = (label_map_of(result) for result in answer["results"])
+    assert answer["agreement"] == pytest.approx((first == second).mean())
+    (failure,) = answer["failures"]
+    assert failure["title"] == "DiffSegmenter, prompt none" and "must hold {} once" in failure["sentence"]
+
+
+def test_captions_and_drawings_are_those_of_the_library(client: Client, with_clip: Models, file: Path) -> None:
+    captioned = client.predict(handle_file(file), "a photo", api_name="/caption")
+    assert captioned["caption"] == with_clip.captioner().caption(of_file(file).image, "a photo")
+    path, drawn = client.predict("a cat", 4, 2, 3.0, api_name="/generate")
+    made = from_prompt(with_clip, "a cat", 4, steps=2, guidance=3.0)
+    assert np.array_equal(np.asarray(Image.open(path)), made.image)
+    assert (drawn["seed"], drawn["steps"], drawn["guidance"], drawn["size"]) == (4, 2, 3.0, [64, 64])
+
+
+def test_only_present_leaves_classes_out_and_pictures_are_shrunk_as_asked(client: Client, file: Path) -> None:
+    words = "cat, dog, sky, car, tree, boat"
+    answer = client.predict(
+        handle_file(file), words, settings={"refinements": 0}, only_present=True, longest_side=36, api_name="/segment"
+    )
+    assert answer["size"] == [25, 36] and 1 < len(answer["labels"]) < 7
+
+
+def called(address: str, door: str, values: list[Any]) -> dict[str, Any]:
+    """What a program gets that speaks HTTP alone: the last event's name and data."""
+    sent = httpx.post(f"{address}gradio_api/call/{door}", json={"data": values}, timeout=60)
+    events = httpx.get(f"{address}gradio_api/call/{door}/{sent.json()['event_id']}", timeout=120).text
+    name, data = re.findall(r"event: (\w+)\ndata: (.*)", events)[-1]
+    return {"event": name, "data": json.loads(data)}
+
+
+def uploaded(address: str, content: bytes, name: str = "given.png") -> dict[str, Any]:
+    """An uploaded file, as programs hand it on."""
+    sent = httpx.post(f"{address}gradio_api/upload", files={"files": (name, content)}, timeout=60)
+    return {"path": sent.json()[0], "meta": {"_type": "gradio.FileData"}}
+
+
+FILE = "a picture"  # stands for the uploaded one
+BAD = [
+    ("segment", [], "takes values for picture, classes"),
+    ("segment", [FILE] * 20, "takes values for picture, classes"),
+    ("segment", [None], "picture must be an uploaded file"),
+    ("segment", [7], "picture must be an uploaded file"),
+    ("segment", ["given.png"], "picture must be an uploaded file"),
+    ("segment", [{"path": "/etc/passwd"}], "picture must be an uploaded file"),
+    ("segment", [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}], "picture must be an uploaded file"),
+    ("segment", [{"path": "app.py", "meta": {"_type": "gradio.FileData"}}], "picture must be an uploaded file"),
+    ("segment", [{"path": "http://127.0.0.1:9/a.png", "meta": {"_type": "gradio.FileData"}}], "an uploaded file or an http"),
+    ("segment", [{"path": 5, "meta": {"_type": "gradio.FileData"}}], "picture must be an uploaded file"),
+    ("segment", [{"path": "a.png", "meta": "_type"}], "picture must be an uploaded file"),
+    ("segment", [FILE, None], "classes must be text, but got null"),
+    ("segment", [FILE, ["cat"]], r'classes must be text, but got \["cat"\]'),
+    ("segment", [FILE, "cat||dog"], "Every phrase between bars must be a word"),
+    ("segment", [FILE, "cat, cat"], "Each phrase must be given once"),
+    ("segment", [FILE, "background"], "cannot be a class"),
+    ("segment", [FILE, ",".join(f"w{k}" for k in range(300))], "At most 254 classes"),
+    ("segment", [FILE, "w" * 5000], "4000 letters at most, but got 5000"),
+    ("segment", [FILE, "cat", "magic"], "method must be one of diffsegmenter, ovdiff"),
+    ("segment", [FILE, "cat", None], "method must be text, but got null"),
+    ("segment", [FILE, "cat", "diffsegmenter", {"magic": 1}], "setting of DiffSegmenter must be one of"),
+    ("segment", [FILE, "cat", "diffsegmenter", [1]], "settings must be an object"),
+    ("segment", [FILE, "cat", "diffsegmenter", {"threshold": "high"}], "threshold must be a number, but got 'high'"),
+    ("segment", [FILE, "cat", "diffsegmenter", {"threshold": None}], "threshold must be text, a number"),
+    ("segment", [FILE, "cat", "diffsegmenter", {"timesteps": []}], "timesteps must be text, a number"),
+    ("segment", [FILE, "cat", "diffsegmenter", {"timesteps": [5000]}], "timestep"),
+    ("segment", [FILE, "cat", "diffsegmenter", {"mode": "fast"}], "mode of DiffSegmenter must be one of"),
+    ("segment", [FILE, "cat", "grounded-diffusion", {"module": "/etc"}], "module must be a name and no path"),
+    ("segment", [FILE, "cat", "grounded-diffusion", {"module": "S9"}], "module"),
+    ("segment", [FILE, "cat", "diffsegmenter", None, "1"], "seed must be a whole number"),
+    ("segment", [FILE, "cat", "diffsegmenter", None, 1.5], "seed must be a whole number"),
+    ("segment", [FILE, "cat", "diffsegmenter", None, True], "seed must be a whole number"),
+    ("segment", [FILE, "cat", "diffsegmenter", None, 1e300], "seed must be a whole number"),
+    ("segment", [FILE, "cat", "diffsegmenter", None, 0, 5], "caption must be text"),
+    ("segment", [FILE, "cat", "diffsegmenter", None, 0, "", "magic"], "captioner must be one of"),
+    ("segment", [FILE, "cat", "diffsegmenter", None, 0, "", "", "yes"], "only_present must be true or false"),
+    ("segment", [FILE, "cat", "diffsegmenter", None, 0, "", "", False, 0], "longest_side must be a whole number from 16"),
+    ("compare", [FILE, "cat", "diffsegmenter"], "methods must be a list of names"),
+    ("compare", [FILE, "cat", []], "methods must name at least one of"),
+    ("compare", [FILE, "cat", ["magic"]], "method must be one of"),
+    ("compare", [FILE, "cat", ["ovdiff", "ovdiff"]], "'OVDiff' is there twice"),
+    ("compare", [FILE, "cat", ["diffsegmenter:threshold"]], "must be FIELD=VALUE"),
+    ("compare", [FILE, "cat", [f"diffsegmenter:threshold=0.{k}" for k in range(10, 30)]], "12 at most, but names 20"),
+    ("compare", [FILE, "cat", ["grounded-diffusion:module=../../etc"]], "module must be a name and no path"),
+    ("caption", [None], "picture must be an uploaded file"),
+    ("caption", [FILE, 5], "prefix must be text"),
+    ("caption", [FILE, "", "lavis-blip-base"], "captioner must be one"),
+    ("generate", [], "takes values for prompt"),
+    ("generate", [None], "prompt must be text"),
+    ("generate", ["  "], "prompt must say something"),
+    ("generate", ["cat " * 200, 0, 1], "must fit 32 tokens"),
+    ("generate", ["cat", -1], "seed must be a whole number"),
+    ("generate", ["cat", 0, 0], "steps must be a whole number from 1 to 100, but got 0"),
+    ("generate", ["cat", 0, 1, "much"], "guidance must be a number"),
+    ("generate", ["cat", 0, 1, 3.0, None], "negative must be text"),
+]
+
+
+@pytest.mark.parametrize("door, values, sentence", BAD, ids=lambda value: str(value)[:60])
+def test_bad_input_is_one_sentence(address: str, file: Path, door: str, values: list[Any], sentence: str) -> None:
+    given = uploaded(address, file.read_bytes()) if FILE in values else None
+    outcome = called(address, door, [given if value is FILE else value for value in values])
+    assert outcome["event"] == "error" and re.search(sentence, outcome["data"]["error"] or "null"), outcome
+    assert_is_one_sentence(outcome["data"]["error"])
+
+
+def assert_is_one_sentence(text: str) -> None:
+    """It ends, is one line, and names no folder of this machine and nothing of Python's."""
+    assert text.endswith((".", '"', "!")) and "\n" not in text and len(text) < 700, text
+    here = (tempfile.gettempdir(), str(ROOT), str(Path.home()), "/etc", "site-packages")
+    assert not any(path + "/" in text for path in here) and "Traceback" not in text and "object at" not in text, text
+
+
+def damaged_files() -> list[tuple[str, bytes]]:
+    """Files of every common format, cut off or with bytes changed; and some that never were pictures."""
+    random = np.random.default_rng(0)
+    picture, files = (
+        Image.fromarray(random.integers(0, 256, (40, 60, 3), dtype=np.uint8)),
+        [("empty", b""), ("text", b"hello")],
+    )
+    for kind in ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "ICO", "PPM", "TGA", "PCX"):
+        buffer = io.BytesIO()
+        picture.save(buffer, kind)
+        whole = buffer.getvalue()
+        files += [(f"{kind} cut at {share}", whole[: int(len(whole) * share)]) for share in (0.01, 0.1, 0.5, 0.95)]
+        for number in range(12):
+            changed = bytearray(whole)
+            for place in random.integers(0, min(len(whole), 400), 6):
+                changed[place] = random.integers(0, 256)
+            files.append((f"{kind} changed {number}", bytes(changed)))
+    return files
+
+
+def test_damaged_files_are_pictures_or_one_sentence() -> None:
+    refused = 0
+    for name, content in damaged_files():
+        try:
+            assert decode_image(content, "it").dtype == np.uint8, name
+        except ValueError as error:
+            assert str(error).startswith("The picture must be"), name
+            refused += 1
+    assert refused > 50
+
+
+def test_a_broken_picture_is_one_sentence_through_the_api(address: str, file: Path) -> None:
+    for content in (b"", b"hello", file.read_bytes()[:200]):
+        outcome = called(address, "segment", [uploaded(address, content), "cat"])
+        assert "must be an image file that Pillow reads, but it is" in outcome["data"]["error"]
+        assert_is_one_sentence(outcome["data"]["error"])
+
+
+def test_values_that_are_left_out_have_their_defaults(address: str, file: Path) -> None:
+    outcome = called(address, "segment", [uploaded(address, file.read_bytes()), "cat"])
+    assert outcome["event"] == "complete" and outcome["data"][0]["method"] == "diffsegmenter"
+
+
+def test_paths_are_cut_to_their_last_part() -> None:
+    assert without_paths("The file '/srv/models/a-b/c.png' and /x/y/z.") == "The file 'c.png' and z."
+    sentence = "See https://arxiv.org/abs/2309.1, 3/4, or/and/so."
+    assert without_paths(sentence) == sentence
+
+
+def test_requests_are_checked_before_any_network_is_loaded(picture: np.ndarray) -> None:
+    from ovseg.doors import About
+
+    models = Models("pocket", device="cpu")
+    about = About.of(picture, classes="cat")
+    SegmentRequest(
+        about, inputs.method(models, "ovdiff", {"images": 3, "windows": [], "mode": "released"} | {"windows": "1"})
+    )
+    assert [variant.method.name for variant in CompareRequest.of(models, about).variants] == [
+        "diffsegmenter", "freeseg-diff", "grounded-diffusion",
+    ]  # fmt: skip
+    assert "_backbone" not in vars(models)
+
+
+def test_the_readme_example_runs(address: str) -> None:
+    (example,) = re.findall(r"```python\n(from gradio_client.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert "http://127.0.0.1:7860" in example
+    code = example.replace("http://127.0.0.1:7860", address)
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    lines = re.findall(r"^(cat|car) \d\.\d\d \[\d+, \d+, \d+, \d+\] (\d+)$", ran.stdout, re.MULTILINE)
+    assert lines and all(int(area) > 0 for _, area in lines)
+
+
+async def with_session(address: str, work: Any, sse: bool = False) -> Any:
+    """What `work(session)` gives, of an MCP client that has shaken hands."""
+    opened = sse_client(f"{address}gradio_api/mcp/sse") if sse else streamable_http_client(f"{address}gradio_api/mcp/")
+    async with opened as streams, ClientSession(streams[0], streams[1]) as session:
+        await session.initialize()
+        return await work(session)
+
+
+def data_address(content: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+@pytest.mark.parametrize("sse", [False, True], ids=["streamable HTTP", "SSE"])
+def test_an_mcp_client_sees_the_four_and_calls_them(address: str, client: Client, file: Path, sse: bool) -> None:
+    async def work(session: ClientSession) -> tuple[list[Tool], CallToolResult, CallToolResult]:
+        given = {"picture": data_address(file.read_bytes()), "classes": "cat, dog", "seed": 3}
+        tools = (await session.list_tools()).tools
+        drawing = {"prompt": "a cat", "seed": 4, "steps": 2}
+        return tools, await session.call_tool("segment", given), await session.call_tool("generate", drawing)
+
+    tools, answer, drawn = asyncio.run(with_session(address, work, sse))
+    assert [tool.name for tool in tools] == DOORS
+    for tool in tools:
+        assert len(tool.description) > 60 and "self" not in tool.inputSchema["properties"]
+        assert all(value["description"] for value in tool.inputSchema["properties"].values()), tool.name
+    (text,) = answer.content
+    expected = client.predict(handle_file(file), "cat, dog", seed=3, api_name="/segment")
+    assert not answer.isError and json.loads(text.text)["masks"] == expected["masks"]
+    picture, words = drawn.content
+    path, _ = client.predict("a cat", 4, 2, api_name="/generate")
+    drawn_picture = Image.open(io.BytesIO(base64.b64decode(picture.data)))
+    assert np.array_equal(np.asarray(drawn_picture), np.asarray(Image.open(path))) and json.loads(words.text)["steps"] == 2
+
+
+def test_an_mcp_client_gets_sentences(address: str, file: Path) -> None:
+    good = data_address(file.read_bytes())
+    cases = [
+        ({"picture": good, "classes": "cat", "method": "magic"}, "method must be one of"),
+        ({"picture": data_address(b"hello"), "classes": "cat"}, "must be an image file"),
+        ({"picture": "given.png", "classes": "cat"}, "provide a url"),
+        ({"classes": "cat"}, "'picture' is a required property"),
+        ({"picture": good, "settings": {"threshold": "high"}, "classes": "cat"}, "threshold must be a number"),
+    ]
+
+    async def work(session: ClientSession) -> list[CallToolResult]:
+        return [await session.call_tool("segment", given) for given, _ in cases]
+
+    for (_, sentence), answer in zip(cases, asyncio.run(with_session(address, work)), strict=True):
+        assert answer.isError and sentence in answer.content[0].text
+        assert "Traceback" not in answer.content[0].text and tempfile.gettempdir() not in answer.content[0].text
+
+
+def test_without_being_asked_no_mcp_server_is_there(with_clip: Models) -> None:
+    url = launch(with_clip, "127.0.0.1", None, wait=False)
+    assert httpx.get(f"{url}gradio_api/mcp/schema").status_code == 404
