@@ -14,7 +14,16 @@ with install_import_hook("ovseg", "tests.typecheck.check"):
     import ovseg  # before diffusers, so that torchvision is importable
 
     PUBLIC = [getattr(ovseg, name) for name in ovseg.__all__]  # imports the modules that define them
-    for room in ("pocket", "factory", "evaluation", "compare", "output", "demo", "commands"):  # which these do not import
+    for room in (
+        "pocket",
+        "factory",
+        "evaluation",
+        "compare",
+        "output",
+        "doors",
+        "demo",
+        "commands",
+    ):  # which these do not import
         for module in pkgutil.iter_modules([str(Path(ovseg.__file__).parent / room)]):
             if module.name != "build_atlas":  # it needs a package that is no requirement
                 importlib.import_module(f"ovseg.{room}.{module.name}")

@@ -4,6 +4,7 @@ A door checks what it is given and answers bad input with a sentence, before the
 """
 
 import tempfile
+from collections.abc import Callable
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,16 @@ NO_FILE = (
 Settings = dict[str, str | float | bool | list[str | float]]
 
 
+def announced(**types: Any) -> Callable[[Callable], Callable]:
+    """Tell programs the types of a door's values. The door itself takes anything: what they send may be anything."""
+
+    def with_types(door: Callable) -> Callable:
+        door.__annotations__ = {**types, "return": door.__annotations__["return"]}
+        return door
+
+    return with_types
+
+
 class Doors:
     """The four doors on the networks of a server. Their signatures and docstrings are what programs see.
 
@@ -54,9 +65,20 @@ class Doors:
 
         self._models, self._work = models, work
 
+    @announced(
+        picture=FileData,
+        classes=str,
+        method=str,
+        settings=Settings | None,
+        seed=int,
+        caption=str,
+        captioner=str,
+        only_present=bool,
+        longest_side=int,
+    )
     def segment(
-        self, picture: FileData, classes: str = "", method: str = "diffsegmenter", settings: Settings | None = None,
-        seed: int = 0, caption: str = "", captioner: str = "", only_present: bool = False, longest_side: int = 1024,
+        self, picture: Any, classes: Any = "", method: Any = "diffsegmenter", settings: Any = None, seed: Any = 0,
+        caption: Any = "", captioner: Any = "", only_present: Any = False, longest_side: Any = 1024,
     ) -> Segmented:  # fmt: skip
         """Find which pixels of a picture show which class, read out of a frozen text-to-image diffusion model by one method.
         Every pixel gets one of the classes or the background, so a class that is absent may still get pixels: set
@@ -85,9 +107,12 @@ class Doors:
             )
         return self._work(request)
 
+    @announced(
+        picture=FileData, classes=str, methods=list[str] | None, seed=int, caption=str, captioner=str, longest_side=int
+    )
     def compare(
-        self, picture: FileData, classes: str = "", methods: list[str] | None = None, seed: int = 0, caption: str = "",
-        captioner: str = "", longest_side: int = 1024,
+        self, picture: Any, classes: Any = "", methods: Any = None, seed: Any = 0, caption: Any = "", captioner: Any = "",
+        longest_side: Any = 1024,
     ) -> Compared:  # fmt: skip
         """Run several methods on the same picture and say where they agree. Use it to see how much to trust a mask: where
         methods disagree, at least one is wrong.
@@ -110,7 +135,8 @@ class Doors:
             request = CompareRequest.of(self._models, about, methods)
         return self._work(request)
 
-    def caption(self, picture: FileData, prefix: str = "", captioner: str = "", longest_side: int = 1024) -> Captioned:
+    @announced(picture=FileData, prefix=str, captioner=str, longest_side=int)
+    def caption(self, picture: Any, prefix: Any = "", captioner: Any = "", longest_side: Any = 1024) -> Captioned:
         """Describe a picture in one sentence, and list the things that the sentence names: they can be used as classes of
         segment and compare.
 
@@ -127,8 +153,9 @@ class Doors:
             request = CaptionRequest.of(self._models, picture_of(picture, longest_side), captioner=captioner, prefix=prefix)
         return self._work(request)
 
+    @announced(prompt=str, seed=int, steps=int | None, guidance=float | None, negative=str)
     def generate(
-        self, prompt: str, seed: int = 0, steps: int | None = None, guidance: float | None = None, negative: str = ""
+        self, prompt: Any, seed: Any = 0, steps: Any = None, guidance: Any = None, negative: Any = ""
     ) -> tuple[FileData, Drawn]:
         """Draw a picture from a prompt with the diffusion model whose attention the methods read.
 
