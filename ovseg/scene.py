@@ -49,7 +49,7 @@ def decode_image(content: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
         raise ValueError(f"The picture must be an image file that Pillow reads, but {name} is not.") from None
     except BROKEN as error:
         why = str(error).rstrip(".")
-        raise ValueError(f"The picture must be an image file that Pillow reads, but {name} is broken: {why}.") from error
+        raise ValueError(f"The picture must be an image file that Pillow reads, but {name} is not: {why}.") from error
 
 
 def to_rgb(picture: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
