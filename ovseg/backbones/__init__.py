@@ -36,7 +36,7 @@ def load_stable_diffusion(
     """
     from ovseg.backbones.stable_diffusion import StableDiffusion, load_pipeline  # here, as diffusers takes seconds to import
 
-    return StableDiffusion(load_pipeline(source, dtype, variant), name, device)
+    return StableDiffusion(load_pipeline(source, dtype, variant), name, device, source)
 
 
 @dataclass(frozen=True)

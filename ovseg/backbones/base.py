@@ -127,6 +127,13 @@ class Trace:
     states: dict[Site, AttentionStates] = field(default_factory=dict)
     noised: Float[Tensor, "_ c y x"] | None = None
 
+    def tensors(self) -> Iterator[Tensor]:
+        """All that was recorded."""
+        for kept in (self.cross, self.self_attention, self.queries, self.features):
+            yield from kept.values()
+        for both in self.states.values():
+            yield from (both.query, both.key)
+
     def cross_by_stride(self) -> dict[int, Float[Tensor, "b _y _x t"]]:
         """Unweighted mean of the cross-attention over the sites of each stride."""
         strides = sorted({site.stride for site in self.cross})

@@ -1,5 +1,6 @@
 """Recording attention while a U-Net runs: processors and hooks that live for one call."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -229,10 +230,14 @@ def _observed(unet: UNet2DConditionModel, chosen: Mapping[Site, ObservingProcess
 def _attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
     """Output (b, n, c) and probabilities (b, n, tokens), the mean over heads, in float32 or better."""
     outputs, mean = [], 0.0
+    # In half precision a product of query and key can be too large for a number, where torch's fast kernel, which scales
+    # within, gives one. So the query is scaled first, by the scale's power of two, which changes no digit.
+    first = 2.0 ** math.floor(math.log2(attn.scale))
     for q, k, v in zip(*(part.chunk(attn.heads, dim=-1) for part in (query, key, value)), strict=True):
         if attn.upcast_attention:
             q, k = q.float(), k.float()
-        probabilities = torch.softmax(q @ k.transpose(1, 2) * attn.scale, dim=-1)
+        logits = (q * first) @ k.transpose(1, 2) * (attn.scale / first)
+        probabilities = torch.softmax(logits.float() if attn.upcast_softmax else logits, dim=-1)
         outputs.append(probabilities.to(v.dtype) @ v)
         mean = mean + probabilities.to(torch.promote_types(probabilities.dtype, torch.float32)) / attn.heads
     return torch.cat(outputs, dim=-1), mean

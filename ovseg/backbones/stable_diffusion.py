@@ -18,7 +18,7 @@ from ovseg.backbones.base import Capture, Generated, OnStep, Sampling, Site, Tex
 from ovseg.backbones.phrases import QUOTES, columns_between, phrase_at
 from ovseg.backbones.recording import attributing, recording, watching
 from ovseg.backbones.unet_layout import Layout
-from ovseg.backbones.weights import fingerprint, generator
+from ovseg.backbones.weights import check_finite, fingerprint, generator, name_of_weights, weight_files
 
 CPU_BUDGET = 2 * 2**30  # bytes that the recorded maps and activations of one pass may take off an accelerator
 CUDA_SHARE = 0.6  # of the free memory, on an accelerator that can say how much is free
@@ -36,10 +36,10 @@ def load_pipeline(source: str, dtype: torch.dtype, variant: str | None = None) -
     if Path(source).exists() and not index.is_file():
         raise ValueError(f"A backbone folder must be a saved diffusers pipeline, but {source} has no model_index.json.")
     try:
-        return StableDiffusionPipeline.from_pretrained(
+        pipeline = StableDiffusionPipeline.from_pretrained(
             source,
-            dtype=dtype,
-            variant=variant if dtype == torch.float16 else None,
+            dtype={"vae": torch.promote_types(dtype, torch.float32), "default": dtype},
+            variant=_variant(source, variant, dtype),
             use_safetensors=True,
             safety_checker=None,
             requires_safety_checker=False,
@@ -49,13 +49,24 @@ def load_pipeline(source: str, dtype: torch.dtype, variant: str | None = None) -
         raise ValueError(
             f"The backbone at {source} must be a Stable Diffusion checkpoint, but loading it failed: {reason}"
         ) from error
+    if not pipeline.vae.config.force_upcast:  # else half precision is too coarse for it; diffusers' own default is true
+        pipeline.vae.to(dtype)
+    return pipeline
+
+
+def _variant(source: str, variant: str | None, dtype: torch.dtype) -> str | None:
+    """Which files are read: the given variant in float16, and in a folder that has no others "fp16" in any precision."""
+    unet = Path(source) / "unet"
+    if unet.is_dir():
+        return "fp16" if all(".fp16" in path.name for path in weight_files(unet)) else None
+    return variant if dtype == torch.float16 else None
 
 
 class StableDiffusion:
     """A pipeline's parts as a `Backbone`. Safe to call from several threads: the network is used by one at a time."""
 
-    def __init__(self, pipeline: StableDiffusionPipeline, name: str, device: torch.device | str) -> None:
-        self.name = name
+    def __init__(self, pipeline: StableDiffusionPipeline, name: str, device: torch.device | str, source: str = "") -> None:
+        self.name, self.source = name, source
         self.pipeline = pipeline.to(device)
         self.pipeline.set_progress_bar_config(disable=True)
         self.unet, self.vae = pipeline.unet, pipeline.vae
@@ -66,9 +77,12 @@ class StableDiffusion:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short name for the weights of all parts."""
-        parts = (self.unet, self.vae, self.pipeline.text_encoder)
-        return "-".join(fingerprint(part) for part in parts)
+        """A short name for the weights of all parts: that of the files they were read from, in any precision."""
+        if not self.source:
+            return "-".join(fingerprint(part) for part in (self.unet, self.vae, self.pipeline.text_encoder))
+        if not Path(self.source).is_dir():
+            return name_of_weights(self.source)
+        return "-".join(name_of_weights(Path(self.source) / part) for part in ("unet", "vae", "text_encoder"))
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -119,7 +133,8 @@ class StableDiffusion:
         pixels = torch.from_numpy(np.array(image)).to(self.vae.device).permute(2, 0, 1)[None]
         posterior = self.vae.encode((pixels.float() / 127.5 - 1).to(self.vae.dtype)).latent_dist
         latent = posterior.mean if sample_seed is None else posterior.sample(generator(sample_seed))
-        return latent * self.vae.config.scaling_factor
+        check_finite("The picture's latents", self.vae.dtype, latent)
+        return (latent * self.vae.config.scaling_factor).to(self.unet.dtype)
 
     @torch.no_grad()
     def encode_text(
@@ -146,6 +161,7 @@ class StableDiffusion:
         encoding = self._tokenise(prompts)
         ids, offsets = encoding.input_ids.to(self.pipeline.text_encoder.device), encoding.offset_mapping.tolist()
         embeddings = self.pipeline.text_encoder(ids)[0]
+        check_finite("The text encoder's states", embeddings.dtype, embeddings)
         rows = zip(prompts, phrases, starts or [None] * len(prompts), strict=True)
         places = [phrase_at(*row) if row[1] else (0, 0) for row in rows]
         spans = tuple(columns_between(own, *place) for own, place in zip(offsets, places, strict=True))
@@ -195,7 +211,9 @@ class StableDiffusion:
         latent_hw = tuple(noised.shape[-2:])
         with self._lock, recording(self.unet, self.layout, capture, latent_hw, stops=True) as recorder:
             self.unet(noised.expand(len(text.prompts), -1, -1, -1), timestep, encoder_hidden_states=text.embeddings)
-        return recorder.trace(text, timestep, latent_hw, noised)
+        trace = recorder.trace(text, timestep, latent_hw, noised)
+        check_finite("The network's attention and features", self.unet.dtype, *trace.tensors())
+        return trace
 
     def timesteps(self, sampling: Sampling) -> tuple[int, ...]:
         """The timestep of every pass that sampling a picture takes, in order.
@@ -268,6 +286,7 @@ class StableDiffusion:
                 output_type="latent",
                 callback_on_step_end=step_done,
             ).images
+        check_finite("The generated latents", self.unet.dtype, latents)
         maps = attribution.mean() if phrase else [None] * len(seeds)
         return tuple(
             Generated(self.decode(latent), latent, where) for latent, where in zip(latents.split(1), maps, strict=True)
@@ -307,7 +326,9 @@ class StableDiffusion:
     @torch.no_grad()
     def decode(self, latent: Float[Tensor, "1 c y x"]) -> UInt8[np.ndarray, "h w 3"]:
         """The picture of a scaled latent, RGB."""
-        decoded = self.vae.decode(latent / self.vae.config.scaling_factor).sample[0].float().clamp(-1, 1)
+        decoded = self.vae.decode((latent / self.vae.config.scaling_factor).to(self.vae.dtype)).sample[0].float()
+        check_finite("The pixels", self.vae.dtype, decoded)
+        decoded = decoded.clamp(-1, 1)
         return ((decoded + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
 
     def _tokenise(self, prompts: Sequence[str]) -> BatchEncoding:

@@ -10,7 +10,7 @@ import torch
 import transformers  # its classes are named below as text, since naming one in code would import its network
 from jaxtyping import UInt8
 
-from ovseg.backbones.weights import fingerprint
+from ovseg.backbones.weights import name_of_weights
 
 ARCHITECTURES = {"blip": "BlipForConditionalGeneration", "blip-2": "Blip2ForConditionalGeneration"}
 
@@ -58,8 +58,8 @@ class Captioner:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short name for the weights."""
-        return fingerprint(self._model)
+        """A short name for the weights, the same in every precision."""
+        return name_of_weights(self.source)
 
     @torch.inference_mode()
     def caption(self, image: UInt8[np.ndarray, "h w 3"], prefix: str = "", *, beams: int = 3, longest: int = 30) -> str:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-from ovseg.backbones.weights import fingerprint
+from ovseg.backbones.weights import check_finite, name_of_weights
 from ovseg.pretrained.prefixes import encode_tree, shares_prefixes
 from ovseg.pretrained.templates import TEMPLATES
 
@@ -46,8 +46,12 @@ class Clip:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short name for the weights."""
-        return fingerprint(self._model)
+        """A short name for the weights, the same in every precision."""
+        if self.source.startswith(LOCAL):
+            return name_of_weights(self.source.removeprefix(LOCAL))
+        place = open_clip.get_pretrained_cfg(*_name_and_tag(self.source)).get("hf_hub", "")
+        # The repository may have a file's name behind it; a tag without a repository is one fixed file elsewhere.
+        return name_of_weights("/".join(place.split("/")[:2])) if place else self.source
 
     @property
     def scale(self) -> float:
@@ -58,7 +62,9 @@ class Clip:
     def image_embeddings(self, images: Sequence[Picture]) -> Float[Tensor, "n d"]:
         """Unit vectors of pictures; each is resized and cropped as the checkpoint's authors did."""
         batch = torch.stack([self._preprocess(Image.fromarray(image)) for image in images])
-        return torch.nn.functional.normalize(self._model.encode_image(batch.to(self.device, self.dtype)).float(), dim=-1)
+        vectors = self._model.encode_image(batch.to(self.device, self.dtype)).float()
+        check_finite("CLIP's vectors of pictures", self.dtype, vectors)
+        return torch.nn.functional.normalize(vectors, dim=-1)
 
     @torch.inference_mode()
     def text_embeddings(self, prompts: Sequence[str]) -> Float[Tensor, "n d"]:
@@ -68,7 +74,9 @@ class Clip:
             ValueError: a prompt does not fit the text tower.
         """
         tokens = self._tokens(prompts).to(self.device)
-        return torch.nn.functional.normalize(self._model.encode_text(tokens).float(), dim=-1)
+        vectors = self._model.encode_text(tokens).float()
+        check_finite("CLIP's vectors of words", self.dtype, vectors)
+        return torch.nn.functional.normalize(vectors, dim=-1)
 
     def subset_embeddings(self, prompts: Sequence[str]) -> Float[Tensor, "n d"]:
         """Unit vectors of many prompts that begin alike, such as "a cat and a dog" and "a cat and a dog and a tree".

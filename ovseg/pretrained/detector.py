@@ -17,7 +17,7 @@ import transformers
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from ovseg.backbones.weights import fingerprint
+from ovseg.backbones.weights import name_of_weights
 from ovseg.maths.maps import resize
 
 MIN_SCORE = 0.5  # of an instance
@@ -51,8 +51,8 @@ class Detector(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short name for the weights."""
-        return fingerprint(self._model)
+        """A short name for the weights, the same in every precision."""
+        return name_of_weights(self.source)
 
     @property
     def labels(self) -> tuple[str, ...]:

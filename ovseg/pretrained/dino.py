@@ -10,7 +10,7 @@ import transformers
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ovseg.backbones.weights import fingerprint
+from ovseg.backbones.weights import check_finite, name_of_weights
 
 
 class Dino:
@@ -39,8 +39,8 @@ class Dino:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short name for the weights."""
-        return fingerprint(self._model)
+        """A short name for the weights, the same in every precision."""
+        return name_of_weights(self.source)
 
     @property
     def patch(self) -> int:
@@ -67,4 +67,5 @@ class Dino:
             self._model(pixels.to(self.dtype), interpolate_pos_encoding=True)
         finally:
             hook.remove()
+        check_finite("DINO's keys", self.dtype, keys[0])
         return keys[0][:, 1:].float().unflatten(1, grid).permute(0, 3, 1, 2)

@@ -69,8 +69,8 @@ MUTANTS = (
     mutant(
         "latents are not scaled",
         UNET,
-        "return latent * self.vae.config.scaling_factor",
-        "return latent",
+        "(latent * self.vae.config.scaling_factor)",
+        "(latent)",
         "tests/test_backbone.py::test_latents_are_scaled_as_diffusers_scales_them",
     ),
     mutant(
@@ -314,15 +314,29 @@ _COUNTS = Shared()""",
     mutant(
         "vectors of pictures have any length",
         CLIP,
-        "torch.nn.functional.normalize(self._model.encode_image(batch.to(self.device, self.dtype)).float(), dim=-1)",
-        "self._model.encode_image(batch.to(self.device, self.dtype)).float()",
+        """self.dtype, vectors)
+        return torch.nn.functional.normalize(vectors, dim=-1)
+
+    @torch.inference_mode()
+    def text""",
+        """self.dtype, vectors)
+        return vectors
+
+    @torch.inference_mode()
+    def text""",
         OWN_VECTORS,
     ),
     mutant(
         "vectors of words have any length",
         CLIP,
-        "torch.nn.functional.normalize(self._model.encode_text(tokens).float(), dim=-1)",
-        "self._model.encode_text(tokens).float()",
+        """self.dtype, vectors)
+        return torch.nn.functional.normalize(vectors, dim=-1)
+
+    def subset""",
+        """self.dtype, vectors)
+        return vectors
+
+    def subset""",
         OWN_VECTORS,
     ),
     mutant(

@@ -3,6 +3,9 @@
 from tests.mutations import Mutant
 
 UNET = "ovseg/backbones/stable_diffusion.py"
+RECORDING = "ovseg/backbones/recording.py"
+NAMES = "tests/test_weights.py::"
+HALF = "tests/test_half_precision.py::"
 PHRASES = "tests/test_phrases.py::"
 TEMPLATE = PHRASES + "test_the_template_says_where_the_word_is"
 
@@ -76,5 +79,103 @@ MUTANTS = (
         "for letter in apart if not letter.isspace() and not",
         "for letter in apart if not",
         PHRASES + "test_a_continued_prompt_begins_letter_for_letter_with_it",
+    ),
+    mutant(
+        "weights have the name of their first file",
+        "ovseg/backbones/weights.py",
+        "return kinds[min(kinds)]",
+        "return kinds[min(kinds)][:1]",
+        NAMES + "test_of_two_kinds_of_files_full_precision_and_safetensors_count",
+    ),
+    mutant(
+        "halves count before full precision",
+        "ovseg/backbones/weights.py",
+        "return kinds[min(kinds)]",
+        "return kinds[max(kinds)]",
+        NAMES + "test_of_two_kinds_of_files_full_precision_and_safetensors_count",
+    ),
+    mutant(
+        "shipped weights have lost their earlier names",
+        "ovseg/backbones/weights.py",
+        "return EARLIER_NAMES.get(name, name)",
+        "return name",
+        NAMES + "test_the_shipped_networks_have_the_names_that_kept_files_hold",
+    ),
+    mutant(
+        "a backbone is known by its rounded numbers",
+        UNET,
+        "if not self.source:",
+        "if True:",
+        NAMES + "test_the_shipped_module_and_prototypes_serve_every_precision",
+    ),
+    mutant(
+        "a repository is known by its name alone",
+        "ovseg/backbones/weights.py",
+        'return f"{source}@{revision_of(str(source))[:12]}"',
+        'return f"{source}"',
+        NAMES + "test_a_repository_is_known_by_its_revision_whichever_files_are_read",
+    ),
+    mutant(
+        "the query is not scaled before the product",
+        RECORDING,
+        "logits = (q * first) @ k.transpose(1, 2) * (attn.scale / first)",
+        "logits = q @ k.transpose(1, 2) * attn.scale",
+        HALF + "test_a_product_of_82944_is_a_number_as_in_the_fast_kernel",
+    ),
+    mutant(
+        "the query is scaled twice",
+        RECORDING,
+        "* (attn.scale / first)",
+        "* attn.scale",
+        HALF + "test_traced_equals_untraced_at_the_widths_of_stable_diffusion_2",
+    ),
+    mutant(
+        "the upcast flag is ignored",
+        RECORDING,
+        "if attn.upcast_attention:",
+        "if False:",
+        HALF + "test_the_flag_of_stable_diffusion_2_makes_products_in_float32",
+    ),
+    mutant(
+        "an overflow becomes an empty mask",
+        UNET,
+        "self.unet.dtype, *trace.tensors())",
+        "self.unet.dtype)",
+        HALF + "test_what_overflows_is_said",
+    ),
+    mutant(
+        "a trace's features are not looked at",
+        "ovseg/backbones/base.py",
+        "for kept in (self.cross, self.self_attention, self.queries, self.features):",
+        "for kept in (self.cross, self.self_attention, self.queries):",
+        HALF + "test_what_overflows_is_said",
+    ),
+    mutant(
+        "a black picture is drawn where latents overflow",
+        UNET,
+        'check_finite("The generated latents", self.unet.dtype, latents)',
+        "",
+        HALF + "test_what_overflows_is_said",
+    ),
+    mutant(
+        "the codec is in half precision",
+        UNET,
+        '"vae": torch.promote_types(dtype, torch.float32)',
+        '"vae": dtype',
+        HALF + "test_the_codec_is_in_float32_where_its_configuration_forces_it",
+    ),
+    mutant(
+        "the codec's flag is ignored",
+        UNET,
+        "if not pipeline.vae.config.force_upcast:",
+        "if False:",
+        HALF + "test_the_codec_is_in_float32_where_its_configuration_forces_it",
+    ),
+    mutant(
+        "a folder with halves alone cannot be read",
+        UNET,
+        'return "fp16" if all(',
+        'return "fp16" if not all(',
+        HALF + "test_a_folder_with_halves_alone_is_read_in_every_precision",
     ),
 )
