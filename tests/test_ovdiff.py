@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 from ovseg.__main__ import main
-from ovseg.backbones import Capture
+from ovseg.backbones import Capture, counting
 from ovseg.maths.maps import resize
 from ovseg.methods.ovdiff import evidence, prefilter, support
 from ovseg.methods.ovdiff.features import features_of, resized
@@ -141,8 +143,8 @@ def test_a_store_gives_back_what_it_was_given(tmp_path: Path) -> None:
     store, made_by = Store(tmp_path / "s"), {"images": 2, "windows": [1, 2]}
     assert store.read_pictures("cat", made_by) == () and store.read_masks("cat", made_by) is None
     pictures = [SupportImage(scene("val", k, 64).image, np.full((4, 4), k, np.float16)) for k in range(3)]
-    store.write_pictures("cat", made_by, pictures[:2])
-    store.write_pictures("cat", made_by, pictures)
+    store.add_pictures("cat", made_by, pictures[:2])
+    store.add_pictures("cat", made_by, pictures[2:])
     assert all(
         np.array_equal(a.image, b.image) and np.array_equal(a.attribution, b.attribution)
         for a, b in zip(store.read_pictures("cat", made_by), pictures, strict=True)
@@ -254,14 +256,14 @@ def test_nearest_prototypes_worked_out_by_hand() -> None:
     assert table.labels.tolist() == [1, 1, 2, 3, 0, 0, 0]  # what half precision cannot hold is left out
     assert torch.allclose(table.vectors.norm(dim=1), torch.ones(7))
     places = torch.tensor([[[5.0, 0.0, 0.0, -3.0]], [[0.0, 0.2, -1.0, 4.0]]])  # east, north, south, and (-0.6, 0.8)
-    best = table.best_of_each(table.cosines(places), 3)[:, 0]
+    best = table.best_of_each(places, 3)[:, 0]
     south = 2 / np.hypot(0.1, 2)
     expected = [[1, 1, south, 0.8], [0.6, 0.8, -0.8, 0.28], [0, -1, 1, -0.8], [-1, 0, 0, 0.6]]
     assert np.allclose(best, expected, atol=1e-3)
     # Sky is stuff: the cat's background that points south as the sky does is left out, and nothing else.
     seen = table.without_hidden_stuff((False, True, False), 0.85)
     assert seen.labels.tolist() == [1, 1, 2, 3, 0, 0]
-    assert np.allclose(seen.best_of_each(seen.cosines(places), 3)[0, 0], [1, 1, 0, 0.8], atol=1e-3)
+    assert np.allclose(seen.best_of_each(places, 3)[0, 0], [1, 1, 0, 0.8], atol=1e-3)
     assert table.without_hidden_stuff((False, False, True), 0.85).labels.tolist() == table.labels.tolist()
     # Of sky and dog alone: the dog is the second label, and the cat's background is not there.
     few = table.of_classes((1, 2), 3)
@@ -273,12 +275,13 @@ def test_what_a_place_is_nearest_to_has_rows_and_columns() -> None:
     """A picture that is wider than high: its places are asked for by row, then column."""
     cat = Side(np.eye(3, dtype=np.float16), np.array([1, 0, 1], np.int32), 1, np.array([[[0, 255]], [[255, 0]]], np.uint8))
     table = Table.of([Source(4, "kitten", 2, "foreground", cat)])
-    cosines = torch.zeros(3, 2, 4)
-    cosines[0, 0, 1], cosines[1, 1, 3], cosines[2] = 0.9, 0.8, 0.5
-    nearest = evidence.Nearest.of(table, cosines)
+    features = torch.zeros(3, 2, 4)
+    features[2] = 7  # of any length
+    features[:, 0, 1], features[:, 1, 3] = torch.tensor([0.96, 0, 0.28]), torch.tensor([0, 0.8, 0.6])
+    nearest = evidence.Nearest.of(table, features)
     assert nearest.rows.shape == nearest.cosines.shape == (2, 4, 3)
     assert nearest.rows[0, 1].tolist() == [0, 2, 1] and nearest.rows[1, 3].tolist() == [1, 2, 0]
-    assert nearest.rows[0, 0, 0] == nearest.rows[1, 2, 0] == 2 and nearest.cosines[1, 3, 0] == np.float32(0.8)
+    assert nearest.rows[0, 0, 0] == nearest.rows[1, 2, 0] == 2 and nearest.cosines[1, 3, 0] == pytest.approx(0.8)
     assert nearest.times(5).tolist() == [0, 0, 0, 0, 24] and nearest.pictures() == [(4, 0), (4, 1)]
     pictures = {(4, k): np.full((2, 2, 3), k, np.uint8) for k in (0, 1)}
     neighbours = nearest.neighbours(pictures)
@@ -290,7 +293,7 @@ def test_what_a_place_is_nearest_to_has_rows_and_columns() -> None:
     assert (
         neighbours.nearest[0, 1, 0] == 0
         and neighbours.nearest[1, 3, 0] == 1
-        and neighbours.closeness[0, 1, 0] == np.float32(0.9)
+        and neighbours.closeness[0, 1, 0] == pytest.approx(0.96)
     )
     assert [place.tolist() for place in neighbours.places] == [[[False, True]], [[True, False]], [[False, True]]]
 
@@ -326,12 +329,28 @@ def backgrounds_of(table: Table) -> set[int]:
     return {source.owner for source, _ in table.origin if source.ground == "background"}
 
 
+def test_few_cosines_at_once_give_what_all_at_once_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = torch.Generator().manual_seed(0)
+    rows, labels = torch.randn(23, 6, generator=rng), torch.arange(23) * 4 // 23
+    source = Source(0, "cat", 0, "foreground", ground((1, 0)))
+    table = Table(torch.nn.functional.normalize(rows, dim=1), labels.roll(6), tuple((source, k) for k in range(23)))
+    features = torch.randn(6, 4, 5, generator=rng)
+    cosines = torch.einsum("nd,dyx->nyx", table.vectors, torch.nn.functional.normalize(features, dim=0))
+    monkeypatch.setattr("ovseg.methods.ovdiff.matching.MOST_COSINES", 7 * 20)  # seven of the rows at all places
+    assert torch.allclose(table.cosines(features), cosines, atol=1e-6)
+    by_class = torch.stack([cosines[table.labels == label].amax(0) for label in range(4)])
+    assert torch.allclose(table.best_of_each(features, 3), by_class, atol=1e-6)
+    numbers, values = table.nearest(features, 5)
+    expected = cosines.topk(5, 0)
+    assert torch.equal(numbers, expected.indices) and torch.allclose(values, expected.values, atol=1e-6)
+
+
 def test_filtering_before_and_after_comparing_is_the_same(models: Models, wide: Scene) -> None:
     features = features_of(models, SMALL, "dino", wide.image, 0)
     every = table_of(models, SMALL)
     some = every.of_classes((0, 2), 3)
-    all_scores = every.best_of_each(every.cosines(features), 3)
-    few_scores = some.best_of_each(some.cosines(features), 2)
+    all_scores = every.best_of_each(features, 3)
+    few_scores = some.best_of_each(features, 2)
     assert torch.allclose(all_scores[[1, 3]], few_scores[1:], atol=1e-6)
     own = torch.tensor([source.ground == "background" and source.owner in (0, 2) for source, _ in every.origin])
     assert torch.allclose(every.cosines(features)[own].amax(0), few_scores[0], atol=1e-6)
@@ -420,7 +439,7 @@ def test_windows_are_averaged_with_the_whole(models: Models, wide: Scene) -> Non
         return compare(models, method, np.ascontiguousarray(crop), tables, count=3, seed=0).scores.numpy()
 
     alone = replace(method, windows=())
-    best = tables["dino"].best_of_each(tables["dino"].cosines(features_of(models, alone, "dino", picture, 0)), 3)
+    best = tables["dino"].best_of_each(features_of(models, alone, "dino", picture, 0), 3)
     assert np.allclose(scores_of(picture, alone), resize(best[None], (64, 102))[0], atol=1e-6)
     total, weight = scores_of(picture, alone), np.ones((64, 102))
     for top, left in boxes:
@@ -444,10 +463,42 @@ def test_wrong_settings_are_one_sentence(models: Models, wide: Scene) -> None:
             replace(SMALL, **settings).segment(models, wide, CLASSES)
 
 
+def test_two_who_ask_for_a_class_at_once_make_it_once(models: Models) -> None:
+    heard, begun, go_on = [], threading.Event(), threading.Event()
+
+    def first(stage: str, share: float) -> None:
+        begun.set()
+        assert go_on.wait(60)
+
+    def second(stage: str, share: float) -> None:
+        heard.append(stage)
+        go_on.set()
+
+    method = replace(SMALL, extractors=("dino",))
+    with ThreadPoolExecutor(2) as pool, counting() as here:
+        one = pool.submit(make_prototypes, models, method, "cat", first)
+        assert begun.wait(60)
+        two = make_prototypes(models, method, "cat", second)
+    assert set(heard) == {"another process makes cat"} and here.passes == 0, "the second one draws nothing"
+    assert np.array_equal(one.result()["dino"].foreground.vectors, two["dino"].foreground.vectors)
+
+
+def test_who_waits_for_a_class_can_stop_waiting(models: Models) -> None:
+    method = replace(SMALL, extractors=("dino",))
+
+    def stop(stage: str, share: float) -> None:
+        raise KeyboardInterrupt
+
+    held = store_of(models).being_made("cat", method.made_by(models, "pictures"), lambda: None)
+    with held, pytest.raises(KeyboardInterrupt), ThreadPoolExecutor(1) as pool:
+        pool.submit(make_prototypes, models, method, "cat", stop).result(60)
+    assert make_prototypes(models, method, "cat")
+
+
 def test_a_class_whose_pictures_show_nothing_says_so(models: Models) -> None:
     settings = SMALL.made_by(models, "pictures")
     flat = [SupportImage(np.zeros((64, 64, 3), np.uint8), np.zeros((32, 32), np.float16)) for _ in range(3)]
-    store_of(models).write_pictures("ghost", settings, flat)
+    store_of(models).add_pictures("ghost", settings, flat)
     with pytest.raises(ValueError, match="none of 3 of 'ghost' does"):
         make_prototypes(models, SMALL, "ghost")
 

@@ -83,7 +83,8 @@ class _Points:
     def to_clusters(self, labels: Tensor, count: int) -> Tensor:
         """Squared distances (n, k) to the centres of clusters."""
         centres = membership(labels, count) @ self.points
-        return (self.squares[:, None] - 2 * self.points @ centres.T + centres.pow(2).sum(1)).clamp(min=0)
+        # The few centres are doubled, not the many points: a copy of these costs more than the product.
+        return (self.squares[:, None] - self.points @ (2 * centres).T + centres.pow(2).sum(1)).clamp(min=0)
 
 
 class _Gram:

@@ -76,16 +76,21 @@ def foreground(vector: Float[np.ndarray, "y x"]) -> Bool[np.ndarray, "y x"]:
     return parts == parts[strongest]
 
 
-def sharpen(mask: Bool[np.ndarray, "y x"], image: UInt8[np.ndarray, "H W 3"]) -> Bool[np.ndarray, "H W"] | None:
+def sharpen(
+    mask: Bool[np.ndarray, "y x"], image: UInt8[np.ndarray, "H W 3"], device: torch.device | str = "cpu"
+) -> Bool[np.ndarray, "H W"] | None:
     """A mask at the picture's size: a CRF moves its edges, and its holes are filled.
 
     None if the result has an IoU below `SAME_OBJECT` with the mask: the CRF then has found something else.
+
+    Args:
+        device: where the CRF runs.
     """
     height, width = image.shape[:2]
     grown = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
-    likely = torch.from_numpy(np.where(grown, 0.9, 0.1).astype(np.float32))
-    pixels = torch.from_numpy(image).permute(2, 0, 1).float()
+    likely = torch.from_numpy(np.where(grown, 0.9, 0.1).astype(np.float32)).to(device)
+    pixels = torch.from_numpy(image).to(device).permute(2, 0, 1).float()
     energies = -torch.stack([1 - likely, likely]).log()
-    moved = dense_crf(pixels, energies, smoothness=(3, 7), appearance=(50, 5, 10)).argmax(0).numpy() == 1
+    moved = dense_crf(pixels, energies, smoothness=(3, 7), appearance=(50, 5, 10)).argmax(0).cpu().numpy() == 1
     filled = binary_fill_holes(moved)
     return filled if iou(filled, grown) >= SAME_OBJECT else None

@@ -26,7 +26,7 @@ def by_maskcut(dino: "Dino", objects: int = 3, alike: float = 0.15) -> Proposals
     """
 
     def masks(image: UInt8[np.ndarray, "H W 3"]) -> tuple[Bool[np.ndarray, "H W"], ...]:
-        sharp = (sharpen(mask, image) for mask in mask_cut(dino.keys([image])[0], objects, alike))
+        sharp = (sharpen(mask, image, dino.device) for mask in mask_cut(dino.keys([image])[0], objects, alike))
         return tuple(mask for mask in sharp if mask is not None)
 
     return masks

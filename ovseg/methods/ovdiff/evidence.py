@@ -27,10 +27,9 @@ class Nearest:
     cosines: Float[np.ndarray, "y x k"]
 
     @classmethod
-    def of(cls, table: Table, cosines: Float[Tensor, "n y x"]) -> "Nearest":
-        """The nearest of all cosines with the rows of a table."""
-        best = cosines.topk(min(NEAREST, len(cosines)), 0)
-        return cls(table, best.indices.permute(1, 2, 0).numpy(), best.values.permute(1, 2, 0).numpy())
+    def of(cls, table: Table, features: Float[Tensor, "d y x"]) -> "Nearest":
+        """The nearest rows of a table to the features at each place."""
+        return cls(table, *(part.permute(1, 2, 0).cpu().numpy() for part in table.nearest(features, NEAREST)))
 
     def times(self, phrases: int) -> Int[np.ndarray, "phrases"]:
         """How many times a prototype of each phrase, its background included, is among the nearest."""
@@ -70,7 +69,7 @@ def evidence_of(
     settings: Settings,
     phrases: Mapping[int, tuple[str, str]],
     tables: Mapping[str, Table],
-    cosines: Mapping[str, Float[Tensor, "_n _y _x"]],
+    features: Mapping[str, Float[Tensor, "_d _y _x"]],
 ) -> tuple[Evidence, ...]:
     """Support images and the nearest prototypes of each place, from the store; nothing is drawn for them.
 
@@ -79,12 +78,12 @@ def evidence_of(
 
     Args:
         phrases: by number, each phrase that was compared and the name of its class.
-        cosines: of the whole picture, by extractor.
+        features: of the whole picture, by extractor.
 
     Raises:
         ValueError: a file of the store is damaged.
     """
-    nearest = {extractor: Nearest.of(table, cosines[extractor]) for extractor, table in tables.items()}
+    nearest = {extractor: Nearest.of(table, features[extractor]) for extractor, table in tables.items()}
     numbers = list(phrases)
     times = sum(item.times(max(numbers) + 1) for item in nearest.values())[numbers]
     most = [numbers[k] for k in np.argsort(-times, kind="stable")[:SHEETS]]

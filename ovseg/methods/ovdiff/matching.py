@@ -16,6 +16,8 @@ from ovseg.methods.ovdiff.settings import Settings
 from ovseg.methods.ovdiff.store import Prototypes, Side
 from ovseg.models import Models
 
+MOST_COSINES = 2**24  # cosines that are held at once: 64 MB
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -87,15 +89,41 @@ class Table:
         return replace(self, vectors=self.vectors.to(device))
 
     def cosines(self, features: Float[Tensor, "d y x"]) -> Float[Tensor, "n y x"]:
-        """The cosine of every prototype with the features at every place, on the CPU."""
-        units = F.normalize(features, dim=0)
-        return torch.einsum("nd,dyx->nyx", self.vectors.to(units.device), units).cpu()
+        """The cosine of every prototype with the features at every place, on the device of the features.
 
-    def best_of_each(self, cosines: Float[Tensor, "n y x"], count: int) -> Float[Tensor, "labels y x"]:
+        For many prototypes and a fine grid that is a lot: `best_of_each` and `nearest` never hold it at once.
+        """
+        return torch.cat([part for _, part in self._parts(features)]).unflatten(1, features.shape[1:])
+
+    def best_of_each(self, features: Float[Tensor, "d y x"], count: int) -> Float[Tensor, "labels y x"]:
         """For background and each of `count` classes the highest cosine of its prototypes; -1 where there is none."""
-        best = torch.full((count + 1, *cosines.shape[1:]), -1.0)
-        index = self.labels[:, None, None].expand_as(cosines)
-        return best.scatter_reduce(0, index, cosines, "amax")
+        grid = features.shape[1:]
+        best = torch.full((count + 1, grid.numel()), -1.0, device=features.device)
+        for rows, cosines in self._parts(features):
+            # The rows of a class lie together, so that each class is a view, not a copy.
+            labels, counts = self.labels[rows].unique_consecutive(return_counts=True)
+            for label, own in zip(labels.tolist(), cosines.split(counts.tolist()), strict=True):
+                torch.maximum(best[label], own.amax(0), out=best[label])
+        return best.unflatten(1, grid)
+
+    def nearest(self, features: Float[Tensor, "d y x"], count: int) -> tuple[Int[Tensor, "k y x"], Float[Tensor, "k y x"]]:
+        """The rows of the `count` highest cosines at every place, and these cosines, best first; fewer in a small table."""
+        rows, values = None, None
+        for part, cosines in self._parts(features):
+            numbers = torch.arange(part.start, part.start + len(cosines), device=cosines.device)[:, None].expand_as(cosines)
+            if values is not None:
+                numbers, cosines = torch.cat([rows, numbers]), torch.cat([values, cosines])
+            values, chosen = cosines.topk(min(count, len(cosines)), 0)
+            rows = numbers.gather(0, chosen)
+        return rows.unflatten(1, features.shape[1:]), values.unflatten(1, features.shape[1:])
+
+    def _parts(self, features: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Some rows after the other, with their cosines at all places (rows, places)."""
+        units = F.normalize(features, dim=0).flatten(1)
+        step = max(1, MOST_COSINES // units.shape[1])
+        for start in range(0, len(self.vectors), step):
+            rows = slice(start, start + step)
+            yield rows, self.vectors[rows].to(units.device) @ units
 
 
 def sources_of(
@@ -117,11 +145,11 @@ def sources_of(
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The mean cosine of background and each class over crops and extractors, and the cosines of the whole picture with
-    every prototype, by extractor."""
+    """The mean cosine of background and each class over crops and extractors, and the features of the whole picture, by
+    extractor."""
 
     scores: Float[Tensor, "labels h w"]
-    whole: Mapping[str, Float[Tensor, "_n _y _x"]]
+    whole: Mapping[str, Float[Tensor, "_d _y _x"]]
 
 
 def compare(
@@ -145,11 +173,11 @@ def compare(
     for rows, columns in (*boxes_of(settings, picture.shape[:2]), (slice(None), slice(None))):
         crop = np.ascontiguousarray(picture[rows, columns])
         for extractor, table in tables.items():
-            cosines = table.cosines(features_of(models, settings, extractor, crop, seed))
-            best = table.best_of_each(cosines, count)
-            total[:, rows, columns] += resize(best[None], crop.shape[:2])[0]
+            features = features_of(models, settings, extractor, crop, seed)
+            best = table.best_of_each(features, count)
+            total[:, rows, columns] += resize(best[None], crop.shape[:2])[0].cpu()
             weight[rows, columns] += 1
-            whole[extractor] = cosines  # the whole picture comes last
+            whole[extractor] = features  # the whole picture comes last
     return Comparison(total / weight, whole)
 
 

@@ -27,22 +27,37 @@ def make_prototypes(models: Models, settings: Settings, word: str, report: Repor
     Raises:
         ValueError: a file of the store is damaged, or no picture of the word shows it.
     """
-    store = store_of(models)
-    kept = {e: store.read_prototypes(word, e, settings.made_by(models, e)) for e in settings.extractors}
-    missing = [extractor for extractor, prototypes in kept.items() if prototypes is None]
-    if not missing:
+    kept, store = _kept(models, settings, word), store_of(models)
+    if None not in kept.values():
         return kept
+
+    def waiting() -> None:
+        report(f"another process makes {word}", 0.0)
+
+    with store.being_made(word, settings.made_by(models, "pictures"), waiting):
+        kept = _kept(models, settings, word)  # another process may have made some of them meanwhile
+        missing = [extractor for extractor, prototypes in kept.items() if prototypes is None]
+        return kept | _made(models, settings, word, missing, report) if missing else kept
+
+
+def _kept(models: Models, settings: Settings, word: str) -> dict[str, Prototypes | None]:
+    store = store_of(models)
+    return {e: store.read_prototypes(word, e, settings.made_by(models, e)) for e in settings.extractors}
+
+
+def _made(models: Models, settings: Settings, word: str, missing: Sequence[str], report: Report) -> dict[str, Prototypes]:
+    """What the extractors of `missing` make of a word, which is put into the store."""
     pictures = support_images(models, settings, word, within(report, 0, DRAWN))
     masks = support_masks(models, settings, word, pictures, within(report, DRAWN, MASKED))
     if not any(mask.foreground.any() for mask in masks):
         raise ValueError(f"The pictures of a class must show it somewhere, but none of {len(pictures)} of {word!r} does.")
-    step = (1 - MASKED) / len(missing)
+    step, store, made = (1 - MASKED) / len(missing), store_of(models), {}
     for number, extractor in enumerate(missing):
         part = within(report, MASKED + number * step, MASKED + (number + 1) * step)
         features = _features_of_each(models, settings, extractor, pictures, part)
-        kept[extractor] = prototypes_of(features, masks, settings.parts)
-        store.write_prototypes(word, extractor, settings.made_by(models, extractor), kept[extractor])
-    return kept
+        made[extractor] = prototypes_of(features, masks, settings.parts)
+        store.write_prototypes(word, extractor, settings.made_by(models, extractor), made[extractor])
+    return made
 
 
 def drop_damaged(models: Models, settings: Settings, word: str) -> tuple[str, ...]:

@@ -8,12 +8,14 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from jaxtyping import Bool, Float16, Int, UInt8
 from PIL import Image
 from safetensors import SafetensorError, safe_open
@@ -104,13 +106,45 @@ class Store:
         numbers = sorted({name.partition("/")[0] for name in tensors})[:most]
         return tuple(SupportImage(_picture(tensors[f"{n}/picture"]), tensors[f"{n}/attribution"]) for n in numbers)
 
-    def write_pictures(self, word: str, made_by: MadeBy, pictures: Sequence[SupportImage]) -> None:
-        """Keep pictures; the file can be written again with more."""
-        tensors = {}
-        for number, item in enumerate(pictures):
+    def add_pictures(self, word: str, made_by: MadeBy, pictures: Sequence[SupportImage]) -> None:
+        """Keep pictures beside those that are kept already, which are not encoded again.
+
+        Raises:
+            ValueError: the file with these is damaged, or is another's.
+        """
+        tensors = dict(self._read(word, "pictures", made_by) or {})
+        first = len(tensors) // 2  # a picture and its attribution each
+        for number, item in enumerate(pictures, first):
             tensors[f"{number:04d}/picture"] = _file_of(Image.fromarray(item.image), "WEBP")
             tensors[f"{number:04d}/attribution"] = item.attribution
         self._write(word, "pictures", made_by, tensors)
+
+    @contextmanager
+    def being_made(self, word: str, made_by: MadeBy, waiting: Callable[[], None]) -> Iterator[None]:
+        """Only one process or thread at a time makes a word with these settings; the others wait until it is done.
+
+        Args:
+            waiting: called about once a second while another makes the word; it may raise to stop waiting.
+
+        Raises:
+            ValueError: the folder cannot be written.
+        """
+        path = self.folder / self._name(word, "lock", made_by).replace(".safetensors", "")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path)
+            while True:
+                try:
+                    lock.acquire(timeout=1)
+                    break
+                except Timeout:
+                    waiting()
+        except OSError as error:
+            raise ValueError(f"Prototypes must be kept in {self.folder.name}, but it cannot be written: {error}") from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def read_masks(self, word: str, made_by: MadeBy) -> tuple[Mask, ...] | None:
         """The masks of the first pictures, or None where there are none.

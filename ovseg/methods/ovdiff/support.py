@@ -39,9 +39,10 @@ def support_images(models: Models, settings: Settings, word: str, report: Report
 
         seeds = [settings.first_seed + len(pictures) + k for k in range(count)]
         prompt, start = filled(settings.prompt, word)
-        for made in models.backbone.generate(prompt, seeds, sampling, word, on_step, start=start):
-            pictures.append(SupportImage(made.image, made.attribution.cpu().numpy().astype(np.float16)))
-        store.write_pictures(word, made_by, pictures)
+        drawn = models.backbone.generate(prompt, seeds, sampling, word, on_step, start=start)
+        fresh = [SupportImage(made.image, made.attribution.cpu().numpy().astype(np.float16)) for made in drawn]
+        store.add_pictures(word, made_by, fresh)
+        pictures += fresh
     return tuple(pictures)
 
 

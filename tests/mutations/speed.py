@@ -1,0 +1,54 @@
+"""Bugs in what keeps long work short: parts in place of the whole, and work that is done once."""
+
+from tests.mutations import Mutant
+
+PARTS = ("tests/test_ovdiff.py::test_few_cosines_at_once_give_what_all_at_once_give",)
+ONCE = (
+    "tests/test_ovdiff.py::test_two_who_ask_for_a_class_at_once_make_it_once",
+    "tests/test_ovdiff.py::test_who_waits_for_a_class_can_stop_waiting",
+)
+
+MUTANTS = (
+    Mutant(
+        "a class has the best of its last part alone",
+        "ovseg/methods/ovdiff/matching.py",
+        "torch.maximum(best[label], own.amax(0), out=best[label])",
+        "best[label] = own.amax(0)",
+        PARTS,
+    ),
+    Mutant(
+        "rows of later parts are counted from 0",
+        "ovseg/methods/ovdiff/matching.py",
+        "torch.arange(part.start, part.start + len(cosines),",
+        "torch.arange(0, len(cosines),",
+        PARTS,
+    ),
+    Mutant(
+        "the nearest of earlier parts are forgotten",
+        "ovseg/methods/ovdiff/matching.py",
+        "if values is not None:",
+        "if False:",
+        PARTS,
+    ),
+    Mutant(
+        "who waited for a class makes it again",
+        "ovseg/methods/ovdiff/prototypes.py",
+        "kept = _kept(models, settings, word)  # another process may have made some of them meanwhile",
+        "pass",
+        ONCE,
+    ),
+    Mutant(
+        "who waits for a class hears nothing",
+        "ovseg/methods/ovdiff/store.py",
+        "                    waiting()",
+        "                    pass",
+        ONCE,
+    ),
+    Mutant(
+        "later pictures take the places of earlier ones",
+        "ovseg/methods/ovdiff/store.py",
+        "enumerate(pictures, first)",
+        "enumerate(pictures)",
+        ("tests/test_ovdiff.py::test_a_store_gives_back_what_it_was_given",),
+    ),
+)
