@@ -1,8 +1,9 @@
 """Files that are written whole or not at all, and folders that say which run they belong to."""
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +43,13 @@ def write_or_check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
             f"The folder {folder} must be new or hold the same, but its settings.json says that it holds something else:"
             f" it differs in {', '.join(names)}."
         )
+
+
+def checksum(files: Iterable[Path], folder: Path) -> str:
+    """12 digits that depend on the content of files and on their paths from `folder`, in no order."""
+    total = hashlib.sha256()
+    for path in sorted(files):
+        total.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()[:12]

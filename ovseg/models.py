@@ -4,6 +4,7 @@ import hashlib
 import re
 import threading
 import warnings
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +13,7 @@ import torch
 
 from ovseg.assets import ASSETS, kept_in, variable
 from ovseg.backbones import BACKBONES, Backbone, find_checkpoint, load_backbone
+from ovseg.files import checksum
 from ovseg.types import named
 
 if TYPE_CHECKING:
@@ -162,8 +164,7 @@ class Models:
 
     def obstacle(self, part: Literal["clip", "captioner", "dino", "grounding"]) -> str:
         """Why a network that goes with the backbone cannot be used here; empty where it can. Loads nothing."""
-        source = str(self.groundings) if part == "grounding" else getattr(self.checkpoint, part)
-        folder = Path(source.removeprefix("local-dir:"))
+        folder = self._folder_of(part)
         is_missing = folder.is_absolute() and not folder.is_dir()
         names = {"clip": "CLIP", "dino": "DINO", "grounding": "grounding module"}
         return f"This backbone has no {names.get(part, part)} ({folder.parent.name}/{folder.name})." if is_missing else ""
@@ -198,6 +199,21 @@ class Models:
         from ovseg.pretrained.captioner import CAPTIONERS
 
         return CAPTIONERS[name].source if name in CAPTIONERS else name or self.checkpoint.captioner
+
+    def weight_files(self, networks: Iterable[str]) -> dict[str, str]:
+        """A checksum of the weight files of the backbone and of each of these networks; loads nothing.
+
+        It says whether files are the same ones. Networks that are not in a folder of this machine are left out.
+
+        Args:
+            networks: some of "clip", "captioner", "dino", "grounding".
+        """
+        folders = {"backbone": Path(self.checkpoint.source)} | {part: self._folder_of(part) for part in networks}
+        return {part: checksum(folder.rglob("*.safetensors"), folder) for part, folder in folders.items() if folder.is_dir()}
+
+    def _folder_of(self, part: str) -> Path:
+        """Where the weights of a network that goes with the backbone are, if they are in a folder."""
+        return self.groundings if part == "grounding" else Path(getattr(self.checkpoint, part).removeprefix("local-dir:"))
 
     @cached_property
     def _clip(self) -> "Clip":

@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "lavis": "Install LAVIS, an optional captioner, in an environment of its own.",
     "evaluate": "Measure a method on a data set. A stopped run continues in its folder.",
     "ablate": "Measure variants of a method that each change one setting.",
+    "results": "Measure the figures that the page's Results tab shows beside the papers'.",
     "timings": "Measure how long loading, generating and segmenting take on this machine.",
     "pocket-report": "Measure the networks of the pocket bundle; write its card.",
     "scenes": "Write scenes of the pocket world: pictures, masks, captions and an overview.",

@@ -12,6 +12,7 @@ from ovseg.demo.doors import Page, build_doors
 from ovseg.demo.durations import Durations
 from ovseg.demo.mcp_content import content_of
 from ovseg.demo.picture_panel import FIRST_SCENE
+from ovseg.demo.results_tab import build_results_tab
 from ovseg.demo.static_files import static
 from ovseg.demo.worked_example import WorkedExample
 from ovseg.models import Models
@@ -37,6 +38,8 @@ def build(models: Models, example: WorkedExample | None = None, durations: Durat
             tab = build_compare_tab(models, durations, link)
         with gr.Tab("Make a data set", id="dataset"):
             build_dataset_tab(models)
+        with gr.Tab("Results", id="results"):
+            build_results_tab(models)
         with gr.Tab("About", id="about"):
             build_about_tab(models)
         wire_opening(models, tab, example, durations, page)

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ovseg.evaluation.benchmark import Benchmark
+from ovseg.evaluation.papers import in_short
+from ovseg.files import write_whole
 from ovseg.methods import Method, modes_of
 from ovseg.methods.settings import as_text
 from ovseg.progress import Report, silent
@@ -22,7 +24,7 @@ class Variant:
         what: its name.
         settings: fields of the method that differ from the mode.
         labels: a name of `LABEL_SOURCES`.
-        paper: what the paper reports for this change on PASCAL VOC, if it does.
+        paper: the name in `papers.json` of the figure that the paper reports for this change; empty if it reports none.
         needs: networks that it uses and the method does not.
         mode: a mode of the method.
     """
@@ -56,20 +58,20 @@ ABLATIONS: dict[str, tuple[Variant, ...]] = {
     ),
     "ovdiff": (
         Variant("the settings that suit the backbone"),
-        Variant("without background prototypes", {"background": "none"}, paper="-10.0 points"),
+        Variant("without background prototypes", {"background": "none"}, paper="ovdiff-background"),
         Variant("with the category pre-filter", {"prefilter": True}),
-        Variant("without the category pre-filter", {"prefilter": False}, paper="-8.7 points"),
-        Variant("without the stuff filter", {"stuff_filter": False}, paper="-2.5 points (Context)"),
+        Variant("without the category pre-filter", {"prefilter": False}),
+        Variant("without the stuff filter", {"stuff_filter": False}, paper="ovdiff-stuff"),
         Variant("masks by MaskCut", {"masks": "maskcut"}),
-        Variant("masks by Otsu's thresholds", {"masks": "otsu"}, paper="-3.0 points (against CutLER)"),
-        Variant("mean prototypes alone", {"kinds": "mean"}, paper="-1.1 points"),
-        Variant("diffusion features alone", {"extractors": ("diffusion",)}, paper="63.6, all three 67.0"),
-        Variant("CLIP features alone", {"extractors": ("clip",)}, paper="63.2"),
-        Variant("DINO features alone", {"extractors": ("dino",)}, paper="59.6"),
-        *(Variant(f"{n} support images", {"images": n}, paper="saturates at 64 to 128") for n in (4, 8, 16, 32, 64)),
-        Variant("refined by PAMR", {"refinement": "pamr"}, paper="+1.9 points"),
+        Variant("masks by Otsu's thresholds", {"masks": "otsu"}, paper="ovdiff-masks"),
+        Variant("mean prototypes alone", {"kinds": "mean"}, paper="ovdiff-mean"),
+        Variant("diffusion features alone", {"extractors": ("diffusion",)}, paper="ovdiff-diffusion"),
+        Variant("CLIP features alone", {"extractors": ("clip",)}, paper="ovdiff-clip"),
+        Variant("DINO features alone", {"extractors": ("dino",)}, paper="ovdiff-dino"),
+        *(Variant(f"{n} support images", {"images": n}) for n in (4, 8, 16, 32, 64)),
+        Variant("refined by PAMR", {"refinement": "pamr"}, paper="ovdiff-pamr"),
         Variant("without refinement", {"refinement": "none"}),
-        Variant("all class names on every picture", labels="all"),
+        Variant("all class names on every picture", labels="all", paper="ovdiff-prefilter"),
         Variant("all class names and the pre-filter", {"prefilter": True}, labels="all"),
         Variant("classes by the CLIP filter", labels="clip"),
     ),
@@ -97,11 +99,15 @@ class Ablation:
     """All variants of a method on the data set of `task`, or those whose name contains one of the texts `only`.
 
     Each variant has its own folder, so that a stopped table can continue.
+
+    Args:
+        exact: whether `only` holds whole names.
     """
 
     task: Benchmark
     kind: type[Method]
     only: tuple[str, ...] = ()
+    exact: bool = False
 
     def run(self, out: Path, report: Report = silent) -> list[dict]:
         """Measure every variant; write `ablation.md` and `ablation.json`, and return its rows.
@@ -115,20 +121,21 @@ class Ablation:
                 f"The rows must be some of {'; '.join(known)}; but no row of {self.kind.title} contains {self.only}."
             )
         rows = list(self._rows(out, report))
-        (out / "ablation.json").write_text(json.dumps(rows, indent=2) + "\n")
-        (out / "ablation.md").write_text(as_markdown(rows))
+        write_whole(out / "ablation.json", (json.dumps(rows, indent=2) + "\n").encode())
+        write_whole(out / "ablation.md", as_markdown(rows).encode())
         return rows
 
     def _asked(self, what: str) -> bool:
-        return not self.only or any(text in what for text in self.only)
+        return not self.only or any(text == what if self.exact else text in what for text in self.only)
 
     def _rows(self, out: Path, report: Report) -> Iterator[dict]:
         variants, measured = ABLATIONS[self.kind.name], {}
         for number, variant in enumerate(variants):
             if not self._asked(variant.what):
                 continue
+            paper = in_short(variant.paper) if variant.paper else ""
             if obstacle := " ".join(filter(None, map(self.task.models.obstacle, variant.needs))):
-                yield {"what": variant.what, "paper": variant.paper, "obstacle": obstacle}
+                yield {"what": variant.what, "paper": paper, "obstacle": obstacle}
                 continue
             method = replace(modes_of(self.task.models, self.kind)[variant.mode], **variant.settings)
             task = replace(self.task, method=method, labels=variant.labels)
@@ -144,7 +151,9 @@ class Ablation:
             best = max(swept, key=swept.get) if swept else None
             yield {
                 "what": variant.what,
-                "paper": variant.paper,
+                "paper": paper,
+                "method": self.kind.name,
+                **{name: table[name] for name in ("dataset", "count", "labels", "backbone", "weight files")},
                 "miou": table["miou"],
                 "mean_image_miou": table["mean_image_miou"],
                 "pixel_accuracy": table["pixel_accuracy"],

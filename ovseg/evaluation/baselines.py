@@ -105,6 +105,7 @@ class ClipCentrePrior(CentrePrior):
 
     name: ClassVar[str] = "clip-centre-prior"
     title: ClassVar[str] = "CLIP score times centre prior"
+    needs: ClassVar[tuple[str, ...]] = ("clip",)
 
     def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, "k"]:
         """CLIP's probabilities of the classes, divided by the highest."""

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ovseg.evaluation.command_line import command_of
 from ovseg.evaluation.datasets import Dataset, Sample
-from ovseg.evaluation.labels import LABEL_SOURCES, ground_truth
+from ovseg.evaluation.labels import LABEL_SOURCES, NETWORKS, ground_truth
 from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
 from ovseg.files import write_or_check_settings, write_whole
 from ovseg.maths.overlap import IGNORED, confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
@@ -20,6 +21,7 @@ from ovseg.methods import Method
 from ovseg.methods.base import Prepared
 from ovseg.models import Models
 from ovseg.output import view
+from ovseg.output.run_card import weights_of
 from ovseg.processes import one_thread
 from ovseg.progress import Report, duration, silent
 from ovseg.types import BACKGROUND, named
@@ -121,8 +123,8 @@ class Benchmark:
     def summarise(self, out: Path) -> dict:
         """Write `table.md`, `table.json` and `sheet.png` of a measured run, and return the table."""
         table, order = self._table(out)
-        (out / "table.json").write_text(json.dumps(table, indent=2) + "\n")
-        (out / "table.md").write_text(as_markdown(table))
+        write_whole(out / "table.json", (json.dumps(table, indent=2) + "\n").encode())
+        write_whole(out / "table.md", as_markdown(table).encode())
         Image.fromarray(self._sheet(out, order)).save(out / "sheet.png")
         return table
 
@@ -134,6 +136,7 @@ class Benchmark:
             "method": self.method.name,
             "settings": json.loads(json.dumps(asdict(self.method))),
             "backbone": self.models.name,
+            "weights": self._weights(),
             "dtype": self.models.dtype_name,
             "dataset": self.dataset.name,
             "labels": f"clip, ratio {self.models.checkpoint.clip_ratio}" if self.labels == "clip" else self.labels,
@@ -149,6 +152,15 @@ class Benchmark:
             "refinement": "none",
             "seed": self.seed,
         }
+
+    @cached_property
+    def _networks(self) -> tuple[str, ...]:
+        return tuple(sorted({*self.method.networks, *NETWORKS.get(self.labels, ())}))
+
+    def _weights(self) -> dict[str, str]:
+        if "captioner" in self._networks:
+            self.models.captioner()  # its weights are named where it is loaded
+        return weights_of(self.models, self.method, besides=self._networks)
 
     def path(self, out: Path, index: int) -> Path:
         """The file of a sample's counts."""
@@ -226,6 +238,8 @@ class Benchmark:
         labels = (BACKGROUND, *(word.name for word in self.classes))
         table = self.settings() | {
             "count": self.total,
+            "weight files": self.models.weight_files(self._networks),
+            "command": command_of(self),
             "miou": dataset_miou(totals[0], scored),
             "mean_image_miou": float(np.nanmean(per_image)),
             "pixel_accuracy": pixel_accuracy(totals[0]),

@@ -12,6 +12,9 @@ from ovseg.words.presence import look_for
 LabelSource = Callable[[Models, Sample, tuple[ClassWord, ...]], list[int]]
 """Given a sample and all classes, the indices of those to ask for."""
 
+NETWORKS: dict[str, tuple[str, ...]] = {"clip": ("clip",), "clip-caption": ("clip", "captioner")}
+"""The networks that a label source uses, where it uses some."""
+
 
 def ground_truth(models: Models, sample: Sample, classes: tuple[ClassWord, ...]) -> list[int]:
     """The classes that are in the picture; the method only has to find where they are."""

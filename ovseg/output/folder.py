@@ -4,7 +4,6 @@ The files of a picture lie in `OUT/pictures/`, in a folder with the picture's ow
 `record.json`: a stopped run goes on with the pictures that have none, or whose file has changed since.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ovseg.files import write_or_check_settings, write_whole
+from ovseg.files import checksum, write_or_check_settings, write_whole
 from ovseg.methods import Method
 from ovseg.methods.base import Prepared
 from ovseg.models import Models
@@ -144,10 +143,10 @@ class FolderTask:
             ValueError: there is no captioner where one is needed, or a network cannot be loaded.
         """
         captioner = self.captioner if self._needs_caption else None
-        if captioner is not None:
-            if obstacle := self.models.captioner_obstacle(captioner):
-                raise ValueError(f"Classes and a caption must be given, because none can be made here. {obstacle}")
-            self.models.captioner(captioner)
+        if captioner is not None and (obstacle := self.models.captioner_obstacle(captioner)):
+            raise ValueError(f"Classes and a caption must be given, because none can be made here. {obstacle}")
+        if captioner is not None or ("captioner" in self.method.networks and not self.method.finds_words):
+            self.models.captioner(captioner or "")  # its weights are named where it is loaded
         settings = {
             "method": {"name": self.method.name, **asdict(self.method)},
             "backbone": self.models.name, "dtype": self.models.dtype_name,
@@ -190,14 +189,14 @@ class FolderTask:
         if not path.exists():
             return None
         record = json.loads(path.read_text())
-        return Outcome(record["coco"]) if record["checksum"] == _checksum(self.folder / name) else None
+        return Outcome(record["coco"]) if record["checksum"] == self._checksum(name) else None
 
     def _segmented(self, name: str, prepare: Prepare, report: Report) -> Outcome:
         """Segment a picture and write its files. What is wrong with the picture or its words is a reason to skip it."""
         path = self.folder / name
         report("reading", 0.0)
         try:
-            image, checksum = read_image(path), _checksum(path)
+            image, content = read_image(path), self._checksum(name)
             result = self._result(image, prepare, report)
         except ValueError as error:
             return Outcome(None, str(error))
@@ -208,7 +207,7 @@ class FolderTask:
         if self.attention:
             write_attention(segmentation, folder / "attention")
         coco = coco_file([(name, segmentation.label_map)], segmentation.labels)
-        write_whole(self._record(name), _json({"checksum": checksum, "coco": coco}))
+        write_whole(self._record(name), _json({"checksum": content, "coco": coco}))
         return Outcome(coco)
 
     def _result(self, image: np.ndarray, prepare: Prepare, report: Report) -> Result:
@@ -227,6 +226,9 @@ class FolderTask:
         card = run_card(self.models, scene, words, self.method, segmentation, cost=cost, captioner=captioner)
         return Result(segmentation, card)
 
+    def _checksum(self, name: str) -> str:
+        return checksum([self.folder / name], self.folder)
+
     def _record(self, name: str) -> Path:
         return self.out / "pictures" / name / "record.json"
 
@@ -241,10 +243,6 @@ class FolderTask:
 def reasons(outcomes: Mapping[str, Outcome]) -> Iterator[tuple[str, str]]:
     """The pictures that were skipped, each with the reason."""
     yield from ((name, outcome.reason) for name, outcome in outcomes.items() if outcome.coco is None)
-
-
-def _checksum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def _json(value: object, indent: int | None = None) -> bytes:

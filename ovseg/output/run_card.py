@@ -1,7 +1,7 @@
 """The run card: what ran, on what, with which settings; enough to do it again."""
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 
@@ -59,17 +59,21 @@ def run_card(
     }
 
 
-def weights_of(models: Models, method: Method, captioner: str | None = None) -> dict[str, str]:
+def weights_of(
+    models: Models, method: Method, captioner: str | None = None, *, besides: Collection[str] = ()
+) -> dict[str, str]:
     """Fingerprints of the weights that a method runs on: the backbone's, and those of the networks that it uses besides.
 
     A captioner counts if it is loaded: where a visitor writes the caption, nobody needs its weights.
 
     Args:
         captioner: the name of one that was asked for words beside the method; None where none was.
+        besides: networks that were used beside the method.
     """
+    networks = {*method.networks, *besides}
     weights = {"backbone": models.backbone.fingerprint}
-    weights |= {name: WEIGHTS[name](models, method) for name in method.networks if name in WEIGHTS}
-    asked = captioner if captioner is not None else "" if "captioner" in method.networks else None
+    weights |= {name: WEIGHTS[name](models, method) for name in sorted(networks) if name in WEIGHTS}
+    asked = captioner if captioner is not None else "" if "captioner" in networks else None
     loaded = None if asked is None else models.loaded_captioner(asked)
     return weights | ({"captioner": loaded.fingerprint} if loaded else {})
 

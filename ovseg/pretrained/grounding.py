@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ovseg.backbones.base import Backbone, Capture
-from ovseg.backbones.weights import fingerprint
+from ovseg.backbones.weights import name_of_weights
 from ovseg.maths.maps import resize
 
 EPSILON, MOMENTUM = 1e-4, 0.1  # of the batch statistics; the spectral norm has the same epsilon
@@ -218,6 +218,7 @@ class Grounding:
         except (OSError, SafetensorError, json.JSONDecodeError) as error:
             reason = getattr(error, "strerror", None) or str(error).rstrip(".")
             raise ValueError(f"A grounding module must be in {folder}, but reading it failed: {reason}.") from error
+        self.folder = folder
         self.training: dict[str, Any] = config["training"]
         self.module = GroundingModule(_size_from(config["size"]), config["independent"])
         self.module.load_state_dict({name: weight.float() for name, weight in weights.items()})
@@ -226,7 +227,7 @@ class Grounding:
     @cached_property
     def fingerprint(self) -> str:
         """A short name for the weights."""
-        return fingerprint(self.module)
+        return name_of_weights(self.folder)
 
     @torch.inference_mode()
     def look(

@@ -71,8 +71,9 @@ class FreeSegDiff(Settings, Method):
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """CLIP and the captioner, and DINO where its keys are clustered."""
-        return (*self.needs, "dino") if self.features == "dino" else self.needs
+        """CLIP; DINO where its keys are clustered; the captioner, unless the given classes are all that may be found."""
+        captions = self.words == "caption" or self.vocabulary == "open"
+        return ("clip", *(["captioner"] if captions else []), *(["dino"] if self.features == "dino" else []))
 
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedFreeSegDiff":
         """Encode the phrases of the given classes: as CLIP is asked about them, and as they are compared with nouns.

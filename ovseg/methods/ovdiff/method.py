@@ -58,6 +58,14 @@ class OVDiff(Settings, Method):
         code="https://github.com/karazijal/sdov",
     )
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """Those whose features are compared, CLIP for the pre-filter, and DINO for MaskCut."""
+        used = {*self.extractors} - {"diffusion"}
+        used |= {"clip"} if self.prefilter else set()
+        used |= {"dino"} if self.masks == "maskcut" else set()
+        return tuple(sorted(used))
+
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedOVDiff":
         """Put the prototypes of all phrases into tables; those that are not in the store are made first.
 

@@ -1,0 +1,32 @@
+"""`results --out DIR`: the runs that the page's Results tab shows."""
+
+import argparse
+from pathlib import Path
+
+from ovseg.commands.common import add_networks, models_of, show_progress
+from ovseg.evaluation.results import DATASET, RUNS, SHIPPED, Measuring, Results
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `results`."""
+    parser.add_argument("--count", type=int, default=64, help=f"scenes of {DATASET} for each run (default: 64)")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="TEXT",
+        help=f"only runs whose name contains one of these texts; all: {', '.join(run.name for run in RUNS)}",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, required=True, help="folder for the runs, which continue after a stop")
+    parser.add_argument(
+        "--to", type=Path, default=SHIPPED, help="folder for the files that the tab reads (default: the one that ships)"
+    )
+    add_networks(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, or continue, and print every figure."""
+    task = Measuring(models_of(options), options.count, options.out, options.to, tuple(options.only))
+    written = task.run(show_progress)
+    show_progress("measured", 1.0)
+    for name, rows in Results(options.to).files.items():
+        for row in rows:
+            print(f"{row.figure('miou'):6.1f} %  {name}{': ' + row.what if row.what else ''}")
+    print("wrote " + ", ".join(str(path) for path in written))

@@ -1,0 +1,169 @@
+"""The results that the page shows: runs of `evaluate` and `ablate`, kept as small files, beside the papers' figures."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from ovseg.assets import ASSETS
+from ovseg.evaluation.ablations import Ablation
+from ovseg.evaluation.baselines import MEASURABLE
+from ovseg.evaluation.benchmark import Benchmark
+from ovseg.evaluation.datasets import find_dataset
+from ovseg.evaluation.papers import PaperFigure, paper_figures
+from ovseg.files import write_whole
+from ovseg.methods import find_method, suited_to
+from ovseg.models import Models
+from ovseg.progress import Report, silent, within
+
+SHIPPED = ASSETS / "results"
+DATASET = "pocket-val"
+FIGURES = ("miou", "mean_image_miou", "pixel_accuracy")
+LEFT_OUT = ("iou", "miou_at_threshold", "background_words")  # of a run's table, in the kept file
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that the page shows. `rows` are those of its table of variants; none for a single run."""
+
+    name: str
+    method: str
+    _: KW_ONLY
+    labels: str = "ground-truth"
+    rows: tuple[str, ...] = ()
+
+
+def _variants(method: str) -> tuple[str, ...]:
+    """The rows of a method's table of variants that stand beside a figure of its paper."""
+    beside = [figure.ours for figure in paper_figures() if figure.method == method and figure.ours]
+    return tuple(dict.fromkeys(row for ours in beside for row in (ours.before, ours.row) if row))
+
+
+RUNS: tuple[Run, ...] = (
+    Run("diffsegmenter", "diffsegmenter"),
+    Run("diffsegmenter-filtered", "diffsegmenter", labels="clip-caption"),
+    Run("ovdiff", "ovdiff"),
+    Run("ovdiff-variants", "ovdiff", rows=_variants("ovdiff")),
+    Run("freeseg-diff", "freeseg-diff"),
+    Run("freeseg-diff-captioned", "freeseg-diff", labels="all"),
+    Run("grounded-diffusion", "grounded-diffusion"),
+    Run("clip-centre-prior", "clip-centre-prior"),
+)
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """All runs, or those whose name contains one of the texts `only`, on the first `count` scenes of `DATASET`.
+
+    Args:
+        out: folder of the runs, each of which can go on after a stop.
+        to: folder of the kept files.
+    """
+
+    models: Models
+    count: int
+    out: Path
+    to: Path = SHIPPED
+    only: tuple[str, ...] = ()
+
+    def run(self, report: Report = silent) -> list[Path]:
+        """Measure what is missing; returns the files, one for each run.
+
+        Raises:
+            ValueError: no run is asked for, the count is below 1, or a network is missing.
+        """
+        chosen = [run for run in RUNS if not self.only or any(text in run.name for text in self.only)]
+        if not chosen:
+            raise ValueError(f"The runs must be some of {', '.join(run.name for run in RUNS)}, but got {self.only}.")
+        written = []
+        for number, run in enumerate(chosen):
+            part = within(report, number / len(chosen), (number + 1) / len(chosen))
+            kept = self._measured(run, lambda stage, share, run=run, part=part: part(f"{run.name}: {stage}", share))
+            written.append(self.to / f"{run.name}.json")
+            write_whole(written[-1], (json.dumps(kept, indent=1) + "\n").encode())
+        return written
+
+    def _measured(self, run: Run, report: Report) -> list[dict]:
+        kind = find_method(run.method, MEASURABLE)
+        task = Benchmark(self.models, suited_to(self.models, kind), find_dataset(DATASET), self.count, labels=run.labels)
+        if run.rows:
+            return Ablation(task, kind, run.rows, exact=True).run(self.out / run.name, report)
+        table = task.run(self.out / run.name, report)
+        return [{name: value for name, value in table.items() if name not in LEFT_OUT}]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row of a kept file: what was measured, on what, with which weights, and the command."""
+
+    record: Mapping = field(repr=False)
+
+    @property
+    def what(self) -> str:
+        """The name of the variant; empty for a run with the settings that suit the backbone."""
+        return self.record.get("what", "")
+
+    def figure(self, metric: str) -> float:
+        """A figure in per cent."""
+        return 100 * self.record[metric]
+
+    def is_of(self, weight_files: Mapping[str, str]) -> bool:
+        """Whether it was measured with weight files of these checksums."""
+        return all(weight_files.get(part) == digest for part, digest in self.record["weight files"].items())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A figure of a paper, and ours beside it; `before` is what a change starts from. None where there is none."""
+
+    paper: PaperFigure
+    ours: Measured | None
+    before: Measured | None
+
+    @property
+    def value(self) -> float | None:
+        """Our figure in per cent, by the metric that it names."""
+        return None if self.ours is None else self.ours.figure(self.paper.ours.metric)
+
+    @property
+    def start(self) -> float | None:
+        """Our figure that the change starts from."""
+        return None if self.before is None else self.before.figure(self.paper.ours.metric)
+
+    @property
+    def change(self) -> float | None:
+        """Points that ours gains or loses; None where the figure is no change, or was not measured."""
+        return None if self.start is None else self.value - self.start
+
+
+@dataclass(frozen=True)
+class Results:
+    """The kept files of a folder."""
+
+    folder: Path = SHIPPED
+
+    @cached_property
+    def files(self) -> dict[str, tuple[Measured, ...]]:
+        """The rows of each file, by its name without the ending, in the order of `RUNS`."""
+        order = {run.name: number for number, run in enumerate(RUNS)}
+        paths = sorted(self.folder.glob("*.json"), key=lambda path: (order.get(path.stem, len(order)), path.stem))
+        rows = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+        return {name: tuple(Measured(row) for row in of_file if "obstacle" not in row) for name, of_file in rows.items()}
+
+    def all_rows(self) -> Iterator[Measured]:
+        """Every row of every file."""
+        for rows in self.files.values():
+            yield from rows
+
+    def beside(self, figures: Iterable[PaperFigure]) -> list[Comparison]:
+        """Each of the papers' figures with what stands beside it."""
+        return [self._beside(figure) for figure in figures]
+
+    def _beside(self, figure: PaperFigure) -> Comparison:
+        if figure.ours is None:
+            return Comparison(figure, None, None)
+        rows = {row.what: row for row in self.files.get(figure.ours.file, ())}
+        before = rows.get(figure.ours.before) if figure.ours.before else None
+        ours = rows.get(figure.ours.row)
+        return Comparison(figure, ours if before or not figure.ours.before else None, before)

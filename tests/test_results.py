@@ -1,0 +1,302 @@
+"""The Results tab: our figures are those of the kept files, the papers' those of their data file; and how it looks."""
+
+import json
+import re
+import shlex
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import gradio as gr
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from ovseg.__main__ import main
+from ovseg.backbones import BACKBONES
+from ovseg.commands import evaluate
+from ovseg.commands.common import method_of
+from ovseg.demo.build import page_theme
+from ovseg.demo.results_tab import OTHER_WEIGHTS, build_results_tab, results_html
+from ovseg.evaluation import papers
+from ovseg.evaluation.ablations import ABLATIONS, Ablation
+from ovseg.evaluation.baselines import MEASURABLE
+from ovseg.evaluation.benchmark import Benchmark
+from ovseg.evaluation.command_line import command_of
+from ovseg.evaluation.datasets import PocketDataset
+from ovseg.evaluation.papers import METRICS, in_short, paper_figures
+from ovseg.evaluation.protocols import PROTOCOLS
+from ovseg.evaluation.results import FIGURES, SHIPPED, Results
+from ovseg.methods import METHODS, DiffSegmenter, OVDiff, find_method, suited_to
+from ovseg.models import Models
+from tests.test_about import CONTRAST, _watched
+from tests.test_browser import CHROMIUM, FLAGS, SCREENSHOTS
+
+PAPERS = json.loads((Path(papers.__file__).parent / "papers.json").read_text(encoding="utf-8"))["figures"]
+
+
+class Shown(HTMLParser):
+    """The figures of the tab: (whose, the value of its attribute, its text), section by section."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.sections: dict[str, list[tuple[str, float, str]]] = {}
+        self.codes: list[str] = []
+        self._section, self._data, self._in_code = "", None, False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "section":
+            self._section = given["id"]
+        elif tag == "data":
+            self._data = given["class"], float(given["value"])
+        self._in_code = tag == "code"
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_code = False
+
+    def handle_data(self, data: str) -> None:
+        if self._data:
+            self.sections.setdefault(self._section, []).append((*self._data, data))
+            self._data = None
+        elif self._in_code:
+            self.codes.append(data)
+
+
+def kept(folder: Path = SHIPPED) -> list[dict]:
+    return [row for path in folder.glob("*.json") for row in json.loads(path.read_text())]
+
+
+@pytest.fixture(scope="module")
+def shown() -> Shown:
+    return Shown(results_html(Models("pocket")))
+
+
+def test_every_figure_of_ours_is_one_of_the_files(shown: Shown) -> None:
+    ours = [figure for of_section in shown.sections.values() for figure in of_section if figure[0] == "ours"]
+    values = {100 * row[name] for row in kept() for name in FIGURES}
+    assert len(ours) >= 3 * len(kept()) and all(value in values for _, value, _ in ours)
+    assert all(text == f"{value:.1f}" for _, value, text in ours)
+    in_table = [value for _, value, _ in shown.sections["results-all"]]
+    rows = [row for rows in Results().files.values() for row in rows]
+    assert in_table == [row.figure(name) for row in rows for name in FIGURES] and len(rows) == len(kept())
+
+
+@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
+def test_every_figure_of_a_paper_is_that_of_the_data_file(shown: Shown, kind: type) -> None:
+    of_paper = [(value, text) for whose, value, text in shown.sections[f"results-{kind.name}"] if whose == "paper"]
+    expected = []
+    for single in (True, False):  # changes stand below
+        for row in (row for row in PAPERS if row["method"] == kind.name and ("before" not in row) == single):
+            expected += [row[name] for name in ("before", "value") if name in row]
+    assert [value for value, _ in of_paper] == expected and [text for _, text in of_paper] == [str(v) for v in expected]
+
+
+def test_ours_stands_beside_the_right_figure() -> None:
+    files = {path.stem: json.loads(path.read_text()) for path in SHIPPED.glob("*.json")}
+    pairs = Results().beside(paper_figures())
+    assert [pair.paper.key for pair in pairs] == [row["key"] for row in PAPERS]
+    measured = 0
+    for pair, row in zip(pairs, PAPERS, strict=True):
+        if "ours" not in row:
+            assert pair.ours is None and pair.value is None and pair.change is None
+            continue
+        rows = {item.get("what", ""): item for item in files[row["ours"]["file"]]}
+        metric = row["ours"].get("as", row["metric"])
+        own = rows[row["ours"].get("row", "")]
+        assert own["method"] == row["method"] and pair.value == 100 * own[metric]
+        if "before" in row:
+            assert pair.change == 100 * own[metric] - 100 * rows[row["ours"]["before"]][metric]
+            assert pair.paper.change == row["value"] - row["before"]
+        measured += 1
+    assert measured >= 10
+
+
+def test_the_tab_says_that_the_papers_measured_something_else() -> None:
+    html = results_html(Models("pocket"))
+    assert "The papers measured another backbone on other data" in html
+    assert html.count("<summary>Protocol and source</summary>") == len(PAPERS)
+    for row in PAPERS:
+        assert row["method"] in [kind.name for kind in METHODS] and row["metric"] in METRICS
+        assert all(len(row[name]) > 3 for name in ("what", "dataset", "protocol", "table", "read in", "why"))
+
+
+def test_every_row_has_a_command_that_gives_it(shown: Shown) -> None:
+    commands = [row["command"] for row in kept()]
+    assert set(commands) <= set(shown.codes)
+    parser = ArgumentParser()
+    evaluate.add_options(parser)
+    networks = Models("pocket", "cpu")
+    for row in kept():
+        options = parser.parse_args(shlex.split(row["command"])[4:])
+        assert (options.method, options.dataset, options.count, options.labels) == (
+            row["method"], row["dataset"], row["count"], row["labels"],
+        )  # fmt: skip
+        method = method_of(options, networks, MEASURABLE)
+        (variant,) = [v for v in ABLATIONS.get(row["method"], ()) if v.what == row.get("what")] or [None]
+        changed = {} if variant is None else variant.settings
+        assert method == suited_to(networks, find_method(row["method"], MEASURABLE), changed)
+
+
+def test_a_command_says_everything_that_differs_from_the_defaults(models: Models, tmp_path: Path) -> None:
+    given = replace(suited_to(models, DiffSegmenter), stride_weights=(0.0, 0.5, 1.0), continued=True, prompt="the {} there")
+    task = Benchmark(
+        models, given, PocketDataset("novel", 4), 7, labels="all", protocol=PROTOCOLS["diffsegmenter"], seed=3
+    )  # fmt: skip
+    parser = ArgumentParser()
+    evaluate.add_options(parser)
+    words = shlex.split(command_of(task))
+    assert words[:4] == ["python", "-m", "ovseg", "evaluate"]
+    options = parser.parse_args(words[4:])
+    assert method_of(options, models, MEASURABLE) == given
+    assert (options.dataset, options.count, options.labels, options.protocol, options.seed, options.backbone) == (
+        "pocket-novel-stuff4", 7, "all", "diffsegmenter", 3, Path(models.name).name,
+    )  # fmt: skip
+
+
+def test_figures_of_other_weights_are_marked(tmp_path: Path) -> None:
+    networks = Models("pocket", "cpu")
+    now = networks.weight_files(("clip", "captioner", "dino", "grounding"))
+    for path in SHIPPED.glob("*.json"):
+        rows = json.loads(path.read_text())
+        for row in rows:
+            row["weight files"] = {part: now[part] for part in row["weight files"]}
+        (tmp_path / path.name).write_text(json.dumps(rows))
+    assert OTHER_WEIGHTS not in results_html(networks, tmp_path)
+    rows = json.loads((tmp_path / "freeseg-diff.json").read_text())
+    rows[0]["weight files"]["captioner"] = "another"
+    (tmp_path / "freeseg-diff.json").write_text(json.dumps(rows))
+    html = results_html(networks, tmp_path)
+    assert f"1 of our {len(kept())} rows were {OTHER_WEIGHTS}" in html
+    assert html.count(f'<small class="old">{OTHER_WEIGHTS}</small>') == 1
+    assert "FreeSeg-Diff" in html.rpartition(f'<small class="old">{OTHER_WEIGHTS}')[0].rpartition("<tr")[2]
+
+
+def test_a_page_with_another_backbone_or_without_results_says_so(models: Models, tmp_path: Path) -> None:
+    assert "Ours are of pocket; this page uses another backbone, Local checkpoint" in results_html(models)
+    assert "Nothing of ours was measured yet" in results_html(models, tmp_path)
+    assert "not measured" in results_html(models, tmp_path)
+
+
+def test_weight_files_are_told_apart_by_what_they_hold(with_clip: Models, tmp_path: Path) -> None:
+    found = with_clip.weight_files(("clip", "dino", "captioner", "grounding"))
+    assert set(found) == {"backbone", "clip", "dino", "captioner", "grounding"} and len(set(found.values())) == 5
+    folder = tmp_path / "dino"
+    folder.mkdir()
+    content = next(Path(with_clip.checkpoint.dino).glob("*.safetensors")).read_bytes()
+    (folder / "model.safetensors").write_bytes(content)
+    other = Models(with_clip.name, "cpu")
+    other.checkpoint = replace(with_clip.checkpoint, dino=str(folder), clip="ViT-B-16/openai")
+    assert other.weight_files(("dino", "clip")) == {"backbone": found["backbone"], "dino": found["dino"]}
+    (folder / "model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert other.weight_files(("dino",))["dino"] != found["dino"]
+
+
+def test_the_command_writes_what_the_tab_reads(
+    with_clip: Models, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BACKBONES, "tiny", with_clip.checkpoint)
+    arguments = ["results", "--count", "1", "--out", str(tmp_path / "runs"), "--to", str(tmp_path / "kept")]
+    arguments += ["--backbone", "tiny", "--device", "cpu", "--only"]
+    assert main([*arguments, "nothing"]) == 2
+    assert "runs must be some of diffsegmenter, diffsegmenter-filtered, ovdiff" in capsys.readouterr().err
+    assert main([*arguments, "diffsegmenter", "grounded"]) == 0
+    files = Results(tmp_path / "kept").files
+    assert list(files) == ["diffsegmenter", "diffsegmenter-filtered", "grounded-diffusion"]
+    printed = capsys.readouterr().out
+    for name, rows in files.items():
+        table = json.loads((tmp_path / "runs" / name / "table.json").read_text())
+        (row,) = rows
+        assert all(row.record[figure] == table[figure] for figure in FIGURES) and "iou" not in row.record
+        assert f"{100 * table['miou']:6.1f} %  {name}" in printed
+    assert set(files["diffsegmenter-filtered"][0].record["weights"]) == {"backbone", "clip", "captioner"}
+    assert set(files["grounded-diffusion"][0].record["weight files"]) == {"backbone", "grounding"}
+    tiny = Models("tiny", "cpu")
+    assert OTHER_WEIGHTS not in results_html(tiny, tmp_path / "kept")
+    assert "another backbone" not in results_html(tiny, tmp_path / "kept").partition("</p>")[2]
+
+
+def test_rows_of_a_table_can_be_asked_for_by_their_whole_names(models: Models, tmp_path: Path) -> None:
+    task = Benchmark(models, DiffSegmenter(), PocketDataset("val"), 1)
+    rows = Ablation(task, DiffSegmenter, ("t = 50",), exact=True).run(tmp_path)
+    assert [row["what"] for row in rows] == ["t = 50"]
+    assert rows[0]["weight files"] == models.weight_files(()) and rows[0]["dataset"] == "pocket-val"
+    with pytest.raises(ValueError, match="no row of DiffSegmenter contains"):
+        Ablation(task, DiffSegmenter, ("stride 2",), exact=True).run(tmp_path)
+
+
+def test_a_run_goes_on_with_the_same_weights_only(models: Models, tmp_path: Path) -> None:
+    task = Benchmark(models, DiffSegmenter(), PocketDataset("val"), 1)
+    task.run(tmp_path)
+    path = tmp_path / "settings.json"
+    path.write_text(path.read_text().replace(models.backbone.fingerprint, "another"))
+    with pytest.raises(ValueError, match=r"holds something else: it differs in weights\."):
+        task.run(tmp_path)
+
+
+def test_variants_quote_their_papers_from_the_data_file() -> None:
+    for variant in (variant for variants in ABLATIONS.values() for variant in variants if variant.paper):
+        assert re.fullmatch(r"[+-]\d+\.\d points on PASCAL \w+( \d+)? val", in_short(variant.paper)), variant
+    assert in_short("ovdiff-background") == "-10.0 points on PASCAL VOC 2012 val"
+    assert in_short("diffsegmenter-voc") == "60.1 on PASCAL VOC 2012 val"
+    with pytest.raises(ValueError, match=r"must be one of papers\.json, but got 'nothing'"):
+        in_short("nothing")
+    beside = [figure.ours for figure in paper_figures() if figure.method == OVDiff.name and figure.ours]
+    named = {row for ours in beside for row in (ours.row, ours.before)} - {""}
+    assert named <= {variant.what for variant in ABLATIONS["ovdiff"]} and len(named) > 5
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with gr.Blocks() as page:
+        gr.Markdown("# Title")
+        with gr.Tab("Results"):
+            build_results_tab(Models("pocket"))
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, theme=page_theme())
+    yield url
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM, "the browser test needs Chromium: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 390])
+def test_it_can_be_read(address: str, browser: Browser, width: int, theme: str) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    errors, outside = _watched(page, address)
+    page.goto(f"{address}?__theme={theme}")
+    page.locator("#results-all table").wait_for()
+    for summary in page.locator(".ov-results summary").all()[:3]:
+        summary.click()
+    assert page.locator(".ov-results details[open] code").first.inner_text().startswith("python -m ovseg evaluate")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    edge = page.eval_on_selector_all(".ov-results *", "all => Math.max(...all.map(e => e.getBoundingClientRect().right))")
+    assert edge <= width
+    # Wide, the cells of a row stand beside each other; narrow, the two figures do, each under the name of its column.
+    row = page.locator("#results-diffsegmenter tbody tr").first
+    cells = [cell.bounding_box() for cell in row.locator("th, td").all()]
+    assert len(cells) == 4
+    if width > 1000:
+        assert len({cell["y"] for cell in cells}) == 1 and all(cell["width"] > 150 for cell in cells)
+    else:
+        what, paper, ours, why = cells
+        assert what["y"] < paper["y"] == ours["y"] < why["y"] and paper["x"] == what["x"] == why["x"] < ours["x"]
+        assert min(paper["width"], ours["width"]) > 120 and min(what["width"], why["width"]) > 240
+        named = row.locator("td").evaluate_all("all => all.map(e => getComputedStyle(e, '::before').content)")
+        assert named == ['"The paper"', '"Ours"', '"What differs"']
+    lowest, where = page.evaluate(CONTRAST.replace(".ov-about :is(p, a, h2, h3, figcaption, code)", ".ov-results *"))
+    assert lowest >= 4.5, where
+    if SCREENSHOTS:
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / f"results-{width}-{theme}.png", full_page=True)
+    assert not errors and not outside
+    page.close()
