@@ -1,7 +1,6 @@
 """Putting the page together, and serving it."""
 
 import html
-import os
 
 import gradio as gr
 
@@ -12,6 +11,7 @@ from ovseg.demo.doors import Page, build_doors
 from ovseg.demo.durations import Durations
 from ovseg.demo.mcp_content import content_of
 from ovseg.demo.picture_panel import FIRST_SCENE
+from ovseg.demo.preload import load_everything, on_zero_gpu
 from ovseg.demo.results_tab import build_results_tab
 from ovseg.demo.static_files import static
 from ovseg.demo.worked_example import WorkedExample
@@ -30,14 +30,14 @@ def build(models: Models, example: WorkedExample | None = None, durations: Durat
     durations = durations or Durations()
     example = example or WorkedExample(models, durations, FIRST_SCENE)
     with Page(title=TITLE, fill_width=True, delete_cache=(3600, 86400)) as page:  # seconds between looks, and of age
-        build_doors(page, models)  # first, so that no event of the page takes their names
+        build_doors(page, models, durations)  # first, so that no event of the page takes their names
         with gr.Row(elem_id="header"):
             gr.HTML(_header(models), elem_id="title")
             link = gr.Button("Link to this", elem_id="link", size="sm", scale=0, min_width=110)
         with gr.Tab("Compare", id="compare"):
             tab = build_compare_tab(models, durations, link)
         with gr.Tab("Make a data set", id="dataset"):
-            build_dataset_tab(models)
+            build_dataset_tab(models, durations)
         with gr.Tab("Results", id="results"):
             build_results_tab(models)
         with gr.Tab("About", id="about"):
@@ -77,12 +77,16 @@ def launch(models: Models, host: str, port: int | None, *, mcp: bool = False, wa
         mcp: whether the doors are also tools for MCP clients. If not, the variable GRADIO_MCP_SERVER decides.
         wait: whether to come back only when the page has been stopped.
     """
-    if os.environ.get("SPACES_ZERO_GPU"):
-        # There, a call runs in a fork of this process: what it loads would be lost, so weights are loaded before.
-        _ = models.backbone
     durations = Durations()
     example = WorkedExample(models, durations, FIRST_SCENE)
-    example.begin()
+    if on_zero_gpu():
+        load_everything(models)
+        # This process has no accelerator, and no thread may be at work in it when a call forks it.
+        example = WorkedExample(Models(models.name, "cpu"), Durations(), FIRST_SCENE)
+        example.begin()
+        example.results()
+    else:
+        example.begin()
     page = build(models, example, durations)
     _, address, _ = page.launch(
         server_name=host,

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
-import spaces
 
 from ovseg.demo.board import board, board_picture, board_value, running, waiting
 from ovseg.demo.choice import Choice, runs_of
@@ -15,13 +14,20 @@ from ovseg.demo.looking import LookPanel, build_look_panel, empty_views, first_v
 from ovseg.demo.method_panel import AT_FIRST, MethodPanel, build_method_panel, restored
 from ovseg.demo.picture import Picture, of_origin
 from ovseg.demo.picture_panel import Chosen, PicturePanel, build_picture_panel, wire_picture_panel
-from ovseg.demo.running import Request, Results, run
-from ovseg.demo.word_panel import WordPanel, build_word_panel, captioner_name, chips_value, wire_word_panel
-from ovseg.demo.work import QUIET, on_the_network, status_line, stream_parts, whole
+from ovseg.demo.running import Outcome, Request, Results, grow, run_parts
+from ovseg.demo.word_panel import (
+    WordPanel,
+    build_word_panel,
+    captioner_name,
+    chips_value,
+    given_image,
+    wire_word_panel,
+)
+from ovseg.demo.work import QUIET, as_sentences, on_accelerator, on_the_network, status_line, stream_parts, whole
 from ovseg.demo.worked_example import WorkedExample
+from ovseg.demo.workload import seconds_for, to_segment
 from ovseg.methods import METHODS
 from ovseg.models import Models
-from ovseg.progress import Report
 from ovseg.types import BACKGROUND
 from ovseg.words.classes import parse_classes
 
@@ -80,8 +86,8 @@ def build_compare_tab(models: Models, durations: Durations, link: gr.Button) -> 
     last = gr.BrowserState("", storage_key="ovseg-last-choice", secret="ovseg")  # nothing in it is secret
     tab = CompareTab(pictures, words, methods, looks, canvases, status, results, run_button, stop, link, address, last)
     chosen = Chosen(pictures.picture, words.words, words.caption, words.chips, pictures.number)
-    sources, drawing = wire_picture_panel(models, pictures, chosen, chips_value(models, ()), status)
-    asking = wire_word_panel(models, words, pictures.picture, status)
+    sources, drawing = wire_picture_panel(models, pictures, chosen, chips_value(models, ()), status, durations=durations)
+    asking = wire_word_panel(models, words, pictures.picture, status, durations)
     wire_look_panel(looks, canvases, results)
     running_event = _wire_run(models, tab, durations)
     _wire_pictures(tab, [*sources, drawing])
@@ -104,30 +110,27 @@ def drawn(results: Results, name: str) -> dict[str, Any]:
 
 
 def _wire_run(models: Models, tab: CompareTab, durations: Durations) -> gr.events.Dependency:
-    @spaces.GPU(duration=60)
+    @on_accelerator(lambda asked: seconds_for(durations, to_segment(models, asked.methods, asked.words, asked.caption)))
+    def work(asked: Request) -> Iterator[tuple[str, float, Results | Outcome | None]]:
+        yield from stream_parts(lambda report, publish: run_parts(models, asked, durations, report, publish))
+
     def compare(
         picture: Picture | None, words: str, caption: str, captioner: str | None, seed: float | None, *chosen: Any
     ) -> Iterator[tuple[Any, ...]]:
-        name, kept = uuid.uuid4().hex, tuple(gr.skip() for _ in tab.shown[1:])
-
-        def work(report: Report, publish: Any) -> Results:
-            if picture is None:
-                raise ValueError("A picture must be chosen first: a scene, an upload, a drawing or an example.")
+        name, kept, made = uuid.uuid4().hex, tuple(gr.skip() for _ in tab.shown[1:]), None
+        with as_sentences():
+            given_image(picture)
             methods = tab.methods.chosen(models, chosen)
-            request = Request(
-                picture, words or "", caption or "", captioner_name(captioner), methods, whole("The seed", seed)
-            )
-            return run(models, request, durations, report, publish)
-
-        for stage, share, part in stream_parts(work):
-            if part is None:
-                yield status_line(stage, share), *kept
+            asked = Request(picture, words or "", caption or "", captioner_name(captioner), methods, whole("The seed", seed))
+        for stage, share, part in work(asked):
+            if part is not None:
+                made = grow(made, part, durations)
+                below = first_views(made) if made.comparison.entries else tuple(gr.skip() for _ in tab.looks.outputs)
+                yield status_line(stage, share), drawn(made, name), made, gr.skip(), gr.skip(), *below
             elif stage != "done":
-                below = first_views(part) if part.comparison.entries else tuple(gr.skip() for _ in tab.looks.outputs)
-                yield status_line(stage, share), drawn(part, name), part, gr.skip(), gr.skip(), *below
-            else:
-                names = ", ".join("|".join(word.phrases) for word in part.classes)
-                yield done_line(part), drawn(part, name), part, words or names, part.caption, *first_views(part)
+                yield status_line(stage, share), *kept
+        names = ", ".join("|".join(word.phrases) for word in made.classes)
+        yield done_line(made), drawn(made, name), made, words or names, made.caption, *first_views(made)
 
     return tab.run.click(
         compare, [*tab.asked, *tab.methods.inputs], tab.shown, api_visibility="private", **on_the_network(tab.status)

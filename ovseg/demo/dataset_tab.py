@@ -3,14 +3,16 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
-import spaces
 
-from ovseg.demo.work import on_the_network, status_line, stream, whole
+from ovseg.demo.durations import Durations
+from ovseg.demo.work import as_sentences, on_accelerator, on_the_network, status_line, stream, whole
+from ovseg.demo.workload import learning, seconds_for, to_synthesize
 from ovseg.factory.synthesize import Synthesis, preview
 from ovseg.methods import suited_to
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
@@ -22,7 +24,17 @@ MOST = 64  # pictures, on the page; the command line makes any number
 SHOWN = 24
 
 
-def build_dataset_tab(models: Models) -> None:
+@dataclass(frozen=True)
+class Asked:
+    """What a visitor asks for. It holds no networks: pickled, they would be loaded again in a forked process."""
+
+    classes: tuple[str, ...]
+    count: int
+    pairs: float
+    seed: int
+
+
+def build_dataset_tab(models: Models, durations: Durations) -> None:
     """Lay out the tab and wire its events."""
     obstacle = models.obstacle("grounding")
     gr.Markdown(
@@ -45,30 +57,35 @@ def build_dataset_tab(models: Models) -> None:
             sheet = gr.Image(label="Preview", format="png", elem_id="dataset-sheet", interactive=False)
             archive = gr.File(label="The data set", elem_id="dataset-zip")
     making = make.click(
-        _maker(models, archive), [words, count, pairs, seed], [status, sheet, archive], api_visibility="private",
+        _maker(models, durations, archive), [words, count, pairs, seed], [status, sheet, archive], api_visibility="private",
         **on_the_network(status),
     )  # fmt: skip
     stop.click(lambda: status_line("Stopped.", None), outputs=status, cancels=[making], api_visibility="private")
 
 
-def _maker(models: Models, archive: gr.File) -> Any:
-    @spaces.GPU(duration=120)
-    def dataset(words: str, count: float, pairs: float, seed: float) -> Iterator[tuple[str, Any, Any]]:
-        def work(report: Report) -> tuple[np.ndarray, str]:
+def _maker(models: Models, durations: Durations, archive: gr.File) -> Any:
+    @on_accelerator(lambda asked, folder: seconds_for(durations, to_synthesize(models, asked.count)))
+    def work(asked: Asked, folder: Path) -> Iterator[tuple[str, float, tuple[np.ndarray, str] | None]]:
+        def made(report: Report) -> tuple[np.ndarray, str]:
             report("loading the network", 0.0)
-            classes = tuple(word.name for word in parse_classes(words))
-            task = Synthesis(
-                models, suited_to(models, GroundedDiffusion), classes, int(count), pairs, whole("The seed", seed)
-            )
-            # In gradio's own folder, which `delete_cache` empties.
-            folder = Path(tempfile.mkdtemp(dir=archive.GRADIO_CACHE))
+            method = suited_to(models, GroundedDiffusion)
+            task = Synthesis(models, method, asked.classes, asked.count, asked.pairs, asked.seed)
             task.run(folder / "data", report)
             zipped = shutil.make_archive(str(folder / "dataset"), "zip", folder / "data")
-            sheet = preview(folder / "data", classes, min(int(count), SHOWN))
+            sheet = preview(folder / "data", asked.classes, min(asked.count, SHOWN))
             shutil.rmtree(folder / "data")
             return sheet, zipped
 
-        for stage, share, made in stream(work):
+        yield from stream(made)
+
+    def dataset(words: str, count: float, pairs: float, seed: float | None) -> Iterator[tuple[str, Any, Any]]:
+        with as_sentences():
+            classes = tuple(word.name for word in parse_classes(words))
+            asked = Asked(classes, int(count), pairs, whole("The seed", seed))
+        # In gradio's own folder, which `delete_cache` empties.
+        folder = Path(tempfile.mkdtemp(dir=archive.GRADIO_CACHE))
+        (counted,) = to_synthesize(models, asked.count)
+        for stage, share, made in learning(durations, counted, work(asked, folder)):
             if made is None:
                 yield status_line(stage, share), gr.skip(), gr.skip()
             else:

@@ -18,7 +18,9 @@ from gradio.utils import get_function_description, get_upload_folder
 from gradio_client.utils import is_file_obj_with_meta
 from jaxtyping import UInt8
 
+from ovseg.demo.durations import Durations
 from ovseg.demo.work import NETWORK, as_sentences, on_accelerator
+from ovseg.demo.workload import Work, seconds_for, to_draw, to_segment
 from ovseg.doors import (
     About,
     Captioned,
@@ -41,6 +43,9 @@ NO_FILE = (
 Settings = dict[str, str | float | bool | list[str | float]]
 
 
+Request = SegmentRequest | CompareRequest | CaptionRequest | GenerateRequest
+
+
 def announced(**types: Any) -> Callable[[Callable], Callable]:
     """Tell programs the types of a door's values. The door itself takes anything: what they send may be anything."""
 
@@ -57,8 +62,8 @@ class Doors:
     Gradio passes the values by position, so there are as many of them as a door has parameters.
     """
 
-    def __init__(self, models: Models) -> None:
-        @on_accelerator(lambda request: 60)
+    def __init__(self, models: Models, durations: Durations) -> None:
+        @on_accelerator(lambda request: seconds_for(durations, works_of(models, request)))
         def work(request: Any) -> Any:
             with as_sentences():
                 return request.run(models)
@@ -177,9 +182,24 @@ class Doors:
         return FileData(path=str(path), orig_name=path.name, mime_type="image/png"), drawn
 
 
-def build_doors(page: gr.Blocks, models: Models) -> None:
+def works_of(models: Models, request: Request) -> tuple[Work, ...]:
+    """What a request asks of the networks, to say beforehand how long it takes."""
+    match request:
+        case SegmentRequest():
+            works = to_segment(models, [request.method], request.about.words, request.about.caption)
+            return (*works, *([Work("look for classes")] * request.only_present))
+        case CompareRequest():
+            methods = [variant.method for variant in request.variants]
+            return to_segment(models, methods, request.about.words, request.about.caption)
+        case CaptionRequest():
+            return (Work("caption"),)
+        case GenerateRequest():
+            return to_draw(models, request.steps)
+
+
+def build_doors(page: gr.Blocks, models: Models, durations: Durations) -> None:
     """Add the four doors to the page that is being built."""
-    doors = Doors(models)
+    doors = Doors(models, durations)
     for door in (doors.segment, doors.compare, doors.caption, doors.generate):
         added = gr.api(door, api_name=door.__name__, **NETWORK)
         _, parameters, _ = get_function_description(door)

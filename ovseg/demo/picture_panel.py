@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import spaces
 
+from ovseg.demo.durations import Durations
 from ovseg.demo.picture import EXAMPLES, Picture, example_names, of_example, of_file, of_scene
-from ovseg.demo.work import QUIET, on_the_network, status_line, stream, whole
+from ovseg.demo.work import QUIET, as_sentences, on_accelerator, on_the_network, status_line, stream, whole
+from ovseg.demo.workload import learning, seconds_for, to_draw
 from ovseg.models import Models
 from ovseg.progress import Report
 from ovseg.scene import from_prompt
@@ -95,14 +96,12 @@ def shown(picture: Picture, chips: dict[str, Any]) -> tuple[Any, ...]:
 
 def _of_visitor(work: Any, *given: Any) -> Any:
     """Call `work`; a sentence for the visitor where what was given is wrong."""
-    try:
+    with as_sentences():
         return work(*given)
-    except ValueError as error:
-        raise gr.Error(str(error), print_exception=False) from error
 
 
 def wire_picture_panel(
-    models: Models, panel: PicturePanel, chosen: Chosen, chips: dict[str, Any], status: gr.HTML
+    models: Models, panel: PicturePanel, chosen: Chosen, chips: dict[str, Any], status: gr.HTML, *, durations: Durations
 ) -> tuple[list[gr.events.Dependency], gr.events.Dependency]:
     """Connect the sources; returns every event that ends in another picture, and the one that uses the network."""
 
@@ -125,17 +124,22 @@ def wire_picture_panel(
     def example(event: gr.SelectData) -> tuple[Any, ...]:
         return shown(of_example(example_names()[event.index]), chips)
 
-    @spaces.GPU(duration=60)
-    def draw(prompt: str, seed: float, steps: float) -> Iterator[tuple[Any, ...]]:
-        def work(report: Report) -> Picture:
+    @on_accelerator(lambda prompt, seed, steps: seconds_for(durations, to_draw(models, steps)))
+    def work(prompt: str, seed: int, steps: int) -> Iterator[tuple[str, float, Picture | None]]:
+        def made(report: Report) -> Picture:
             report("loading the network", 0.0)
-            made = from_prompt(
-                models, prompt, whole("The seed", seed), steps=whole("Steps", steps),
-                on_step=lambda done, total: report("drawing", done / total),
-            )  # fmt: skip
-            return Picture(made.image, caption=made.caption)
+            drawn = from_prompt(
+                models, prompt, seed, steps=steps, on_step=lambda done, total: report("drawing", done / total)
+            )
+            return Picture(drawn.image, caption=drawn.caption)
 
-        for stage, share, made in stream(work):
+        yield from stream(made)
+
+    def draw(prompt: str, seed: float | None, steps: float) -> Iterator[tuple[Any, ...]]:
+        with as_sentences():
+            asked = prompt, whole("The seed", seed), whole("Steps", steps)
+        (counted,) = to_draw(models, steps)
+        for stage, share, made in learning(durations, counted, work(*asked)):
             if made is None:
                 yield (*(gr.skip() for _ in chosen.outputs), status_line(stage, share))
             else:

@@ -10,6 +10,7 @@ from ovseg.demo import board
 from ovseg.demo.choice import Run
 from ovseg.demo.durations import Durations
 from ovseg.demo.picture import Picture
+from ovseg.demo.workload import Work, learn_speed
 from ovseg.methods import Method
 from ovseg.methods.ovdiff.cost import cost_of, without_prototypes
 from ovseg.methods.ovdiff.method import OVDiff
@@ -84,10 +85,50 @@ def titled(models: Models, methods: Sequence[Method]) -> tuple[Variant, ...]:
     return variants
 
 
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one variant made of the picture, or why it could not, with its run card."""
+
+    made: Entry | Failure
+    card: dict | None
+
+
 def run(
     models: Models, request: Request, durations: Durations, report: Report, publish: Callable[[Results], None]
 ) -> Results:
     """Run every method of a request; what is there so far is published before the first and after each.
+
+    Raises:
+        ValueError: a word, a truth or a setting is not as it must be; what one method alone cannot do is its `Failure`.
+    """
+    grown: list[Results] = []
+
+    def hand_on(part: Results | Outcome) -> None:
+        grown.append(grow(grown[-1] if grown else None, part, durations))
+        publish(grown[-1])
+
+    run_parts(models, request, durations, report, hand_on)
+    return grown[-1]
+
+
+def grow(results: Results | None, part: Results | Outcome, durations: Durations) -> Results:
+    """The results with one more part of `run_parts`; what it took is learned."""
+    if isinstance(part, Results):
+        return part
+    made = part.made
+    if isinstance(made, Entry):
+        learn_speed(durations, Work(made.method, made.rows or 0), made.seconds)
+        if not _drew(made):
+            durations.learn(made.method, made.seconds)
+    return results.with_outcome(made, part.card)
+
+
+def run_parts(
+    models: Models, request: Request, durations: Durations, report: Report, publish: Callable[[Results | Outcome], None]
+) -> None:
+    """Run every method of a request: publishes results without any outcome, then each `Outcome` by itself.
+
+    So each is sent but once where this runs in another process.
 
     Raises:
         ValueError: a word, a truth or a setting is not as it must be; what one method alone cannot do is its `Failure`.
@@ -103,14 +144,9 @@ def run(
     scene = from_image(models, picture.image, request.seed, caption=caption)
     empty = Comparison(picture.image, tuple(word.name for word in classes), truth=truth, seed=request.seed)
     seconds = {variant.title: expected_seconds(models, variant.method, classes, durations) for variant in variants}
-    results = Results(picture, classes, caption, empty, seconds)
-    publish(results)
+    publish(Results(picture, classes, caption, empty, seconds))
     for variant, outcome in zip(variants, run_variants(models, scene, classes, variants, report), strict=True):
-        results = results.with_outcome(outcome, _card(models, scene, classes, variant, outcome))
-        if isinstance(outcome, Entry) and not _drew(outcome):
-            durations.learn(variant.method.name, outcome.seconds)
-        publish(results)
-    return results
+        publish(Outcome(outcome, _card(models, scene, classes, variant, outcome)))
 
 
 def expected_seconds(models: Models, method: Method, classes: tuple[ClassWord, ...], durations: Durations) -> float | None:

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-import spaces
+import numpy as np
 
+from ovseg.demo.durations import Durations
 from ovseg.demo.picture import Picture
 from ovseg.demo.static_files import static
-from ovseg.demo.work import QUIET, on_the_network, status_line, stream
+from ovseg.demo.work import QUIET, as_sentences, on_accelerator, on_the_network, status_line, stream
+from ovseg.demo.workload import Work, learning, seconds_for
 from ovseg.models import Models
 from ovseg.output.view import palette
 from ovseg.pocket.captions import SYNONYMS
@@ -102,19 +104,34 @@ def chips_value(models: Models, seen: Sequence[Presence]) -> dict[str, Any]:
     }
 
 
-def wire_word_panel(models: Models, panel: WordPanel, picture: gr.State, status: gr.HTML) -> list[gr.events.Dependency]:
+def wire_word_panel(
+    models: Models, panel: WordPanel, picture: gr.State, status: gr.HTML, durations: Durations
+) -> list[gr.events.Dependency]:
     """Connect the buttons; returns the events that use the network."""
+    captioning, looking = Work("caption"), Work("look for classes")
 
-    @spaces.GPU(duration=30)
-    def say(given: Picture | None, captioner: str | None) -> Iterator[tuple[Any, Any, str]]:
+    @on_accelerator(lambda image, name: seconds_for(durations, [captioning]))
+    def describe(image: np.ndarray, name: str) -> Iterator[tuple[str, float, str | None]]:
         def work(report: Report) -> str:
-            name = captioner_name(captioner)
+            report("captioning", 0.0)
+            return models.captioner(name).caption(image)
+
+        yield from stream(work)
+
+    @on_accelerator(lambda image, words, caption: seconds_for(durations, [looking]))
+    def look(image: np.ndarray, words: str, caption: str) -> Iterator[tuple[str, float, tuple[Presence, ...] | None]]:
+        def work(report: Report) -> tuple[Presence, ...]:
+            report("comparing words and picture", 0.0)
+            return look_for(models, image, parse_classes(words), caption)
+
+        yield from stream(work)
+
+    def say(given: Picture | None, captioner: str | None) -> Iterator[tuple[Any, Any, str]]:
+        with as_sentences():
+            image, name = given_image(given), captioner_name(captioner)
             if obstacle := models.captioner_obstacle(name):
                 raise ValueError(f"Another captioner must be chosen: {obstacle}")
-            report("captioning", 0.0)
-            return models.captioner(name).caption(given_image(given))
-
-        for stage, share, sentence in stream(work):
+        for stage, share, sentence in learning(durations, captioning, describe(image, name)):
             if sentence is None:
                 yield gr.skip(), gr.skip(), status_line(stage, share)
             else:
@@ -122,13 +139,11 @@ def wire_word_panel(models: Models, panel: WordPanel, picture: gr.State, status:
                 text = f"“{sentence}”" + ("" if named else ": the caption names nothing.")
                 yield sentence, named, status_line(text, None)
 
-    @spaces.GPU(duration=30)
     def check(given: Picture | None, words: str, caption: str) -> Iterator[tuple[Any, Any, str]]:
-        def work(report: Report) -> tuple[Presence, ...]:
-            report("comparing words and picture", 0.0)
-            return look_for(models, given_image(given), parse_classes(words or ""), caption or "")
-
-        for stage, share, seen in stream(work):
+        with as_sentences():
+            image = given_image(given)
+            parse_classes(words or "")
+        for stage, share, seen in learning(durations, looking, look(image, words, caption or "")):
             if seen is None:
                 yield gr.skip(), gr.skip(), status_line(stage, share)
             else:

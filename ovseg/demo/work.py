@@ -58,9 +58,9 @@ def stream_parts(work: Callable[[Report, Publish], Any]) -> Iterator[tuple[str, 
     try:
         while (event := events.get()) is not None:
             yield event
-        yield "done", 1.0, future.result()
-    except ValueError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+        with as_sentences():
+            result = future.result()
+        yield "done", 1.0, result
     finally:
         stop.set()
         worker.shutdown(wait=False)

@@ -1,0 +1,104 @@
+"""How long work will need the accelerator, computed from what is asked for and before it is begun.
+
+ZeroGPU lends an accelerator for a time that must be named beforehand: too short a time ends the work, too long a time costs
+the visitor's daily quota and a better place in the line. Work is counted in rows of the diffusion network (one prompt in one
+pass) and in calls (of a method, a captioner, CLIP). How fast this machine is at them is learned from its own runs.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ovseg.demo.durations import Durations
+from ovseg.methods import DiffSegmenter, FreeSegDiff, GroundedDiffusion, Method
+from ovseg.methods.ovdiff.cost import without_prototypes
+from ovseg.methods.ovdiff.method import OVDiff
+from ovseg.models import Models
+from ovseg.words.classes import parse_classes, rows_of
+
+START_SECONDS = 5.0  # to take the weights to the accelerator
+CALL_SECONDS = 2.0  # of a call beside the diffusion network, until runs here have shown better
+ROW_SECONDS = 0.05  # of a row, likewise
+MARGIN = 1.5  # between what is expected and what is asked for
+UNKNOWN_WORDS = 4  # classes, where a caption shall give them
+SLOWEST, FASTEST = 20.0, 0.05  # how far what was learned may be from the seconds above
+
+Event = TypeVar("Event")
+
+
+@dataclass(frozen=True)
+class Work:
+    """One piece of work: `kind` is what its speed is learned under, such as a method's name."""
+
+    kind: str
+    rows: int = 0
+    calls: int = 1
+
+    @property
+    def usual_seconds(self) -> float:
+        """What it takes on a machine of which nothing is known."""
+        return self.calls * CALL_SECONDS + self.rows * ROW_SECONDS
+
+
+def seconds_for(durations: Durations, works: Sequence[Work]) -> int:
+    """For how many seconds an accelerator is asked for, to do all of this one after the other."""
+    expected = sum(work.usual_seconds * (durations.expected(_speed(work)) or 1.0) for work in works)
+    return math.ceil(START_SECONDS + MARGIN * expected)
+
+
+def learn_speed(durations: Durations, work: Work, seconds: float) -> None:
+    """Learn how fast this machine is, from what a piece of work took."""
+    durations.learn(_speed(work), min(max(seconds / work.usual_seconds, FASTEST), SLOWEST))
+
+
+def learning(durations: Durations, work: Work, events: Iterator[Event]) -> Iterator[Event]:
+    """Pass on what a piece of work yields, and learn from the first event to the last how long it took."""
+    begun = None
+    for event in events:
+        begun = begun or time.perf_counter()
+        yield event
+    learn_speed(durations, work, time.perf_counter() - (begun or time.perf_counter()))
+
+
+def _speed(work: Work) -> str:
+    return f"speed of {work.kind}"
+
+
+def to_segment(models: Models, methods: Sequence[Method], words: str, caption: str = "") -> tuple[Work, ...]:
+    """The work of segmenting one picture by these methods.
+
+    Args:
+        words: classes as they were typed; where they are blank, or cannot be read, a few are assumed.
+        caption: the picture's; where it is blank and a method may ask for it, the captioner's work is counted.
+    """
+    try:
+        phrases = rows_of(parse_classes(words))[0]
+    except ValueError:
+        phrases = [f"unknown {k}" for k in range(UNKNOWN_WORDS)]
+    captions = not caption.strip() and (not words.strip() or any(method.finds_words for method in methods))
+    works = [Work(method.name, rows_of_method(models, method, phrases)) for method in methods]
+    return (*([Work("caption")] if captions else []), *works)
+
+
+def rows_of_method(models: Models, method: Method, phrases: Sequence[str]) -> int:
+    """Rows of the diffusion network that a method takes for one picture; with what OVDiff must draw first."""
+    if isinstance(method, DiffSegmenter):
+        return len(method.timesteps) * method.draws * len(phrases)
+    if isinstance(method, OVDiff):
+        missing = without_prototypes(models, method, phrases)
+        reads = "diffusion" in method.extractors
+        return len(missing) * method.images * (2 * method.steps + reads) + reads
+    return {FreeSegDiff: 1, GroundedDiffusion: 2}.get(type(method), len(phrases) + 1)
+
+
+def to_draw(models: Models, steps: float | None, count: int = 1) -> tuple[Work, ...]:
+    """The work of drawing so many pictures; `steps` are those of the backbone if None. A step takes two rows."""
+    return (Work("draw", int(2 * (models.checkpoint.steps if steps is None else steps) * count), count),)
+
+
+def to_synthesize(models: Models, count: int) -> tuple[Work, ...]:
+    """The work of drawing so many pictures with masks."""
+    (draw,) = to_draw(models, None, count)
+    return (Work("data set", draw.rows + 2 * count, count),)
