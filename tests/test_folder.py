@@ -95,6 +95,17 @@ def test_pycocotools_finds_the_masks_of_the_files(task: FolderTask) -> None:
             assert item["area"] == inside.sum() and np.array_equal(coco.annToMask(item), inside)
 
 
+def test_all_files_and_attention_maps_can_be_asked_for(task: FolderTask) -> None:
+    replace(task, parts=("all",), attention=True).run()
+    for name in GOOD:
+        home = task.out / "pictures" / name
+        names = {path.name for path in home.iterdir()}
+        assert names >= {"coco.json", "scores.npz", "evidence.npz", "cutouts", "record.json"}
+        assert len(list((home / "attention").glob("*.png"))) > 3
+        with np.load(home / "scores.npz") as kept:
+            assert np.array_equal(kept["scores"].argmax(0), mask(task.out, name))
+
+
 def test_the_method_is_prepared_once(task: FolderTask, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, prepare = [], DiffSegmenter.prepare
 
@@ -223,7 +234,9 @@ def test_words_of_captions_become_categories_by_the_alphabet(
     shapes = {Image.open(pictures / name).size[::-1]: text for name, text in said.items()}
     monkeypatch.setattr(type(with_clip.captioner()), "caption", lambda self, image: shapes[image.shape[:2]])
     task = FolderTask(with_clip, DiffSegmenter(threshold=0.3), pictures, tmp_path / "out")
-    outcomes = task.run()
+    shares = []
+    outcomes = task.run(lambda stage, share: shares.append(share))
+    assert shares == sorted(shares)
     assert "names nothing" in outcomes["dogs/a.JPG"].reason
     made = json.loads((task.out / "coco.json").read_text())
     assert [(c["id"], c["name"]) for c in made["categories"]] == [(1, "car"), (2, "cat"), (3, "dog"), (4, "tree")]

@@ -175,12 +175,12 @@ class FolderTask:
 
         if self.classes and not self.only_present:
             prepare(self.classes)  # here, because what is wrong with the words or settings is so for every picture
-        for number, name in enumerate(missing, done):
-            part = within(report, number * share, (number + 1) * share)
-            about = f"picture {number + 1} of {len(names)}"
+        for name in missing:
+            part, about = within(report, done * share, (done + 1) * share), f"picture {done + 1} of {len(names)}"
             outcomes[name] = self._segmented(
                 name, prepare, lambda stage, s, part=part, about=about: part(f"{about}, {stage}", s)
             )
+            done += 1
         return outcomes
 
     def _kept(self, name: str) -> Outcome | None:
