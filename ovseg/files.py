@@ -14,10 +14,20 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         ValueError: it cannot be written; the sentence names the file and says why, such as a full disk.
     """
+    write_whole_parts(path, [content])
+
+
+def write_whole_parts(path: Path, parts: Iterable[bytes]) -> None:
+    """The same for a content that comes in parts, of which one at a time is in memory.
+
+    Raises:
+        ValueError: it cannot be written; the sentence names the file and says why, such as a full disk.
+    """
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
+        with partial.open("wb") as file:
+            file.writelines(parts)
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)

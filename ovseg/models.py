@@ -62,6 +62,14 @@ class Models:
         """The precision as `DTYPES` calls it."""
         return str(self.dtype).removeprefix("torch.")
 
+    @property
+    def folder_name(self) -> str:
+        """A name for folders of what belongs to the backbone: its own, or a local folder's with digits of its path."""
+        if self.name in BACKBONES:
+            return self.name
+        path = Path(self.name).resolve()
+        return f"{re.sub(r'[^A-Za-z0-9._-]', '_', path.name)}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
     def __reduce__(self) -> tuple:
         """Pickled as what to load, not as what is loaded: another process loads for itself."""
         return Models, (self.name, str(self.device), self.dtype_name)
@@ -122,7 +130,7 @@ class Models:
             return kept_in("OVSEG_GROUNDING", "grounding")
         if self.checkpoint.grounding:
             return Path(self.checkpoint.grounding)
-        return kept_in("OVSEG_GROUNDING", "grounding") / _folder_name(self.name)
+        return kept_in("OVSEG_GROUNDING", "grounding") / self.folder_name
 
     def new_grounding(self, name: str) -> Path:
         """The folder where a grounding module of this name has to be, for `grounding` to find it; it need not exist.
@@ -150,6 +158,9 @@ class Models:
 
         folder = self.groundings / name
         folder = folder if (folder / "config.json").is_file() else Path(name)
+        if not (folder / "config.json").is_file():
+            known = ", ".join(sorted(path.parent.name for path in self.groundings.glob("*/config.json"))) or "none"
+            raise ValueError(f"A grounding module must be in {self.groundings}, which has {known}, but got {name!r}.")
         with self._grounding_lock:
             if folder not in self._groundings:
                 loaded = Grounding(folder, self.device)
@@ -230,14 +241,6 @@ class Models:
     @cached_property
     def _backbone(self) -> Backbone:
         return load_backbone(self.name, self.device, self.dtype)
-
-
-def _folder_name(backbone: str) -> str:
-    """A folder's name for a backbone: its own, or for a local folder that folder's, with digits of its whole path."""
-    if backbone in BACKBONES:
-        return backbone
-    path = Path(backbone).resolve()
-    return f"{re.sub(r'[^A-Za-z0-9._-]', '_', path.name)}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def _device(name: str) -> torch.device:

@@ -14,7 +14,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of `grounded-generation`."""
     add_module(parser)
     parser.add_argument("--detector", help="folder of the segmenter that labelled the module's training")
-    parser.add_argument("--judge", required=True, help="folder or repository of a segmenter that knows all classes")
+    parser.add_argument(
+        "--judge", default="", help="folder or repository of a segmenter that knows all classes (default: the backbone's)"
+    )
     parser.add_argument("--count", type=int, default=24, help="pictures in each of the five groups of prompts (default: 24)")
     add_steps(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder for the table and the pictures")
@@ -29,7 +31,9 @@ def run(options: argparse.Namespace) -> None:
     """
     models = models_of(options)
     split, method = split_of(options, models), method_of(options, models)
-    sources = {"detector": options.detector, "judge": options.judge}
+    sources = {"detector": options.detector, "judge": options.judge or models.checkpoint.detector}
+    if not sources["judge"]:
+        raise ValueError("The pocket world needs --judge, a folder that `train detector` left, but none was given.")
     judges = {name: load_detector(source, models.device) for name, source in sources.items() if source}
     task = GroundedGeneration(models, method, split.source, judges, options.count, steps=options.steps)
     table = task.run(options.out, with_time_left(show_progress))

@@ -1,6 +1,8 @@
 """`train NETWORK`: the networks of the pocket bundle; `train all`: all of them, one after the other."""
 
 import argparse
+import json
+from dataclasses import replace
 from pathlib import Path
 
 from ovseg.assets import ASSETS
@@ -14,10 +16,15 @@ from ovseg.pocket.recipes import MINUTES, RECIPES, pack
 from ovseg.pocket.train_segmenter import train_detector
 from ovseg.pocket.training import Budget
 from ovseg.pocket.world import THINGS
+from ovseg.pretrained.grounding import copy_grounding
 from ovseg.types import named
 
+POCKET = Path("runs/pocket")
 NETWORKS = (*MINUTES, "bundle", "all")
-OPTIONS_OF = {"start": ("denoiser", "clip", "all"), "split": ("detector", "grounding", "all"), "anew": ("all",)}
+OPTIONS_OF = {
+    "start": ("denoiser", "clip", "all"), "split": ("detector", "grounding", "all"), "anew": ("all",),
+    "dtype": ("grounding",),
+}  # fmt: skip
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +45,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--piece", type=float, metavar="MINUTES", help="stop this run earlier, with a checkpoint")
     parser.add_argument("--scenes", type=int, default=24000, help="training scenes to render (default: 24000)")
     parser.add_argument(
-        "--out", type=Path, default=Path("runs/pocket"), help="folder for all networks (default: runs/pocket)"
+        "--out",
+        type=Path,
+        help="folder for all networks (default: runs/pocket; for the grounding module of another backbone, runs/BACKBONE)",
     )
     parser.add_argument(
         "--start", type=Path, help="denoiser, clip, all: saved pipeline to begin with, such as the shipped one"
@@ -59,7 +68,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--anew", action="store_true", help="all: train a new codec and denoiser and do not begin with --start"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or mps (default: cpu)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps (default: cpu; grounding: the best one of this machine)")
+    parser.add_argument(
+        "--dtype", help="grounding: number format of the backbone: float32, float16 or bfloat16 (default: the triplets' own)"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
@@ -73,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
     if network == "all":
         _train_all(options)
     elif network == "bundle":
-        pack(options.out, options.to)
+        pack(options.out or POCKET, options.to)
     elif network not in MINUTES:
         raise ValueError(f"The network must be one of {', '.join(NETWORKS)}, but got {network!r}.")
     elif network == "detector":
@@ -112,7 +124,7 @@ def _minutes(options: argparse.Namespace) -> dict[str, float]:
 
 def _budget(options: argparse.Namespace) -> Budget:
     minutes = _minutes(options).get(options.network, 0.0)
-    return Budget(options.out, minutes, options.device, options.scenes, options.piece)
+    return Budget(options.out or POCKET, minutes, options.device or "cpu", options.scenes, options.piece)
 
 
 def _train_all(options: argparse.Namespace) -> None:
@@ -138,9 +150,30 @@ def _train_grounding(options: argparse.Namespace) -> None:
     if not options.triplets or not options.split:
         raise ValueError("`train grounding` needs --triplets, a folder that `triplets` made, and its --split.")
     given = {name: value for name in ("rate", "loss", "independent") if (value := getattr(options, name))}
-    models = Models(options.backbone, options.device)
+    settings = TripletSet(options.triplets).settings
+    models = Models(options.backbone, options.device, options.dtype or settings.get("dtype"))
     split = split_of(options, models)
-    hidden = [word for word in TripletSet(options.triplets).settings["classes"] if word not in split.seen]
+    hidden = [word for word in settings["classes"] if word not in split.seen]
     if hidden:
         raise ValueError(f"The triplets must show seen classes of {split.name} alone, but {hidden[0]!r} is none of them.")
-    train_grounding(models, options.triplets, split.name, _budget(options), GroundingRecipe(**given))
+    root = options.out or (POCKET if models.name == "pocket" else Path("runs") / models.folder_name)
+    budget = replace(_budget(options), root=root, device=str(models.device))
+    is_own = not models.checkpoint.grounding  # else `train bundle` packs the module
+    place = models.new_grounding(split.name)
+    if is_own:
+        _check_free(place, models)
+    if train_grounding(models, options.triplets, split.name, budget, GroundingRecipe(**given)) and is_own:
+        copy_grounding(root / f"grounding-{split.name}" / "module", place)
+        print(f"The module is in {place}.\nTo use it: --method grounded-diffusion --backbone {models.name}", end="")
+        print(f" --set module={split.name}")
+
+
+def _check_free(place: Path, models: Models) -> None:
+    """A module may take the place of an earlier one of the same backbone and split, and of no other.
+
+    Raises:
+        ValueError: the place is taken.
+    """
+    config = place / "config.json"
+    if config.is_file() and json.loads(config.read_text())["training"]["backbone"] != models.backbone.fingerprint:
+        raise ValueError(f"The place of the trained module must be free, but another backbone's module is in {place}.")

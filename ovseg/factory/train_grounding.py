@@ -1,7 +1,8 @@
 """Training the grounding module on triplets (Grounded Diffusion, section 3.4), for any backbone."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ovseg.backbones.base import query_states
-from ovseg.factory.triplets import TripletSet, features_of
+from ovseg.factory.triplets import MOST_WORDS, TripletSet, features_of
+from ovseg.files import write_or_check_settings
 from ovseg.models import Models
 from ovseg.pocket.training import Budget, Training, batch_size
 from ovseg.pretrained.grounding import QUERY, SD1_FUSED, GroundingModule, GroundingSize, save_grounding
 
 BATCH = 8
+BATCH_BYTES = {"cpu": 2 * 2**30, "accelerator": 8 * 2**30}  # that the pictures of a batch may take, beside the networks
+FUSED_COPIES = 8  # maps of all fused channels on the latent grid that one picture has at once on the way back
+MASK_COPIES = 6  # maps at the picture's size for each word
 SMALL_CHANNELS = 2000  # a backbone with fewer channels at every stride gets a small module
 
 
@@ -72,25 +77,56 @@ def grounding_loss(
     return loss + (1 - (2 * overlap + 1) / (likely.sum((2, 3)) + masks.sum((2, 3)) + 1)).mean()
 
 
-class TripletBatches:
-    """Random batches of a set; the same for the same step. All pictures of a batch have the same number of words."""
+def batch_of(size: GroundingSize, item: Mapping[int, torch.Tensor], picture_hw: tuple[int, int], device: str) -> int:
+    """Pictures of a batch: as many as an accelerator or a CPU is kept busy by, but no more than fit `BATCH_BYTES`.
 
-    def __init__(self, data: TripletSet, models: Models) -> None:
+    Args:
+        item: the features of one picture, by stride.
+    """
+    kind = "cpu" if device == "cpu" else "accelerator"
+    return max(1, min(batch_size(BATCH, device), BATCH_BYTES[kind] // bytes_of_item(size, item, picture_hw)))
+
+
+def bytes_of_item(size: GroundingSize, item: Mapping[int, torch.Tensor], picture_hw: tuple[int, int]) -> int:
+    """What one picture of a batch takes while the module is trained: its features as they are, and float32 numbers behind
+    the 1x1 convolutions and at the picture's size. An upper estimate.
+    """
+    features = sum(maps.numel() * maps.element_size() for maps in item.values())
+    fused = sum(size.fused.values()) * math.prod(item[1].shape[-2:])
+    return features + 4 * (FUSED_COPIES * fused + MASK_COPIES * MOST_WORDS * math.prod(picture_hw))
+
+
+class TripletBatches:
+    """Random batches of a set; the same for the same step. All pictures of a batch have the same number of words.
+
+    Args:
+        device: that trains.
+    """
+
+    def __init__(self, data: TripletSet, models: Models, device: str = "cpu") -> None:
         self.data, self.models = data, models
         self.words = sorted({word for row in data.rows for word in row["detected"]})
         self.states = query_states(models.backbone, self.words, QUERY).float()
         counts = np.array([len(row["detected"]) for row in data.rows])
         self._by_count = {int(n): np.flatnonzero(counts == n) for n in np.unique(counts)}
+        first = self._features(0)
+        self.size = size_for({s: maps.shape[0] for s, maps in first.items()}, self.states.shape[1])
+        self.batch = batch_of(self.size, first, data.masks(0).shape[1:], device)
 
     def draw(
         self, step: int, device: str
     ) -> tuple[dict[int, Float[Tensor, "b _channels _y _x"]], Float[Tensor, "b n d"], Float[Tensor, "b n h w"]]:
-        """Features, words and masks, as `grounding_loss` takes them."""
+        """Features, words and masks, as `grounding_loss` takes them; the features are in the precision of the set, or of
+        the backbone where they are computed now."""
         rng = np.random.default_rng([9, step])
         rows = self._by_count[len(self.data.rows[int(rng.integers(len(self.data)))]["detected"])]
-        chosen = [int(k) for k in rng.choice(rows, batch_size(BATCH, device))]
-        each = [self._features(k) for k in chosen]
-        features = {s: torch.stack([one[s] for one in each]).to(device).float() for s in each[0]}
+        chosen = [int(k) for k in rng.choice(rows, self.batch)]
+        features: dict[int, Tensor] = {}
+        for place, number in enumerate(chosen):  # into their places one by one, so that none is there twice
+            for stride, maps in self._features(number).items():
+                if stride not in features:
+                    features[stride] = torch.empty((len(chosen), *maps.shape), dtype=maps.dtype, device=device)
+                features[stride][place] = maps
         states = torch.stack([self._states(self.data.rows[k]["detected"]) for k in chosen])
         masks = torch.from_numpy(np.stack([self.data.masks(k) for k in chosen])).to(device).float()
         return features, states.to(device), masks
@@ -120,7 +156,7 @@ def train_grounding(
         Whether the training is finished.
 
     Raises:
-        ValueError: there is no finished set, or it was made with another backbone.
+        ValueError: there is no finished set, it was made with another backbone, or another training was begun in the folder.
     """
     torch.manual_seed(0)
     recipe, data, device = recipe or GroundingRecipe(), TripletSet(triplets), str(models.device)
@@ -129,10 +165,9 @@ def train_grounding(
         raise ValueError(f"The triplets must be made with this backbone, but {triplets} was made with another.")
     if not len(data):
         raise ValueError(f"The triplets must have masks, but in {triplets} nothing was detected.")
-    batches = TripletBatches(data, models)
-    first, _, _ = batches.draw(0, device)
-    size = size_for({s: maps.shape[1] for s, maps in first.items()}, batches.states.shape[1])
-    module = GroundingModule(size, recipe.independent).to(device).train()
+    batches = TripletBatches(data, models, device)
+    write_or_check_settings(out, {"split": name, **asdict(recipe), "batch": batches.batch, "triplets": data.settings})
+    module = GroundingModule(batches.size, recipe.independent).to(device).train()
     training = Training(module, out, budget.minutes, learning_rate=recipe.rate, ema=0.995, piece=budget.piece)
     for step in training:
         features, words, masks = batches.draw(step, device)
@@ -143,7 +178,7 @@ def train_grounding(
     about = {
         "split": name, "seen": batches.words, "triplets": len(data), "samples": training.samples,
         "minutes": round(training.spent / 60, 1), "backbone": data.settings["backbone"],
-        "detector": data.settings["detector"], "timestep": data.settings["timestep"],
+        "detector": data.settings["detector"], "timestep": data.settings["timestep"], "dtype": models.dtype_name,
     }  # fmt: skip
     save_grounding(training.averaged.module.eval(), out / "module", about, torch.float16)
     print(f"{name}: trained on {len(data)} triplets of {len(batches.words)} classes, loss {training.smooth_loss:.4f}")

@@ -22,7 +22,8 @@ from safetensors.numpy import save
 
 from ovseg.backbones.base import Generated
 from ovseg.factory.orders import Order, order
-from ovseg.files import write_or_check_settings, write_whole
+from ovseg.factory.shards import joined
+from ovseg.files import write_or_check_settings, write_whole, write_whole_parts
 from ovseg.models import Models
 from ovseg.pretrained.detector import Detector
 from ovseg.pretrained.grounding import step_features
@@ -105,7 +106,12 @@ class Factory:
     def settings(self) -> dict[str, Any]:
         """All that the items depend on, JSON-ready; without the count, which may grow."""
         settings = {name: getattr(self, name) for name in ("classes", "pairs", "seed", "timestep", "single", "features")}
-        settings |= {"backbone": self.models.backbone.fingerprint, "detector": self.detector.fingerprint, "format": FORMAT}
+        settings |= {
+            "backbone": self.models.backbone.fingerprint,
+            "dtype": self.models.dtype_name,
+            "detector": self.detector.fingerprint,
+            "format": FORMAT,
+        }
         settings |= asdict(self.models.checkpoint.sampling(self.steps))
         return json.loads(json.dumps(settings))
 
@@ -133,12 +139,21 @@ class Factory:
         masks = np.stack([by_word[word] for word in words]) if words else np.zeros((0, *drawn.image.shape[:2]), bool)
         features = features_of(self.models, drawn.latent, item, self.timestep) if self.features else {}
         halves = {stride: maps[0].cpu().to(torch.float16).numpy() for stride, maps in features.items()}
+        if not all(np.isfinite(maps).all() for maps in halves.values()):
+            raise ValueError(
+                f"The features must be finite in half precision, in which they are kept, but those of {item.prompt!r}, seed"
+                f" {item.seed}, are not: use --latents."
+            )
         return Triplet(item, words, drawn.image, drawn.latent[0].cpu().to(torch.float16).numpy(), masks, halves)
 
     def _bind(self, out: Path, shard: int, numbers: range) -> None:
         """Write the items of a shard to one file."""
-        items = [item for number in numbers for item in read_shard(_item_path(out, number))]
-        write_whole(shard_path(out, shard), _packed(items))
+        paths = [_item_path(out, number) for number in numbers]
+        orders = [order for path in paths for order in shard_orders(path)]
+        try:
+            write_whole_parts(shard_path(out, shard), joined(paths, _content(orders)))
+        except SafetensorError as error:
+            raise ValueError(f"The items in {paths[0].parent} must be whole, but one is not: {error}") from error
 
 
 def features_of(
@@ -160,10 +175,9 @@ def index(out: Path, count: int) -> dict[str, int]:
         if not path.exists():
             raise ValueError(f"The set {out} must be complete, but {path.name} is missing: run `triplets` again to go on.")
         checksum = _checksum(path)
-        for place, item in enumerate(read_shard(path)):
-            missed = [word for word in item.order.words if word not in item.detected]
-            row = asdict(item.order) | {"words": list(item.order.words), "detected": list(item.detected), "missed": missed}
-            rows.append(row | {"shard": shard, "place": place, "checksum": checksum})
+        for place, item in enumerate(shard_orders(path)):
+            missed = [word for word in item["words"] if word not in item["detected"]]
+            rows.append(item | {"missed": missed, "shard": shard, "place": place, "checksum": checksum})
     text = pa.list_(pa.string())
     schema = pa.schema(
         [("number", pa.int64()), ("words", text), ("prompt", pa.string()), ("seed", pa.int64()), ("detected", text),
@@ -256,9 +270,29 @@ def _packed(items: Sequence[Triplet]) -> bytes:
         "masks": masks,
         **{f"features.{s}": np.stack([item.features[s] for item in items]) for s in items[0].features},
     }
-    orders = [{**asdict(item.order), "detected": item.detected} for item in items]
-    # One entry alone, because the library writes several in any order, and the same items should give the same bytes.
-    return save(tensors, {"content": json.dumps({"format": FORMAT, "items": orders})})
+    return save(tensors, _content([{**asdict(item.order), "detected": item.detected} for item in items]))
+
+
+def _content(orders: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What a file says of its items. One entry alone, because the library writes several in any order, and the same items
+    should give the same bytes."""
+    return {"content": json.dumps({"format": FORMAT, "items": orders})}
+
+
+def shard_orders(path: Path) -> list[dict[str, Any]]:
+    """For each item of a shard the fields of its order, and the words that were `detected`; no array is read.
+
+    Raises:
+        ValueError: it is damaged or no shard.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            content = json.loads((file.metadata() or {}).get("content", "{}"))
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"The shard {path} must be a whole safetensors file, but is not: {error}") from error
+    if content.get("format") != FORMAT:
+        raise ValueError(f"The shard {path} must be of the format {FORMAT!r}, but is of {content.get('format')!r}.")
+    return content["items"]
 
 
 def read_shard(path: Path) -> Iterator[Triplet]:
@@ -267,12 +301,10 @@ def read_shard(path: Path) -> Iterator[Triplet]:
     Raises:
         ValueError: it is damaged or no shard.
     """
+    items = shard_orders(path)
     try:
         with safe_open(path, "np") as file:
-            content = json.loads((file.metadata() or {}).get("content", "{}"))
-            if content.get("format") != FORMAT:
-                raise ValueError(f"The shard {path} must be of the format {FORMAT!r}, but is of {content.get('format')!r}.")
-            for place, item in enumerate(content["items"]):
+            for place, item in enumerate(items):
                 parts = {name: file.get_slice(name)[place] for name in file.keys()}  # noqa: SIM118  no dictionary
                 detected = tuple(item["detected"])
                 made_from = Order(item["number"], tuple(item["words"]), item["prompt"], item["seed"])

@@ -13,6 +13,7 @@ Differs from the released code, with the same result unless said:
 """
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -26,12 +27,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.utils.checkpoint import checkpoint
 
 from ovseg.backbones.base import Backbone, Capture
 from ovseg.backbones.weights import name_of_weights
 from ovseg.maths.maps import resize
 
 EPSILON, MOMENTUM = 1e-4, 0.1  # of the batch statistics; the spectral norm has the same epsilon
+COPY_BYTES = 128 * 2**20  # of features that are converted to the module's precision at a time
 PATCH = 4  # sides of the squares of fused features that become one token
 
 
@@ -140,7 +143,7 @@ class GroundingModule(nn.Module):
         """The fused features after each stride, coarsest first; the last ones are on the latent grid."""
         fused, levels = None, []
         for number, stride in enumerate(self.strides):
-            reduced = self.reduce[str(stride)](features[stride])
+            reduced = self._reduced(stride, features[stride])
             if stride > 1:  # every level but the finest enters at twice its own grid
                 reduced = resize(reduced, features[stride // 2].shape[-2:])
             if fused is None:
@@ -151,6 +154,22 @@ class GroundingModule(nn.Module):
                 fused = self.blocks[number - 1](torch.cat([fused, reduced], 1))
             levels.append(fused)
         return levels
+
+    def _reduced(self, stride: int, features: Float[Tensor, "b _c y x"]) -> Float[Tensor, "b _w y x"]:
+        """The 1x1 convolution of one stride, in the module's precision.
+
+        Features of another precision stay as they are but for a part of the batch at a time, also while training: their
+        copies are made again on the way back. For Stable Diffusion's features they would have 136 MB for each picture.
+        """
+        convolution = self.reduce[str(stride)]
+        dtype = convolution.weight.dtype
+        if features.dtype == dtype:
+            return convolution(features)
+        rows = max(1, COPY_BYTES // (features[0].numel() * dtype.itemsize))
+        keeps_nothing = {"use_reentrant": False, "preserve_rng_state": False}
+        return torch.cat(
+            [checkpoint(lambda part: convolution(part.to(dtype)), part, **keeps_nothing) for part in features.split(rows)]
+        )
 
     def read(
         self, fused: Float[Tensor, "b w y x"], words: Float[Tensor, "b n d"], apart: bool = False
@@ -248,7 +267,7 @@ class Grounding:
                 f" {size.text}, but the backbone gives {channels} and {words.shape[1]}."
             )
         device = next(self.module.parameters()).device
-        levels = self.module.levels({stride: maps.to(device, torch.float32) for stride, maps in features.items()})
+        levels = self.module.levels({stride: maps.to(device) for stride, maps in features.items()})
         logits, attention = self.module.read(levels[-1], words[None].to(device, torch.float32), apart)
         grid = [-(-side // PATCH) for side in levels[-1].shape[-2:]]
         return WordMaps(logits[0], attention[0].unflatten(1, grid), tuple(level[0] for level in levels))
@@ -264,6 +283,15 @@ def save_grounding(module: GroundingModule, folder: Path, training: Mapping[str,
     save_file(weights, folder / "model.safetensors")
     config = {"size": asdict(module.size), "independent": module.independent, "training": dict(training)}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+def copy_grounding(source: Path, folder: Path) -> None:
+    """Copy a saved module to `folder`, in place of what is there; a stop leaves what is there, or nothing."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
 
 
 def _size_from(config: Mapping[str, Any]) -> GroundingSize:

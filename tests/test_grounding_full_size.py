@@ -1,0 +1,77 @@
+"""The training chain and an imported module on networks of Stable Diffusion 1.5's full widths, with random weights."""
+
+import json
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, Mask2FormerConfig
+
+from ovseg.__main__ import main
+from ovseg.factory.triplets import TripletSet
+from ovseg.models import Models
+from ovseg.pocket.bundle import build_pipeline
+from ovseg.pocket.tokenizer import build_tokenizer
+from ovseg.pretrained.published_grounding import SD1_SIZE
+from tests.published_grounding import published_weights
+from tests.tiny_mask2former import named_labels, save_mask2former
+
+SIDE = 32  # of the latent: a quarter of the places of 512 px, and all of the widths
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline of the widths of Stable Diffusion 1.5, in half precision on disk."""
+    out = tmp_path_factory.mktemp("full")
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(out / "bpe")
+    tokenizer.model_max_length = 77
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
+        bos_token_id=len(tokenizer) - 2, eos_token_id=len(tokenizer) - 1, pad_token_id=len(tokenizer) - 1,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(sample_size=SIDE, cross_attention_dim=768, attention_head_dim=8)
+    vae = AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512), layers_per_block=2, sample_size=8 * SIDE,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+    )  # fmt: skip
+    build_pipeline(vae, CLIPTextModel(text), tokenizer, unet).to(torch.float16).save_pretrained(out / "pipeline")
+    return out / "pipeline"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+@pytest.mark.filterwarnings("ignore:The grounding module:UserWarning")
+def test_the_chain_on_full_widths(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OVSEG_GROUNDING", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    save_mask2former(tmp_path / "detector", "dining table", Mask2FormerConfig(**named_labels()))
+    network = ["--backbone", str(folder), "--device", "cpu", "--dtype", "float32"]
+    split = tmp_path / "tables.json"
+    split.write_text('{"seen": ["diningtable"], "unseen": ["tvmonitor"]}')
+
+    made = ["triplets", *network, "--split", str(split), "--pairs", "0", "--count", "1", "--steps", "1"]
+    assert main([*made, "--detector", str(tmp_path / "detector"), "--out", "set"]) == 0
+    data = TripletSet(Path("set"))
+    assert {stride: maps.shape[0] for stride, maps in data.features(0).items()} == dict(SD1_SIZE.channels)
+    assert sum(maps.nbytes for maps in data.features(0).values()) == pytest.approx(68.16e6 / 4, rel=0.001)
+    train = ["train", "grounding", *network, "--split", str(split), "--triplets", "set", "--minutes", "0.001"]
+    assert main(train) == 0
+    torch.save(published_weights(), "published.pth")
+    assert main(["grounding", "import", "published.pth", "--backbone", str(folder)]) == 0
+
+    segmented = ["segment", "picture.png", "--classes", "diningtable, tvmonitor", "--method", "grounded-diffusion", *network]
+    assert main(["generate", "a photograph of a diningtable", "--steps", "1", "--out", "picture.png", *network]) == 0
+    for module in ("tables", "published"):
+        assert main([*segmented, "--set", f"module={module}", "--out", module]) == 0
+        card = json.loads((tmp_path / module / "run.json").read_text())
+        assert card["method"]["module"] == module and card["weights"]["grounding"]
+    drawn = ["synthesize", *network, "--split", str(split), "--pairs", "0", "--count", "1", "--steps", "1", "--out", "data"]
+    assert main(drawn) == 0
+    size = Models(str(folder), "cpu").grounding("tables").module.size
+    assert size.text == 768 and dict(size.channels) == dict(SD1_SIZE.channels)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert peak < 10 * 2**30, f"{peak / 2**30:.1f} GB"
