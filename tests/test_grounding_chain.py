@@ -117,6 +117,26 @@ def test_precision_is_the_same_through_the_chain(
     assert main([*train, "--device", "cpu", "--minutes", "0.01", "--dtype", "int8"]) == 2
 
 
+def test_a_batch_holds_items_of_the_set(tiny_folder: Path, coco_detector: Path, tmp_path: Path) -> None:
+    models, classes = Models(str(tiny_folder), "cpu"), ("diningtable", "cat")
+    Factory(models, load_detector(str(coco_detector)), classes, 4, pairs=0.5, steps=1).run(tmp_path)
+    index(tmp_path, 4)
+    data = TripletSet(tmp_path)
+    batches = TripletBatches(data, models)
+    features, words, masks = batches.draw(0, "cpu")
+    assert len(words) == len(masks) == batches.batch == 8 and len(data) > 1
+    numbers = set()
+    for row in range(8):
+        same = [
+            k
+            for k in range(len(data))
+            if all(np.array_equal(maps, features[s][row]) for s, maps in data.features(k).items())
+        ]
+        assert len(same) == 1 and np.array_equal(data.masks(same[0]), masks[row].bool())
+        numbers |= set(same)
+    assert len(numbers) > 1
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_features_give_what_float32_gives(dtype: str) -> None:
     size = GroundingSize({4: 40, 2: 24, 1: 16}, text=8, fused={4: 8, 2: 8, 1: 8}, model=16, heads=2, feed_forward=16)

@@ -77,8 +77,8 @@ MUTANTS = (
     Mutant(
         "missed words are those that were detected",
         "ovseg/factory/triplets.py",
-        "if word not in item.detected]",
-        "if word in item.detected]",
+        'if word not in item["detected"]]',
+        'if word in item["detected"]]',
         TRIPLETS,
     ),
     Mutant(
