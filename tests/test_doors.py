@@ -28,6 +28,7 @@ from pycocotools.coco import COCO
 
 from ovseg.__main__ import main
 from ovseg.demo.build import build, launch
+from ovseg.demo.doors import picture_of
 from ovseg.demo.durations import Durations
 from ovseg.demo.looking import results_as_files
 from ovseg.demo.picture import of_file
@@ -307,6 +308,13 @@ def test_paths_are_cut_to_their_last_part() -> None:
     assert without_paths("The file '/srv/models/a-b/c.png' and /x/y/z.") == "The file 'c.png' and z."
     sentence = "See https://arxiv.org/abs/2309.1, 3/4, or/and/so."
     assert without_paths(sentence) == sentence
+
+
+def test_a_file_outside_the_uploads_is_refused(file: Path) -> None:
+    """Gradio refuses it before a page is asked; this holds where that were to fail."""
+    given = {"path": str(file), "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(ValueError, match="picture must be an uploaded file"):
+        picture_of(given, 1024)
 
 
 def test_requests_are_checked_before_any_network_is_loaded(picture: np.ndarray) -> None:

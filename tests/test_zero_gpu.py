@@ -19,7 +19,7 @@ import ovseg.pretrained.clip
 import ovseg.pretrained.dino
 import ovseg.pretrained.grounding
 from ovseg.compare import Variant, run_variant
-from ovseg.demo.build import build
+from ovseg.demo.build import build, launch
 from ovseg.demo.durations import Durations
 from ovseg.demo.picture import Picture
 from ovseg.demo.preload import load_everything
@@ -217,6 +217,15 @@ def test_rows_are_counted_beforehand(loaded: Models, picture: Picture, kind: typ
     assert run_variant(loaded, scene, classes, Variant("counted", method)).rows == expected
     if kind is OVDiff:
         assert rows_of_method(loaded, method, rows_of(classes)[0]) == 1  # its pictures are drawn now
+
+
+def test_a_space_loads_before_it_serves(with_clip: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = Models(with_clip.name, "cpu")
+    models.checkpoint = with_clip.checkpoint
+    monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+    launch(models, "127.0.0.1", None, wait=False)
+    gr.close_all(verbose=False)
+    assert {"_backbone", "_clip", "_dino"} <= vars(models).keys() and models._captioners and models._groundings
 
 
 def test_the_time_follows_what_was_learned() -> None:

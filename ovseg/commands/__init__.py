@@ -11,6 +11,7 @@ COMMANDS: dict[str, str] = {
     "generate": "Generate a picture from a prompt.",
     "caption": "Describe a picture in one sentence, and list the things that the sentence names.",
     "serve": "Open the web page, as `python app.py` does.",
+    "space-check": "Say what is missing before this checkout can run on Hugging Face Spaces.",
     "methods": "List the methods with their papers, or all settings of one method.",
     "prototypes": "Make, list or check the prototypes that OVDiff keeps.",
     "grounding": "Import a published module of Grounded Diffusion, or list the modules that a backbone has.",
