@@ -28,12 +28,6 @@ def test_phrase_maps_average_each_rows_own_columns() -> None:
     assert out.tolist() == [[[1.0, 4.0]], [[7.0, 10.0]]]
 
 
-def test_propagate_mixes_what_a_place_attends_to() -> None:
-    affinity = torch.tensor([[[1.0, 0.0], [0.5, 0.5]]])  # place 0 looks at itself, place 1 at both
-    assert maps.propagate(affinity, torch.tensor([[[4.0, 2.0]]])).tolist() == [[[4.0, 3.0]]]
-    assert maps.propagate(affinity, torch.tensor([[[4.0, 2.0]]]), times=2).tolist() == [[[4.0, 3.5]]]
-
-
 def test_resize_is_bilinear_with_corners_not_aligned() -> None:
     out = maps.resize(torch.tensor([[[0.0, 4.0]]]), (1, 4))
     assert out.tolist() == [[[0.0, 1.0, 3.0, 4.0]]]

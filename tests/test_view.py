@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ovseg.output import view
-from ovseg.types import Evidence, Neighbours, Segmentation
+from ovseg.types import Affinity, Evidence, Neighbours, Segmentation
 
 
 def segmentation(scores: list) -> Segmentation:
@@ -192,14 +192,19 @@ def test_heat_overlay_has_the_pictures_shape() -> None:
 
 @pytest.mark.parametrize("x, y, place", [(0.0, 0.0, 0), (0.99, 0.1, 1), (0.4, 1.0, 2), (1.0, 1.0, 3)])
 def test_affinity_is_read_at_the_point(x: float, y: float, place: int) -> None:
-    rows = np.eye(4, dtype=np.float16).reshape(2, 2, 2, 2)
-    seen = view.affinity_at(Evidence("a", "affinity", map=rows), x, y)
+    seen = view.affinity_at(Evidence("a", "affinity", affinity=to_itself()), x, y)
     assert seen.ravel().tolist() == [float(k == place) for k in range(4)]
+
+
+def to_itself() -> Affinity:
+    """Two rows of two places, each of which attends to itself alone."""
+    own = np.eye(4, dtype=np.float16)[None]
+    return Affinity((2, 2), ((200 * own, own),))
 
 
 def test_points_outside_and_other_evidence_are_refused() -> None:
     with pytest.raises(ValueError, match="within the picture"):
-        view.affinity_at(Evidence("a", "affinity", map=np.zeros((2, 2, 2, 2))), 1.5, 0)
+        view.affinity_at(Evidence("a", "affinity", affinity=to_itself()), 1.5, 0)
     with pytest.raises(ValueError, match='must be an "affinity" map'):
         view.affinity_at(Evidence("a", "heat", map=np.zeros((2, 2))), 0.5, 0)
 

@@ -84,6 +84,17 @@ class AttentionStates:
     query: Float[Tensor, "b h n d"]
     key: Float[Tensor, "b h m d"]
 
+    def spread(self, values: Float[Tensor, "b m"]) -> Float[Tensor, "b n"]:
+        """For each place the mean of the values over what it attends to, averaged over heads.
+
+        That is the product of the attention with the values, by torch's own kernel, which never makes the matrix.
+        """
+        # The kernel takes values as wide as its keys; the rest of them is zeros.
+        wide = F.pad(values.to(self.key.dtype)[:, None, :, None], (0, self.key.shape[-1] - 1))
+        wide = wide.expand(-1, self.key.shape[1], -1, -1)
+        mixed = F.scaled_dot_product_attention(self.query, self.key, wide, scale=1.0)[..., 0]
+        return mixed.to(torch.promote_types(mixed.dtype, torch.float32)).mean(1)
+
 
 @dataclass(frozen=True)
 class Text:
@@ -133,6 +144,18 @@ class Trace:
             yield from kept.values()
         for both in self.states.values():
             yield from (both.query, both.key)
+
+    def spread(self, maps: Float[Tensor, "b y x"], stride: int, times: int = 1) -> Float[Tensor, "b y x"]:
+        """Maps multiplied by the mean self-attention of a stride's sites, `times` times, from their `states`.
+
+        Args:
+            maps: on the stride's grid, a row for each row of `text`.
+        """
+        layers = [states for site, states in self.states.items() if site.kind == "self" and site.stride == stride]
+        flat = maps.flatten(1)
+        for _ in range(times):
+            flat = torch.stack([states.spread(flat) for states in layers]).mean(0)
+        return flat.reshape(maps.shape)
 
     def cross_by_stride(self) -> dict[int, Float[Tensor, "b _y _x t"]]:
         """Unweighted mean of the cross-attention over the sites of each stride."""

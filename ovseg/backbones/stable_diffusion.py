@@ -297,6 +297,8 @@ class StableDiffusion:
         size = self.unet.dtype.itemsize
         places = {stride: math.prod(grid_at(latent_hw, stride)) for stride in capture.self_attention}
         maps = sum(n * n * (4 + 2 * size) for n in places.values())
+        # Queries and keys of a site, and what stands beside them while maps are spread by one of them.
+        maps += sum(math.prod(grid_at(latent_hw, site.stride)) * self.width(site) * 4 * size for site in capture.states)
         activations = self.unet.config.block_out_channels[0] * math.prod(latent_hw) * size * ACTIVATIONS
         budget = CPU_BUDGET
         if self.unet.device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Maps on a grid (y, x): normalising, resizing, fusing, propagating. Every leading axis counts maps, one for each prompt."""
+"""Maps on a grid (y, x): normalising, resizing, fusing. Every leading axis counts maps, one for each prompt."""
 
 from collections.abc import Mapping, Sequence
 
@@ -50,18 +50,6 @@ def fuse_strides(
     if not used:
         raise ValueError(f"At least one of the strides {sorted(maps)} must have a weight above 0, but got {dict(weights)}.")
     return torch.stack([weights[stride] * normalise(resize(maps[stride], grid)) for stride in used]).sum(0)
-
-
-def propagate(affinity: Float[Tensor, "b n n"], maps: Float[Tensor, "b y x"], times: int = 1) -> Float[Tensor, "b y x"]:
-    """Each place takes the mean of the map over the places that it attends to: affinity @ map, `times` times.
-
-    Args:
-        affinity: each row sums to 1; n is the number of places, y * x.
-    """
-    flat = maps.flatten(1)[..., None].to(affinity.dtype)
-    for _ in range(times):
-        flat = affinity @ flat
-    return flat[..., 0].reshape(maps.shape)
 
 
 def window_starts(length: int, side: int, stride: int) -> list[int]:

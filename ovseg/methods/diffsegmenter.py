@@ -20,6 +20,7 @@ Differs from the paper and its released code:
 
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -28,13 +29,13 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ovseg.backbones.base import Backbone, Capture, Text, Trace
+from ovseg.backbones.base import Backbone, Capture, Site, Text, Trace
 from ovseg.backbones.phrases import filled
 from ovseg.maths import maps
 from ovseg.methods.base import Method, Prepared
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
-from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
+from ovseg.types import Affinity, Evidence, Paper, Scene, Segmentation, knob
 from ovseg.words.classes import ClassWord, check_prompt, rows_of
 
 FINEST = 1  # the stride whose self-attention refines
@@ -187,7 +188,10 @@ class DiffSegmenter(Method):
     def average(self, models: Models, scene: Scene, text: Text, stages: Stages) -> "Rows":
         """Trace every row at every timestep and draw, and average what comes of it."""
         backbone = models.backbone
-        capture = Capture(cross=backbone.strides, self_attention=(FINEST,))
+        finest = finest_sites(backbone)
+        if self.refinements and not finest:
+            raise ValueError("refinements must be 0 for a backbone without self-attention at stride 1, as this one is.")
+        capture = Capture(cross=backbone.strides, states=finest if self.refinements else ())
         parts = list(text.split(backbone.rows_per_pass(tuple(scene.latent.shape[-2:]), capture)))
         passes = [(t, draw) for t in self.timesteps for draw in range(self.draws)]
         done: list[Rows] = []
@@ -200,17 +204,14 @@ class DiffSegmenter(Method):
                     rows = self.analyse(trace)
                     averaged = rows if averaged is None else averaged + rows
             done.append(averaged / len(passes))
-        return Rows.join(done, [len(part.prompts) for part in parts])
+        return Rows.join(done)
 
     def analyse(self, trace: Trace) -> "Rows":
         """Steps 8 to 13 of the method: what of each resolution, fused; where, by the finest self-attention."""
         per_stride = {s: maps.phrase_maps(cross, trace.text.spans) for s, cross in trace.cross_by_stride().items()}
         fused = maps.fuse_strides(per_stride, self.weight_of_strides, trace.latent_hw)
-        affinity = trace.self_attention.get(FINEST)
-        if self.refinements and affinity is None:
-            raise ValueError("refinements must be 0 for a backbone without self-attention at stride 1, as this one is.")
-        refined = maps.propagate(affinity, fused, self.refinements) if self.refinements else fused
-        return Rows(refined, fused, per_stride, None if affinity is None else affinity.mean(0))
+        refined = trace.spread(fused, FINEST, self.refinements) if self.refinements else fused
+        return Rows(refined, fused, per_stride)
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,7 +240,10 @@ class PreparedDiffSegmenter(Prepared):
             scores = maps.normalise(maps.resize(scores, scene.image.shape[:2]))
         return Segmentation.from_scores(
             scene.image, self.names, scores, self.method.threshold,
-            evidence=lambda: rows.evidence(phrases, [self.names[owner] for owner in owners], was_refined=refined),
+            evidence=lambda: (
+                *rows.evidence(phrases, [self.names[owner] for owner in owners], was_refined=refined),
+                *self_attention(self.models, scene, text, self.method.timesteps[0]),
+            ),
             timings=stages.timings,
         )  # fmt: skip
 
@@ -265,34 +269,27 @@ def participle_at(prompt: str, stop: int) -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class Rows:
-    """Maps of some rows, one for each phrase: refined and fused, of each stride, and the rows' mean self-attention."""
+    """Maps of some rows, one for each phrase: refined and fused, and of each stride."""
 
     refined: Float[Tensor, "b y x"]
     fused: Float[Tensor, "b y x"]
     per_stride: dict[int, Float[Tensor, "b _y _x"]]
-    affinity: Float[Tensor, "n n"] | None
 
     def __add__(self, other: "Rows") -> "Rows":
         strides = {s: m + other.per_stride[s] for s, m in self.per_stride.items()}
-        affinity = None if self.affinity is None else self.affinity + other.affinity
-        return Rows(self.refined + other.refined, self.fused + other.fused, strides, affinity)
+        return Rows(self.refined + other.refined, self.fused + other.fused, strides)
 
     def __truediv__(self, count: float) -> "Rows":
         strides = {s: m / count for s, m in self.per_stride.items()}
-        affinity = None if self.affinity is None else self.affinity / count
-        return Rows(self.refined / count, self.fused / count, strides, affinity)
+        return Rows(self.refined / count, self.fused / count, strides)
 
     @classmethod
-    def join(cls, parts: list["Rows"], counts: list[int]) -> "Rows":
-        """Rows of several passes one after the other; the self-attention is the mean over all rows."""
-        affinity = None
-        if parts[0].affinity is not None:
-            affinity = sum(part.affinity * count for part, count in zip(parts, counts, strict=True)) / sum(counts)
+    def join(cls, parts: list["Rows"]) -> "Rows":
+        """Rows of several passes one after the other."""
         return cls(
             torch.cat([part.refined for part in parts]),
             torch.cat([part.fused for part in parts]),
             {stride: torch.cat([part.per_stride[stride] for part in parts]) for stride in parts[0].per_stride},
-            affinity,
         )
 
     def evidence(self, phrases: list[str], labels: list[str], was_refined: bool) -> tuple[Evidence, ...]:
@@ -306,12 +303,22 @@ class Rows:
             grid = "x".join(str(side) for side in per_row.shape[-2:])
             for row, (phrase, label) in rows:
                 items.append(_heat(f"{phrase}: {grid}", per_row[row], f"{grid} grid", label))
-        if self.affinity is not None:
-            y, x = self.refined.shape[-2:]
-            square = self.affinity.reshape(y, x, y, x).cpu().numpy().astype(np.float16)
-            items.append(Evidence("Self-attention from any point", "affinity", map=square, group="Self-attention"))
         return tuple(items)
 
 
 def _heat(title: str, values: Tensor, group: str, label: str) -> Evidence:
     return Evidence(title, "heat", map=values.float().cpu().numpy(), group=group, label=label)
+
+
+def finest_sites(backbone: Backbone) -> tuple[Site, ...]:
+    """The self-attention whose grid is the latent's, which the maps are multiplied by."""
+    return tuple(site for site in backbone.sites if site.kind == "self" and site.stride == FINEST)
+
+
+def self_attention(models: Models, scene: Scene, text: Text, timestep: int) -> Iterator[Evidence]:
+    """What each place attends to in the pass of the first prompt, which is run again for it; nothing without such layers."""
+    if sites := finest_sites(models.backbone):
+        trace = models.backbone.trace(scene.latent, text[:1], timestep, Capture(states=sites), seed=scene.seed)
+        layers = (tuple(part[0].half().cpu().numpy() for part in (s.query, s.key)) for s in trace.states.values())
+        title = f"Self-attention from any point, with the prompt “{text.prompts[0]}”"
+        yield Evidence(title, "affinity", group="Self-attention", affinity=Affinity(trace.latent_hw, tuple(layers)))

@@ -111,6 +111,7 @@ def _evidence(result: Result) -> Files:
         arrays[name] = np.array([getattr(item, field) for item in evidence], np.str_)
     for number, item in enumerate(evidence):
         own = {} if item.map is None else {"map": item.map}
+        own |= {} if item.affinity is None else {"map": item.affinity.whole()}
         own |= {f"image_{k}": picture for k, picture in enumerate(item.images)}
         own |= {} if item.neighbours is None else _neighbours(item.neighbours)
         arrays |= {f"{number:03d}_{name}": array for name, array in own.items()}

@@ -186,8 +186,8 @@ def affinity_at(evidence: Evidence, x: float, y: float) -> np.ndarray:
         raise ValueError(f'The evidence must be an "affinity" map, but {evidence.title!r} is {evidence.kind!r}.')
     if not (0 <= x <= 1 and 0 <= y <= 1):
         raise ValueError(f"The point must lie within the picture, 0 to 1, but got x {x} and y {y}.")
-    rows, columns = evidence.map.shape[:2]
-    return evidence.map[min(int(y * rows), rows - 1), min(int(x * columns), columns - 1)].astype(np.float32)
+    rows, columns = evidence.affinity.grid
+    return evidence.affinity.at(min(int(y * rows), rows - 1), min(int(x * columns), columns - 1))
 
 
 def neighbours_at(neighbours: Neighbours, x: float, y: float) -> list[tuple[np.ndarray, str]]:

@@ -28,9 +28,6 @@ MUTANTS = (
         MAPS,
     ),
     Mutant("a phrase's columns are added up", "ovseg/maths/maps.py", "list(span)].mean(-1)", "list(span)].sum(-1)", MAPS),
-    Mutant(
-        "attention is followed backwards", "ovseg/maths/maps.py", "flat = affinity @ flat", "flat = affinity.mT @ flat", MAPS
-    ),
     Mutant("one step of propagation, however many", "ovseg/maths/maps.py", "in range(times)", "in range(1)", MAPS),
     Mutant(
         "the last window is left out",

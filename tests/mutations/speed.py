@@ -51,4 +51,32 @@ MUTANTS = (
         "enumerate(pictures)",
         ("tests/test_ovdiff.py::test_a_store_gives_back_what_it_was_given",),
     ),
+    Mutant(
+        "maps are multiplied once, however often is asked for",
+        "ovseg/backbones/base.py",
+        "for _ in range(times):",
+        "for _ in range(1):",
+        ("tests/test_speed.py::test_a_place_attends_to_what_the_whole_self_attention_says",),
+    ),
+    Mutant(
+        "queries are scaled twice",
+        "ovseg/backbones/base.py",
+        "self.key, wide, scale=1.0)",
+        "self.key, wide)",
+        ("tests/test_speed.py::test_a_place_attends_to_what_the_whole_self_attention_says",),
+    ),
+    Mutant(
+        "rows and columns of the clicked place change about",
+        "ovseg/types.py",
+        "place = row * self.grid[1] + column",
+        "place = column * self.grid[0] + row",
+        ("tests/test_speed.py::test_a_place_attends_to_what_the_whole_self_attention_says",),
+    ),
+    Mutant(
+        "attention is kept although nothing refines",
+        "ovseg/methods/diffsegmenter.py",
+        "states=finest if self.refinements else ()",
+        "self_attention=(FINEST,)",
+        ("tests/test_speed.py::test_no_matrix_of_all_places_by_all_places_is_made",),
+    ),
 )
