@@ -26,8 +26,8 @@ from ovseg.backbones.base import (
     Token,
     Trace,
     Watch,
-    count_pass,
 )
+from ovseg.backbones.counting import count_pass
 from ovseg.backbones.phrases import phrase_at
 from ovseg.backbones.weights import fingerprint, generator
 

@@ -8,7 +8,8 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor
 
-from ovseg.backbones.base import Capture, Sampling, Site, Trace, Watch, counting, grid_at, query_states
+from ovseg.backbones.base import Capture, Sampling, Site, Trace, Watch, grid_at, query_states
+from ovseg.backbones.counting import counting
 from ovseg.backbones.recording import recording
 from ovseg.backbones.stable_diffusion import StableDiffusion
 from ovseg.backbones.unet_layout import find_blocks, find_sites

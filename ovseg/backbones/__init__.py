@@ -12,7 +12,8 @@ from typing import Any
 import torch
 
 from ovseg.assets import ASSETS
-from ovseg.backbones.base import Backbone, Capture, Sampling, Site, Text, Trace, counting
+from ovseg.backbones.base import Backbone, Capture, Sampling, Site, Text, Trace
+from ovseg.backbones.counting import counting
 
 __all__ = [
     "BACKBONES", "Backbone", "Capture", "Checkpoint", "Site", "Text", "Trace", "counting", "find_checkpoint",

@@ -1,12 +1,10 @@
-"""What a backbone is: the `Backbone` protocol, the values that it takes and returns, and a count of its passes.
+"""What a backbone is: the `Backbone` protocol, and the values that it takes and returns.
 
 Nothing outside `ovseg/backbones` knows more of a network than this file says. A network of another kind is one file that
 implements `Backbone`, and a row of `BACKBONES`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
 
@@ -222,53 +220,11 @@ def word_states(backbone: "Backbone", words: Sequence[str]) -> Float[Tensor, "n 
     return F.normalize(query_states(backbone, words).float().cpu(), dim=-1)
 
 
-@dataclass
-class PassCount:
-    """How much the network was used.
-
-    Args:
-        passes: how many times it was run.
-        rows: how many rows it was given in them: with guidance two for each picture and step.
-    """
-
-    passes: int = 0
-    rows: int = 0
-
-
-_COUNTS: ContextVar[tuple[PassCount, ...]] = ContextVar("counts", default=())
-
-
-@contextmanager
-def counting() -> Iterator[PassCount]:
-    """Count the passes of every backbone that the block runs in this thread; what other threads run is not counted.
-
-        with counting() as count:
-            method.segment(models, scene, classes)
-        print(count.passes, count.rows)
-
-    Blocks may be nested: a pass counts in each of them. A pass that ends early, once all of the capture is recorded,
-    counts as one. The block must not `yield`: what goes on after it might run in another thread.
-    """
-    count = PassCount()
-    token = _COUNTS.set((*_COUNTS.get(), count))
-    try:
-        yield count
-    finally:
-        _COUNTS.reset(token)
-
-
-def count_pass(rows: int) -> None:
-    """Add a pass of so many rows to the counts that are open in this thread; every backbone calls it for each pass."""
-    for count in _COUNTS.get():
-        count.passes += 1
-        count.rows += rows
-
-
 @runtime_checkable
 class Backbone(Protocol):
     """A frozen text-to-image network. One row per prompt, no hidden guidance. Safe to call from several threads.
 
-    An implementation calls `count_pass` for every pass of its network, so that `counting` works.
+    An implementation calls `counting.count_pass` for every pass of its network, so that `counting` works.
     """
 
     name: str

@@ -13,7 +13,8 @@ from diffusers.models.attention_processor import Attention
 from jaxtyping import Float
 from torch import Tensor
 
-from ovseg.backbones.base import AttentionStates, Capture, Site, Text, Trace, Watch, count_pass, grid_at
+from ovseg.backbones.base import AttentionStates, Capture, Site, Text, Trace, Watch, grid_at
+from ovseg.backbones.counting import count_pass
 from ovseg.backbones.unet_layout import Layout
 
 

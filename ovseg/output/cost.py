@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ovseg.backbones.base import counting
+from ovseg.backbones.counting import counting
 
 
 @dataclass

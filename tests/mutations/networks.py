@@ -5,7 +5,7 @@ from tests.mutations import Mutant
 UNET = "ovseg/backbones/stable_diffusion.py"
 PHRASES = "ovseg/backbones/phrases.py"
 RECORDING = "ovseg/backbones/recording.py"
-BASE = "ovseg/backbones/base.py"
+BASE, COUNTING = "ovseg/backbones/base.py", "ovseg/backbones/counting.py"
 GROUNDING = "ovseg/pretrained/grounding.py"
 CLIP = "ovseg/pretrained/clip.py"
 MODELS = "ovseg/models.py"
@@ -151,15 +151,15 @@ MUTANTS = (
     mutant("passes are counted as rows", RECORDING, "count_pass(len(inputs[0]))", "count_pass(1)", COUNTS),
     mutant(
         "a count hides its passes from the one around it",
-        BASE,
+        COUNTING,
         "_COUNTS.set((*_COUNTS.get(), count))",
         "_COUNTS.set((count,))",
         COUNTS,
     ),
-    mutant("a count goes on after its block", BASE, "        _COUNTS.reset(token)", "        pass", COUNTS),
+    mutant("a count goes on after its block", COUNTING, "        _COUNTS.reset(token)", "        pass", COUNTS),
     mutant(
         "visitors count each other's passes",
-        BASE,
+        COUNTING,
         '_COUNTS: ContextVar[tuple[PassCount, ...]] = ContextVar("counts", default=())',
         """class Shared:
     value = ()
