@@ -39,7 +39,7 @@ ONLY_IN = {
 # Names of a Stable Diffusion network's parts: they are for `backbones`, which knows the network, and for the recipes that
 # build one.
 NETWORK_PARTS = re.compile(r"\.(unet|vae|pipeline|text_encoder)\b|attn[12]|(down|up)_blocks|mid_block|conv_(in|out)\b")
-BUILDERS = {"pocket/bundle.py", "pocket/train_codec.py", "pocket/train_denoiser.py"}
+BUILDERS = {"doctor/published.py", "pocket/bundle.py", "pocket/train_codec.py", "pocket/train_denoiser.py"}
 FILES = sorted([*(ROOT / "ovseg").rglob("*.py"), ROOT / "app.py"])
 
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -69,10 +70,42 @@ def revision_of(repository: str) -> str:
     Raises:
         ValueError: there is none.
     """
+    return _cached(repository).name
+
+
+def say_if_pickled(source: str) -> None:
+    """Warn where the weights of a folder or a repository are a pickle. It is read with `weights_only`: it runs no code.
+
+    Raises:
+        ValueError: there are no weights.
+    """
+    folder = Path(source) if Path(source).is_dir() else _cached(source)
+    if weight_files(folder)[0].suffix == ".bin":
+        warnings.warn(
+            f"The weights of {source} are a .bin file, not safetensors; numbers alone were read of it (weights_only).",
+            stacklevel=3,
+        )
+
+
+UNUSED = re.compile(r".*\.swin\.layernorm\.(weight|bias)")  # of a backbone whose features are read before it
+
+
+def check_complete(source: str, missing: Iterable[str]) -> None:
+    """Check that a network found all its tensors: a library fills up what is missing with random numbers.
+
+    Raises:
+        ValueError: tensors are missing.
+    """
+    lacking = sorted(name for name in missing if not UNUSED.fullmatch(name))
+    if lacking:
+        raise ValueError(f"The weights of {source} must be whole, but {len(lacking)} tensors are not there: {lacking[0]}.")
+
+
+def _cached(repository: str) -> Path:
     for name in ROOT_FILES:
         path = try_to_load_from_cache(repository, name)
         if isinstance(path, str):
-            return Path(path).parent.name
+            return Path(path).parent
     raise ValueError(f"The repository {repository} must be in the cache of the hub, but it is not.")
 
 

@@ -4,13 +4,15 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
 import transformers  # its classes are named below as text, since naming one in code would import its network
 from jaxtyping import UInt8
+from safetensors import SafetensorError
 
-from ovseg.backbones.weights import name_of_weights
+from ovseg.backbones.weights import check_complete, name_of_weights, say_if_pickled
 
 ARCHITECTURES = {"blip": "BlipForConditionalGeneration", "blip-2": "Blip2ForConditionalGeneration"}
 
@@ -26,7 +28,7 @@ class CaptionerSpec:
 CAPTIONERS: dict[str, CaptionerSpec] = {
     "blip2": CaptionerSpec("Salesforce/blip2-opt-2.7b", "BLIP-2 with OPT-2.7B; 15 GB in float32, half of it in float16."),
     "blip-large": CaptionerSpec("Salesforce/blip-image-captioning-large", "BLIP large, DiffSegmenter's; 1.9 GB."),
-    "blip-base": CaptionerSpec("Salesforce/blip-image-captioning-base", "BLIP base, FreeSeg-Diff's; 1 GB."),
+    "blip-base": CaptionerSpec("Salesforce/blip-image-captioning-base", "BLIP base, FreeSeg-Diff's; 1 GB, a .bin file."),
 }
 
 
@@ -47,14 +49,17 @@ class Captioner:
             if kind not in ARCHITECTURES:
                 raise ValueError(f"The captioner must be one of {', '.join(ARCHITECTURES)}, but {source} is {kind}.")
             self._processor = transformers.AutoProcessor.from_pretrained(source)
-            model = getattr(transformers, ARCHITECTURES[kind]).from_pretrained(source, dtype=dtype, use_safetensors=True)
-        except OSError as error:
+            network = getattr(transformers, ARCHITECTURES[kind])
+            model, info = network.from_pretrained(source, dtype=dtype, weights_only=True, output_loading_info=True)
+        except (OSError, SafetensorError, UnpicklingError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(
                 f"The captioner {source} must be on disk or on the hub, but loading it failed: {reason}"
             ) from error
         self._model = model.to(self.device).eval().requires_grad_(False)
         self._splits_words = kind == "blip"
+        check_complete(source, info["missing_keys"])
+        say_if_pickled(source)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -9,16 +9,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from pickle import UnpicklingError
 
 import cv2
 import numpy as np
 import torch
 import transformers
 from jaxtyping import Bool, Float, UInt8
+from safetensors import SafetensorError
 from torch import Tensor
 
-from ovseg.backbones.weights import name_of_weights
+from ovseg.backbones.weights import check_complete, name_of_weights, say_if_pickled
 from ovseg.maths.maps import resize
+from ovseg.types import BACKGROUND
 
 MIN_SCORE = 0.5  # of an instance
 MIN_SHARE = 1 / 1000  # of the picture; smaller connected regions are taken for noise
@@ -36,6 +40,13 @@ class Instance:
     label: str
     score: float
     mask: Bool[np.ndarray, "h w"]
+
+
+def _network(kind: type, source: str) -> torch.nn.Module:
+    network, info = kind.from_pretrained(source, weights_only=True, output_loading_info=True)
+    check_complete(source, info["missing_keys"])
+    say_if_pickled(source)
+    return network
 
 
 class Detector(ABC):
@@ -90,7 +101,7 @@ class InstanceDetector(Detector):
     """A network that predicts masks with a class each: MaskFormer and its descendants, trained on COCO's instances."""
 
     def __init__(self, source: str, device: torch.device | str) -> None:
-        super().__init__(source, transformers.AutoModelForUniversalSegmentation.from_pretrained(source), device)
+        super().__init__(source, _network(transformers.AutoModelForUniversalSegmentation, source), device)
         self._processor = transformers.AutoImageProcessor.from_pretrained(source)
 
     @torch.inference_mode()
@@ -108,25 +119,67 @@ class InstanceDetector(Detector):
         return tuple(sorted(objects, key=lambda item: -item.score))
 
 
-class SemanticDetector(Detector):
-    """A UperNet or SegFormer: every pixel has a label, and each connected region of one is an instance. Label 0 is the
-    background."""
+class PromptedDetector(Detector):
+    """A OneFormer, which is told in words that instances are asked for."""
+
+    TASK = "the task is instance"
 
     def __init__(self, source: str, device: torch.device | str) -> None:
-        super().__init__(source, transformers.AutoModelForSemanticSegmentation.from_pretrained(source).float(), device)
+        super().__init__(source, _network(transformers.AutoModelForUniversalSegmentation, source), device)
+        # The file of class names lies in another repository; the model's own configuration has them, too.
+        self._processor = transformers.AutoImageProcessor.from_pretrained(source, class_info_file=None)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+        task = tokenizer(self.TASK, padding="max_length", max_length=self._model.config.task_seq_len, return_tensors="pt")
+        self._task = (task.input_ids * task.attention_mask).to(self.device)
+
+    @torch.inference_mode()
+    def instances(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Instance, ...]:
+        """The objects in an RGB picture, highest score first."""
+        inputs = self._processor(images=image, task_inputs=["instance"], return_tensors="pt").to(self.device)
+        result = self._model(pixel_values=inputs["pixel_values"], task_inputs=self._task)
+        scores, labels = result.class_queries_logits[0].softmax(-1)[:, :-1].max(-1)  # the last label is "nothing"
+        masks = resize(result.masks_queries_logits, image.shape[:2])[0] > 0
+        objects = [
+            Instance(self._model.config.id2label[int(labels[k])], float(scores[k]), masks[k].cpu().numpy())
+            for k in (scores >= MIN_SCORE).nonzero().flatten().tolist()
+            if masks[k].any()
+        ]
+        return tuple(sorted(objects, key=lambda item: -item.score))
+
+
+class SemanticDetector(Detector):
+    """A UperNet or SegFormer: every pixel has a label, and each connected region of one is an instance.
+
+    Pictures are prepared as the folder's preprocessor_config.json says. This project's own segmenters have no such file:
+    they read pictures at their own size, from -1 to 1.
+    """
+
+    def __init__(self, source: str, device: torch.device | str) -> None:
+        super().__init__(source, _network(transformers.AutoModelForSemanticSegmentation, source).float(), device)
+        try:
+            self._processor = transformers.AutoImageProcessor.from_pretrained(source)
+        except OSError:
+            if not Path(source).is_dir():
+                raise
+            self._processor = None
 
     @torch.inference_mode()
     def probabilities(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Float[Tensor, "n labels h w"]:
-        """The probability of every label, background first, at every pixel of RGB pictures of one size."""
-        pixels = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        """The probability of every label, in the order of `labels`, at every pixel of RGB pictures of one size."""
+        if self._processor:
+            pixels = self._processor(images=list(images), return_tensors="pt")["pixel_values"].to(self.device)
+        else:
+            pixels = torch.from_numpy(np.stack(images)).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
         logits = self._model(pixels).logits.float()
-        return resize(logits, pixels.shape[2:]).softmax(1)
+        return resize(logits, images[0].shape[:2]).softmax(1)
 
     def instances(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Instance, ...]:
         """The objects in an RGB picture, highest score first."""
         likely = self.probabilities([image])[0].cpu().numpy()
         chosen, objects = likely.argmax(0), []
-        for number, label in list(self._model.config.id2label.items())[1:]:
+        for number, label in self._model.config.id2label.items():
+            if label == BACKGROUND:  # most networks have none: the first label of ADE20K's is "wall"
+                continue
             count, regions = cv2.connectedComponents((chosen == number).astype(np.uint8))
             for region in range(1, count):
                 mask = regions == region
@@ -145,6 +198,7 @@ def load_detector(source: str, device: torch.device | str = "cpu") -> Detector:
     kinds = {
         "maskformer": InstanceDetector,
         "mask2former": InstanceDetector,
+        "oneformer": PromptedDetector,
         "segformer": SemanticDetector,
         "upernet": SemanticDetector,
     }
@@ -152,7 +206,7 @@ def load_detector(source: str, device: torch.device | str = "cpu") -> Detector:
         kind = transformers.AutoConfig.from_pretrained(source).model_type
         if kind in kinds:
             return kinds[kind](source, device)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError, UnpicklingError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"The detector at {source} must be on disk or on the hub, but loading it failed: {reason}"

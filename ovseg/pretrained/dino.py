@@ -2,15 +2,17 @@
 
 from collections.abc import Sequence
 from functools import cached_property
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
 from jaxtyping import Float, UInt8
+from safetensors import SafetensorError
 from torch import Tensor
 
-from ovseg.backbones.weights import check_finite, name_of_weights
+from ovseg.backbones.weights import check_complete, check_finite, name_of_weights, say_if_pickled
 
 
 class Dino:
@@ -30,11 +32,15 @@ class Dino:
             if kind != "vit":
                 raise ValueError(f"The self-supervised network must be a vit, but {source} is a {kind}.")
             pixels = transformers.AutoImageProcessor.from_pretrained(source)
-            model = transformers.ViTModel.from_pretrained(source, dtype=dtype, add_pooling_layer=False)
-        except OSError as error:
+            model, info = transformers.ViTModel.from_pretrained(
+                source, dtype=dtype, add_pooling_layer=False, weights_only=True, output_loading_info=True
+            )
+        except (OSError, SafetensorError, UnpicklingError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ValueError(f"DINO at {source} must be on disk or on the hub, but loading it failed: {reason}") from error
         self._model = model.to(self.device).eval().requires_grad_(False)
+        check_complete(source, info["missing_keys"])
+        say_if_pickled(source)
         self._mean, self._std = (torch.tensor(v, device=self.device) for v in (pixels.image_mean, pixels.image_std))
 
     @cached_property
