@@ -15,6 +15,7 @@ COMMANDS: dict[str, str] = {
     "methods": "List the methods with their papers, or all settings of one method.",
     "prototypes": "Make, list or check the prototypes that OVDiff keeps.",
     "grounding": "Import a published module of Grounded Diffusion, or list the modules that a backbone has.",
+    "doctor": "Check what is installed, load every network, run every method once; one line for an issue.",
     "lavis": "Install LAVIS, an optional captioner, in an environment of its own.",
     "evaluate": "Measure a method on a data set. A stopped run continues in its folder.",
     "ablate": "Measure variants of a method that each change one setting.",

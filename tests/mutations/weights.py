@@ -5,6 +5,9 @@ from tests.mutations import Mutant
 UNET = "ovseg/backbones/stable_diffusion.py"
 RECORDING = "ovseg/backbones/recording.py"
 NAMES = "tests/test_weights.py::"
+PUBLISHED = "tests/test_published.py::"
+DETECTORS = "tests/test_published_detectors.py::"
+DOCTOR = "tests/test_doctor.py::"
 HALF = "tests/test_half_precision.py::"
 PHRASES = "tests/test_phrases.py::"
 TEMPLATE = PHRASES + "test_the_template_says_where_the_word_is"
@@ -177,5 +180,97 @@ MUTANTS = (
         'return "fp16" if all(',
         'return "fp16" if not all(',
         HALF + "test_a_folder_with_halves_alone_is_read_in_every_precision",
+    ),
+    mutant(
+        "random tensors fill up what a file lacks",
+        "ovseg/backbones/weights.py",
+        "    if lacking:",
+        "    if False:",
+        DETECTORS + "test_weights_that_are_not_whole_are_refused",
+    ),
+    mutant(
+        "a pickle is read without a word",
+        "ovseg/backbones/weights.py",
+        'if weight_files(folder)[0].suffix == ".bin"',
+        'if weight_files(folder)[0].suffix == ".pkl"',
+        PUBLISHED + "test_blip_base_has_a_pickle_which_is_read_as_numbers_alone",
+    ),
+    mutant(
+        "a captioner must have safetensors",
+        "ovseg/pretrained/captioner.py",
+        "dtype=dtype, weights_only=True,",
+        "dtype=dtype, use_safetensors=True,",
+        PUBLISHED + "test_blip_base_has_a_pickle_which_is_read_as_numbers_alone",
+    ),
+    mutant(
+        "a pickle may run code",
+        "ovseg/pretrained/captioner.py",
+        "dtype=dtype, weights_only=True,",
+        "dtype=dtype, weights_only=False,",
+        PUBLISHED + "test_a_pickle_that_would_run_code_is_refused",
+    ),
+    mutant(
+        "the first label is lost",
+        "ovseg/pretrained/detector.py",
+        "if label == BACKGROUND:",
+        "if number == 0:",
+        DETECTORS + "test_the_first_label_is_a_class_unless_it_is_the_background",
+    ),
+    mutant(
+        "every segmenter reads pictures from -1 to 1",
+        "ovseg/pretrained/detector.py",
+        "        if self._processor:",
+        "        if False:",
+        DETECTORS + "test_a_segmenter_in_its_repositorys_format",
+    ),
+    mutant(
+        "OneFormer is not known",
+        "ovseg/pretrained/detector.py",
+        """        "oneformer": PromptedDetector,
+""",
+        "",
+        DETECTORS + "test_instances_are_those_of_the_masks_with_a_class",
+    ),
+    mutant(
+        "OneFormer's label for nothing is a class",
+        "ovseg/pretrained/detector.py",
+        "softmax(-1)[:, :-1].max(-1)",
+        "softmax(-1).max(-1)",
+        DETECTORS + "test_instances_are_those_of_the_masks_with_a_class",
+    ),
+    mutant(
+        "CutLER's own settings are unknown",
+        "ovseg/pretrained/proposals.py",
+        "        cutler.add_cutler_config(config)\n",
+        "",
+        DETECTORS + "test_cutler_is_built_by_its_own_registry",
+    ),
+    mutant(
+        "CutLER sees blue for red",
+        "ovseg/pretrained/proposals.py",
+        "pixels = image if self._is_rgb else image[:, :, ::-1]",
+        "pixels = image[:, :, ::-1] if self._is_rgb else image",
+        DETECTORS + "test_cutler_is_built_by_its_own_registry",
+    ),
+    mutant(
+        "the doctor passes numbers that are none",
+        "ovseg/doctor/checks.py",
+        "if not np.isfinite(result.scores).all():",
+        "if np.isinf(result.scores).any():",
+        DOCTOR + "test_numbers_that_are_none_and_empty_masks_are_problems",
+    ),
+    mutant(
+        "the doctor passes empty masks",
+        "ovseg/doctor/checks.py",
+        "if not (result.label_map > 0).any():",
+        "if not (result.label_map >= 0).any():",
+        DOCTOR + "test_numbers_that_are_none_and_empty_masks_are_problems",
+    ),
+    mutant(
+        "a failed check is no failure of the command",
+        "ovseg/commands/doctor.py",
+        "    if failed:",
+        "    if False:",
+        DOCTOR + "test_a_failed_check_is_the_commands_failure",
     ),
 )

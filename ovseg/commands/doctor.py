@@ -1,0 +1,69 @@
+"""`doctor`: whether everything works on this machine, with the real weights or with random ones of the same size."""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ovseg.assets import ASSETS
+from ovseg.commands.common import add_captioner, add_networks, models_of, show_progress
+from ovseg.doctor.checks import Finding, check_methods, check_networks, summary, surroundings
+from ovseg.doctor.published import Scale
+from ovseg.doctor.random_weights import random_models
+from ovseg.models import Models
+from ovseg.words.classes import parse_classes
+
+PICTURE, CLASSES = ASSETS / "examples" / "cat-car.png", "cat, car"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `doctor`."""
+    add_networks(parser)
+    add_captioner(parser)
+    parser.add_argument(
+        "--random",
+        action="store_true",
+        help="write networks of full size with random weights (about 6 GB in the folder for temporary files) and check"
+        " these: nothing is fetched",
+    )
+    parser.add_argument("--small", action="store_true", help="with --random: narrow networks, which take seconds")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Check everything, print what was found, and one line to paste into an issue.
+
+    Raises:
+        ValueError: a check failed; the sentence names it.
+    """
+    if options.small and not options.random:
+        raise ValueError("--small must come with --random: real weights have one size.")
+    start = time.perf_counter()
+    if not options.random:
+        examine(models_of(options), options.captioner, "", start)
+        return
+    scale = Scale(narrower=8, layers=2) if options.small else Scale()
+    with tempfile.TemporaryDirectory() as folder:
+        models = random_models(options.backbone, Path(folder), scale, options.device, options.dtype)
+        examine(models, "", f" ({options.backbone}, random{', small' if options.small else ''})", start)
+
+
+def examine(models: Models, captioner: str, random: str, start: float) -> None:
+    """Print all checks of these networks.
+
+    Raises:
+        ValueError: a check failed.
+    """
+    for line in surroundings(models):
+        print(line, flush=True)
+    image, classes, findings = np.asarray(Image.open(PICTURE).convert("RGB")), parse_classes(CLASSES), list[Finding]()
+    for checks in (check_networks(models, image, captioner), check_methods(models, image, classes, show_progress)):
+        for finding in checks:
+            findings.append(finding)
+            print(finding, flush=True)
+    print("\n" + summary(models, findings, time.perf_counter() - start, random))
+    failed = [finding.name for finding in findings if finding.state == "FAILED"]
+    if failed:
+        raise ValueError(f"All checks must pass, but these did not: {', '.join(failed)}.")

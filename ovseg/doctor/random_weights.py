@@ -1,0 +1,54 @@
+"""A backbone with all its networks in published formats and random weights, in a folder."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ovseg.backbones import BACKBONES
+from ovseg.backbones.base import query_states
+from ovseg.doctor.published import Scale, write_blip, write_dino, write_open_clip, write_stable_diffusion
+from ovseg.models import Models
+from ovseg.pretrained.grounding import QUERY, SD1_FUSED, GroundingModule, GroundingSize, save_grounding, step_features
+
+GENERATIONS = {"sd15": 1, "sd21": 2}
+SMALL_CLIP = "ViT-S-32-alt"  # the smallest of open_clip's table
+
+
+def random_models(name: str, folder: Path, scale: Scale, device: str | None = None, dtype: str | None = None) -> Models:
+    """The networks of a backbone of the table, written to a folder with random weights, and ready to be loaded from it.
+
+    The captioner is BLIP base, whatever the table says: BLIP-2 of full size takes 15 GB in float32.
+
+    Raises:
+        ValueError: the backbone is none that is published.
+    """
+    if name not in GENERATIONS:
+        raise ValueError(f"Random weights can be made for {', '.join(GENERATIONS)}, but got {name!r}.")
+    torch.manual_seed(0)
+    write_stable_diffusion(folder / name, GENERATIONS[name], scale)
+    write_open_clip(folder / "clip", SMALL_CLIP if scale.narrower > 1 else BACKBONES[name].clip.partition("/")[0])
+    write_dino(folder / "dino", scale)
+    write_blip(folder / "captioner", scale)
+    models = Models(str(folder / name), device, dtype)
+    models.checkpoint = replace(
+        models.checkpoint, clip=f"local-dir:{folder / 'clip'}", dino=str(folder / "dino"),
+        captioner=str(folder / "captioner"), grounding=str(folder / "grounding"),
+    )  # fmt: skip
+    write_grounding(models, folder / "grounding" / "S1", scale)
+    return models
+
+
+def write_grounding(models: Models, folder: Path, scale: Scale) -> None:
+    """A grounding module of random weights that fits the backbone: the released widths at full size."""
+    backbone = models.backbone
+    latent = torch.zeros(1, 4, 8, 8, dtype=models.dtype, device=models.device)
+    channels = {stride: maps.shape[1] for stride, maps in step_features(backbone, latent, "", 1, 0).items()}
+    model = scale.width(512)
+    size = GroundingSize(
+        channels=channels, text=query_states(backbone, ["cat"], QUERY).shape[-1],
+        fused={stride: scale.width(width) for stride, width in SD1_FUSED.items()}, model=model,
+        heads=max(1, scale.width(8)), feed_forward=4 * model, layers=scale.depth(3),
+    )  # fmt: skip
+    training = {"split": "S1", "seen": ["cat"], "backbone": backbone.fingerprint}
+    save_grounding(GroundingModule(size).eval(), folder, training, torch.float16)
