@@ -12,7 +12,7 @@ from typing import Any
 import open_clip
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import (
@@ -30,6 +30,11 @@ from transformers import (
 from ovseg.doctor.vocabularies import SENTENCES, write_clip_vocabulary
 
 OLD_VAE_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}  # before diffusers 0.17
+
+HEAD = "text_decoder.cls.predictions"
+SHARED = {
+    f"{HEAD}.decoder.weight": "text_decoder.bert.embeddings.word_embeddings.weight", f"{HEAD}.decoder.bias": f"{HEAD}.bias",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -294,10 +299,11 @@ def _save(network: PreTrainedModel, folder: Path, as_pickle: bool = False, shard
     """The network in transformers' old names of tensors, which it goes back to when it saves."""
     network.save_pretrained(folder, max_shard_size=shards)
     if as_pickle:
-        from safetensors.torch import load_file
-
         path = folder / "model.safetensors"
-        torch.save(load_file(path), folder / "pytorch_model.bin")
+        tensors = load_file(path)
+        # Old pickles hold shared tensors under each of their names.
+        shared = {name: tensors[other] for name, other in SHARED.items() if other in tensors}
+        torch.save({**shared, **tensors}, folder / "pytorch_model.bin")
         path.unlink()
 
 
