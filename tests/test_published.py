@@ -109,18 +109,22 @@ def test_blip_base_has_a_pickle_which_is_read_as_numbers_alone(tmp_path: Path, p
 
 
 class Malicious:
-    """What a pickle could do while it is read."""
+    """What a pickle could do while it is read: here it leaves a file behind."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
 
     def __reduce__(self) -> tuple:
-        return (Path("/nowhere/ovseg").mkdir, ())
+        return (self.mark.write_text, ("was here",))
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.manual_seed(0)
     write_blip(tmp_path, Scale(8, 1))
-    torch.save({"weight": Malicious()}, tmp_path / "pytorch_model.bin")
+    torch.save({"weight": Malicious(tmp_path / "mark")}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match="must be on disk or on the hub, but loading it failed"):
         Captioner(str(tmp_path))
+    assert not (tmp_path / "mark").exists()
 
 
 def test_blip2(tmp_path: Path, picture: np.ndarray) -> None:

@@ -58,7 +58,7 @@ def examine(models: Models, captioner: str, random: str, start: float) -> None:
     """
     for line in surroundings(models):
         print(line, flush=True)
-    image, classes, findings = np.asarray(Image.open(PICTURE).convert("RGB")), parse_classes(CLASSES), list[Finding]()
+    image, classes, findings = np.array(Image.open(PICTURE).convert("RGB")), parse_classes(CLASSES), list[Finding]()
     for checks in (check_networks(models, image, captioner), check_methods(models, image, classes, show_progress)):
         for finding in checks:
             findings.append(finding)
