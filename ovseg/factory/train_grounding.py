@@ -77,17 +77,17 @@ def grounding_loss(
     return loss + (1 - (2 * overlap + 1) / (likely.sum((2, 3)) + masks.sum((2, 3)) + 1)).mean()
 
 
-def batch_of(size: GroundingSize, item: Mapping[int, torch.Tensor], picture_hw: tuple[int, int], device: str) -> int:
-    """Pictures of a batch: as many as an accelerator or a CPU is kept busy by, but no more than fit `BATCH_BYTES`.
+Features = Mapping[int, Float[Tensor, "_channels _y _x"]]
+"""Of one picture, by stride."""
 
-    Args:
-        item: the features of one picture, by stride.
-    """
+
+def batch_of(size: GroundingSize, item: Features, picture_hw: tuple[int, int], device: str) -> int:
+    """Pictures of a batch: as many as an accelerator or a CPU is kept busy by, but no more than fit `BATCH_BYTES`."""
     kind = "cpu" if device == "cpu" else "accelerator"
     return max(1, min(batch_size(BATCH, device), BATCH_BYTES[kind] // bytes_of_item(size, item, picture_hw)))
 
 
-def bytes_of_item(size: GroundingSize, item: Mapping[int, torch.Tensor], picture_hw: tuple[int, int]) -> int:
+def bytes_of_item(size: GroundingSize, item: Features, picture_hw: tuple[int, int]) -> int:
     """What one picture of a batch takes while the module is trained: its features as they are, and float32 numbers behind
     the 1x1 convolutions and at the picture's size. An upper estimate.
     """
@@ -166,7 +166,7 @@ def train_grounding(
     if not len(data):
         raise ValueError(f"The triplets must have masks, but in {triplets} nothing was detected.")
     batches = TripletBatches(data, models, device)
-    write_or_check_settings(out, {"split": name, **asdict(recipe), "batch": batches.batch, "triplets": data.settings})
+    write_or_check_settings(out, {"split": name, **asdict(recipe), "triplets": data.settings})
     module = GroundingModule(batches.size, recipe.independent).to(device).train()
     training = Training(module, out, budget.minutes, learning_rate=recipe.rate, ema=0.995, piece=budget.piece)
     for step in training:
