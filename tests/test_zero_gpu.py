@@ -252,6 +252,19 @@ def test_what_runs_in_the_fork_is_learned_in_the_parent(forks: Forks, loaded: Mo
     assert durations.expected("diffsegmenter") > 0 and durations.expected("speed of diffsegmenter") > 0
 
 
+def test_what_programs_ask_for_is_learned(
+    forks: Forks, loaded: Models, upload: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    durations = Durations()
+    own = build(loaded, durations=durations)
+    event(own, "Doors.compare")(upload, "cat, dog", ["diffsegmenter", "grounded-diffusion"])
+    event(own, "Doors.caption")(upload)
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "not there yet"))
+    assert Path(event(own, "Doors.generate")("a cat", 0, 1)[0].path).is_file()
+    for kind in ("diffsegmenter", "grounded-diffusion", "caption", "draw"):
+        assert durations.expected(f"speed of {kind}") > 0
+
+
 def test_the_stand_in_loses_what_a_call_keeps(forks: Forks) -> None:
     """Else the tests above could not see it."""
     kept, parent = [], threading.get_ident()

@@ -1,7 +1,6 @@
 """The tab that makes a small data set: words in, generated pictures with masks out, as a zip file."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import gradio as gr
 import numpy as np
 
 from ovseg.demo.durations import Durations
-from ovseg.demo.work import as_sentences, on_accelerator, on_the_network, status_line, stream, whole
+from ovseg.demo.work import as_sentences, new_folder, on_accelerator, on_the_network, status_line, stream, whole
 from ovseg.demo.workload import learning, seconds_for, to_synthesize
 from ovseg.factory.synthesize import Synthesis, preview
 from ovseg.methods import suited_to
@@ -57,13 +56,13 @@ def build_dataset_tab(models: Models, durations: Durations) -> None:
             sheet = gr.Image(label="Preview", format="png", elem_id="dataset-sheet", interactive=False)
             archive = gr.File(label="The data set", elem_id="dataset-zip")
     making = make.click(
-        _maker(models, durations, archive), [words, count, pairs, seed], [status, sheet, archive], api_visibility="private",
+        _maker(models, durations), [words, count, pairs, seed], [status, sheet, archive], api_visibility="private",
         **on_the_network(status),
     )  # fmt: skip
     stop.click(lambda: status_line("Stopped.", None), outputs=status, cancels=[making], api_visibility="private")
 
 
-def _maker(models: Models, durations: Durations, archive: gr.File) -> Any:
+def _maker(models: Models, durations: Durations) -> Any:
     @on_accelerator(lambda asked, folder: seconds_for(durations, to_synthesize(models, asked.count)))
     def work(asked: Asked, folder: Path) -> Iterator[tuple[str, float, tuple[np.ndarray, str] | None]]:
         def made(report: Report) -> tuple[np.ndarray, str]:
@@ -82,8 +81,7 @@ def _maker(models: Models, durations: Durations, archive: gr.File) -> Any:
         with as_sentences():
             classes = tuple(word.name for word in parse_classes(words))
             asked = Asked(classes, int(count), pairs, whole("The seed", seed))
-        # In gradio's own folder, which `delete_cache` empties.
-        folder = Path(tempfile.mkdtemp(dir=archive.GRADIO_CACHE))
+        folder = new_folder()
         (counted,) = to_synthesize(models, asked.count)
         for stage, share, made in learning(durations, counted, work(asked, folder)):
             if made is None:

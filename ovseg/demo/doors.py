@@ -3,7 +3,6 @@
 A door checks what it is given and answers bad input with a sentence, before the accelerator is asked for.
 """
 
-import tempfile
 from collections.abc import Callable
 from inspect import Parameter, signature
 from pathlib import Path
@@ -19,8 +18,8 @@ from gradio_client.utils import is_file_obj_with_meta
 from jaxtyping import UInt8
 
 from ovseg.demo.durations import Durations
-from ovseg.demo.work import NETWORK, as_sentences, on_accelerator
-from ovseg.demo.workload import Work, seconds_for, to_draw, to_segment
+from ovseg.demo.work import NETWORK, as_sentences, new_folder, on_accelerator
+from ovseg.demo.workload import Work, learn_speed, seconds_for, to_draw, to_segment
 from ovseg.doors import (
     About,
     Captioned,
@@ -41,8 +40,6 @@ NO_FILE = (
     " handle_file(path or address)), but it is neither."
 )
 Settings = dict[str, str | float | bool | list[str | float]]
-
-
 Request = SegmentRequest | CompareRequest | CaptionRequest | GenerateRequest
 
 
@@ -68,7 +65,14 @@ class Doors:
             with as_sentences():
                 return request.run(models)
 
-        self._models, self._work = models, work
+        self._models, self._durations, self._work = models, durations, work
+
+    def _answered(self, request: Request) -> Any:
+        """The answer to a request; how long it took is learned."""
+        answer = self._work(request)
+        for part, seconds in took(self._models, request, answer):
+            learn_speed(self._durations, part, seconds)
+        return answer
 
     @announced(
         picture=FileData,
@@ -110,7 +114,7 @@ class Doors:
             request = SegmentRequest(
                 about, inputs.method(self._models, method, settings), inputs.yes_or_no("only_present", only_present)
             )
-        return self._work(request)
+        return self._answered(request)
 
     @announced(
         picture=FileData, classes=str, methods=list[str] | None, seed=int, caption=str, captioner=str, longest_side=int
@@ -138,7 +142,7 @@ class Doors:
             image = picture_of(picture, longest_side)
             about = About.of(image, classes=classes, caption=caption, captioner=captioner, seed=seed)
             request = CompareRequest.of(self._models, about, methods)
-        return self._work(request)
+        return self._answered(request)
 
     @announced(picture=FileData, prefix=str, captioner=str, longest_side=int)
     def caption(self, picture: Any, prefix: Any = "", captioner: Any = "", longest_side: Any = 1024) -> Captioned:
@@ -156,7 +160,7 @@ class Doors:
         """
         with as_sentences():
             request = CaptionRequest.of(self._models, picture_of(picture, longest_side), captioner=captioner, prefix=prefix)
-        return self._work(request)
+        return self._answered(request)
 
     @announced(prompt=str, seed=int, steps=int | None, guidance=float | None, negative=str)
     def generate(
@@ -176,8 +180,8 @@ class Doors:
         """
         with as_sentences():
             request = GenerateRequest.of(prompt, seed=seed, steps=steps, guidance=guidance, negative=negative)
-        image, drawn = self._work(request)
-        path = Path(tempfile.mkdtemp(dir=get_upload_folder())) / "generated.png"
+        image, drawn = self._answered(request)
+        path = new_folder() / "generated.png"
         path.write_bytes(view.png(image))
         return FileData(path=str(path), orig_name=path.name, mime_type="image/png"), drawn
 
@@ -195,6 +199,17 @@ def works_of(models: Models, request: Request) -> tuple[Work, ...]:
             return (Work("caption"),)
         case GenerateRequest():
             return to_draw(models, request.steps)
+
+
+def took(models: Models, request: Request, answer: Any) -> list[tuple[Work, float]]:
+    """The work of a request that is answered, with its seconds."""
+    match request:
+        case CaptionRequest():
+            return [(Work("caption"), answer["seconds"])]
+        case GenerateRequest():
+            return [(to_draw(models, request.steps)[0], answer[1]["seconds"])]
+    results = [answer] if isinstance(request, SegmentRequest) else answer["results"]
+    return [(Work(result["method"], result["rows"] or 0), result["seconds"]["total"]) for result in results]
 
 
 def build_doors(page: gr.Blocks, models: Models, durations: Durations) -> None:

@@ -44,6 +44,8 @@ class Segmented(TypedDict):
     caption: str
     seed: int
     seconds: dict[str, float]  # by stage, and "total"
+    passes: int | None  # of the diffusion network
+    rows: int | None  # prompts in all passes together
     backbone: str
 
 
@@ -104,7 +106,7 @@ def segmented(entry: Entry, caption: str, seed: int, backbone: str) -> Segmented
     return Segmented(
         title=entry.title, method=entry.method, settings=dict(entry.settings), labels=list(made.labels),
         masks=masks_of(made), shares=made.shares, threshold=made.threshold, size=list(made.image.shape[:2]), caption=caption,
-        seed=seed, seconds={**made.timings, "total": entry.seconds}, backbone=backbone,
+        seed=seed, seconds={**made.timings, "total": entry.seconds}, passes=entry.passes, rows=entry.rows, backbone=backbone,
     )  # fmt: skip
 
 

@@ -172,6 +172,13 @@ MUTANTS = (
         (f"{ZERO}test_what_runs_in_the_fork_is_learned_in_the_parent",),
     ),
     Mutant(
+        "what programs asked for teaches nothing",
+        "ovseg/demo/doors.py",
+        "            learn_speed(self._durations, part, seconds)\n",
+        "            pass\n",
+        (f"{ZERO}test_what_programs_ask_for_is_learned",),
+    ),
+    Mutant(
         "bad input is seen on the accelerator only",
         "ovseg/demo/word_panel.py",
         '            parse_classes(words or "")\n',
