@@ -106,6 +106,19 @@ def test_all_files_and_attention_maps_can_be_asked_for(task: FolderTask) -> None
             assert np.array_equal(kept["scores"].argmax(0), mask(task.out, name))
 
 
+def test_a_folder_has_the_options_of_a_single_picture(pictures: Path, tmp_path: Path, tiny_folder: Path) -> None:
+    more = ["--caption", "a cat", "--square", "--seed", "7", "--files", "coco"]
+    assert main([*arguments(pictures, tmp_path / "out", tiny_folder), *more]) == 0
+    assert main([*arguments(pictures / "b.png", tmp_path / "one", tiny_folder), *more]) == 0
+    cards = [json.loads(path.read_text()) for path in (tmp_path / "one" / "run.json", *tmp_path.glob("out/**/run.json"))]
+    for name in ("caption", "seed", "latent_hw"):
+        assert len({str(card[name]) for card in cards}) == 1
+    assert cards[0]["caption"] == "a cat" and cards[0]["seed"] == 7 and len(set(cards[0]["latent_hw"])) == 1
+    kept = json.loads((tmp_path / "out" / "settings.json").read_text())
+    assert (kept["caption"], kept["square"], kept["seed"], kept["files"]) == ("a cat", True, 7, ["coco"])
+    assert not list((tmp_path / "out").rglob("mask.png")) and list((tmp_path / "out").rglob("coco-polygons.json"))
+
+
 def test_the_method_is_prepared_once(task: FolderTask, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, prepare = [], DiffSegmenter.prepare
 

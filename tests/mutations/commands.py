@@ -23,15 +23,15 @@ MUTANTS = (
     Mutant(
         "segment drops --caption",
         "ovseg/commands/segment.py",
-        "caption=options.caption,",
-        'caption="",',
+        "        caption=options.caption,\n        captioner=options.captioner,\n        report",
+        '        caption="",\n        captioner=options.captioner,\n        report',
         (CLI + "test_segment_passes_its_options_on",),
     ),
     Mutant(
         "segment drops --square",
         "ovseg/commands/segment.py",
-        "square=options.square",
-        "square=False",
+        "caption=caption, square=options.square)",
+        "caption=caption)",
         (CLI + "test_segment_passes_its_options_on",),
     ),
     Mutant(

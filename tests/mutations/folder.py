@@ -64,6 +64,16 @@ MUTANTS = (
         (RUNS + "test_folders_that_cannot_be_used_are_refused_in_a_sentence",),
     ),
     Mutant(
+        "a folder drops --caption", "ovseg/commands/segment.py",
+        "words=options.classes, caption=options.caption,", "words=options.classes,",
+        (RUNS + "test_a_folder_has_the_options_of_a_single_picture",),
+    ),
+    Mutant(
+        "a folder drops --square", "ovseg/commands/segment.py",
+        "seed=options.seed, square=options.square,\n", "seed=options.seed,\n",
+        (RUNS + "test_a_folder_has_the_options_of_a_single_picture",),
+    ),
+    Mutant(
         "the words are prepared for every picture", FOLDER,
         "@lru_cache(KEPT)", "@lru_cache(0)",
         (RUNS + "test_the_method_is_prepared_once",),
