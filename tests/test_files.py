@@ -1,11 +1,12 @@
 """Files that are whole or not there, and folders that belong to one run."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from ovseg.files import write_or_check_settings, write_whole
+from ovseg.files import write_or_check_settings, write_whole, write_whole_parts
 
 
 def test_a_file_is_replaced_whole_and_its_folder_is_made(tmp_path: Path) -> None:
@@ -15,18 +16,22 @@ def test_a_file_is_replaced_whole_and_its_folder_is_made(tmp_path: Path) -> None
     assert path.read_bytes() == b"2nd" and [item.name for item in path.parent.iterdir()] == ["a.bin"]
 
 
-def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, write = tmp_path / "item.bin", Path.write_bytes
+def test_a_full_disk_is_named_and_the_old_file_stays(tmp_path: Path) -> None:
+    path = tmp_path / "item.bin"
     write_whole(path, b"old")
 
-    def full(self: Path, content: bytes) -> None:
-        write(self, content[:1])
+    def until_the_disk_is_full() -> Iterator[bytes]:
+        yield b"n"
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(ValueError, match=r"item.bin must be writable, but is not: No space left on device"):
-        write_whole(path, b"new")
+        write_whole_parts(path, until_the_disk_is_full())
     assert path.read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_may_come_in_parts(tmp_path: Path) -> None:
+    write_whole_parts(tmp_path / "parts", (b"one, ", b"two"))
+    assert (tmp_path / "parts").read_bytes() == b"one, two"
 
 
 def test_a_folder_belongs_to_the_settings_that_it_was_made_with(tmp_path: Path) -> None:

@@ -227,8 +227,8 @@ MUTANTS = (
     Mutant(
         "a half-written file is left in place",
         "ovseg/files.py",
-        "partial.write_bytes(content)",
-        "path.write_bytes(content); partial.write_bytes(content)",
+        '        with partial.open("wb") as file:',
+        '        partial = path\n        with partial.open("wb") as file:',
         ("tests/test_files.py",),
     ),
     Mutant(
