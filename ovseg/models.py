@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ovseg.pretrained.dino import Dino
     from ovseg.pretrained.grounding import Grounding
     from ovseg.pretrained.lavis import LavisCaptioner
-    from ovseg.pretrained.proposals import Proposals
+    from ovseg.pretrained.proposals import CutlerWeights, Proposals
 
 SHIPPED = ASSETS / "pocket" / "prototypes"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -56,6 +56,7 @@ class Models:
         self._grounding_lock = threading.Lock()
         self._captioners: dict[str, Captioner | LavisCaptioner] = {}
         self._groundings: dict[Path, Grounding] = {}
+        self._clips: dict[str, Clip] = {}
 
     @property
     def dtype_name(self) -> str:
@@ -86,6 +87,21 @@ class Models:
         with self._clip_lock:
             return self._clip
 
+    def clip_named(self, source: str = "") -> "Clip":
+        """A CLIP by what open_clip calls it, or the one that goes with the backbone where it is empty; loaded on first use.
+
+        Raises:
+            ValueError: there is no such CLIP, or it cannot be loaded.
+        """
+        if source in ("", self.checkpoint.clip):
+            return self.clip
+        from ovseg.pretrained.clip import Clip
+
+        with self._clip_lock:
+            if source not in self._clips:
+                self._clips[source] = Clip(source, self.device, self.dtype)
+            return self._clips[source]
+
     @property
     def dino(self) -> "Dino":
         """The self-supervised transformer that goes with the backbone, loaded on first use."""
@@ -107,10 +123,17 @@ class Models:
 
         if name == "maskcut":
             return by_maskcut(self.dino)
-        folder = variable("OVSEG_CUTLER")
-        if folder is None:
-            raise ValueError("CutLER needs its folder in the variable OVSEG_CUTLER, but that is not set.")
-        return Cutler(Path(folder), str(self.device))
+        return Cutler(_cutler_folder(), str(self.device))
+
+    def cutler_weights(self) -> "CutlerWeights":
+        """The file of CutLER's weights in the folder that `OVSEG_CUTLER` names.
+
+        Raises:
+            ValueError: that is not set.
+        """
+        from ovseg.pretrained.proposals import CutlerWeights
+
+        return CutlerWeights(_cutler_folder())
 
     def captioner_obstacle(self, name: str = "") -> str:
         """Why the captioner of this name, or the backbone's, cannot be used here; empty where it can. Loads nothing."""
@@ -181,7 +204,7 @@ class Models:
         return f"This backbone has no {names.get(part, part)} ({folder.parent.name}/{folder.name})." if is_missing else ""
 
     def captioner(self, name: str = "") -> "Captioner | LavisCaptioner":
-        """A captioner by its name in the table, or the one that goes with the backbone; loaded on first use.
+        """A captioner by its name in the table or its folder, or the one that goes with the backbone; loaded on first use.
 
         Raises:
             ValueError: there is no captioner of this name, or it cannot be loaded.
@@ -190,7 +213,7 @@ class Models:
         from ovseg.pretrained.lavis import MODELS, LavisCaptioner
 
         known = (*CAPTIONERS, *MODELS)
-        if name and name not in known:
+        if name and name not in known and not Path(name).is_dir():
             raise ValueError(f"The captioner must be one of {', '.join(known)}, but got {name!r}.")
         source = self._source_of(name)
         with self._captioner_lock:
@@ -243,6 +266,27 @@ class Models:
         return load_backbone(self.name, self.device, self.dtype)
 
 
+<<<<<<< HEAD
+=======
+def _folder_name(backbone: str) -> str:
+    """A folder's name for a backbone: its own, or for a local folder that folder's, with digits of its whole path."""
+    if backbone in BACKBONES:
+        return backbone
+    path = Path(backbone).resolve()
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '_', path.name)}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+
+
+def _cutler_folder() -> Path:
+    folder = variable("OVSEG_CUTLER")
+    if folder is None:
+        raise ValueError(
+            "CutLER needs its folder in the variable OVSEG_CUTLER, but that is not set: its licence (CC BY-NC-SA 4.0, not"
+            " for commercial use) keeps it out of this project. Fetch it yourself, or take masks=maskcut."
+        )
+    return Path(folder)
+
+
+>>>>>>> 32fc459 (Mode released of each method is the whole published pipeline, with its helper networks by name)
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)

@@ -6,7 +6,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ovseg.backbones.base import OnStep
@@ -15,6 +17,7 @@ from ovseg.types import Scene
 
 BROKEN = (OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 """What Pillow raises for files that are cut off, damaged, or absurdly large."""
+POSTERIOR = 2**31  # added to a scene's seed, so that the codec's sample and the noise on it are not the same numbers
 
 
 def read_image(path: str | Path) -> UInt8[np.ndarray, "H W 3"]:
@@ -68,6 +71,28 @@ def resized(image: UInt8[np.ndarray, "H W 3"], hw: tuple[int, int]) -> UInt8[np.
     return np.asarray(Image.fromarray(image).resize((hw[1], hw[0]), Image.Resampling.BILINEAR))
 
 
+def squashed(image: UInt8[np.ndarray, "H W 3"], hw: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """An RGB picture at another size by plain bilinear resizing, without antialiasing, as DiffSegmenter's code does."""
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float()
+    small = F.interpolate(pixels, hw, mode="bilinear", align_corners=False)[0]
+    return small.round().byte().permute(1, 2, 0).numpy()
+
+
+def latent_of(
+    models: Models, image: UInt8[np.ndarray, "H W 3"], seed: int, *, square: bool = False, sample_posterior: bool = False
+) -> Float[torch.Tensor, "1 c y x"]:
+    """A picture's latent: resized to the backbone's resolution, with its aspect or squashed to a square, and encoded.
+
+    Args:
+        seed: of the sample of the codec's posterior.
+        square: squash to the training resolution by plain bilinear resizing.
+        sample_posterior: sample the codec's posterior instead of taking its mean.
+    """
+    backbone = models.backbone
+    pixels = squashed(image, backbone.square_hw()) if square else resized(image, backbone.working_hw(image.shape[:2]))
+    return backbone.encode(pixels, sample_seed=seed + POSTERIOR if sample_posterior else None)
+
+
 def shrunk(image: UInt8[np.ndarray, "H W 3"], longest: int) -> UInt8[np.ndarray, "h w 3"]:
     """The picture with its longer side at most `longest` pixels; a small picture is returned as it is."""
     scale = longest / max(image.shape[:2])
@@ -88,7 +113,8 @@ def from_image(
     Args:
         image: RGB uint8 (H, W, 3) of any shape. Masks come back at this size.
         seed: of every random number that is drawn for this scene.
-        square: squash to the training resolution, as DiffSegmenter's code does, instead of keeping the aspect.
+        square: squash to the training resolution by plain bilinear resizing, as DiffSegmenter's code does, instead of
+            keeping the aspect.
         sample_posterior: sample the codec's posterior (seeded), as DiffSegmenter's code does, instead of its mean.
 
     Raises:
@@ -96,9 +122,7 @@ def from_image(
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ValueError(f"The picture must be uint8 of shape (H, W, 3), but got {image.dtype} of shape {image.shape}.")
-    backbone = models.backbone
-    hw = backbone.square_hw() if square else backbone.working_hw(image.shape[:2])
-    latent = backbone.encode(resized(image, hw), sample_seed=seed if sample_posterior else None)
+    latent = latent_of(models, image, seed, square=square, sample_posterior=sample_posterior)
     return Scene(image, latent, caption, seed)
 
 

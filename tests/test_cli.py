@@ -193,7 +193,7 @@ def test_methods_lists_papers_and_settings(capsys: pytest.CaptureFixture) -> Non
 def test_every_setting_can_be_read_as_it_is_described(kind: type[Method]) -> None:
     suited = suited_to(Models("pocket", device="cpu"), kind)
     for setting in settings_of(kind, suited):
-        assert read_setting(kind, setting.name, setting.default) == getattr(kind(), setting.name)
+        assert read_setting(kind, setting.name, setting.released) == getattr(kind.as_released(), setting.name)
         assert read_setting(kind, setting.name, setting.suited) == getattr(suited, setting.name)
         assert setting.help and setting.kind
 

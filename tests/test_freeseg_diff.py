@@ -10,14 +10,13 @@ from ovseg.maths.maps import principal
 from ovseg.methods import modes_of
 from ovseg.methods.freeseg_diff.masks import refined, scores_of
 from ovseg.methods.freeseg_diff.method import FreeSegDiff
-from ovseg.methods.freeseg_diff.naming import assign, meanings_of, spoken_of
+from ovseg.methods.freeseg_diff.naming import assign, meanings_of, nouns_of, spoken_of
 from ovseg.methods.freeseg_diff.regions import features_of
 from ovseg.models import Models
 from ovseg.pocket.world import scene
 from ovseg.scene import from_image
 from ovseg.types import Scene
 from ovseg.words.classes import parse_classes
-from ovseg.words.nouns import noun_phrases
 
 CLASSES = parse_classes("cat, dog, potted plant")
 
@@ -52,20 +51,20 @@ def test_masks_of_clusters_become_scores_worked_out_by_hand() -> None:
 
 def test_only_classes_that_the_caption_speaks_of_may_be_found(with_clip: Models) -> None:
     meanings = meanings_of(with_clip, CLASSES)
-    assert spoken_of(with_clip, CLASSES, meanings, noun_phrases("a photo of a cat")) == (True, False, False)
-    assert spoken_of(with_clip, CLASSES, meanings, noun_phrases("running quickly")) == (False, False, False)
+    assert spoken_of(with_clip, CLASSES, meanings, nouns_of("a photo of a cat", False)) == (True, False, False)
+    assert spoken_of(with_clip, CLASSES, meanings, nouns_of("running quickly", False)) == (False, False, False)
 
 
 def test_nouns_that_are_farther_than_the_mean_are_not_heard(with_clip: Models) -> None:
     # A noun that is a class itself is nearest; one that is none lies farther than the mean of the two.
     for text, heard in (("a photo of a cat and a zebra", (True, False, False)), ("a dog and a zebra", (False, True, False))):
-        assert spoken_of(with_clip, CLASSES, meanings_of(with_clip, CLASSES), noun_phrases(text)) == heard
+        assert spoken_of(with_clip, CLASSES, meanings_of(with_clip, CLASSES), nouns_of(text, False)) == heard
 
 
 def test_the_best_phrase_of_a_class_speaks_for_it(with_clip: Models, wide: Scene) -> None:
     for text in ("sofa|cat, dog", "cat|sofa, dog"):
-        classes, phrases = parse_classes(text), noun_phrases("a photo of a cat")
-        assert spoken_of(with_clip, classes, meanings_of(with_clip, classes), phrases) == (True, False)
+        classes, nouns = parse_classes(text), nouns_of("a photo of a cat", False)
+        assert spoken_of(with_clip, classes, meanings_of(with_clip, classes), nouns) == (True, False)
     method, clip, words = FreeSegDiff(words="classes"), with_clip.clip, ["sofa", "cat", "dog"]
     logits = clip.scale * (clip.image_embeddings([wide.image]) @ clip.class_embeddings(words, ["{}"]).T)[0]
     best, worst = int(logits.argmax()), int(logits.argmin())
@@ -162,7 +161,7 @@ def test_what_is_clustered_can_be_exchanged(with_clip: Models, wide: Scene, feat
 
 def test_best_effort_gives_a_class_several_clusters(with_clip: Models, wide: Scene) -> None:
     modes = modes_of(with_clip, FreeSegDiff)
-    assert list(modes) == ["suited", "released", "best effort"] and modes["released"] == FreeSegDiff()
+    assert list(modes) == ["suited", "released", "best effort"] and modes["released"] == FreeSegDiff.as_released()
     result = replace(modes["best effort"], words="classes", refinement="none").segment(with_clip, wide, CLASSES)
     given = [item.label for item in result.evidence if item.group == "What CLIP sees"]
     assert len(given) == len(CLASSES) + 2 and "background" not in given

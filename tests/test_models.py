@@ -32,7 +32,7 @@ def test_precision_is_that_of_the_processor_unless_given(
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
-        (("nowhere",), "backbone must be one of pocket, sd15, sd21 or a local diffusers folder, but got 'nowhere'"),
+        (("nowhere",), "backbone must be one of pocket, sd14, sd15, sd21 or a local diffusers folder, but got 'nowhere'"),
         (("pocket", "warp"), "device must be one that torch can use here, but 'warp' is not"),
         (("pocket", "cpu", "int8"), "dtype must be one of float32, .*, but got 'int8'"),
     ],

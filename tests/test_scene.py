@@ -113,7 +113,7 @@ def test_bad_files_are_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"backbone": "sd99"}, "must be one of pocket, sd15, sd21 or a local"),
+        ({"backbone": "sd99"}, "must be one of pocket, sd14, sd15, sd21 or a local"),
         ({"device": "abacus"}, "must be one that torch can use"),
         ({"dtype": "int8"}, "must be one of float32"),
     ],

@@ -50,8 +50,9 @@ class Checkpoint:
     names one ("local-dir:FOLDER", or "NAME/TAG" of its table), and `clip_ratio` the share of the best class's logit that
     a class must reach to be taken for present; `captioner` and `dino` are the folders or repositories of a BLIP or BLIP-2
     and of a self-supervised vision transformer, `grounding` the folder of trained grounding modules, and `detector` the
-    instance segmenter that labels what it generates; "" where one has to be trained first. `load` makes the backbone of
-    `source`.
+    instance segmenter that labels what it generates; "" where one has to be trained first. `stand_ins` maps a method's name
+    to the fields of its mode "released" that this backbone cannot have, with what stands in for them, and
+    `stand_ins_because` says why, in a sentence. `load` makes the backbone of `source`.
     """
 
     source: str
@@ -69,6 +70,8 @@ class Checkpoint:
     grounding: str = ""
     detector: str = "facebook/mask2former-swin-small-coco-instance"
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stand_ins: dict[str, dict[str, Any]] = field(default_factory=dict)
+    stand_ins_because: str = ""
     load: Loader = load_stable_diffusion
 
     def sampling(self, steps: int | None = None, guidance: float | None = None, negative: str = "") -> Sampling:
@@ -128,6 +131,19 @@ BACKBONES: dict[str, Checkpoint] = {
                 "refinement": "pamr",
             },
         },
+        stand_ins_because="The pocket world has networks of its own size, trained on its own scenes; those of the hub know"
+        " photographs:",
+        stand_ins={
+            "diffsegmenter": {"captioner": "", "clip": ""},
+            "ovdiff": {"clip": "", "clip_sides": (0, 0), "masks": "maskcut", "sites": "0-8"},
+            "freeseg-diff": {"captioner": "", "clip": ""},
+        },
+    ),
+    "sd14": Checkpoint(
+        source="CompVis/stable-diffusion-v1-4",
+        title="Stable Diffusion 1.4",
+        knows="Photographs and most everyday words, at about 512 px; what FreeSeg-Diff's released code runs on. Its 4 GB of"
+        " weights are fetched on first use.",
     ),
     "sd15": Checkpoint(
         source="stable-diffusion-v1-5/stable-diffusion-v1-5",

@@ -5,8 +5,15 @@ implements `Backbone`, and a row of `BACKBONES`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+<<<<<<< HEAD
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, runtime_checkable
+=======
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, Protocol, runtime_checkable
+>>>>>>> 32fc459 (Mode released of each method is the whole published pipeline, with its helper networks by name)
 
 import numpy as np
 import torch
@@ -181,13 +188,18 @@ class Sampling:
     Args:
         guidance: scale of classifier-free guidance; 1 or less is none.
         negative: the prompt of the unconditional rows.
-        dpm_solver: sample by DPM-Solver++ (Lu et al. 2022, arXiv 2211.01095), whatever scheduler the checkpoint came with.
+        dpm_solver, ddim: sample by DPM-Solver++ (arXiv 2211.01095) or DDIM (2010.02502), not as the checkpoint comes.
     """
 
     steps: int
     guidance: float
     negative: str = ""
     dpm_solver: bool = False
+    ddim: bool = False
+
+    def described(self) -> dict[str, Any]:
+        """The settings, JSON-ready; DDIM where it is used alone, so that folders that were made before it still count."""
+        return {name: value for name, value in asdict(self).items() if name != "ddim" or value}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DPMSolverMultistepScheduler, SchedulerMixin, StableDiffusionPipeline
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, SchedulerMixin, StableDiffusionPipeline
 from jaxtyping import Float, UInt8
 from torch import Tensor
 from transformers import BatchEncoding
@@ -229,8 +229,12 @@ class StableDiffusion:
         """A scheduler of its own: it counts steps, and cannot serve two visitors."""
         if sampling.steps < 1:
             raise ValueError(f"Generation must take 1 step or more, but got {sampling.steps}.")
+        config = self.pipeline.scheduler.config
+        if sampling.ddim:  # 981, 961, ... 1 of 1000 where there are 50 steps, whatever the checkpoint's own sampler does
+            spacing = {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False}
+            return DDIMScheduler.from_config(config, **spacing)
         kind = DPMSolverMultistepScheduler if sampling.dpm_solver else type(self.pipeline.scheduler)
-        return kind.from_config(self.pipeline.scheduler.config)
+        return kind.from_config(config)
 
     @torch.no_grad()
     def generate(

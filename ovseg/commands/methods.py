@@ -4,7 +4,7 @@ import argparse
 import textwrap
 
 from ovseg.commands.common import add_networks, models_of
-from ovseg.methods import METHODS, Method, find_method, obstacle_to, suited_to
+from ovseg.methods import METHODS, Method, find_method, obstacle_to, suited_to, words_on_released
 from ovseg.methods.settings import Setting, settings_of
 from ovseg.models import Models
 
@@ -34,6 +34,8 @@ def run(options: argparse.Namespace) -> None:
     print(_headline(models, kind))
     modes = ", ".join(("suited", "released", *kind.presets))
     print(f"\nModes (--mode MODE): {modes}. Settings (--set FIELD=VALUE):")
+    if said := words_on_released(models, kind):
+        print(f"\nMode released:\n{_filled(said, 2)}")
     settings = settings_of(kind, suited_to(models, kind))
     for group, heading in HEADINGS.items():
         chosen = [_paragraph(setting, models.name) for setting in settings if setting.group == group]
@@ -55,8 +57,8 @@ def _headline(models: Models, kind: type[Method]) -> str:
 def _paragraph(setting: Setting, backbone: str) -> str:
     """A setting's line of type, range and defaults, and its help below."""
     limits = f", {setting.limits}" if setting.limits else ""
-    suited = f"; with {backbone}: {setting.suited or '(empty)'}" if setting.suited != setting.default else ""
-    first = f"  {setting.name} ({setting.label}): {setting.kind}{limits}; released: {setting.default or '(empty)'}{suited}"
+    suited = f"; with {backbone}: {setting.suited or '(empty)'}" if setting.suited != setting.released else ""
+    first = f"  {setting.name} ({setting.label}): {setting.kind}{limits}; released: {setting.released or '(empty)'}{suited}"
     return first + "\n" + _filled(setting.help, 6)
 
 

@@ -1,10 +1,13 @@
 """Options of the commands that generate many pictures from classes."""
 
 import argparse
+from dataclasses import replace
 
 from ovseg.factory.splits import OWN, UNSEEN, ClassSplit, find_split, splits_for
+from ovseg.methods import modes_of
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.models import Models
+from ovseg.types import named
 from ovseg.words.classes import parse_classes
 
 KNOWN_SPLITS = f"{', '.join(UNSEEN)} with the pocket backbone, {', '.join(splits_for('sd15'))} with others, or {OWN}"
@@ -28,8 +31,14 @@ def classes_of(options: argparse.Namespace) -> tuple[str, ...]:
 
 
 def add_steps(parser: argparse.ArgumentParser) -> None:
-    """The option for the sampling steps."""
-    parser.add_argument("--steps", type=int, help="sampling steps of a picture (default: the backbone's)")
+    """Options for how pictures are drawn: the sampling steps, and the mode of Grounded Diffusion that gives the rest."""
+    parser.add_argument("--steps", type=int, help="sampling steps of a picture (default: the mode's)")
+    parser.add_argument(
+        "--mode",
+        default="suited",
+        help="how pictures are drawn and masks are made: suited (to the backbone), or released (as in the paper's code: 50"
+        " steps of DDIM at guidance 5, one word at a time, the surest instance of the detector) (default: suited)",
+    )
 
 
 def add_module(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +62,19 @@ def split_of(options: argparse.Namespace, models: Models) -> ClassSplit:
     return find_split(options.split or offered[0], offered)
 
 
+def mode_of(options: argparse.Namespace, models: Models) -> GroundedDiffusion:
+    """Grounded Diffusion in the mode that the options name.
+
+    Raises:
+        ValueError: there is no such mode.
+    """
+    return named(modes_of(models, GroundedDiffusion), "mode of Grounded Diffusion", options.mode)
+
+
 def method_of(options: argparse.Namespace, models: Models) -> GroundedDiffusion:
-    """Grounded Diffusion with the module that the options name."""
-    return GroundedDiffusion(module=options.module or split_of(options, models).name)
+    """Grounded Diffusion in the mode and with the module that the options name.
+
+    Raises:
+        ValueError: there is no such mode, or no such split.
+    """
+    return replace(mode_of(options, models), module=options.module or split_of(options, models).name)

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
         options.count,
         pairs=options.pairs,
         seed=options.seed,
-        steps=options.steps,
+        sampling=method.sampling(models, options.steps),
     )
     task.run(options.out, with_time_left(show_progress))
     show_progress("data set made", 1.0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from accelerate import PartialState
 
 from ovseg.commands.common import add_networks, models_of, show_progress
-from ovseg.commands.prompts import KNOWN_SPLITS, add_classes, add_steps, classes_of, split_of
+from ovseg.commands.prompts import KNOWN_SPLITS, add_classes, add_steps, classes_of, mode_of, split_of
 from ovseg.factory.triplets import Factory, index
 from ovseg.models import Models
 from ovseg.pocket.world import THINGS
@@ -73,7 +73,7 @@ def _factory(options: argparse.Namespace, models: Models) -> Factory:
     source = options.detector or models.checkpoint.detector
     if not source:
         raise ValueError("The pocket world needs --detector, a folder that `train detector` left, but none was given.")
-    classes = _classes(options, models)
+    classes, method = _classes(options, models), mode_of(options, models)
     return Factory(
         models,
         load_detector(source, models.device),
@@ -82,9 +82,9 @@ def _factory(options: argparse.Namespace, models: Models) -> Factory:
         pairs=options.pairs,
         seed=options.seed,
         timestep=options.timestep,
-        single=options.single,
+        single=options.single or method.top_instance,
         features=not options.latents,
-        steps=options.steps,
+        sampling=method.sampling(models, options.steps),
     )
 
 

@@ -1,6 +1,7 @@
 """Trivial methods, as baselines: a real method must be much better than these."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovseg.methods import METHODS, Method
-from ovseg.methods.base import Prepared
+from ovseg.methods.base import Network, Prepared
 from ovseg.models import Models
 from ovseg.progress import Report, silent
 from ovseg.types import Paper, Scene, Segmentation, knob
@@ -106,6 +107,10 @@ class ClipCentrePrior(CentrePrior):
     name: ClassVar[str] = "clip-centre-prior"
     title: ClassVar[str] = "CLIP score times centre prior"
     needs: ClassVar[tuple[str, ...]] = ("clip",)
+
+    def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
+        """The CLIP of the backbone."""
+        return {"clip": lambda: models.clip}
 
     def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, "k"]:
         """CLIP's probabilities of the classes, divided by the highest."""

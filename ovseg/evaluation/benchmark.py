@@ -21,7 +21,7 @@ from ovseg.methods import Method
 from ovseg.methods.base import Prepared
 from ovseg.models import Models
 from ovseg.output import view
-from ovseg.output.run_card import weights_of
+from ovseg.output.run_card import own_network, weights_of
 from ovseg.processes import one_thread
 from ovseg.progress import Report, duration, silent
 from ovseg.types import BACKGROUND, named
@@ -153,14 +153,17 @@ class Benchmark:
             "seed": self.seed,
         }
 
-    @cached_property
-    def _networks(self) -> tuple[str, ...]:
-        return tuple(sorted({*self.method.networks, *NETWORKS.get(self.labels, ())}))
-
     def _weights(self) -> dict[str, str]:
-        if "captioner" in self._networks:
-            self.models.captioner()  # its weights are named where it is loaded
-        return weights_of(self.models, self.method, besides=self._networks)
+        """Fingerprints of all networks that the figures depend on; those of the labels beside those of the method."""
+        helpers, of_labels = self.method.helpers(self.models), NETWORKS.get(self.labels, ())
+        for name, load in helpers.items():
+            if name == "captioner":
+                load()  # its weights are named where it is loaded
+        if "captioner" in of_labels:
+            self.models.captioner()
+        weights = weights_of(self.models, self.method, besides=of_labels)
+        others = {name: own_network(self.models, name).fingerprint for name in of_labels}
+        return weights | {f"{name} of the labels": other for name, other in others.items() if other != weights[name]}
 
     def path(self, out: Path, index: int) -> Path:
         """The file of a sample's counts."""
@@ -236,9 +239,10 @@ class Benchmark:
             per_image.append(image_miou(own.reshape(size, size)))
         scored = np.arange(size) >= (0 if self.dataset.background == "scored" else 1)
         labels = (BACKGROUND, *(word.name for word in self.classes))
+        networks = sorted({*self.method.helpers(self.models), *NETWORKS.get(self.labels, ())} - {"cutler"})
         table = self.settings() | {
             "count": self.total,
-            "weight files": self.models.weight_files(self._networks),
+            "weight files": self.models.weight_files(networks),
             "command": command_of(self),
             "miou": dataset_miou(totals[0], scored),
             "mean_image_miou": float(np.nanmean(per_image)),

@@ -9,7 +9,7 @@ draws two objects, few pictures count, so the mean over all objects that the tru
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 
+from ovseg.backbones.base import Sampling
 from ovseg.factory.orders import Order
 from ovseg.factory.splits import find_split, seen_of, unseen_of
 from ovseg.files import write_or_check_settings, write_whole
@@ -54,6 +55,7 @@ class GroundedGeneration:
         judges: the segmenters whose output is the truth, by name.
         first_seed: of the pictures; those of the training should be others.
         steps: of sampling; those of the backbone if not given.
+        sampling: how pictures are drawn, in place of `steps` and what else suits the backbone.
     """
 
     models: Models
@@ -63,6 +65,11 @@ class GroundedGeneration:
     count: int = 24
     first_seed: int = 1_000_000
     steps: int | None = None
+    sampling: Sampling | None = None
+
+    @property
+    def _sampling(self) -> Sampling:
+        return self.sampling or self.models.checkpoint.sampling(self.steps)
 
     def run(self, out: Path, report: Report = silent) -> dict[str, Any]:
         """Measure; writes `table.json` and `table.md`, and returns the table.
@@ -76,7 +83,7 @@ class GroundedGeneration:
             raise ValueError(f"The split must have 2 seen and 2 unseen classes, but {self.split} has fewer of one.")
         if self.count < 1:
             raise ValueError(f"There must be 1 picture or more in each group, but got {self.count}.")
-        drawn_by = {"backbone": self.models.backbone.fingerprint, **asdict(self.models.checkpoint.sampling(self.steps))}
+        drawn_by = {"backbone": self.models.backbone.fingerprint, **self._sampling.described()}
         write_or_check_settings(out / "pictures", drawn_by)
         orders = {group: self._orders(number, group) for number, group in enumerate(GROUPS)}
         total, done, rows = sum(map(len, orders.values())), 0, []
@@ -107,7 +114,7 @@ class GroundedGeneration:
     def _sample(self, out: Path, order: Order) -> Sample:
         path = out / "pictures" / f"{order.prompt.replace(' ', '_')}-{order.seed}.npz"
         if not path.exists():
-            sampling = self.models.checkpoint.sampling(self.steps)
+            sampling = self._sampling
             drawn = [
                 self.models.backbone.generate(order.prompt, [order.seed], sampling, word, start=order.start_of(number))[0]
                 for number, word in enumerate(order.words)

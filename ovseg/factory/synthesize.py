@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from ovseg.backbones.base import Sampling
 from ovseg.factory.orders import Order, order
 from ovseg.files import write_or_check_settings, write_whole
 from ovseg.methods.base import Method
@@ -41,6 +42,7 @@ class Synthesis:
         pairs: share of prompts with two classes.
         seed: of the first picture; the others follow.
         steps: of sampling; those of the backbone if not given.
+        sampling: how pictures are drawn, in place of `steps` and what else suits the backbone.
     """
 
     models: Models
@@ -50,6 +52,11 @@ class Synthesis:
     pairs: float = 0.5
     seed: int = 0
     steps: int | None = None
+    sampling: Sampling | None = None
+
+    @property
+    def _sampling(self) -> Sampling:
+        return self.sampling or self.models.checkpoint.sampling(self.steps)
 
     def run(self, out: Path, report: Report = silent) -> None:
         """Make the pictures that are missing; then write the lists, the annotations, the card and the sheet.
@@ -69,7 +76,7 @@ class Synthesis:
         """All that the pictures and masks depend on, JSON-ready; without the count, which may grow."""
         masks = {"method": self.method.name, **asdict(self.method)}
         settings = {"classes": self.classes, "pairs": self.pairs, "seed": self.seed, "masks": masks}
-        settings |= {"backbone": self.models.backbone.fingerprint, **asdict(self.models.checkpoint.sampling(self.steps))}
+        settings |= {"backbone": self.models.backbone.fingerprint, **self._sampling.described()}
         return json.loads(json.dumps(settings))
 
     def _check(self, out: Path) -> None:
@@ -79,7 +86,7 @@ class Synthesis:
         write_or_check_settings(out, self.settings())
 
     def _make(self, out: Path, item: Order) -> None:
-        drawn = self.models.backbone.generate(item.prompt, [item.seed], self.models.checkpoint.sampling(self.steps))[0]
+        drawn = self.models.backbone.generate(item.prompt, [item.seed], self._sampling)[0]
         scene = Scene(drawn.image, drawn.latent, item.prompt, item.seed)
         result = self.method.segment(self.models, scene, tuple(ClassWord((word,)) for word in item.words))
         labels = np.array([0, *(self.classes.index(word) + 1 for word in item.words)], np.uint8)

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Float16, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ovseg.backbones.base import Generated
+from ovseg.backbones.base import Generated, Sampling
 from ovseg.factory.orders import Order, order
 from ovseg.factory.shards import joined
 from ovseg.files import write_or_check_settings, write_whole, write_whole_parts
@@ -63,6 +63,7 @@ class Factory:
         timestep: noise level at which features are taken.
         single: a word's surest instance is its mask, as in the released code, in place of all.
         steps: of sampling; those of the backbone if not given.
+        sampling: how pictures are drawn, in place of `steps` and what else suits the backbone.
         features: keep the features (for Stable Diffusion 1.x, 34 million numbers an item), not the latent alone.
     """
 
@@ -76,6 +77,11 @@ class Factory:
     single: bool = False
     features: bool = True
     steps: int | None = None
+    sampling: Sampling | None = None
+
+    @property
+    def _sampling(self) -> Sampling:
+        return self.sampling or self.models.checkpoint.sampling(self.steps)
 
     def run(self, out: Path, report: Report = silent, rank: int = 0, world: int = 1) -> None:
         """Make the missing shards that belong to process `rank` of `world`; `index` then completes the set.
@@ -106,6 +112,7 @@ class Factory:
     def settings(self) -> dict[str, Any]:
         """All that the items depend on, JSON-ready; without the count, which may grow."""
         settings = {name: getattr(self, name) for name in ("classes", "pairs", "seed", "timestep", "single", "features")}
+<<<<<<< HEAD
         settings |= {
             "backbone": self.models.backbone.fingerprint,
             "dtype": self.models.dtype_name,
@@ -113,6 +120,10 @@ class Factory:
             "format": FORMAT,
         }
         settings |= asdict(self.models.checkpoint.sampling(self.steps))
+=======
+        settings |= {"backbone": self.models.backbone.fingerprint, "detector": self.detector.fingerprint, "format": FORMAT}
+        settings |= self._sampling.described()
+>>>>>>> 32fc459 (Mode released of each method is the whole published pipeline, with its helper networks by name)
         return json.loads(json.dumps(settings))
 
     def _check(self, out: Path) -> None:
@@ -130,7 +141,7 @@ class Factory:
         if path.exists():
             return
         item = order(number, self.classes, self.pairs, self.seed)
-        drawn = self.models.backbone.generate(item.prompt, [item.seed], self.models.checkpoint.sampling(self.steps))[0]
+        drawn = self.models.backbone.generate(item.prompt, [item.seed], self._sampling)[0]
         write_whole(path, _packed([self._triplet(item, drawn)]))
 
     def _triplet(self, item: Order, drawn: Generated) -> Triplet:

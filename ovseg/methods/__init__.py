@@ -14,7 +14,17 @@ from ovseg.types import named
 
 METHODS: tuple[type[Method], ...] = (DiffSegmenter, OVDiff, FreeSegDiff, GroundedDiffusion)
 
-__all__ = ["METHODS", "Method", "check_setting", "find_method", "modes_of", "obstacle_to", "suited_to"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "check_setting",
+    "find_method",
+    "modes_of",
+    "obstacle_to",
+    "released_for",
+    "suited_to",
+    "words_on_released",
+]
 
 
 def find_method(name: str, kinds: Sequence[type[Method]] = METHODS) -> type[Method]:
@@ -48,10 +58,31 @@ def suited_to(models: Models, method: type[Method], settings: Mapping[str, objec
     return replace(method(), **{**models.checkpoint.settings.get(method.name, {}), **settings})
 
 
+def released_for(models: Models, kind: type[Method]) -> Method:
+    """The released pipeline on a backbone, with what stands in for the parts that the backbone cannot have."""
+    return replace(kind.as_released(), **models.checkpoint.stand_ins.get(kind.name, {}))
+
+
+def words_on_released(models: Models, kind: type[Method]) -> str:
+    """What is not as released in the mode "released" on this backbone, in sentences; empty where everything is."""
+    stand_ins, exact = models.checkpoint.stand_ins.get(kind.name, {}), kind.as_released()
+    changed = [f"{name} {_shown(getattr(exact, name))} is {_shown(value)} here" for name, value in stand_ins.items()]
+    said = [
+        f"The released code runs on {kind.released_on}, this backbone is {models.name}." * (models.name != kind.released_on),
+        f"{models.checkpoint.stand_ins_because} {', '.join(changed)}." if changed else "",
+        kind.withheld * ("masks" not in stand_ins),
+    ]
+    return " ".join(filter(None, said))
+
+
+def _shown(value: object) -> str:
+    return repr(value) if value != "" else "the backbone's own"
+
+
 def modes_of(models: Models, kind: type[Method]) -> dict[str, Method]:
     """The method in each of its modes: as it suits the backbone, as its code was released, and its presets."""
     presets = {name: suited_to(models, kind, settings) for name, settings in kind.presets.items()}
-    return {"suited": suited_to(models, kind), "released": kind(), **presets}
+    return {"suited": suited_to(models, kind), "released": released_for(models, kind), **presets}
 
 
 def obstacle_to(models: Models, kind: type[Method]) -> str:

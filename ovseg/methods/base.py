@@ -1,10 +1,10 @@
 """What a method is: a frozen dataclass of hyper-parameters that prepares some classes, and then segments pictures."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 from ovseg.models import Models
 from ovseg.progress import Report, silent, within
@@ -34,6 +34,16 @@ class Prepared(ABC):
         return tuple(word.name for word in self.classes)
 
 
+@runtime_checkable
+class Network(Protocol):
+    """A network whose weights have a short name."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The short name."""
+        ...
+
+
 class Method(ABC):
     """One paper. Its dataclass fields are its hyper-parameters, made with `knob` where a visitor may change them."""
 
@@ -45,14 +55,24 @@ class Method(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     """The networks that it uses beside the backbone: "clip", "captioner", "dino", "grounding"."""
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType({})
-    """Settings under a name, for modes other than the released code's."""
+    """Settings under a name, on top of those that suit the backbone."""
+    released: ClassVar[Mapping[str, object]] = MappingProxyType({})
+    """What of the released pipeline differs from the fields' defaults: its preprocessing and its helper networks."""
+    released_on: ClassVar[str] = "sd15"
+    """The backbone that the released code runs on."""
+    withheld: ClassVar[str] = ""
+    """What of the released pipeline cannot come with this project, and what to do about it, in a sentence."""
     preparing_share: ClassVar[float] = 0.05
     """Share of the progress of `segment` that is reported for the preparation, 0 to 1."""
 
-    @property
-    def networks(self) -> tuple[str, ...]:
-        """What it uses with these settings, beside the backbone: `needs`, and what a setting adds to them."""
-        return self.needs
+    @classmethod
+    def as_released(cls) -> "Method":
+        """The whole pipeline of the released code, whatever the backbone is."""
+        return cls(**cls.released)
+
+    def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
+        """The networks beside the backbone that these settings use, by what they are; each is loaded when it is called."""
+        return {}
 
     @abstractmethod
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> Prepared:

@@ -7,21 +7,37 @@ The network looks once at the noised picture for each class. The cross-attention
 resolution and fused, says roughly where the class is; one multiplication by the finest self-attention spreads it over whole
 objects; a constant threshold decides on the background.
 
-Differs from the paper and its released code:
+The mode "released" is the whole pipeline of the released code. It still differs from it in this:
 
 - Only the conditional rows are run, all classes of a picture together: the same result for half the work or less.
-- All sub-tokens of a phrase are averaged; the code reads the last one only (`last_token` does so too).
-- Noise is seeded by the scene; several noise draws can be averaged.
-- The picture's aspect is kept; `scene.from_image(square=True, sample_posterior=True)` squashes and samples as the code does.
+- Noise and the sample of the codec's posterior are seeded by the scene; the code draws them without a seed.
+- The squashed picture is rounded to 8 bits before it is encoded; the code keeps its fractions, in half precision.
+- The word after a class is read with it wherever it ends in "ing"; the code's script for COCO reads the word after that one.
+- The nouns of the captions come from another tagger than spaCy's, so that a few words differ; "hot dog" is one noun.
+- The filter looks at each picture when it is segmented; the code's results were made once, and are kept in label files.
 - A class may have several phrases: the highest of their maps counts at each place.
-- The background's threshold is given; the released evaluation takes the best of 45 on the test set.
-- Prompts are not continued by a captioner unless `continued` says so; the released code does it with BLIP large.
+- The background's threshold is given; the released evaluation takes the best of 45 on the pictures that it reports. The
+  protocol `diffsegmenter` does so too, and gives the prompt for Context and COCO, "a photography of" the class.
+- A picture that was generated is encoded anew; the code segments given pictures alone.
+
+The mode "suited" differs from "released" in this as well; the row of the backbone in `BACKBONES` may change more:
+
+- Prompts end with the class; the code lets BLIP large go on with them, and reads a word in "ing" that follows (`continued`).
+- All tokens of a phrase are read and emphasised; the code reads the last token, and emphasises the last word (`last_token`).
+- A picture keeps its aspect and is resized with antialiasing; the code squashes it without (`squashed`).
+- The mean of the codec's posterior is taken; the code draws a sample (`sampled`).
+- All classes that are asked for are looked for; the code leaves out those that its filter does not find (`filtered`).
 """
 
 import re
 import warnings
+<<<<<<< HEAD
 from collections.abc import Iterator
+=======
+from collections.abc import Callable, Mapping
+>>>>>>> 32fc459 (Mode released of each method is the whole published pipeline, with its helper networks by name)
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -32,11 +48,17 @@ from torch import Tensor
 from ovseg.backbones.base import Backbone, Capture, Site, Text, Trace
 from ovseg.backbones.phrases import filled
 from ovseg.maths import maps
-from ovseg.methods.base import Method, Prepared
+from ovseg.methods.base import Method, Network, Prepared
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
+<<<<<<< HEAD
 from ovseg.types import Affinity, Evidence, Paper, Scene, Segmentation, knob
+=======
+from ovseg.scene import latent_of
+from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
+>>>>>>> 32fc459 (Mode released of each method is the whole published pipeline, with its helper networks by name)
 from ovseg.words.classes import ClassWord, check_prompt, rows_of
+from ovseg.words.presence import look_as_released
 
 FINEST = 1  # the stride whose self-attention refines
 
@@ -54,6 +76,10 @@ class DiffSegmenter(Method):
         arxiv="2309.02773",
         code="https://github.com/VCG-team/DiffSegmenter",
     )
+    released: ClassVar[Mapping[str, object]] = MappingProxyType({
+        "last_token": True, "continued": True, "captioner": "blip-large", "greedy": True, "squashed": True, "sampled": True,
+        "filtered": True, "clip": "ViT-L-14-quickgelu/openai",
+    })  # fmt: skip
 
     threshold: float = knob(
         0.5,
@@ -121,11 +147,50 @@ class DiffSegmenter(Method):
         " with the class. The released code does both.",
         label="Prompts completed by the captioner",
     )
+    captioner: str = knob(
+        "",
+        "Which captioner completes the prompts and describes the picture to the filter: a name such as blip-large, or a"
+        " folder. Empty for the one that goes with the backbone. The released code uses BLIP large.",
+        label="Captioner",
+    )
+    greedy: bool = knob(
+        False,
+        "Complete a prompt with the likeliest word each time, up to 20 tokens in all, as the released code does. Otherwise"
+        " the three likeliest sentences are kept while it grows.",
+        label="Greedy completion",
+    )
+    squashed: bool = knob(
+        False,
+        "Squash the picture to the square that the backbone was trained on, as the released code does. Otherwise it keeps"
+        " its aspect.",
+        label="Picture squashed to a square",
+    )
+    sampled: bool = knob(
+        False,
+        "Draw the picture's latent from the distribution that the codec gives, as the released code does. Otherwise it is"
+        " the mean of it.",
+        label="Latent drawn at random",
+    )
+    filtered: bool = knob(
+        False,
+        "Leave out classes that neither CLIP nor two captions of the picture find, as the released label files do.",
+        label="Classes filtered by CLIP and captions",
+    )
+    clip: str = knob(
+        "",
+        "Which CLIP the filter looks with, and in whose text network it compares words: what open_clip calls it. Empty for"
+        " the one that goes with the backbone. The released code uses OpenAI's ViT-L/14.",
+        label="CLIP of the filter",
+    )
 
-    @property
-    def networks(self) -> tuple[str, ...]:
-        """The captioner, where it goes on with the prompts."""
-        return ("captioner",) if self.continued else ()
+    def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
+        """The captioner and the CLIP, where prompts are completed or classes filtered."""
+        networks: dict[str, Callable[[], Network]] = {}
+        if self.continued or self.filtered:
+            networks["captioner"] = lambda: models.captioner(self.captioner)
+        if self.filtered:
+            networks["clip"] = lambda: models.clip_named(self.clip)
+        return networks
 
     @property
     def weight_of_strides(self) -> dict[int, float]:
@@ -135,15 +200,18 @@ class DiffSegmenter(Method):
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedDiffSegmenter":
         """Encode the prompts of all phrases.
 
-        With `continued` the captioner looks at the picture to go on with a prompt, so the words are encoded for each
-        picture anew, and only the settings are checked here.
+        With `continued` the captioner looks at the picture to go on with a prompt, and with `filtered` the classes depend
+        on it: the words are then encoded for each picture anew, and only the settings are checked here.
 
         Raises:
-            ValueError: a setting is out of its range, or a phrase does not fit the text encoder.
+            ValueError: a setting is out of its range, a network cannot be loaded, or a phrase does not fit the text encoder.
         """
         self._check()
         stages = Stages(report)
-        if self.continued:
+        if self.continued or self.filtered:
+            with stages.stage("loading the networks"):
+                for load in self.helpers(models).values():
+                    load()
             return PreparedDiffSegmenter(models, classes, self, None)
         with stages.stage("encoding the words"):
             text = self.encode(models, classes)
@@ -172,7 +240,9 @@ class DiffSegmenter(Method):
         phrases, _ = rows_of(classes)
         prompts, starts = (list(part) for part in zip(*(filled(self.prompt, phrase) for phrase in phrases), strict=True))
         if image is not None:
-            prompts = [shortened(models.backbone, models.captioner().caption(image, prompt), prompt) for prompt in prompts]
+            speaker = models.captioner(self.captioner)
+            go_on = speaker.go_on if self.greedy else speaker.caption
+            prompts = [shortened(models.backbone, go_on(image, prompt), prompt) for prompt in prompts]
         # The released code's "++" strengthens the last word of a class alone, as it reads its last token alone.
         emphasised = [phrase.split()[-1] for phrase in phrases] if self.last_token else phrases
         text = models.backbone.encode_text(prompts, phrases, self.emphasis, emphasised, starts=starts)
@@ -184,6 +254,13 @@ class DiffSegmenter(Method):
             more = [span[:1] if self.last_token else span for span in after.spans]
             spans = [own + other for own, other in zip(spans, more, strict=True)]
         return replace(text, spans=tuple(spans))
+
+    def asked(self, models: Models, image: UInt8[np.ndarray, "H W 3"], classes: tuple[ClassWord, ...]) -> tuple[int, ...]:
+        """The classes that are looked for, by their numbers: those that pass the filter, or all."""
+        if not self.filtered:
+            return tuple(range(len(classes)))
+        seen = look_as_released(models, image, classes, self.captioner, self.clip)
+        return tuple(number for number, presence in enumerate(seen) if presence.present)
 
     def average(self, models: Models, scene: Scene, text: Text, stages: Stages) -> "Rows":
         """Trace every row at every timestep and draw, and average what comes of it."""
@@ -216,7 +293,7 @@ class DiffSegmenter(Method):
 
 @dataclass(frozen=True, eq=False)
 class PreparedDiffSegmenter(Prepared):
-    """DiffSegmenter with encoded prompts; `text` is None where they depend on the picture."""
+    """DiffSegmenter with encoded prompts; `text` is None where they or the classes depend on the picture."""
 
     method: DiffSegmenter
     text: Text | None
@@ -227,23 +304,36 @@ class PreparedDiffSegmenter(Prepared):
         Raises:
             ValueError: a timestep is outside the noise schedule, or a setting does not fit the backbone.
         """
-        stages, text, refined = Stages(report), self.text, self.method.refinements > 0
+        method, models, stages, text = self.method, self.models, Stages(report), self.text
+        asked, refined = tuple(range(len(self.classes))), method.refinements > 0
         if text is None:
+            with stages.stage("choosing the classes"):
+                asked = method.asked(models, scene.image, self.classes)
             with stages.stage("encoding the words"):
-                text = self.method.encode(self.models, self.classes, scene.image)
-        rows = self.method.average(self.models, scene, text, stages)
+                chosen = tuple(self.classes[number] for number in asked)
+                text = method.encode(models, chosen, scene.image if method.continued else None)
+        if method.squashed or method.sampled:
+            latent = latent_of(models, scene.image, scene.seed, square=method.squashed, sample_posterior=method.sampled)
+            scene = replace(scene, latent=latent)
+        rows = method.average(models, scene, text, stages)
         with stages.stage("scoring", 1.0):
-            phrases, owners = rows_of(self.classes)
-            of_class = [[row for row, owner in enumerate(owners) if owner == k] for k in range(len(self.classes))]
-            scores = torch.stack([rows.refined[own].amax(0) for own in of_class])
+            phrases, owners = rows_of(tuple(self.classes[number] for number in asked))
+            of_class = [[row for row, owner in enumerate(owners) if owner == k] for k in range(len(asked))]
+            best = torch.stack([rows.refined[own].amax(0) for own in of_class])
             # Expanded first, then normalised: the order of the released code, and not the same on spiky maps.
-            scores = maps.normalise(maps.resize(scores, scene.image.shape[:2]))
+            best = maps.normalise(maps.resize(best, scene.image.shape[:2]))
+            scores = best.new_zeros(len(self.classes), *best.shape[1:])
+            scores[list(asked)] = best
         return Segmentation.from_scores(
             scene.image, self.names, scores, self.method.threshold,
+<<<<<<< HEAD
             evidence=lambda: (
                 *rows.evidence(phrases, [self.names[owner] for owner in owners], was_refined=refined),
                 *self_attention(self.models, scene, text, self.method.timesteps[0]),
             ),
+=======
+            evidence=lambda: rows.evidence(phrases, [self.names[asked[owner]] for owner in owners], was_refined=refined),
+>>>>>>> 32fc459 (Mode released of each method is the whole published pipeline, with its helper networks by name)
             timings=stages.timings,
         )  # fmt: skip
 

@@ -5,24 +5,39 @@ Ziyi Li, Qinye Zhou, Xiaoyun Zhang, Ya Zhang, Yanfeng Wang, Weidi Xie; ICCV 2023
 A small trained module reads the network's features near the end of a generation, and gives a mask for any word. It is
 trained on some classes only; it can find others because the network's features and its text encoder know them.
 
-Differs from the paper and its released code:
+The mode "released" is the whole pipeline of the released code: pictures by 50 steps of DDIM at guidance 5, as its training
+draws them, the surest instance of the detector as the mask of a class, and one word at a time, as its test script asks. It
+still differs from it in this:
+
 - The features are those of one pass on the finished latent, noised to the capture step, not of the sampler's own last
   step: the noise of step 1 has a standard deviation of 0.03. So a given picture is segmented as a generated one is.
+- The test script draws at guidance 7.5, and its user gives the prompt; the mode keeps the 5 of the training.
 - The query's sentence is always the module's own; the code takes a word of the visitor's prompt for it.
 - The module is in evaluation mode: a picture's masks do not depend on what was segmented before.
-- Words may be asked for one by one (`words="alone"`); in the code each sees the others.
+- Triplets are made once and trained on many times; the code makes one for each step of training. Its detector is a Mask
+  R-CNN with a Swin-S, which sees red and blue swapped; here it is any segmenter that `transformers` loads, with its own
+  colours.
+- Several words of a picture have one mask each, from which the likeliest counts at each place; the script shows one mask.
+
+The mode "suited" differs from "released" in this as well:
+
+- The words of a picture are looked at together, and each sees the others, as in the code's training (`words`).
+- Pictures are drawn with the sampler, the steps and the guidance that suit the backbone (`steps`, `guidance`, `ddim`).
+- The mask of a class in training is all of its instances (`top_instance`).
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovseg.backbones.base import query_states
+from ovseg.backbones.base import Sampling, query_states
 from ovseg.maths.maps import principal
-from ovseg.methods.base import Method, Prepared
+from ovseg.methods.base import Method, Network, Prepared
 from ovseg.models import Models
 from ovseg.pretrained.grounding import QUERY, Grounding, WordMaps, step_features
 from ovseg.progress import Report, Stages, silent
@@ -44,6 +59,10 @@ class GroundedDiffusion(Method):
         arxiv="2301.05221",
         code="https://github.com/Lipurple/Grounded-Diffusion",
     )
+
+    released: ClassVar[Mapping[str, object]] = MappingProxyType({
+        "words": "alone", "steps": 50, "guidance": 5.0, "ddim": True, "top_instance": True,
+    })  # fmt: skip
 
     threshold: float = knob(
         0.5,
@@ -69,9 +88,51 @@ class GroundedDiffusion(Method):
     )
     words: Literal["together", "alone"] = knob(
         "together",
-        "Whether the module looks at all words of a picture together, as in the released code, or at each word alone.",
+        "Whether the module looks at all words of a picture together, as in the released code's training, or at each word"
+        " alone, as in its test script.",
         label="Words",
     )
+    steps: int = knob(
+        0,
+        "How many steps the sampler takes for pictures that are drawn for this method, in the commands triplets, synthesize"
+        " and grounded-generation; 0 for what suits the backbone. The released code takes 50.",
+        label="Sampling steps",
+        low=0,
+        high=1000,
+        step=1,
+    )
+    guidance: float = knob(
+        0.0,
+        "How closely these pictures follow their prompt; 0 for what suits the backbone. The released code trains with 5.",
+        label="Guidance",
+        low=0,
+        high=20,
+        step=0.5,
+    )
+    ddim: bool = knob(
+        False,
+        "Draw these pictures by DDIM, as the released code does. Otherwise by the sampler that the backbone came with.",
+        label="Pictures drawn by DDIM",
+    )
+    top_instance: bool = knob(
+        False,
+        "In training, take the surest instance of the detector for the mask of a class, as the released code does. Otherwise"
+        " all of its instances.",
+        label="Surest instance alone",
+    )
+
+    def sampling(self, models: Models, steps: int | None = None) -> Sampling:
+        """How pictures are drawn for this method.
+
+        Args:
+            steps: in place of the method's own.
+        """
+        suited = models.checkpoint.sampling(steps or self.steps or None, self.guidance or None)
+        return replace(suited, ddim=self.ddim)
+
+    def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
+        """The trained module."""
+        return {"grounding": lambda: models.grounding(self.module)}
 
     def prepare(
         self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent

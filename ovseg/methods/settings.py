@@ -15,7 +15,7 @@ class Setting:
 
     Args:
         kind: what a value looks like, such as "whole number".
-        default: the value of the paper's released code, as `read_setting` reads it.
+        released: the value of the mode "released", as `read_setting` reads it.
         suited: the value that suits the backbone.
         limits: such as "1 to 16"; empty where the kind has none.
         label: its name on the page.
@@ -24,7 +24,7 @@ class Setting:
 
     name: str
     kind: str
-    default: str
+    released: str
     suited: str
     limits: str
     help: str
@@ -38,7 +38,7 @@ def settings_of(kind: type[Method], suited: Method) -> tuple[Setting, ...]:
     Args:
         suited: the method with the settings that suit the backbone.
     """
-    types, released = typing.get_type_hints(kind), kind()
+    types, released = typing.get_type_hints(kind), kind.as_released()
     return tuple(
         Setting(
             field.name,

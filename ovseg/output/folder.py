@@ -145,8 +145,11 @@ class FolderTask:
         captioner = self.captioner if self._needs_caption else None
         if captioner is not None and (obstacle := self.models.captioner_obstacle(captioner)):
             raise ValueError(f"Classes and a caption must be given, because none can be made here. {obstacle}")
-        if captioner is not None or ("captioner" in self.method.networks and not self.method.finds_words):
-            self.models.captioner(captioner or "")  # its weights are named where it is loaded
+        helpers = self.method.helpers(self.models)
+        if captioner is not None:
+            self.models.captioner(captioner)  # its weights are named where it is loaded
+        elif "captioner" in helpers and not self.method.finds_words:
+            helpers["captioner"]()
         settings = {
             "method": {"name": self.method.name, **asdict(self.method)},
             "backbone": self.models.name, "dtype": self.models.dtype_name,

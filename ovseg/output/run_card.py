@@ -1,26 +1,22 @@
 """The run card: what ran, on what, with which settings; enough to do it again."""
 
 import platform
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 
 import torch
 
 from ovseg import __version__
 from ovseg.methods import Method
+from ovseg.methods.base import Network
 from ovseg.models import Models
 from ovseg.output.cost import Cost
 from ovseg.types import Scene, Segmentation
 from ovseg.words.classes import ClassWord
 
 LIBRARIES = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy")
-WEIGHTS: Mapping[str, Callable[[Models, Method], str]] = {
-    "clip": lambda models, method: models.clip.fingerprint,
-    "dino": lambda models, method: models.dino.fingerprint,
-    "grounding": lambda models, method: models.grounding(method.module).fingerprint,
-}
-"""What names the weights of a network that a method uses beside the backbone. The captioner's are looked at apart."""
 
 
 def run_card(
@@ -68,14 +64,19 @@ def weights_of(
 
     Args:
         captioner: the name of one that was asked for words beside the method; None where none was.
-        besides: networks that were used beside the method.
+        besides: networks of the backbone that were used beside the method, where it has no other in their place.
     """
-    networks = {*method.networks, *besides}
-    weights = {"backbone": models.backbone.fingerprint}
-    weights |= {name: WEIGHTS[name](models, method) for name in sorted(networks) if name in WEIGHTS}
-    asked = captioner if captioner is not None else "" if "captioner" in networks else None
+    helpers = {name: partial(own_network, models, name) for name in besides} | method.helpers(models)
+    asked = captioner if captioner is not None else getattr(method, "captioner", "") if "captioner" in helpers else None
     loaded = None if asked is None else models.loaded_captioner(asked)
+    weights = {"backbone": models.backbone.fingerprint}
+    weights |= {name: load().fingerprint for name, load in helpers.items() if name != "captioner"}
     return weights | ({"captioner": loaded.fingerprint} if loaded else {})
+
+
+def own_network(models: Models, name: str) -> Network:
+    """The network of this kind that goes with the backbone."""
+    return {"clip": lambda: models.clip, "dino": lambda: models.dino, "captioner": models.captioner}[name]()
 
 
 def device_name(device: torch.device) -> str:

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from ovseg.backbones.weights import check_complete, name_of_weights, say_if_pickled
 
+WHOLE = 20  # tokens of a sentence that `go_on` gives: the library's default for BLIP
 ARCHITECTURES = {"blip": "BlipForConditionalGeneration", "blip-2": "Blip2ForConditionalGeneration"}
 
 
@@ -65,6 +66,15 @@ class Captioner:
     def fingerprint(self) -> str:
         """A short name for the weights, the same in every precision."""
         return name_of_weights(self.source)
+
+    def go_on(self, image: UInt8[np.ndarray, "h w 3"], prefix: str = "") -> str:
+        """The sentence that begins with `prefix`, greedily and with `WHOLE` tokens at most, those of the prefix included.
+
+        These are the defaults of the captioner's own library, with which DiffSegmenter's released code captions.
+        """
+        # The start token counts, the end token of the prefix does not.
+        own = max(len(self._processor.tokenizer(prefix).input_ids) - 1, 0)
+        return self.caption(image, prefix, beams=1, longest=max(WHOLE - own, 1))
 
     @torch.inference_mode()
     def caption(self, image: UInt8[np.ndarray, "h w 3"], prefix: str = "", *, beams: int = 3, longest: int = 30) -> str:

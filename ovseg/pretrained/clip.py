@@ -1,5 +1,6 @@
 """CLIP (Radford et al. 2021, arXiv 2103.00020) through open_clip: how well a text fits a picture."""
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,8 @@ LOCAL = "local-dir:"
 Picture = UInt8[np.ndarray, "_h _w 3"]
 """RGB; pictures of one call may have different shapes."""
 KEPT_SUBSETS = 16  # sets of prompts whose embeddings are kept
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+"""Colour statistics with which OVDiff's released code gives pictures to CLIP."""
 
 
 class Clip:
@@ -43,6 +46,7 @@ class Clip:
             raise ValueError(f"The CLIP {source} must be on disk or on the hub, but cannot be loaded: {reason}") from error
         self._model = model.to(self.device, dtype).eval().requires_grad_(False)
         self._subsets: dict[tuple[str, ...], Tensor] = {}
+        self._towers: dict[int, nn.Module] = {}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -59,9 +63,17 @@ class Clip:
         return float(self._model.logit_scale.exp())
 
     @torch.inference_mode()
-    def image_embeddings(self, images: Sequence[Picture]) -> Float[Tensor, "n d"]:
-        """Unit vectors of pictures; each is resized and cropped as the checkpoint's authors did."""
-        batch = torch.stack([self._preprocess(Image.fromarray(image)) for image in images])
+    def image_embeddings(self, images: Sequence[Picture], squashed: int = 0) -> Float[Tensor, "n d"]:
+        """Unit vectors of pictures; each is resized and cropped as the checkpoint's authors did.
+
+        Args:
+            squashed: pixels of the side of a square to which each is brought first, so that nothing is cropped off; 0 for
+                no such square.
+        """
+        pictures = [Image.fromarray(image) for image in images]
+        if squashed:
+            pictures = [picture.resize((squashed, squashed), Image.Resampling.BICUBIC) for picture in pictures]
+        batch = torch.stack([self._preprocess(picture) for picture in pictures])
         vectors = self._model.encode_image(batch.to(self.device, self.dtype)).float()
         check_finite("CLIP's vectors of pictures", self.dtype, vectors)
         return torch.nn.functional.normalize(vectors, dim=-1)
@@ -96,10 +108,7 @@ class Clip:
         if not shares_prefixes(tower):
             return self.text_embeddings(prompts)
         tokens = self._tokens(prompts)
-        pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", "argmax"))
-        end = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
-        ends = ((tokens == end).int() if pool == "eos" else tokens).argmax(1).tolist()
-        rows = [row[: stop + 1] for row, stop in zip(tokens.tolist(), ends, strict=True)]
+        rows = [row[: stop + 1] for row, stop in zip(tokens.tolist(), _ends(tower, tokens), strict=True)]
         states, projection = encode_tree(tower, rows), tower.text_projection
         answers = projection(states) if isinstance(projection, nn.Module) else states @ projection
         return torch.nn.functional.normalize(answers.float(), dim=-1)
@@ -114,6 +123,27 @@ class Clip:
                 raise ValueError(f"CLIP's prompts must fit {room} tokens, but this one does not: {prompt!r}.")
         return torch.stack(rows)[:, :room]
 
+    @torch.inference_mode()
+    def word_states(self, words: Sequence[str]) -> Float[Tensor, "n d"]:
+        """Unit vectors of words alone: the mean of the text network's last states at the word's own tokens, on the CPU.
+
+        DiffSegmenter's released filter compares words so, in the states of CLIP ViT-L/14.
+
+        Raises:
+            ValueError: the text network is no transformer of open_clip's own.
+        """
+        tower, states = getattr(self._model, "text", self._model), []
+        if not hasattr(tower, "ln_final"):
+            raise ValueError(f"Words need a text transformer of open_clip's own, but {self.source} has another.")
+        tokens = self._tokens(words).to(self.device)
+        hook = tower.ln_final.register_forward_hook(lambda _module, _inputs, output: states.append(output))
+        try:
+            self._model.encode_text(tokens)
+        finally:
+            hook.remove()
+        rows = [state[1:stop].mean(0) for state, stop in zip(states[0], _ends(tower, tokens), strict=True)]
+        return torch.nn.functional.normalize(torch.stack(rows).float().cpu(), dim=-1)
+
     def class_embeddings(self, names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Float[Tensor, "n d"]:
         """Unit vectors of names: the mean over templates, each with a {} for the name (Radford et al., section 3.1.4)."""
         prompts = [template.replace("{}", name) for name in names for template in templates]
@@ -127,7 +157,15 @@ class Clip:
         return (self.scale * self.image_embeddings(images) @ self.class_embeddings(names, templates).T).softmax(1)
 
     @torch.inference_mode()
-    def dense(self, images: Sequence[Picture], kind: Literal["keys", "values"], layer: int = -1) -> Float[Tensor, "n d y x"]:
+    def dense(
+        self,
+        images: Sequence[Picture],
+        kind: Literal["keys", "values"],
+        layer: int = -1,
+        *,
+        side: int = 0,
+        imagenet: bool = False,
+    ) -> Float[Tensor, "n d y x"]:
         """Features of every patch, from a layer's attention; the class token is left out.
 
         "keys" are the keys: OVDiff takes those of layer -2. "values" are the values sent through the rest of the tower, so
@@ -136,17 +174,18 @@ class Clip:
         Args:
             images: each is squashed to the tower's square, not cropped to it, so that the features cover all of it.
             layer: whose keys; counted from the end if negative.
+            side: pixels of the square's side, rounded down to whole patches; the tower's own if 0. The embeddings of
+                places are resized to it (bicubic), so that there are more patches.
+            imagenet: colours have ImageNet's mean and deviation, not CLIP's own.
 
         Raises:
-            ValueError: the picture tower is no vision transformer.
+            ValueError: the picture tower is no vision transformer, or the side is less than a patch.
         """
-        tower = self._model.visual
-        if not hasattr(tower, "transformer"):
-            raise ValueError(f"Dense features need a vision transformer, but {self.source} is none.")
+        tower = self._tower(side)
         block, states = tower.transformer.resblocks[layer], []
         hook = block.ln_1.register_forward_hook(lambda _module, _inputs, output: states.append(output))
         try:
-            self._model.encode_image(torch.stack([self._squashed(image) for image in images]))
+            tower(torch.stack([self._squashed(image, tower.image_size, imagenet) for image in images]))
         finally:
             hook.remove()
         width, rows = block.attn.embed_dim, {"keys": 1, "values": 2}[kind]
@@ -157,17 +196,44 @@ class Clip:
         grid = features[:, 1:].float().unflatten(1, tuple(tower.grid_size))
         return grid.permute(0, 3, 1, 2)
 
-    def _squashed(self, image: np.ndarray) -> Tensor:
+    def _tower(self, side: int) -> nn.Module:
+        """The picture network for squares of this side: itself, or a shallow copy with embeddings of more or less places."""
         tower = self._model.visual
-        picture = Image.fromarray(image).resize(tower.image_size[::-1], Image.Resampling.BICUBIC)
+        if not hasattr(tower, "transformer"):
+            raise ValueError(f"Dense features need a vision transformer, but {self.source} is none.")
+        patch_h, patch_w = tower.patch_size
+        if not side or (side, side) == tuple(tower.image_size):
+            return tower
+        if side < max(patch_h, patch_w):
+            raise ValueError(f"The side must be one patch of {max(patch_h, patch_w)} pixels or more, but got {side}.")
+        if side not in self._towers:
+            other, grid = copy.copy(tower), (side // patch_h, side // patch_w)
+            own, places = tower.positional_embedding[:1], tower.positional_embedding[1:]
+            square = places.T.unflatten(1, tuple(tower.grid_size))[None].float()
+            square = nn.functional.interpolate(square, grid, mode="bicubic", align_corners=False)[0].flatten(1).T
+            other._parameters = dict(tower._parameters)
+            other.positional_embedding = nn.Parameter(torch.cat([own, square.to(own)]), requires_grad=False)
+            other.grid_size, other.image_size = grid, (grid[0] * patch_h, grid[1] * patch_w)
+            self._towers[side] = other
+        return self._towers[side]
+
+    def _squashed(self, image: np.ndarray, side_hw: tuple[int, int], imagenet: bool) -> Tensor:
+        picture = Image.fromarray(image).resize(side_hw[::-1], Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.asarray(picture, np.float32) / 255)
-        statistics = tower.preprocess_cfg
+        statistics = IMAGENET if imagenet else self._model.visual.preprocess_cfg
         pixels = (pixels - torch.tensor(statistics["mean"])) / torch.tensor(statistics["std"])
         return pixels.permute(2, 0, 1).to(self.device, self.dtype)
 
     def similarity(self, images: Sequence[Picture], prompts: Sequence[str]) -> Float[Tensor, "images prompts"]:
         """Cosines of every picture with every prompt."""
         return self.image_embeddings(images) @ self.text_embeddings(prompts).T
+
+
+def _ends(tower: nn.Module, tokens: Tensor) -> list[int]:
+    """The place of the end token in each row of token ids."""
+    pool = getattr(tower, "text_pool_type", getattr(tower, "pool_type", "argmax"))
+    end = getattr(tower, "text_eos_id", getattr(tower, "eos_id", None))
+    return ((tokens == end).int() if pool == "eos" else tokens).argmax(1).tolist()
 
 
 def _name_and_tag(source: str) -> tuple[str, str | None]:

@@ -141,6 +141,14 @@ class LavisCaptioner:
             text = self._ask({"caption": picture, "prefix": prefix}, self.seconds)["caption"]
         return as_sentence(text, prefix)
 
+    def go_on(self, image: UInt8[np.ndarray, "h w 3"], prefix: str = "") -> str:
+        """Refused: LAVIS decodes in its own way.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"A captioner that goes on greedily must be one of transformers, but got {self.name} of LAVIS.")
+
     def close(self) -> None:
         """End the process: by closing its input, or after 5 seconds by force."""
         if self._process is None:

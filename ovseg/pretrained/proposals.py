@@ -1,8 +1,15 @@
 """Masks of the objects in a picture of any class: by MaskCut, or by CutLER where it is installed."""
 
+<<<<<<< HEAD
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+=======
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+>>>>>>> 32fc459 (Mode released of each method is the whole published pipeline, with its helper networks by name)
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -33,6 +40,33 @@ def by_maskcut(dino: "Dino", objects: int = 3, alike: float = 0.15) -> Proposals
         return tuple(mask for mask in sharp if mask is not None)
 
     return masks
+
+
+@dataclass(frozen=True)
+class CutlerWeights:
+    """The file of CutLER's weights.
+
+    Args:
+        folder: a checkout of facebookresearch/CutLER's `cutler` folder with `cutler_cascade_final.pth` in it.
+    """
+
+    folder: Path
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The first digits of the file's SHA-256.
+
+        Raises:
+            ValueError: there is no such file.
+        """
+        path = self.folder / "cutler_cascade_final.pth"
+        if not path.is_file():
+            raise ValueError(f"CutLER needs {path}, which is not there; its licence is CC BY-NC-SA 4.0.")
+        total = hashlib.sha256()
+        with path.open("rb") as file:
+            while part := file.read(2**20):
+                total.update(part)
+        return total.hexdigest()[:12]
 
 
 class Cutler:

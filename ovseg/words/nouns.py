@@ -66,6 +66,34 @@ def noun_phrases(caption: str) -> tuple[NounPhrase, ...]:
     return tuple(phrases.values())
 
 
+def every_noun(caption: str) -> tuple[str, ...]:
+    """Each noun of a caption by itself, in its dictionary form, in order and as often as it is there.
+
+    A name of `FIXED` counts as its head; the parts of other compounds count one by one, as in DiffSegmenter's filter.
+    """
+    tagged = _tagged(caption)
+    return tuple(FIXED.get(lemma, lemma) for _, lemma, tag in tagged if tag.startswith(("NN", "NP")))
+
+
+def votes(caption: str) -> tuple[str, ...]:
+    """The words that FreeSeg-Diff's released code takes from a caption, in order and as often as they come up.
+
+    Each noun votes as it is written, also the parts of a compound, and each adjective votes for the last noun of the phrase
+    that it begins. In "a small brown dog" there are three votes for "dog".
+    """
+    given: list[str] = []
+    adjectives, nouns = 0, []
+    for word, lemma, tag in (*_tagged(caption), ("", "", "END")):
+        if tag.startswith(("NN", "NP")):
+            nouns.append(FIXED.get(lemma, word))
+            continue
+        if nouns:
+            given += [nouns[-1]] * adjectives + nouns
+            nouns, adjectives = [], 0
+        adjectives = adjectives + 1 if tag.startswith("AJ") else 0
+    return tuple(given)
+
+
 def classes_of(caption: str) -> tuple[ClassWord, ...]:
     """The things that a caption names as classes, with their adjectives; none for a caption without nouns.
 

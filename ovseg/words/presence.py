@@ -3,10 +3,14 @@
 DiffSegmenter's masks cannot reject a class, because the map of each class is stretched to 1 somewhere: an absent class must
 be left out beforehand. The filter is that of its released label files. A class counts as present if CLIP's logit for it is
 nearly that of the best class, or if a noun of the caption means nearly the same; the released inference uses this union.
+
+`look_for` takes one caption of any captioner, its things, and the backbone's text encoder. `look_as_released` takes what the
+released label files were made with: two greedy captions, each noun by itself, and CLIP's own text network.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,9 +19,13 @@ from ovseg.backbones.base import word_states
 from ovseg.models import Models
 from ovseg.progress import Report, silent
 from ovseg.words.classes import ClassWord, parse_classes
-from ovseg.words.nouns import classes_of, noun_phrases
+from ovseg.words.nouns import classes_of, every_noun, noun_phrases
+
+if TYPE_CHECKING:
+    from ovseg.pretrained.clip import Clip
 
 WORD_COSINE = 0.8  # between a class and a noun that means the same; the released filter's
+BEGINNINGS = ("", "A picture of")  # of the two captions; the released filter's
 
 
 def asked_for(
@@ -85,10 +93,40 @@ def look_for(
     Args:
         caption: of the picture; empty to let CLIP alone decide.
     """
-    logits = models.clip.similarity([image], photo_prompts(classes))[0].cpu()
+    return _verdicts(models, models.clip, image, classes, nearest_noun(models, classes, caption))
+
+
+def look_as_released(
+    models: Models, image: UInt8[np.ndarray, "H W 3"], classes: Sequence[ClassWord], captioner: str = "", clip: str = ""
+) -> tuple[Presence, ...]:
+    """Which of the classes a picture shows, by the pipeline that made DiffSegmenter's label files; at least one is present.
+
+    Args:
+        captioner: its name or folder; the backbone's if empty. The released one is BLIP large.
+        clip: what open_clip calls it; the backbone's if empty. The released one is OpenAI's ViT-L/14.
+
+    Raises:
+        ValueError: a network cannot be loaded, or the captioner cannot go on greedily.
+    """
+    network, speaker = models.clip_named(clip), models.captioner(captioner)
+    nouns = dict.fromkeys(noun for beginning in BEGINNINGS for noun in every_noun(speaker.go_on(image, beginning)))
+    cosines = [0.0] * len(classes)
+    if nouns:
+        alike = network.word_states([word.name for word in classes]) @ network.word_states(list(nouns)).T
+        cosines = alike.amax(1).tolist()
+    return _verdicts(models, network, image, classes, cosines)
+
+
+def _verdicts(
+    models: Models,
+    clip: "Clip",
+    image: UInt8[np.ndarray, "H W 3"],
+    classes: Sequence[ClassWord],
+    cosines: Sequence[float],
+) -> tuple[Presence, ...]:
+    logits = clip.similarity([image], photo_prompts(classes))[0].cpu()
     best = float(logits.max())
     least = min(models.checkpoint.clip_ratio * best, best)  # the best one stays where all logits are negative
-    cosines = nearest_noun(models, classes, caption)
     return tuple(
         Presence(word.name, float(logit) / best, cosine, float(logit) >= least or cosine > WORD_COSINE)
         for word, logit, cosine in zip(classes, logits, cosines, strict=True)

@@ -20,6 +20,12 @@ THINGS = frozenset({
     "building", "door", "window", "lamp", "mirror", "shelf", "cabinet", "plate", "tower", "bridge", "statue", "box",
 })  # fmt: skip
 
+# What OVDiff's released table calls stuff, beside background itself: 19 names of PASCAL Context, and 6 of ADE20K.
+RELEASED_STUFF = frozenset({
+    "bedclothes", "ceiling", "cloth", "curtain", "fence", "floor", "grass", "ground", "mountain", "platform", "road", "rock",
+    "sidewalk", "sky", "snow", "track", "wall", "water", "wood", "step", "trade name", "lake", "blanket", "tray", "glass",
+})  # fmt: skip
+
 
 def is_stuff(name: str) -> bool | None:
     """Whether a class is stuff by these tables; None for a word that is in neither."""

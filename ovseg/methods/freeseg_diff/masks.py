@@ -39,13 +39,14 @@ def scores_of(
 def refined(
     image: UInt8[np.ndarray, "H W 3"],
     mask: Float[Tensor, "H W"],
-    by: Literal["crf", "pamr", "none"],
+    by: Literal["crf", "pamr", "pamr-max", "none"],
     device: torch.device,
     longest: int = 0,
 ) -> Float[Tensor, "H W"]:
     """A mask of zeros and ones as probabilities, its edges moved to those of the picture; on the CPU.
 
     Args:
+        by: "pamr-max" divides by the highest value, so that a small mask that PAMR has spread out is not lost.
         longest: pixels of the longest side at which this is done, 0 for the picture's own; the result is enlarged.
     """
     if longest and by != "none" and max(image.shape[:2]) > longest:
@@ -57,4 +58,7 @@ def refined(
     if by == "crf":
         likely = torch.where(mask.to(device) > 0.5, CERTAINTY, 1 - CERTAINTY)
         return dense_crf(pixels, -torch.stack([1 - likely, likely]).log())[1].cpu()
-    return pamr(pixels, mask[None].to(device))[0].cpu() if by == "pamr" else mask
+    if by == "none":
+        return mask
+    moved = pamr(pixels, mask[None].to(device))[0].cpu()
+    return moved / moved.max().clamp(min=torch.finfo(moved.dtype).tiny) if by == "pamr-max" else moved

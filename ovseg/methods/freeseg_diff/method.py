@@ -3,19 +3,33 @@
 Corradini, Shukor, P. Couairon, G. Couairon, Scarselli, Cord; IJCNN 2025; arXiv 2403.20105.
 
 A caption says which words may be in the picture. Clusters of the diffusion network's features say where things are. CLIP
-gives each cluster a word, and a CRF or PAMR moves the edges to those of the picture. The defaults are the released code's.
+gives each cluster a word, and a CRF or PAMR moves the edges to those of the picture. It has no threshold, and nothing is
+trained.
 
-Differs from the paper:
-- The released code captions with BLIP base, its abstract speaks of BLIP-2: the captioner is the backbone's, or one by name.
-- Nouns come from another tagger; a caption without nouns leaves every cluster without a class, in place of an error.
-- k-means is seeded.
-- A mask's refined probability is kept as its score, so that edges can be looked at.
+The mode "released" is the whole pipeline of the released code, which runs on Stable Diffusion 1.4 (`--backbone sd14`). It
+still differs from it in this:
+
+- The paper's abstract speaks of BLIP-2; the mode captions with BLIP base as the code does, by another library: three beams
+  and thirty tokens more at most, where LAVIS also asks for ten at least. `captioner="lavis-blip"` is LAVIS itself.
+- Nouns come from another tagger than spaCy's, and an adjective votes for the noun that it stands before: spaCy's parser also
+  finds one for "the dog is brown". A caption without nouns leaves every cluster without a class, in place of an error.
+- k-means is seeded. Noise is seeded by the scene.
+- The squashed picture is resized without antialiasing and rounded to 8 bits, and its latent is the mean of the codec's
+  posterior.
+- A mask's refined probability is kept as its score, so that edges can be looked at. The CRF is our own.
+- With the open vocabulary the words of the caption are its things with their adjectives; the code adds single nouns too.
 - A class may have several phrases: the one that CLIP finds most likely counts for each cluster, and the one that is nearest
   to a noun of the caption for that noun.
+
+The mode "suited" differs from "released" in this as well; the row of the backbone in `BACKBONES` may change more:
+
+- The captioner and the CLIP are the backbone's (`captioner`, `clip`).
+- A picture keeps its aspect in the diffusion network (`squashed`).
+- Each thing of a caption counts once, by its last noun in its dictionary form (`every_vote`).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -26,7 +40,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from ovseg.maths.maps import principal
-from ovseg.methods.base import Method, Prepared
+from ovseg.methods.base import Method, Network, Prepared
 from ovseg.methods.freeseg_diff.masks import refined, scores_of
 from ovseg.methods.freeseg_diff.naming import (
     Candidates,
@@ -35,6 +49,7 @@ from ovseg.methods.freeseg_diff.naming import (
     best_of_phrases,
     clip_rows,
     meanings_of,
+    nouns_of,
     spoken_of,
     with_words_of,
 )  # fmt: skip
@@ -42,14 +57,14 @@ from ovseg.methods.freeseg_diff.regions import clusters_of, features_of, picture
 from ovseg.methods.freeseg_diff.settings import Settings
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
+from ovseg.scene import latent_of
 from ovseg.types import Evidence, Paper, Scene, Segmentation
 from ovseg.words.classes import ClassWord
-from ovseg.words.nouns import noun_phrases
 
 
 @dataclass(frozen=True)
 class FreeSegDiff(Settings, Method):
-    """Caption, clusters, CLIP. Defaults are the released code's; it has no thresholds and nothing is trained."""
+    """Caption, clusters, CLIP."""
 
     name: ClassVar[str] = "freeseg-diff"
     title: ClassVar[str] = "FreeSeg-Diff"
@@ -63,17 +78,24 @@ class FreeSegDiff(Settings, Method):
         "https://github.com/bcorrad/FreeSegDiff-release",
     )
 
+    released_on: ClassVar[str] = "sd14"
+    released: ClassVar[Mapping[str, object]] = MappingProxyType({
+        "captioner": "blip-base", "every_vote": True, "clip": "ViT-B-32-quickgelu/openai", "squashed": True,
+    })  # fmt: skip
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType({
         "best effort": {
             "timestep": 100, "draws": 4, "adaptive": True, "crop": "tight", "one_each": False, "ensemble": True,
         }
     })  # fmt: skip
 
-    @property
-    def networks(self) -> tuple[str, ...]:
+    def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
         """CLIP; DINO where its keys are clustered; the captioner, unless the given classes are all that may be found."""
-        captions = self.words == "caption" or self.vocabulary == "open"
-        return ("clip", *(["captioner"] if captions else []), *(["dino"] if self.features == "dino" else []))
+        networks: dict[str, Callable[[], Network]] = {"clip": lambda: models.clip_named(self.clip)}
+        if self.words == "caption" or self.vocabulary == "open":
+            networks["captioner"] = lambda: models.captioner(self.captioner)
+        if self.features == "dino":
+            networks["dino"] = lambda: models.dino
+        return networks
 
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedFreeSegDiff":
         """Encode the phrases of the given classes: as CLIP is asked about them, and as they are compared with nouns.
@@ -114,6 +136,8 @@ class PreparedFreeSegDiff(Prepared):
         with stages.stage("captioning", 0.0):
             candidates = self.candidates(scene)
         with stages.stage("reading the network's features", 0.2):
+            if method.squashed:
+                scene = replace(scene, latent=latent_of(models, image, scene.seed, square=True))
             features = features_of(models, method, scene)
         with stages.stage("clustering", 0.5):
             clusters = clusters_of(features, method, sum(candidates.allowed))
@@ -139,10 +163,11 @@ class PreparedFreeSegDiff(Prepared):
         method, classes = self.method, self.classes
         if classes and method.words == "classes" and method.vocabulary == "closed":
             return all_of(classes)
-        caption = scene.caption or self.models.captioner().caption(scene.image)
+        caption = scene.caption or self.models.captioner(method.captioner).caption(scene.image)
         if self.meanings is None:
             return with_words_of(caption, classes, all_allowed=method.words == "classes")
-        return Candidates(classes, spoken_of(self.models, classes, self.meanings, noun_phrases(caption)), caption)
+        nouns = nouns_of(caption, method.every_vote)
+        return Candidates(classes, spoken_of(self.models, classes, self.meanings, nouns), caption)
 
     def similarity(
         self, pictures: Sequence[UInt8[np.ndarray, "_h _w 3"]], candidates: Candidates
@@ -152,7 +177,7 @@ class PreparedFreeSegDiff(Prepared):
             return np.zeros((0, len(pictures)), np.float32)
         own = clip_rows(self.models, self.method, candidates.names[len(self.classes) :])
         rows = torch.cat([part for part in (self.clip_rows, own) if part is not None])
-        clip = self.models.clip
+        clip = self.models.clip_named(self.method.clip)
         logits = best_of_phrases(clip.scale * clip.image_embeddings(pictures) @ rows.T, candidates.names)
         return logits.softmax(1).T.cpu().numpy()
 

@@ -1,5 +1,6 @@
 """Which class each cluster gets: the classes that a caption speaks of, and CLIP's choice among them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,10 @@ from ovseg.methods.freeseg_diff.settings import Settings
 from ovseg.models import Models
 from ovseg.pretrained.templates import TEMPLATES
 from ovseg.words.classes import ClassWord, rows_of
-from ovseg.words.nouns import NounPhrase, classes_of, noun_phrases
+from ovseg.words.nouns import classes_of, noun_phrases, votes
+
+# Nouns that spaCy's English list of stop words holds: they do not vote in the released code.
+STOP_WORDS = frozenset({"amount", "back", "bottom", "call", "front", "name", "part", "show", "side", "top"})
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,20 @@ def with_words_of(caption: str, classes: tuple[ClassWord, ...], all_allowed: boo
 def clip_rows(models: Models, settings: Settings, names: tuple[ClassWord, ...]) -> Float[Tensor, "n d"] | None:
     """CLIP's unit vectors of all phrases of these names, one name after the other; None without names."""
     templates = TEMPLATES if settings.ensemble else [settings.template]
-    return models.clip.class_embeddings(rows_of(names)[0], templates) if names else None
+    return models.clip_named(settings.clip).class_embeddings(rows_of(names)[0], templates) if names else None
 
 
 def best_of_phrases(values: Float[Tensor, "n phrases"], names: tuple[ClassWord, ...]) -> Float[Tensor, "n names"]:
     """For every name the highest value of its phrases."""
     counts = [len(word.phrases) for word in names]
     return torch.stack([part.amax(1) for part in values.split(counts, 1)], 1)
+
+
+def nouns_of(caption: str, every_vote: bool) -> tuple[str, ...]:
+    """The nouns by which a caption decides: those of all votes as released, or the last one of each thing, once."""
+    if every_vote:
+        return tuple(noun for noun in votes(caption) if noun not in STOP_WORDS)
+    return tuple(dict.fromkeys(phrase.head for phrase in noun_phrases(caption)))
 
 
 def meanings_of(models: Models, classes: tuple[ClassWord, ...]) -> Float[Tensor, "n d"]:
@@ -69,7 +80,7 @@ def spoken_of(
     models: Models,
     classes: tuple[ClassWord, ...],
     meanings: Float[Tensor, "n d"],
-    phrases: tuple[NounPhrase, ...],
+    nouns: Sequence[str],
 ) -> tuple[bool, ...]:
     """Which classes the nouns of a caption mean (the released code's closed vocabulary).
 
@@ -78,12 +89,11 @@ def spoken_of(
 
     Args:
         meanings: those of the classes, as `meanings_of` gives them.
-        phrases: of the caption.
+        nouns: of the caption; one that is there twice counts twice in the mean.
     """
-    nouns = list(dict.fromkeys(phrase.head for phrase in phrases))
     if not nouns:
         return (False,) * len(classes)
-    alike = best_of_phrases(_correlatable(_states(models, nouns)) @ meanings.T, classes)
+    alike = best_of_phrases(_correlatable(_states(models, list(nouns))) @ meanings.T, classes)
     nearest, proposed = (1 - alike).min(1)
     heard = {int(k) for k in proposed[nearest <= nearest.mean() + 1e-6]}
     return tuple(k in heard for k in range(len(classes)))

@@ -23,7 +23,7 @@ def features_of(models: Models, settings: Settings, scene: Scene) -> Float[Tenso
     if settings.features == "diffusion":
         features = _queries(models, settings, scene)
     elif settings.features == "clip":
-        features = models.clip.dense([scene.image], "keys")[0]
+        features = models.clip_named(settings.clip).dense([scene.image], "keys")[0]
     else:
         features = models.dino.keys([scene.image])[0]
     return resize(features[None], hw)[0]

@@ -25,6 +25,30 @@ class Settings:
         label="Vocabulary",
         group="main",
     )
+    captioner: str = knob(
+        "",
+        "Which captioner describes the picture: a name such as blip-base, or a folder. Empty for the one that goes with the"
+        " backbone. The released code uses BLIP base.",
+        label="Captioner",
+    )
+    every_vote: bool = knob(
+        False,
+        "Count every noun of the caption as often as it comes up, also the parts of compounds, and the noun of each"
+        " adjective once more, as the released code does. Otherwise each thing counts once, by its last noun.",
+        label="Every noun votes",
+    )
+    clip: str = knob(
+        "",
+        "Which CLIP names the clusters: what open_clip calls it. Empty for the one that goes with the backbone. The released"
+        " code uses OpenAI's ViT-B/32.",
+        label="CLIP",
+    )
+    squashed: bool = knob(
+        False,
+        "Squash the picture to a square for the diffusion network alone, as the released code does. Otherwise it keeps its"
+        " aspect.",
+        label="Square for the diffusion network",
+    )
     features: Literal["diffusion", "clip", "dino", "pixels"] = knob(
         "diffusion",
         "What is clustered: queries of the diffusion network, as in the released code, keys of CLIP or of DINO, or the"
@@ -106,9 +130,10 @@ class Settings:
         label="One cluster for each class",
         group="main",
     )
-    refinement: Literal["crf", "pamr", "none"] = knob(
+    refinement: Literal["crf", "pamr", "pamr-max", "none"] = knob(
         "crf",
-        "What moves the edges of the masks to those of the picture. The released code uses a CRF, once for each mask.",
+        "What moves the edges of the masks to those of the picture. The released code uses a CRF, once for each mask; as an"
+        " option it has PAMR with each mask divided by its highest value, which is pamr-max.",
         label="Refinement of the edges",
         group="main",
     )

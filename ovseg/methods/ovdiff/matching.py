@@ -189,9 +189,9 @@ def _working(image: np.ndarray, short_side: int) -> np.ndarray:
 
 
 def boxes_of(settings: Settings, hw: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
-    """The windows on a picture of (h, w), as rows and columns; none of a side that holds the whole picture."""
+    """The windows on a picture of (h, w), as rows and columns; those that hold the whole picture if `windows_always`."""
     for side in settings.windows:
-        if side < max(hw):
+        if side < max(hw) or settings.windows_always:
             for top in window_starts(hw[0], side, settings.window_stride):
                 for left in window_starts(hw[1], side, settings.window_stride):
                     yield slice(top, top + side), slice(left, left + side)

@@ -4,23 +4,40 @@ Laurynas Karazija, Iro Laina, Andrea Vedaldi, Christian Rupprecht; ECCV 2024; ar
 
 The diffusion network draws pictures of each class. Its attention says where the class is in them; features of these places
 become prototypes of the class, and features of the surroundings prototypes of the background: means of all pictures, of each
-picture, and of parts. Each pixel of a picture gets the class of its nearest prototype, or background. Defaults are the
-released code's.
+picture, and of parts. Each pixel of a picture gets the class of its nearest prototype, or background.
 
-Differs from the paper and its released code:
-- Objects are found by MaskCut on DINO's keys; the code uses CutLER, whose weights are not free for commercial use
-  (`masks="cutler"` takes a copy of one's own).
+The mode "released" is the whole pipeline of the released code. It still differs from it in this:
+
+- CutLER, which finds the objects in support images, is licensed for non-commercial use alone: the mode asks for a copy of
+  your own (`OVSEG_CUTLER`) and says so where there is none.
 - An empty mask never competes for foreground or background (in the code it scores not-a-number).
-- Noise is seeded for each picture; in the code, at test time, it depends on the order of pictures.
-- Pictures and crops keep their aspect in the diffusion network and DINO; the code squashes them for the first.
-- CLIP sees pictures with its own colour statistics and at its own resolution; the code takes ImageNet's, and more patches.
+- Each support image has a seed of its own, from 42 on; the code draws a batch of eight from one sequence that begins at 42.
+- At test time noise is seeded for each picture; in the code it depends on the order of pictures.
+- Attention is averaged over heads before it is resized, and resized bilinearly; the code resizes each head, bicubically.
+- DINO sees sides that are no multiple of its patch resized to the nearest; the code cuts the rest off and stretches the map.
+- Pictures and windows are resized as 8-bit pictures by Lanczos' filter, also for the diffusion network.
+- Prototypes are kept in half precision, and k-means is our own: the same objective from other random numbers.
 - Classes are filtered before they are compared, not after: the same result for less work.
-- Attention is averaged over heads before it is resized, not after.
 - A class may have several phrases, each with support images and prototypes of its own: the nearest counts at each place.
+- The code covers PASCAL VOC alone. Names of other data sets go through its maps of names (the protocol `ovdiff`).
+
+The mode "suited" differs from "released" in this as well; the row of the backbone in `BACKBONES` may change more:
+
+- Objects are found by MaskCut on DINO's keys (`masks`).
+- A support image in which the class was not found still gives background (`skip_empty`).
+- Pictures and windows keep their aspect in the diffusion network (`squashed`), and their latent is the mean of the codec's
+  posterior (`sampled`).
+- CLIP is the backbone's (`clip`), sees pictures at its own resolution (`clip_sides`) and with its own colour statistics
+  (`imagenet`).
+- DINO sees pictures at any length (`dino_longest`).
+- The pre-filter sees the middle square of a picture and names classes in their order (`prefilter_released`).
+- What is stuff is said by a reviewed table, and for other words by the nearest word of it (`stuff`).
+- A window as large as the picture is left out (`windows_always`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -29,7 +46,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovseg.maths.refine import pamr
-from ovseg.methods.base import Method, Prepared
+from ovseg.methods.base import Method, Network, Prepared
 from ovseg.methods.ovdiff.evidence import evidence_of
 from ovseg.methods.ovdiff.features import resized
 from ovseg.methods.ovdiff.matching import Source, Table, compare, sources_of
@@ -58,13 +75,26 @@ class OVDiff(Settings, Method):
         code="https://github.com/karazijal/sdov",
     )
 
-    @property
-    def networks(self) -> tuple[str, ...]:
-        """Those whose features are compared, CLIP for the pre-filter, and DINO for MaskCut."""
-        used = {*self.extractors} - {"diffusion"}
-        used |= {"clip"} if self.prefilter else set()
-        used |= {"dino"} if self.masks == "maskcut" else set()
-        return tuple(sorted(used))
+    released: ClassVar[Mapping[str, object]] = MappingProxyType({
+        "masks": "cutler", "skip_empty": True, "squashed": True, "sampled": True, "clip": "ViT-B-16-quickgelu/openai",
+        "clip_sides": (448, 512), "imagenet": True, "dino_longest": 800, "stuff": "released", "prefilter_released": True,
+        "windows_always": True,
+    })  # fmt: skip
+    withheld: ClassVar[str] = (
+        "CutLER's code and weights are licensed for non-commercial use alone and do not come with this project: put a copy"
+        " of your own where OVSEG_CUTLER says, or take MaskCut's masks with --set masks=maskcut."
+    )
+
+    def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
+        """CLIP, DINO and CutLER, each where it is used."""
+        networks: dict[str, Callable[[], Network]] = {}
+        if self.prefilter or "clip" in self.extractors:
+            networks["clip"] = lambda: models.clip_named(self.clip)
+        if self.masks == "maskcut" or "dino" in self.extractors:
+            networks["dino"] = lambda: models.dino
+        if self.masks == "cutler":
+            networks["cutler"] = models.cutler_weights
+        return networks
 
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedOVDiff":
         """Put the prototypes of all phrases into tables; those that are not in the store are made first.
@@ -79,9 +109,9 @@ class OVDiff(Settings, Method):
                 make_prototypes(models, self, phrase, report_on_class(report, number, len(phrases)))
                 for number, phrase in enumerate(phrases)
             ]
-            stuff = which_are_stuff(models, classes)
+            stuff = which_are_stuff(models, classes, self.stuff)
             tables = {e: self.table(sources_of(e, prototypes, phrases, owners), stuff) for e in self.extractors}
-            rows = thing_rows(models, classes, stuff) if self.prefilter else None
+            rows = thing_rows(models, classes, stuff, self.clip) if self.prefilter else None
         on_device = {extractor: table.to(models.device) for extractor, table in tables.items()}
         return PreparedOVDiff(models, classes, self, on_device, stuff, rows, timings=stages.timings)
 
@@ -121,7 +151,10 @@ class PreparedOVDiff(Prepared):
         with stages.stage("choosing the classes", 0.0):
             asked = tuple(range(len(classes)))
             if self.things is not None:
-                asked = chosen_classes(models, scene.image, classes, self.stuff, self.things)
+                asked = chosen_classes(
+                    models, scene.image, classes, self.stuff, self.things,
+                    clip=method.clip, as_released=method.prefilter_released,
+                )  # fmt: skip
             tables = {e: table.of_classes(asked, len(classes)) for e, table in self.tables.items()}
         with stages.stage("comparing pixels with prototypes", 0.2):
             compared = compare(models, method, scene.image, tables, count=len(asked), seed=scene.seed)

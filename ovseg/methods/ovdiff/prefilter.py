@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,16 +12,22 @@ from torch import Tensor
 from ovseg.backbones.base import word_states
 from ovseg.models import Models
 from ovseg.words.classes import ClassWord, rows_of
-from ovseg.words.stuff import STUFF, THINGS, is_stuff
+from ovseg.words.stuff import RELEASED_STUFF, STUFF, THINGS, is_stuff
 
 MOST_CANDIDATES = 10  # classes whose subsets are tried; the code's
+SQUARE = 512  # pixels of the square to which the released code brings a picture before CLIP sees it
 
 
-def which_are_stuff(models: Models, classes: Sequence[ClassWord]) -> tuple[bool, ...]:
+def which_are_stuff(
+    models: Models, classes: Sequence[ClassWord], table: Literal["reviewed", "released"] = "reviewed"
+) -> tuple[bool, ...]:
     """Which classes are stuff: as the reviewed table says of the first of their phrases that it holds.
 
-    A class of which it holds none is what the word of the table is whose text state is most like one of its phrases'.
+    A class of which it holds none is what the word of the table is whose text state is most like one of its phrases'. The
+    released table has a flag for each class name; a name that is not among its stuff is a thing.
     """
+    if table == "released":
+        return tuple(any(phrase in RELEASED_STUFF for phrase in word.phrases) for word in classes)
     known = [next((kind for phrase in word.phrases if (kind := is_stuff(phrase)) is not None), None) for word in classes]
     if None not in known:
         return tuple(known)
@@ -33,10 +40,14 @@ def which_are_stuff(models: Models, classes: Sequence[ClassWord]) -> tuple[bool,
     return tuple(known)
 
 
-def thing_rows(models: Models, classes: Sequence[ClassWord], stuff: Sequence[bool]) -> Float[Tensor, "n d"] | None:
+def thing_rows(
+    models: Models, classes: Sequence[ClassWord], stuff: Sequence[bool], clip: str = ""
+) -> Float[Tensor, "n d"] | None:
     """CLIP's unit vectors of every phrase of the classes that are things; None where less than two are."""
     things = tuple(word for word, is_so in zip(classes, stuff, strict=True) if not is_so)
-    return models.clip.text_embeddings([f"a {phrase}" for phrase in rows_of(things)[0]]) if len(things) > 1 else None
+    if len(things) < 2:
+        return None
+    return models.clip_named(clip).text_embeddings([f"a {phrase}" for phrase in rows_of(things)[0]])
 
 
 def chosen_classes(
@@ -45,6 +56,9 @@ def chosen_classes(
     classes: Sequence[ClassWord],
     stuff: Sequence[bool],
     rows: Float[Tensor, "n d"],
+    *,
+    clip: str = "",
+    as_released: bool = False,
 ) -> tuple[int, ...]:
     """The classes that are compared at all: stuff, and the subset of things whose words fit the picture best.
 
@@ -53,16 +67,22 @@ def chosen_classes(
 
     Args:
         rows: those of `thing_rows`.
+        clip: what open_clip calls the network; that of the backbone if empty.
+        as_released: the picture is squashed, so that CLIP sees all of it, and where more than ten classes pass, a subset
+            names its words by falling probability; else in the order of the classes.
     """
+    network = models.clip_named(clip)
     things = [k for k in range(len(classes)) if not stuff[k]]
-    seen = models.clip.image_embeddings([image])
+    seen = network.image_embeddings([image], SQUARE if as_released else 0)
     best = [part.max(0) for part in (seen @ rows.T)[0].cpu().split([len(classes[k].phrases) for k in things])]
     words = {k: classes[k].phrases[int(one.indices)] for k, one in zip(things, best, strict=True)}
     likely = torch.stack([one.values for one in best]).softmax(0)
     order = likely.argsort(descending=True, stable=True).tolist()
-    passed = [k for k in order if likely[k] >= 1 / len(things)][:MOST_CANDIDATES] or order[:MOST_CANDIDATES]
-    names = [things[k] for k in sorted(passed)]
+    passed = [k for k in order if likely[k] >= 1 / len(things)] or order
+    by_probability = as_released and len(passed) > MOST_CANDIDATES
+    candidates = passed[:MOST_CANDIDATES]
+    names = [things[k] for k in (candidates if by_probability else sorted(candidates))]
     subsets = [s for size in range(1, len(names) + 1) for s in itertools.combinations(names, size)]
-    texts = models.clip.subset_embeddings([" and ".join(f"a {words[k]}" for k in s) for s in subsets])
+    texts = network.subset_embeddings([" and ".join(f"a {words[k]}" for k in s) for s in subsets])
     fitting = subsets[int((texts @ seen[0]).argmax())]
     return tuple(k for k in range(len(classes)) if stuff[k] or k in fitting)

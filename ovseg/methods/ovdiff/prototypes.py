@@ -47,6 +47,8 @@ def _kept(models: Models, settings: Settings, word: str) -> dict[str, Prototypes
 
 def _made(models: Models, settings: Settings, word: str, missing: Sequence[str], report: Report) -> dict[str, Prototypes]:
     """What the extractors of `missing` make of a word, which is put into the store."""
+    if settings.masks == "cutler" and not store_of(models).holds(word, "masks", settings.made_by(models, "masks")):
+        models.proposals("cutler")  # what it lacks is said before pictures are drawn
     pictures = support_images(models, settings, word, within(report, 0, DRAWN))
     masks = support_masks(models, settings, word, pictures, within(report, DRAWN, MASKED))
     if not any(mask.foreground.any() for mask in masks):
@@ -55,7 +57,7 @@ def _made(models: Models, settings: Settings, word: str, missing: Sequence[str],
     for number, extractor in enumerate(missing):
         part = within(report, MASKED + number * step, MASKED + (number + 1) * step)
         features = _features_of_each(models, settings, extractor, pictures, part)
-        made[extractor] = prototypes_of(features, masks, settings.parts)
+        made[extractor] = prototypes_of(features, masks, settings.parts, skip_empty=settings.skip_empty)
         store.write_prototypes(word, extractor, settings.made_by(models, extractor), made[extractor])
     return made
 
@@ -71,20 +73,29 @@ def _features_of_each(
 ) -> Iterator[Tensor]:
     for number, item in enumerate(pictures):
         report(f"{extractor} features of image {number + 1} of {len(pictures)}", number / len(pictures))
-        yield features_of(models, settings, extractor, item.image, NOISE_SEED)
+        yield features_of(models, settings, extractor, item.image, NOISE_SEED, is_support=True)
 
 
 def prototypes_of(
-    features: Iterable[Float[Tensor, "d y x"]], masks: Sequence[Mask], parts: int, seed: int = 0
+    features: Iterable[Float[Tensor, "d y x"]],
+    masks: Sequence[Mask],
+    parts: int,
+    seed: int = 0,
+    *,
+    skip_empty: bool = False,
 ) -> Prototypes:
     """The prototypes of foreground and background from the features of each picture, which are taken one at a time.
 
     Masks go to the feature grid bilinearly and count wherever anything of them arrives.
+
+    Args:
+        skip_empty: a picture without foreground gives no background either.
     """
     rows_of: tuple[list[Tensor], list[Tensor]] = ([], [])
     places_of: tuple[list[Tensor], list[Tensor]] = ([], [])
     for maps, mask in zip(features, masks, strict=True):
-        for side, pixels in enumerate((mask.foreground, mask.background)):
+        background = mask.background & (mask.foreground.any() or not skip_empty)
+        for side, pixels in enumerate((mask.foreground, background)):
             places = _on_grid(pixels, tuple(maps.shape[1:]))
             places_of[side].append(places)
             rows_of[side].append(maps[:, places.to(maps.device)].T.float())

@@ -2,17 +2,18 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from ovseg.backbones import Backbone
 from ovseg.models import Models
 from ovseg.types import knob
 from ovseg.words.classes import check_prompt
 
-EXTRACTORS = {  # and what names each one's weights
-    "diffusion": lambda models: models.backbone.fingerprint,
-    "dino": lambda models: models.dino.fingerprint,
-    "clip": lambda models: models.clip.fingerprint,
-}
+if TYPE_CHECKING:
+    from ovseg.pretrained.clip import Clip
+    from ovseg.pretrained.dino import Dino
+
+EXTRACTORS = ("diffusion", "dino", "clip")
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,17 @@ class Settings:
         high=9999,
         step=1,
     )
-    masks: Literal["maskcut", "otsu", "cutler"] = knob(
+    masks: Literal["maskcut", "otsu", "otsu-256", "cutler"] = knob(
         "maskcut",
         "How the object is found in a support image: by cuts of DINO's features (MaskCut), by thresholds on the attention"
-        " (Otsu), or by CutLER, which the released code uses and whose weights you must provide.",
+        " (Otsu; otsu-256 takes them from 256 bins of the small map, as the released code without CutLER), or by CutLER,"
+        " which the released code uses and whose weights you must provide.",
         label="Masks of the support images",
+    )
+    skip_empty: bool = knob(
+        False,
+        "Take no background from support images in which the class was not found, as the released code does.",
+        label="Images without the class skipped",
     )
     extractors: tuple[str, ...] = knob(
         ("diffusion", "dino", "clip"),
@@ -89,6 +96,43 @@ class Settings:
         low=0,
         high=999,
         step=1,
+    )
+    squashed: bool = knob(
+        False,
+        "Squash pictures and windows to a square for the diffusion network, as the released code does. Otherwise they keep"
+        " their aspect.",
+        label="Squares for the diffusion network",
+    )
+    sampled: bool = knob(
+        False,
+        "Draw a picture's latent from the distribution that the codec gives, as the released code does. Otherwise it is the"
+        " mean of it.",
+        label="Latent drawn at random",
+    )
+    clip: str = knob(
+        "",
+        "Which CLIP chooses the classes and gives features: what open_clip calls it. Empty for the one that goes with the"
+        " backbone. The released code uses OpenAI's ViT-B/16.",
+        label="CLIP",
+    )
+    clip_sides: tuple[int, ...] = knob(
+        (0, 0),
+        "Pixels of the side of the square in which CLIP's features are read: for a picture and its windows, and for a"
+        " support image; 0 for CLIP's own. The released code uses 448 and 512, which are 28 and 32 patches.",
+        label="Sides for CLIP's features",
+    )
+    imagenet: bool = knob(
+        False,
+        "Read CLIP's features with the colour statistics of ImageNet, as the released code does, in place of CLIP's own.",
+        label="Colours of ImageNet for CLIP",
+    )
+    dino_longest: int = knob(
+        0,
+        "Longest side of what DINO sees of a picture, in pixels; 0 for no limit. The released code uses 800.",
+        label="Longest side for DINO",
+        low=0,
+        high=2048,
+        step=8,
     )
     parts: int = knob(
         32,
@@ -116,6 +160,12 @@ class Settings:
         " The paper and its released code do so.",
         label="Stuff filter",
     )
+    stuff: Literal["reviewed", "released"] = knob(
+        "reviewed",
+        "Which classes have no shape of their own: those of a table that was gone through by hand, or those of the released"
+        " code's table, which takes every other word for a thing.",
+        label="Table of the stuff filter",
+    )
     stuff_cosine: float = knob(
         0.85,
         "Cosine above which a background prototype counts as such a class. The released code uses 0.85.",
@@ -130,6 +180,13 @@ class Settings:
         " so.",
         label="Choice of the classes by CLIP",
         group="main",
+    )
+    prefilter_released: bool = knob(
+        False,
+        "Let CLIP see the whole picture, squashed to a square, and name classes by falling probability where more than ten"
+        " pass, as the released code does. Otherwise the longer side's ends are cut off, and the order is that of the"
+        " classes.",
+        label="CLIP's choice as released",
     )
     short_side: int = knob(
         448,
@@ -154,6 +211,12 @@ class Settings:
         high=1024,
         step=32,
     )
+    windows_always: bool = knob(
+        False,
+        "Compare a window that holds all of the picture beside the picture itself, as the released code does: a square"
+        " picture then counts twice.",
+        label="Windows as large as the picture",
+    )
     refinement: Literal["none", "pamr"] = knob(
         "none",
         "Whether PAMR moves the edges of the masks to those of the picture. The paper reports results of both.",
@@ -173,6 +236,8 @@ class Settings:
         check_prompt(self.prompt)
         if min(self.images, self.parts, self.steps, self.window_stride) < 1 or min(self.windows, default=1) < 1:
             raise ValueError("images, parts, steps, windows and window_stride must be 1 or more.")
+        if len(self.clip_sides) != 2 or min(self.clip_sides) < 0:
+            raise ValueError(f"clip_sides must be two numbers, each 0 or more, but got {self.clip_sides}.")
 
     def made_by(self, models: Models, kind: str) -> dict[str, Any]:
         """All that decides the pictures of a class, their masks, or an extractor's prototypes, JSON-ready.
@@ -191,8 +256,26 @@ class Settings:
             deciding["dino"] = models.dino.fingerprint
         if kind == "masks":
             return deciding
-        deciding |= {"parts": self.parts, "network": EXTRACTORS[kind](models)}
-        return deciding | ({"sites": self.sites, "timestep": self.timestep} if kind == "diffusion" else {})
+        deciding |= {"parts": self.parts, "network": self.network(models, kind).fingerprint}
+        if kind == "diffusion":
+            deciding |= {"sites": self.sites, "timestep": self.timestep}
+        # What is as it always was is left out, so that files that were made before these settings still count.
+        others = {"skip_empty": self.skip_empty}
+        if kind == "diffusion":
+            others |= {"sampled": self.sampled}
+        if kind == "clip":
+            others |= {"clip_side": self.clip_sides[1], "imagenet": self.imagenet}
+        return deciding | {name: value for name, value in others.items() if value}
+
+    def network(self, models: Models, extractor: str) -> "Backbone | Clip | Dino":
+        """The network of an extractor, loaded.
+
+        Raises:
+            ValueError: it cannot be loaded.
+        """
+        if extractor == "diffusion":
+            return models.backbone
+        return models.dino if extractor == "dino" else models.clip_named(self.clip)
 
 
 def parse_numbers(text: str) -> tuple[int, ...]:

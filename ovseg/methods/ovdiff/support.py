@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Float16, UInt8
 from scipy.ndimage import binary_erosion
 
 from ovseg.backbones.base import Sampling
@@ -19,6 +19,7 @@ from ovseg.progress import Report
 BATCH = 8  # pictures drawn together; the code's
 LIKELY, UNLIKELY = 0.5, 0.2  # a place above the first attribution is the class, one below the second its surroundings
 BINS = 64  # of the histogram in which Otsu's thresholds are looked for
+RELEASED_BINS = 256  # the same in the released code
 
 
 def support_images(models: Models, settings: Settings, word: str, report: Report) -> tuple[SupportImage, ...]:
@@ -61,6 +62,8 @@ def support_masks(
     maps = [stretched(item.attribution, item.image.shape[:2]) for item in pictures]
     if settings.masks == "otsu":
         masks = masks_by_otsu(maps)
+    elif settings.masks == "otsu-256":
+        masks = masks_by_small_otsu([item.attribution for item in pictures], maps)
     else:
         propose, masks = models.proposals(settings.masks), ()
         for number, (item, attribution) in enumerate(zip(pictures, maps, strict=True)):
@@ -103,22 +106,42 @@ def masks_by_otsu(attributions: Sequence[Float[np.ndarray, "h w"]]) -> tuple[Mas
     return tuple(Mask(a > high, a < low) for a in attributions)
 
 
-def two_thresholds(values: Float[np.ndarray, "n"]) -> tuple[float, float]:
+def masks_by_small_otsu(
+    small: Sequence[Float16[np.ndarray, "_y _x"]], attributions: Sequence[Float[np.ndarray, "h w"]]
+) -> tuple[Mask, ...]:
+    """As `masks_by_otsu`, with thresholds from 256 bins of the maps at their own size, as in the released code.
+
+    Args:
+        small: the attribution of each image on the latent grid; each is stretched to [0, 1].
+        attributions: the same at the size of the images, where they are compared with the thresholds.
+    """
+    own = [normalise(torch.from_numpy(a.astype(np.float32))).numpy().ravel() for a in small]
+    low, high = two_thresholds(np.concatenate(own), RELEASED_BINS, at_centres=True)
+    return tuple(Mask(a > high, a < low) for a in attributions)
+
+
+def two_thresholds(values: Float[np.ndarray, "n"], bins: int = BINS, *, at_centres: bool = False) -> tuple[float, float]:
     """The two thresholds that part values in [0, 1] into three classes of the least variance (Otsu 1979).
 
     Where the values are too few to part, the fixed ones.
+
+    Args:
+        bins: of the histogram.
+        at_centres: a threshold is the centre of the last bin below it, as in scikit-image, in place of that bin's end.
     """
-    counts, edges = np.histogram(values, BINS, (0, 1))
+    counts, edges = np.histogram(values, bins, (0, 1))
     if np.count_nonzero(counts) < 3:
         return UNLIKELY, LIKELY
     centres = (edges[:-1] + edges[1:]) / 2
     number, total = np.cumsum([0, *counts]), np.cumsum([0, *(counts * centres)])
-    first, second = np.triu_indices(BINS - 1, 1)  # the last bins of the lower two classes
+    first, second = np.triu_indices(bins - 1, 1)  # the last bins of the lower two classes
     between = np.zeros(len(first))
-    for start, stop in ((0 * first, first + 1), (first + 1, second + 1), (second + 1, 0 * first + BINS)):
+    for start, stop in ((0 * first, first + 1), (first + 1, second + 1), (second + 1, 0 * first + bins)):
         held = number[stop] - number[start]
         between += np.where(held > 0, (total[stop] - total[start]) ** 2 / np.maximum(held, 1), -np.inf)
     best = int(between.argmax())
+    if at_centres:
+        return float(centres[first[best]]), float(centres[second[best]])
     return float(edges[first[best] + 1]), float(edges[second[best] + 1])
 
 
