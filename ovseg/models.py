@@ -266,16 +266,6 @@ class Models:
         return load_backbone(self.name, self.device, self.dtype)
 
 
-<<<<<<< HEAD
-=======
-def _folder_name(backbone: str) -> str:
-    """A folder's name for a backbone: its own, or for a local folder that folder's, with digits of its whole path."""
-    if backbone in BACKBONES:
-        return backbone
-    path = Path(backbone).resolve()
-    return f"{re.sub(r'[^A-Za-z0-9._-]', '_', path.name)}-{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-
-
 def _cutler_folder() -> Path:
     folder = variable("OVSEG_CUTLER")
     if folder is None:
@@ -286,7 +276,6 @@ def _cutler_folder() -> Path:
     return Path(folder)
 
 
->>>>>>> 32fc459 (Mode released of each method is the whole published pipeline, with its helper networks by name)
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)

@@ -5,15 +5,8 @@ implements `Backbone`, and a row of `BACKBONES`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-<<<<<<< HEAD
-from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol, runtime_checkable
-=======
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
->>>>>>> 32fc459 (Mode released of each method is the whole published pipeline, with its helper networks by name)
 
 import numpy as np
 import torch

@@ -112,18 +112,13 @@ class Factory:
     def settings(self) -> dict[str, Any]:
         """All that the items depend on, JSON-ready; without the count, which may grow."""
         settings = {name: getattr(self, name) for name in ("classes", "pairs", "seed", "timestep", "single", "features")}
-<<<<<<< HEAD
         settings |= {
             "backbone": self.models.backbone.fingerprint,
             "dtype": self.models.dtype_name,
             "detector": self.detector.fingerprint,
             "format": FORMAT,
         }
-        settings |= asdict(self.models.checkpoint.sampling(self.steps))
-=======
-        settings |= {"backbone": self.models.backbone.fingerprint, "detector": self.detector.fingerprint, "format": FORMAT}
         settings |= self._sampling.described()
->>>>>>> 32fc459 (Mode released of each method is the whole published pipeline, with its helper networks by name)
         return json.loads(json.dumps(settings))
 
     def _check(self, out: Path) -> None:

@@ -13,12 +13,11 @@ The mode "released" is the whole pipeline of the released code. It still differs
 - Noise and the sample of the codec's posterior are seeded by the scene; the code draws them without a seed.
 - The squashed picture is rounded to 8 bits before it is encoded; the code keeps its fractions, in half precision.
 - The word after a class is read with it wherever it ends in "ing"; the code's script for COCO reads the word after that one.
-- The nouns of the captions come from another tagger than spaCy's, so that a few words differ; "hot dog" is one noun.
-- The filter looks at each picture when it is segmented; the code's results were made once, and are kept in label files.
+- Nouns come from another tagger than spaCy's; "hot dog" is one noun. The code keeps the filter's results in label files.
 - A class may have several phrases: the highest of their maps counts at each place.
 - The background's threshold is given; the released evaluation takes the best of 45 on the pictures that it reports. The
   protocol `diffsegmenter` does so too, and gives the prompt for Context and COCO, "a photography of" the class.
-- A picture that was generated is encoded anew; the code segments given pictures alone.
+- A generated picture is encoded anew; the code segments given pictures alone.
 
 The mode "suited" differs from "released" in this as well; the row of the backbone in `BACKBONES` may change more:
 
@@ -31,11 +30,7 @@ The mode "suited" differs from "released" in this as well; the row of the backbo
 
 import re
 import warnings
-<<<<<<< HEAD
-from collections.abc import Iterator
-=======
-from collections.abc import Callable, Mapping
->>>>>>> 32fc459 (Mode released of each method is the whole published pipeline, with its helper networks by name)
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar
@@ -51,12 +46,8 @@ from ovseg.maths import maps
 from ovseg.methods.base import Method, Network, Prepared
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
-<<<<<<< HEAD
-from ovseg.types import Affinity, Evidence, Paper, Scene, Segmentation, knob
-=======
 from ovseg.scene import latent_of
-from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
->>>>>>> 32fc459 (Mode released of each method is the whole published pipeline, with its helper networks by name)
+from ovseg.types import Affinity, Evidence, Paper, Scene, Segmentation, knob
 from ovseg.words.classes import ClassWord, check_prompt, rows_of
 from ovseg.words.presence import look_as_released
 
@@ -209,9 +200,7 @@ class DiffSegmenter(Method):
         self._check()
         stages = Stages(report)
         if self.continued or self.filtered:
-            with stages.stage("loading the networks"):
-                for load in self.helpers(models).values():
-                    load()
+            _ = [load() for load in self.helpers(models).values()]
             return PreparedDiffSegmenter(models, classes, self, None)
         with stages.stage("encoding the words"):
             text = self.encode(models, classes)
@@ -259,8 +248,8 @@ class DiffSegmenter(Method):
         """The classes that are looked for, by their numbers: those that pass the filter, or all."""
         if not self.filtered:
             return tuple(range(len(classes)))
-        seen = look_as_released(models, image, classes, self.captioner, self.clip)
-        return tuple(number for number, presence in enumerate(seen) if presence.present)
+        seen = enumerate(look_as_released(models, image, classes, self.captioner, self.clip))
+        return tuple(number for number, presence in seen if presence.present)
 
     def average(self, models: Models, scene: Scene, text: Text, stages: Stages) -> "Rows":
         """Trace every row at every timestep and draw, and average what comes of it."""
@@ -326,14 +315,10 @@ class PreparedDiffSegmenter(Prepared):
             scores[list(asked)] = best
         return Segmentation.from_scores(
             scene.image, self.names, scores, self.method.threshold,
-<<<<<<< HEAD
             evidence=lambda: (
-                *rows.evidence(phrases, [self.names[owner] for owner in owners], was_refined=refined),
-                *self_attention(self.models, scene, text, self.method.timesteps[0]),
+                *rows.evidence(phrases, [self.names[asked[owner]] for owner in owners], was_refined=refined),
+                *self_attention(models, scene, text, method.timesteps[0]),
             ),
-=======
-            evidence=lambda: rows.evidence(phrases, [self.names[asked[owner]] for owner in owners], was_refined=refined),
->>>>>>> 32fc459 (Mode released of each method is the whole published pipeline, with its helper networks by name)
             timings=stages.timings,
         )  # fmt: skip
 

@@ -1,15 +1,11 @@
 """Masks of the objects in a picture of any class: by MaskCut, or by CutLER where it is installed."""
 
-<<<<<<< HEAD
+import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
-=======
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
->>>>>>> 32fc459 (Mode released of each method is the whole published pipeline, with its helper networks by name)
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
