@@ -1,6 +1,6 @@
 """One checksum over the label maps of every method on pocket scenes: has a change of the code changed a mask?
 
-    python tests/label_maps.py --scenes 32
+    python -m tests.label_maps --scenes 32
 
 Run it before and after, with the same prototypes (`OVSEG_PROTOTYPES`) or none. It is no test: the figure belongs to one
 set of weights and one version of torch.
