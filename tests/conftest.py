@@ -1,6 +1,7 @@
 """Tiny real parts: a Stable Diffusion pipeline of SD's own block layout with random weights, saved as a folder."""
 
 import importlib
+import os
 import pkgutil
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,10 @@ from ovseg.pocket.train_clip import build_clip
 from ovseg.pocket.train_segmenter import build_segmenter
 from ovseg.pocket.world import THINGS
 from ovseg.pretrained.grounding import GroundingModule, GroundingSize, save_grounding, step_features
+
+# With several threads sums are in another order, and maps of random weights in a file differ from those made again.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 
 
 @pytest.fixture(scope="session")

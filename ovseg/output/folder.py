@@ -7,12 +7,14 @@ The files of a picture lie in `OUT/pictures/`, in a folder with the picture's ow
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import KW_ONLY, asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from ovseg.ahead import read_ahead
 from ovseg.files import checksum, write_or_check_settings, write_whole
 from ovseg.methods import Method
 from ovseg.methods.base import Prepared
@@ -178,10 +180,10 @@ class FolderTask:
 
         if self.classes and not self.only_present:
             prepare(self.classes)  # here, because what is wrong with the words or settings is so for every picture
-        for name in missing:
+        for name, read in read_ahead(missing, self._read):
             part, about = within(report, done * share, (done + 1) * share), f"picture {done + 1} of {len(names)}"
             outcomes[name] = self._segmented(
-                name, prepare, lambda stage, s, part=part, about=about: part(f"{about}, {stage}", s)
+                name, read, prepare, lambda stage, s, part=part, about=about: part(f"{about}, {stage}", s)
             )
             done += 1
         return outcomes
@@ -194,12 +196,15 @@ class FolderTask:
         record = json.loads(path.read_text())
         return Outcome(record["coco"]) if record["checksum"] == self._checksum(name) else None
 
-    def _segmented(self, name: str, prepare: Prepare, report: Report) -> Outcome:
+    def _read(self, name: str) -> tuple[np.ndarray, str]:
+        """A picture's pixels and its file's checksum."""
+        return read_image(self.folder / name), self._checksum(name)
+
+    def _segmented(self, name: str, read: Future[tuple[np.ndarray, str]], prepare: Prepare, report: Report) -> Outcome:
         """Segment a picture and write its files. What is wrong with the picture or its words is a reason to skip it."""
-        path = self.folder / name
         report("reading", 0.0)
         try:
-            image, content = read_image(path), self._checksum(name)
+            image, content = read.result()
             result = self._result(image, prepare, report)
         except ValueError as error:
             return Outcome(None, str(error))
