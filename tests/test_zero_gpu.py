@@ -4,6 +4,7 @@ import ast
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -18,6 +19,7 @@ import ovseg.pretrained.captioner
 import ovseg.pretrained.clip
 import ovseg.pretrained.dino
 import ovseg.pretrained.grounding
+from ovseg.attention import Request, heads_of, look_inside
 from ovseg.compare import Variant, run_variant
 from ovseg.demo.build import build, launch
 from ovseg.demo.durations import Durations
@@ -159,7 +161,28 @@ def test_the_door_generate(page: gr.Blocks, loaded: Models) -> None:
     assert drawn["steps"] == 2
 
 
-TESTED = {"compare", "draw", "say", "check", "dataset", "segment", "caption", "generate"}
+WISHED = ("compare", None, None, "a photo of a cat", "50, 300", "at every level", 3, 2, 2.0)
+
+
+def test_look_inside_and_heads(page: gr.Blocks, picture: Picture, loaded: Models) -> None:
+    *_, (status, value, looked, _) = event(page, "look_in")(picture, *WISHED)
+    attention = looked.inside.attention
+    expected = look_inside(loaded, from_image(loaded, picture.image, 3), Request("a photo of a cat"), (50, 300))
+    assert "Done: 2 passes" in status and value["run"] == looked.run and attention.nbytes == expected.nbytes
+    assert all(np.array_equal(attention.cross[site], maps) for site, maps in expected.cross.items())
+    *_, (_, shown, now) = event(page, "heads")(looked, SimpleNamespace(layer=3, level=1))
+    found = heads_of(loaded, expected, list(expected.cross)[2], 1)
+    assert np.array_equal(now.inside.heads.maps, found.maps) and now.inside.attention is attention
+    assert shown.props["heads"]["text"].startswith("Heads of layer 3 at noise level 300")
+
+
+def test_look_inside_while_drawing(page: gr.Blocks, loaded: Models) -> None:
+    *_, (status, _, looked, _) = event(page, "look_in")(None, "draw", *WISHED[1:])
+    made = from_prompt(loaded, "a photo of a cat", 3, steps=2, guidance=2.0).image
+    assert "Done: 2 passes" in status and np.abs(looked.inside.attention.image.astype(int) - made).max() <= 1
+
+
+TESTED = {"look_in", "heads", "compare", "draw", "say", "check", "dataset", "segment", "caption", "generate"}
 
 
 def test_every_event_that_uses_the_network_is_tested_above(page: gr.Blocks) -> None:
@@ -185,6 +208,7 @@ def test_bad_input_is_refused_before_the_accelerator_is_asked_for(
     for name, given in {
         "Doors.segment": (upload, "cat", "magic"), "Doors.generate": ("",), "say": (None, None),
         "check": (picture, "cat||dog", ""), "draw": ("a cat", None, 2), "dataset": ("", 1, 0.5, 0),
+        "look_in": (None, *WISHED), "heads": (None, SimpleNamespace(layer=1, level=0)),
     }.items():  # fmt: skip
         with pytest.raises(gr.Error, match="must"):
             list(event(page, name)(*given))

@@ -39,7 +39,6 @@ While it shows a value, the component's element has the attribute data-run with 
 
 import base64
 import io
-import re
 from collections.abc import Sequence
 
 import gradio as gr
@@ -47,7 +46,7 @@ import numpy as np
 from jaxtyping import Float32, Integer, UInt8, UInt16
 from PIL import Image
 
-from ovseg.demo.static_files import static
+from ovseg.demo.static_files import script_of, static
 from ovseg.output import view
 from ovseg.types import BACKGROUND, Segmentation
 
@@ -75,10 +74,8 @@ def board(elem_id: str) -> gr.HTML:
 
 
 def board_script() -> str:
-    """The browser's part as one script: the files are modules for linters, and gr.HTML takes the body of a function."""
-    modules = [static(f"{name}.js") for name in SCRIPTS]
-    alone = [re.sub(r"^import\b[^;]*;\n", "", text, flags=re.MULTILINE) for text in modules]
-    return "\n".join(re.sub(r"^export ", "", text, flags=re.MULTILINE) for text in alone)
+    """The browser's part as one script."""
+    return script_of(SCRIPTS)
 
 
 def board_picture(
@@ -101,11 +98,11 @@ def board_picture(
         raise ValueError(f"The truth must hold labels below {len(labels)}, or 255, but it holds {sorted(wrong)}.")
     kind = "JPEG" if image.size > 1_200_000 else "PNG"
     return {
-        "url": _data_url(Image.fromarray(image), kind),
+        "url": data_url(Image.fromarray(image), kind),
         "height": image.shape[0],
         "width": image.shape[1],
         "labels": list(labels),
-        "truth": None if truth is None else _data_url(Image.fromarray(truth.astype(np.uint8)), "PNG"),
+        "truth": None if truth is None else data_url(Image.fromarray(truth.astype(np.uint8)), "PNG"),
     }
 
 
@@ -137,7 +134,7 @@ def done(
     labels, scores = two_best(segmentation)
     low, high = (0.0, 1.0) if segmentation.threshold is not None else _range(scores)
     codes = score_steps(scores, low, high, segmentation.threshold)
-    urls = [_data_url(Image.fromarray(_packed(*layer)), "PNG") for layer in zip(labels, codes, strict=True)]
+    urls = [data_url(Image.fromarray(_packed(*layer)), "PNG") for layer in zip(labels, codes, strict=True)]
     return _entry(key, title, "done", seconds=seconds, passes=passes) | {
         "labels": list(segmentation.labels),
         "best": urls[0],
@@ -257,7 +254,7 @@ def _hex(colour: np.ndarray) -> str:
     return "#" + colour.tobytes().hex()
 
 
-def _data_url(picture: Image.Image, kind: str) -> str:
+def data_url(picture: Image.Image, kind: str) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, kind, **({"quality": 92} if kind == "JPEG" else {}))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -9,6 +9,7 @@ from ovseg.demo.compare_tab import build_compare_tab, wire_opening
 from ovseg.demo.dataset_tab import build_dataset_tab
 from ovseg.demo.doors import Page, build_doors
 from ovseg.demo.durations import Durations
+from ovseg.demo.inside_tab import build_inside_tab
 from ovseg.demo.mcp_content import content_of
 from ovseg.demo.picture_panel import FIRST_SCENE
 from ovseg.demo.preload import load_everything, on_zero_gpu
@@ -36,6 +37,8 @@ def build(models: Models, example: WorkedExample | None = None, durations: Durat
             link = gr.Button("Link to this", elem_id="link", size="sm", scale=0, min_width=110)
         with gr.Tab("Compare", id="compare"):
             tab = build_compare_tab(models, durations, link)
+        with gr.Tab("Look inside", id="look-inside"):
+            build_inside_tab(models, durations, tab.pictures.picture)
         with gr.Tab("Make a data set", id="dataset"):
             build_dataset_tab(models, durations)
         with gr.Tab("Results", id="results"):

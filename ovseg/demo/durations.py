@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Sequence
 
+NETWORK_ROW = "a row of the network"  # what its seconds are learned under
 KEPT = 0.7  # weight of what was known before, against a new run
 
 

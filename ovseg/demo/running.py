@@ -8,10 +8,10 @@ import numpy as np
 from ovseg.compare import Comparison, Entry, Failure, Variant, run_variants
 from ovseg.demo import board
 from ovseg.demo.choice import Run
-from ovseg.demo.durations import Durations
+from ovseg.demo.durations import NETWORK_ROW, Durations
 from ovseg.demo.picture import Picture
 from ovseg.demo.workload import Work, learn_speed
-from ovseg.methods import Method
+from ovseg.methods import DiffSegmenter, Method
 from ovseg.methods.ovdiff.cost import cost_of, without_prototypes
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models
@@ -120,6 +120,8 @@ def grow(results: Results | None, part: Results | Outcome, durations: Durations)
         learn_speed(durations, Work(made.method, made.rows or 0), made.seconds)
         if not _drew(made):
             durations.learn(made.method, made.seconds)
+        if made.method == DiffSegmenter.name and made.rows:  # it is little else than rows of the network
+            durations.learn(NETWORK_ROW, made.seconds / made.rows)
     return results.with_outcome(made, part.card)
 
 

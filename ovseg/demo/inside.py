@@ -1,0 +1,156 @@
+"""Look inside, as one component: what the browser gets of an `Attention`, and in which form.
+
+Its value is one run; `token_maps`, `place` and `heads` are properties of the component that come when they are asked for.
+All of it is JSON; maps are packed as 16-bit steps of their highest value, row by row, in base64.
+
+    value: {"run", "picture": data URL, "width", "height", "heat": [[red, green, blue]],
+            "tokens": [{"text", "kind", "thumb"}], "thumb": [rows, columns], "levels": [{"name", "short"}],
+            "all": what the mean over them is called, "axis": what a level is, "grid": [rows, columns],
+            "strides": [{"stride", "rows", "columns", "weight"}],
+            "layers": [{"number", "stride", "rows", "columns", "name"}], "token_maps"}
+    token_maps: {"run", "token", "high", "layers": [maps of all levels]}
+    place, heads: {"run", "text", "maps": [{"title", "rows", "columns", "high", "data"}]}
+
+Events of the component:
+- `token`, event.token: another token was pressed.
+- `select`, event.index [x, y] in shares of the picture and event.value the level or None: a place was clicked.
+- `heads`, event.layer from 1 and event.level: a layer's heads are asked for.
+- `weigh`, event.weights: the weights of the resolutions, by stride, a moment after the last was moved.
+
+While it shows a run, the component's element has the attributes data-run and data-token.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+
+import gradio as gr
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+
+from ovseg.attention import Attention, Heads
+from ovseg.demo.board import data_url
+from ovseg.demo.static_files import script_of, static
+from ovseg.maths.maps import resize
+from ovseg.output import view
+from ovseg.scene import shrunk
+
+SCRIPTS = ("board-maps", "board-paint", "board-parts", "inside-maps", "inside-table", "inside")
+LONGEST_SIDE = 512  # pixels of the picture in the browser
+THUMB = 28  # places of a token's small map along its longer side
+STEPS = 65535
+
+
+def inside_component(elem_id: str) -> gr.HTML:
+    """The component. Its value is what `inside_value` returns, or None for nothing yet."""
+    return gr.HTML(
+        value=None, html_template=static("inside.html"), css_template=static("board.css") + static("inside.css"),
+        js_on_load=script_of(SCRIPTS), elem_id=elem_id, apply_default_css=False, token_maps=None, place=None, heads=None,
+    )  # fmt: skip
+
+
+def inside_value(attention: Attention, run: str, weights: Mapping[int, float], token: int) -> dict:
+    """What the browser gets of a run, with the maps of one token.
+
+    Args:
+        weights: for each stride how much it counts at first.
+    """
+    image = shrunk(attention.image, LONGEST_SIDE)
+    strides = [(stride, *attention.grid(stride)) for stride in attention.strides]
+    numbered = enumerate(attention.cross, 1)
+    count = len(attention.timesteps)
+    thumb = _thumb_grid(attention)
+    return {
+        "run": run,
+        "picture": data_url(Image.fromarray(image), "PNG"),
+        "width": image.shape[1],
+        "height": image.shape[0],
+        "heat": view.HEAT.tolist(),
+        "thumb": list(thumb),
+        "tokens": [
+            {"text": attention.token_name(k), "kind": one.kind, "thumb": _thumb(attention.fused(k, weights), thumb)}
+            for k, one in enumerate(attention.tokens)
+        ],
+        "levels": [{"name": attention.level_name(k), "short": _short(attention, k)} for k in range(count)],
+        "all": f"mean of {count} {'steps' if attention.is_drawn else 'noise levels'}",
+        "axis": "Sampling step" if attention.is_drawn else "Noise level",
+        "grid": list(attention.latent_hw),
+        "strides": [
+            {"stride": stride, "rows": rows, "columns": columns, "weight": float(weights.get(stride, 0.0))}
+            for stride, rows, columns in strides
+        ],
+        "layers": [
+            {"number": number, "stride": site.stride, "name": site.name}
+            | dict(zip(("rows", "columns"), attention.grid(site.stride), strict=True))
+            for number, site in numbered
+        ],
+        "token_maps": token_maps(attention, run, token),
+    }
+
+
+def token_maps(attention: Attention, run: str, token: int) -> dict:
+    """The maps of one token: of every layer at every level."""
+    maps = [maps[:, token].astype(np.float32) for maps in attention.cross.values()]
+    high = max(float(one.max()) for one in maps)
+    return {"run": run, "token": token, "high": high, "layers": [_packed(one, high) for one in maps]}
+
+
+def place_value(attention: Attention, run: str, x: float, y: float, level: int | None) -> dict:
+    """What a place attends to at every resolution, at a level or at the mean of those that were kept.
+
+    Args:
+        x: share of the picture's width from the left; `y` is the share of its height from the top.
+
+    Raises:
+        ValueError: the place is outside.
+    """
+    if not attention.kept:
+        return {
+            "run": run,
+            "text": "Self-attention was not kept: choose where to keep it, and press Look again.",
+            "maps": [],
+        }
+    near = None if level is None else attention.kept_near(level)
+    rows = attention.rows_from(x, y, None if near is None else [near])
+    count = len(attention.kept)
+    mean = attention.level_name(attention.kept[0]) if count == 1 else f"mean of {count} levels"
+    where = f"{x:.0%} from the left, {y:.0%} from the top"
+    text = f"What the place {where} attends to, {mean if near is None else attention.level_name(near)}:"
+    maps = [_titled(f"{row.shape[0]} × {row.shape[1]}", row) for row in rows.values()]
+    return {"run": run, "text": text, "maps": maps}
+
+
+def heads_value(attention: Attention, run: str, heads: Heads, token: int) -> dict:
+    """The map of one token in every head of a layer."""
+    number = list(attention.cross).index(heads.site) + 1
+    text = f"Heads of layer {number} at {attention.level_name(heads.level)}, “{attention.token_name(token)}”"
+    maps = [_titled(f"Head {k}", one.astype(np.float32)) for k, one in enumerate(heads.maps[:, token], 1)]
+    return {"run": run, "text": text, "maps": maps}
+
+
+def _titled(title: str, values: Float[np.ndarray, "y x"]) -> dict:
+    high = float(values.max())
+    return {
+        "title": title, "rows": values.shape[0], "columns": values.shape[1], "high": high, "data": _packed(values, high),
+    }  # fmt: skip
+
+
+def _packed(values: Float[np.ndarray, "*any y x"], high: float) -> str:
+    steps = np.round(values / (high or 1.0) * STEPS).clip(0, STEPS).astype("<u2")
+    return base64.b64encode(steps.tobytes()).decode()
+
+
+def _thumb_grid(attention: Attention) -> tuple[int, int]:
+    rows, columns = attention.latent_hw
+    scale = min(1.0, THUMB / max(rows, columns))
+    return max(1, round(rows * scale)), max(1, round(columns * scale))
+
+
+def _thumb(fused: Float[np.ndarray, "y x"], grid: Sequence[int]) -> str:
+    small = resize(torch.from_numpy(fused)[None], grid)[0].numpy()
+    return base64.b64encode(np.round(small * 255).astype(np.uint8).tobytes()).decode()
+
+
+def _short(attention: Attention, level: int) -> str:
+    return str(level + 1 if attention.is_drawn else attention.timesteps[level])

@@ -1,0 +1,304 @@
+"""The tab that looks inside: what the network attends to, by token, layer and level, and from a place."""
+
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from ovseg.attention import Attention, Heads, Plan, Request, draw_inside, heads_of, look_inside, plan_drawing, plan_looking
+from ovseg.backbones.base import Sampling, Site
+from ovseg.demo.durations import NETWORK_ROW, Durations
+from ovseg.demo.inside import heads_value, inside_component, inside_value, place_value, token_maps
+from ovseg.demo.inside_panel import SOURCES, InsidePanel, Wish, build_inside_panel, sentence_of, thumbnail_of
+from ovseg.demo.picture import Picture, example_names, of_example, of_file
+from ovseg.demo.work import QUIET, as_sentences, on_accelerator, on_the_network, status_line, stream
+from ovseg.demo.workload import Work, learn_speed, seconds_for
+from ovseg.models import Models
+from ovseg.output.attention_files import Inside, attention_card, usual_weights, zip_of_attention
+from ovseg.output.cost import measuring
+from ovseg.progress import Report
+from ovseg.scene import from_image
+
+SMALL_WORDS = frozenset(
+    {"a", "an", "the", "of", "photo", "photograph", "picture", "image", "good", "and", "on", "in", "two"}
+)
+LOOKING = "look inside"  # what its speed is learned under
+NOT_YET = "There must be maps first, but nothing was looked at yet: press Look."
+
+
+@dataclass(frozen=True, eq=False)  # told apart by identity: a session asks whether its state is another
+class Looked:
+    """What a session keeps: what is written of it, the run's name, and the token that is shown."""
+
+    inside: Inside
+    run: str
+    token: int
+
+    @property
+    def heads(self) -> dict | None:
+        """What the browser gets of the heads, if any were asked for."""
+        heads = self.inside.heads
+        return None if heads is None else heads_value(self.inside.attention, self.run, heads, self.token)
+
+
+def build_inside_tab(models: Models, durations: Durations, compared: gr.State) -> None:
+    """Lay out the tab and wire its events.
+
+    Args:
+        compared: the picture of the tab that compares, a `Picture` or None.
+    """
+    with gr.Row(elem_id="inside-frame"):
+        with gr.Column(elem_id="inside-left", min_width=320):
+            panel = build_inside_panel(models)
+        with gr.Column(elem_id="inside-right", min_width=320):
+            status = gr.HTML(status_line("Choose a picture and a sentence, then press Look.", None), elem_id="inside-status")
+            maps = inside_component("inside")
+            with gr.Row():
+                make = gr.Button("Take it along", size="sm", elem_id="inside-make", min_width=140, scale=0)
+                files = gr.File(label="Maps, arrays and their README", elem_id="inside-files", visible=False)
+    kept, weights = gr.State(None), gr.State(None)
+    parts = _Parts(panel, status, maps, kept, compared, weights)
+    looking = _wire_look(models, durations, parts)
+    asking = _wire_heads(models, durations, parts)
+    _wire_looking(parts)
+    _wire_sources(models, parts)
+    _wire_estimate(models, durations, parts)
+    # First cancelled, then said: a step that was already on its way must not come after the word.
+    stopped = panel.stop.click(None, None, None, cancels=[looking, asking], api_visibility="private")
+    stopped.then(lambda: status_line("Stopped.", None), None, status, **QUIET)
+
+    def as_zip(looked: Looked | None, given: dict[int, float] | None) -> gr.File:
+        path = Path(tempfile.mkdtemp(dir=files.GRADIO_CACHE)) / "look-inside.zip"
+        path.write_bytes(zipped(looked, given))
+        return gr.File(str(path), visible=True)
+
+    make.click(as_zip, [kept, weights], files, **QUIET)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the events of the tab share."""
+
+    panel: InsidePanel
+    status: gr.HTML
+    maps: gr.HTML
+    kept: gr.State
+    compared: gr.State
+    weights: gr.State
+
+
+def zipped(looked: Looked | None, weights: dict[int, float] | None) -> bytes:
+    """The files of what a session looks at, with the weights that its sliders have.
+
+    Raises:
+        gr.Error: nothing was looked at yet, or no resolution has a weight.
+    """
+    with as_sentences():
+        if looked is None:
+            raise ValueError(NOT_YET)
+        return zip_of_attention(replace(looked.inside, weights=weights or looked.inside.weights))
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a visitor asks of the networks: a drawing, or a picture and noise levels."""
+
+    request: Request
+    seed: int
+    sampling: Sampling | None = None
+    image: np.ndarray | None = None
+    levels: tuple[int, ...] = ()
+
+    def plan(self, models: Models) -> Plan:
+        """What it takes.
+
+        Raises:
+            ValueError: it cannot be done, or takes too much memory.
+        """
+        if self.sampling:
+            plan = plan_drawing(models, self.request, self.sampling)
+        else:
+            plan = plan_looking(models, self.image.shape[:2], self.request, self.levels)
+        plan.check(self.request.most_bytes)
+        return plan
+
+
+def asked_of(models: Models, wish: Wish) -> Asked:
+    """What a visitor's wish asks of the networks.
+
+    Raises:
+        ValueError: something that was chosen is not as it must be.
+    """
+    request, seed = wish.request(), wish.seed_number()
+    if wish.draws:
+        return Asked(request, seed, sampling=wish.sampling(models))
+    return Asked(request, seed, image=wish.image(), levels=wish.levels())
+
+
+def look(models: Models, asked: Asked, report: Report) -> Looked:
+    """Look into the picture, or draw one and look meanwhile.
+
+    Raises:
+        ValueError: something is not as it must be.
+    """
+    report("loading the network", 0.0)
+    request, settings = asked.request, {"self-attention at": asked.request.keep}
+    if asked.sampling:
+        with measuring(models.device) as cost:
+            _, attention = draw_inside(models, request, asked.sampling, asked.seed, report)
+        settings |= {"steps": asked.sampling.steps, "guidance": asked.sampling.guidance}
+    else:
+        scene = from_image(models, asked.image, asked.seed)
+        with measuring(models.device) as cost:
+            attention = look_inside(models, scene, request, asked.levels, report)
+    card = attention_card(models, attention, cost, settings)
+    return Looked(Inside(attention, usual_weights(models), card), uuid.uuid4().hex, first_token(attention.tokens))
+
+
+def learn(durations: Durations, looked: Looked) -> None:
+    """Learn how fast this machine is."""
+    cost = looked.inside.made_by["cost"]
+    durations.learn(NETWORK_ROW, cost["seconds"] / cost["rows"])
+    learn_speed(durations, Work(LOOKING, cost["rows"]), cost["seconds"])
+
+
+def first_token(tokens: tuple) -> int:
+    """The token that is shown first: the first word that names something."""
+    words = [k for k, token in enumerate(tokens) if token.kind == "word"]
+    return next((k for k in words if tokens[k].text not in SMALL_WORDS), words[0] if words else 0)
+
+
+def _wire_look(models: Models, durations: Durations, parts: _Parts) -> gr.events.Dependency:
+    @on_accelerator(lambda asked: seconds_for(durations, [Work(LOOKING, asked.plan(models).rows)]))
+    def work(asked: Asked) -> Iterator[tuple[str, float, Looked | None]]:
+        yield from stream(lambda report: look(models, asked, report))
+
+    def look_in(compared: Picture | None, *given: Any) -> Iterator[tuple[Any, ...]]:
+        with as_sentences():
+            asked = asked_of(models, Wish(compared, *given))
+            asked.plan(models)
+        for stage, share, looked in work(asked):
+            if looked is None:
+                yield status_line(stage, share), gr.skip(), gr.skip(), gr.skip()
+            else:
+                learn(durations, looked)
+                cost = looked.inside.made_by["cost"]
+                passes = "1 pass" if cost["passes"] == 1 else f"{cost['passes']} passes"
+                text = f"Done: {passes} in {cost['seconds']:.1f} s. Looking runs the network no more."
+                value = inside_value(looked.inside.attention, looked.run, looked.inside.weights, looked.token)
+                yield status_line(text, None), value, looked, None
+
+    return parts.panel.look.click(
+        look_in, [parts.compared, *parts.panel.inputs], [parts.status, parts.maps, parts.kept, parts.weights],
+        api_visibility="private", **on_the_network(parts.status),
+    )  # fmt: skip
+
+
+def _wire_heads(models: Models, durations: Durations, parts: _Parts) -> gr.events.Dependency:
+    @on_accelerator(lambda attention, site, level: seconds_for(durations, [Work(LOOKING, 1)]))
+    def work(attention: Attention, site: Site, level: int) -> Iterator[tuple[str, float, Heads | None]]:
+        yield from stream(lambda report: heads_of(models, attention, site, level))
+
+    def heads(looked: Looked | None, event: gr.EventData) -> Iterator[tuple[Any, ...]]:
+        with as_sentences():
+            attention, site, level = layer_asked(looked, int(event.layer), int(event.level))
+        yield status_line("one more pass, heads apart", 0.0), gr.skip(), gr.skip()
+        # Without what the pass does not need: on ZeroGPU all of it would be sent to another process.
+        slim = replace(attention, states={}, kept=(), cross={site: attention.cross[site]})
+        for *_, found in work(slim, site, level):
+            if found is not None:
+                now = replace(looked, inside=replace(looked.inside, heads=found))
+                yield status_line("Heads apart: 1 pass.", None), gr.HTML(heads=now.heads), now
+
+    return parts.maps.heads(
+        heads, parts.kept, [parts.status, parts.maps, parts.kept], api_visibility="private", **on_the_network(parts.status)
+    )
+
+
+def layer_asked(looked: Looked | None, layer: int, level: int) -> tuple[Attention, Site, int]:
+    """The attention, a layer of it by its number from 1, and a level.
+
+    Raises:
+        ValueError: nothing was looked at yet, or there is no such layer or level.
+    """
+    if looked is None:
+        raise ValueError(NOT_YET)
+    attention = looked.inside.attention
+    if not (1 <= layer <= len(attention.cross) and 0 <= level < len(attention.timesteps)):
+        raise ValueError(f"There must be such a layer and level, but got layer {layer} and level {level}.")
+    return attention, list(attention.cross)[layer - 1], level
+
+
+def _wire_looking(parts: _Parts) -> None:
+    """What only looks at what the session keeps."""
+
+    def of_token(looked: Looked | None, event: gr.EventData) -> tuple[Any, Any]:
+        if looked is None or not 0 <= int(event.token) < len(looked.inside.attention.tokens):
+            return gr.skip(), gr.skip()
+        now = replace(looked, token=int(event.token))
+        return gr.HTML(token_maps=token_maps(now.inside.attention, now.run, now.token), heads=now.heads), now
+
+    def of_place(looked: Looked | None, event: gr.SelectData) -> Any:
+        if looked is None:
+            return gr.skip()
+        x, y = (min(max(float(share), 0.0), 1.0) for share in event.index)
+        level = None if event.value is None else int(event.value)
+        return gr.HTML(place=place_value(looked.inside.attention, looked.run, x, y, level))
+
+    def weigh(event: gr.EventData) -> dict[int, float]:
+        return {int(stride): float(weight) for stride, weight in event.weights.items()}
+
+    parts.maps.token(of_token, parts.kept, [parts.maps, parts.kept], **QUIET)
+    parts.maps.select(of_place, parts.kept, parts.maps, trigger_mode="always_last", **QUIET)
+    parts.maps.weigh(weigh, None, parts.weights, **QUIET)
+
+
+def _wire_sources(models: Models, parts: _Parts) -> None:
+    """Another picture brings its sentence."""
+    panel = parts.panel
+
+    def of_compare(picture: Picture | None, source: str) -> tuple[str, Any]:
+        words = sentence_of(models, picture) if picture and source == "compare" else gr.skip()
+        return thumbnail_of(picture, "The picture of the tab Compare"), words
+
+    def uploaded(path: str | None) -> Picture | None:
+        with as_sentences():
+            return None if path is None else of_file(path)
+
+    def example(event: gr.SelectData) -> tuple[Picture, str, str]:
+        picture = of_example(example_names()[event.index])
+        return picture, sentence_of(models, picture), thumbnail_of(picture, f"Example: {picture.words}")
+
+    parts.compared.change(of_compare, [parts.compared, panel.source], [panel.thumbnail, panel.sentence], **QUIET)
+    panel.upload.change(uploaded, panel.upload, panel.uploaded, **QUIET)
+    panel.examples.select(example, None, [panel.example, panel.sentence, panel.example_shown], **QUIET)
+    panel.source.change(
+        lambda source: [gr.Column(visible=source == name) for name in SOURCES.values()], panel.source, list(panel.parts),
+        **QUIET,
+    )  # fmt: skip
+
+
+def _wire_estimate(models: Models, durations: Durations, parts: _Parts) -> None:
+    """What it will take, said before it is done, whenever a choice changes."""
+
+    def estimate(compared: Picture | None, *given: Any) -> str:
+        return estimate_line(models, durations, Wish(compared, *given))
+
+    changes = [control.change for control in (parts.compared, *parts.panel.inputs, parts.kept)]
+    gr.on(
+        changes, estimate, [parts.compared, *parts.panel.inputs], parts.panel.estimate, trigger_mode="always_last", **QUIET
+    )
+
+
+def estimate_line(models: Models, durations: Durations, wish: Wish) -> str:
+    """What a wish will take, or what is wrong with it, as HTML."""
+    try:
+        plan = asked_of(models, wish).plan(models)
+        return status_line(f"Will take {plan.sentence(durations.expected(NETWORK_ROW))}", None)
+    except ValueError as error:
+        return status_line(str(error), None)

@@ -1,0 +1,424 @@
+"""The tab that looks inside: what the browser gets, and what it shows of it."""
+
+import base64
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ovseg
+from ovseg.attention import Attention, Request, draw_inside, heads_of, look_inside
+from ovseg.backbones import counting
+from ovseg.demo.durations import NETWORK_ROW, Durations
+from ovseg.demo.inside import heads_value, inside_value, place_value, token_maps
+from ovseg.demo.inside_panel import Wish, sentence_of
+from ovseg.demo.inside_tab import Looked, asked_of, estimate_line, first_token, layer_asked, learn, look, zipped
+from ovseg.demo.picture import Picture, of_scene
+from ovseg.demo.picture_panel import FIRST_SCENE
+from ovseg.models import Models
+from ovseg.output import view
+from ovseg.output.attention_files import usual_weights
+from ovseg.pocket.world import LABELS
+from ovseg.progress import silent
+from ovseg.scene import from_image
+from tests.board_browser import READ, TWO_FRAMES
+from tests.test_browser import AXE, NARROW, WIDE, Visit, address, visit  # noqa: F401  fixtures
+
+PROMPT = "a photo of a cat"
+WISH = Wish(None, "compare", None, None, PROMPT, "300, 50", "at every level", 3, 4, 2.0)
+
+
+def picture_of(height: int = 60, width: int = 90) -> Picture:
+    return Picture(np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def unpacked(text: str, high: float, shape: tuple[int, ...]) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), "<u2").reshape(shape) * high / 65535
+
+
+def look_as(models: Models, wish: Wish) -> Looked:
+    """What Look does, but for the page around it."""
+    asked = asked_of(models, wish)
+    asked.plan(models)
+    return look(models, asked, silent)
+
+
+@pytest.fixture
+def looked(models: Models) -> Looked:
+    return look_as(models, replace(WISH, compared=picture_of()))
+
+
+def test_a_wish_is_done_by_the_same_code_as_the_command(models: Models, looked: Looked) -> None:
+    attention, expected = looked.inside.attention, look_inside(
+        models, from_image(models, picture_of().image, 3), Request(PROMPT), (50, 300)
+    )  # fmt: skip
+    assert attention.timesteps == (50, 300) and attention.kept == (0, 1) and attention.seed == 3
+    for site, maps in expected.cross.items():
+        assert np.array_equal(attention.cross[site], maps)
+    assert looked.inside.made_by["cost"]["passes"] == 2 and looked.inside.weights == usual_weights(models)
+    assert attention.token_name(looked.token) == "cat" and first_token(()) == 0
+    drawn = look_as(models, replace(WISH, source="draw", keep="nowhere")).inside
+    _, other = draw_inside(models, Request(PROMPT, "none"), models.checkpoint.sampling(4, 2.0), 3)
+    assert drawn.attention.is_drawn and not drawn.attention.states and len(drawn.attention.timesteps) == 4
+    assert all(np.array_equal(drawn.attention.cross[site], maps) for site, maps in other.cross.items())
+
+
+def test_looking_at_what_was_gathered_runs_no_pass(models: Models, looked: Looked) -> None:
+    attention = looked.inside.attention
+    with counting() as count:
+        value = inside_value(attention, looked.run, looked.inside.weights, 1)
+        token_maps(attention, looked.run, 2)
+        place_value(attention, looked.run, 0.8, 0.3, 0)
+        archive = zipfile.ZipFile(io.BytesIO(zipped(looked, {1: 0.25, 2: 0.0, 4: 1.0, 8: 0.0})))
+    assert count.passes == 0 and value["token_maps"]["token"] == 1
+    arrays = np.load(io.BytesIO(archive.read("attention.npz")))
+    assert list(arrays["fused_weights"]) == [0.25, 0.0, 1.0, 0.0]
+    assert np.array_equal(arrays["fused"][5], attention.fused(5, {1: 0.25, 4: 1.0}))
+
+
+def test_the_browser_gets_every_map_of_a_token(looked: Looked) -> None:
+    attention = looked.inside.attention
+    value = inside_value(attention, "r", {2: 1.0}, 5)
+    given = value["token_maps"]
+    assert given["run"] == "r" and len(given["layers"]) == len(value["layers"]) == len(attention.cross) == 16
+    for entry, text, (site, maps) in zip(value["layers"], given["layers"], attention.cross.items(), strict=True):
+        assert (entry["rows"], entry["columns"]) == maps.shape[-2:] and entry["name"] == site.name
+        found = unpacked(text, given["high"], (2, *maps.shape[-2:]))
+        assert np.abs(found - maps[:, 5]).max() <= given["high"] / 65535
+    assert [token["text"] for token in value["tokens"]] == ["start", "a", "photo", "of", "a", "cat", "end", "padding"]
+    assert [level["short"] for level in value["levels"]] == ["50", "300"] and value["all"] == "mean of 2 noise levels"
+    assert (value["height"], value["width"]) == (60, 90) and value["grid"] == list(attention.latent_hw)
+    assert [entry["weight"] for entry in value["strides"]] == [0.0, 1.0, 0.0, 0.0]
+    rows, columns = value["thumb"]
+    assert rows < columns and len(base64.b64decode(value["tokens"][5]["thumb"])) == rows * columns
+
+
+def test_a_place_is_x_from_the_left_and_y_from_the_top(models: Models, looked: Looked) -> None:
+    attention = looked.inside.attention
+    value = place_value(attention, "r", 0.8, 0.3, 1)
+    assert value["text"] == "What the place 80% from the left, 30% from the top attends to, noise level 300:"
+    for entry, row in zip(value["maps"], attention.rows_from(0.8, 0.3, [1]).values(), strict=True):
+        assert entry["title"] == f"{row.shape[0]} × {row.shape[1]}"
+        assert np.abs(unpacked(entry["data"], entry["high"], row.shape) - row).max() <= entry["high"] / 65535
+    assert "mean of 2 levels" in place_value(attention, "r", 0.8, 0.3, None)["text"]
+    wish = replace(WISH, compared=picture_of(), keep="at the middle one")
+    middle = look_as(models, wish).inside.attention
+    assert "noise level 300" in place_value(middle, "r", 0.8, 0.3, 0)["text"]  # the nearest that was kept
+    none = look_as(models, replace(wish, keep="nowhere")).inside.attention
+    assert place_value(none, "r", 0.8, 0.3, 0)["maps"] == []
+
+
+def test_one_visitors_maps_are_bounded(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    wish = replace(WISH, compared=picture_of())
+    monkeypatch.setattr("ovseg.demo.inside_panel.MOST_BYTES", 100_000)
+    assert "must take 0.1 MB at most, but would take" in estimate_line(models, Durations(), wish)
+    with counting() as count, pytest.raises(ValueError, match="choose fewer levels"):
+        look_as(models, wish)
+    assert count.passes == 0
+
+
+def test_heads_are_those_of_the_token(models: Models, looked: Looked) -> None:
+    attention = looked.inside.attention
+    heads = heads_of(models, attention, list(attention.cross)[2], 1)
+    value = heads_value(attention, "r", heads, 5)
+    assert value["text"] == "Heads of layer 3 at noise level 300, “cat”" and len(value["maps"]) == len(heads.maps)
+    found = unpacked(value["maps"][1]["data"], value["maps"][1]["high"], heads.maps.shape[-2:])
+    assert np.abs(found - heads.maps[1, 5]).max() <= value["maps"][1]["high"] / 65535
+    assert layer_asked(looked, 3, 1) == (attention, heads.site, 1)
+    for layer, level in ((0, 0), (17, 0), (1, 2), (1, -1)):
+        with pytest.raises(ValueError, match="There must be such a layer and level"):
+            layer_asked(looked, layer, level)
+    with pytest.raises(ValueError, match="nothing was looked at yet"):
+        layer_asked(None, 1, 0)
+
+
+def test_what_it_takes_is_said_before(models: Models) -> None:
+    durations, wish = Durations(), replace(WISH, compared=picture_of())
+    assert "2 passes of the network, how long is known after the first run" in estimate_line(models, durations, wish)
+    looked = look_as(models, wish)
+    learn(durations, looked)
+    cost = looked.inside.made_by["cost"]
+    assert durations.expected(NETWORK_ROW) == pytest.approx(cost["seconds"] / 2)
+    durations.learn(NETWORK_ROW, 1000.0)
+    drawing = estimate_line(models, durations, replace(wish, source="draw", keep="nowhere"))
+    assert "4 passes of the network, about" in drawing and "min" in drawing
+    size = f"{looked.inside.attention.nbytes / 1e6:.1f} MB"
+    assert f"the result takes {size} of memory" in estimate_line(models, durations, wish)
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"compared": None}, "A picture must be chosen first"),
+        ({"source": "upload"}, "A picture must be chosen first"),
+        ({"sentence": " "}, "sentence must say what to look for"),
+        ({"noise": "20, x"}, "whole number, 0 or more, but got &#x27;x&#x27;"),
+        ({"source": "draw", "steps": 0}, "1 step or more, but got 0"),
+        ({"source": "draw", "guidance": None}, "guidance must be a number, but it is empty"),
+        ({"sentence": "a photo of " * 30}, "please shorten it"),
+        ({"noise": ",".join(map(str, range(101)))}, "100 noise levels at most, but got 101"),
+    ],
+)
+def test_bad_input_is_one_sentence(models: Models, changed: dict, sentence: str) -> None:
+    wish = replace(WISH, **{"compared": picture_of(), **changed})
+    assert sentence in estimate_line(models, Durations(), wish)
+    with counting() as count, pytest.raises(ValueError):
+        look_as(models, wish)
+    assert count.passes == 0
+    if "seed" not in changed:
+        with pytest.raises(ValueError, match="The seed must be a whole number"):
+            look_as(models, replace(WISH, compared=picture_of(), seed=-1))
+
+
+def test_a_picture_brings_its_sentence() -> None:
+    models, blank = Models("pocket"), picture_of().image
+    assert sentence_of(models, Picture(blank, words="apple|pomme, cat")) == "a photo of an apple and a cat"
+    assert sentence_of(models, Picture(blank, caption="a dog", words="cat")) == "a dog"
+    assert sentence_of(models, Picture(blank)) == models.checkpoint.prompt
+
+
+# ---- In the browser ----
+
+BOTH = pytest.mark.parametrize("visit", [WIDE, NARROW], indirect=True, ids=["wide", "narrow"])
+
+
+@pytest.fixture(scope="module")
+def pocket() -> Models:
+    return ovseg.Models("pocket", "cpu")
+
+
+@pytest.fixture(scope="module")
+def expected(pocket: Models) -> Attention:
+    """What the first scene's Look must gather at two noise levels."""
+    scene = from_image(pocket, of_scene(FIRST_SCENE).image)
+    return look_inside(pocket, scene, Request("a photo of a car and a cat"), (100, 600))
+
+
+@pytest.fixture
+def opened(visit: Visit) -> Iterator[Visit]:  # noqa: F811
+    """The tab, with two noise levels."""
+    visit.page.locator("button[role=tab]", has_text="Look inside").last.click()
+    if not visit.page.locator("#inside-look").is_visible():
+        visit.page.get_by_role("tab", name="Look inside").click()
+    visit.page.locator("#inside-noise textarea, #inside-noise input").first.fill("100, 600")
+    visit.page.locator("#inside-estimate", has_text="2 passes").wait_for()
+    return visit
+
+
+def press_look(visit: Visit) -> None:  # noqa: F811
+    before = visit.page.evaluate("document.querySelector('#inside[data-run], #inside [data-run]')?.dataset.run ?? ''")
+    visit.page.locator("#inside-look").click()
+    visit.page.wait_for_function(
+        "before => { const run = document.querySelector('#inside[data-run], #inside [data-run]')?.dataset.run;"
+        " return run && run !== before }",
+        arg=before, timeout=120_000,
+    )  # fmt: skip
+    visit.page.evaluate(TWO_FRAMES)
+
+
+def pixels(visit: Visit, selector: str) -> np.ndarray:  # noqa: F811
+    visit.page.evaluate(TWO_FRAMES)
+    height, width, data = visit.page.locator(f"#inside {selector}").first.evaluate(READ)
+    return np.frombuffer(base64.b64decode(data), np.uint8).reshape(height, width, 4)[..., :3].astype(int)
+
+
+def choose_token(visit: Visit, name: str, number: int) -> None:  # noqa: F811
+    visit.page.locator("#inside .ov-token", has_text=name).last.click()
+    visit.page.wait_for_function(
+        "number => document.querySelector('#inside[data-token], #inside [data-token]').dataset.token === number",
+        arg=str(number), timeout=20_000,
+    )  # fmt: skip
+
+
+def slide(visit: Visit, selector: str, value: float) -> None:  # noqa: F811
+    script = "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', {bubbles: true})); }"
+    visit.page.locator(f"#inside {selector}").evaluate(script, value)
+
+
+def assert_same(found: np.ndarray, wanted: np.ndarray) -> None:
+    """Equal but for rounding: 16-bit steps, and another process's sums."""
+    difference = np.abs(found - wanted.astype(int))
+    assert found.shape == wanted.shape and difference.max() <= 12 and difference.mean() < 0.6, (
+        difference.max(), difference.mean(),
+    )  # fmt: skip
+
+
+@BOTH
+def test_a_tokens_map_lies_on_its_thing_and_follows_the_sliders(
+    opened: Visit, expected: Attention, pocket: Models, tmp_path: Path
+) -> None:
+    page, big = opened.page, ".ov-in-frame canvas"
+    assert page.locator("#inside-sentence textarea, #inside-sentence input").first.input_value() == expected.prompt
+    assert "of memory" in page.locator("#inside-estimate").inner_text()
+    press_look(opened)
+    assert page.locator("#inside-status").inner_text().startswith("Done: 2 passes in")
+    names = [expected.token_name(k) for k in range(len(expected.tokens))]
+    assert page.locator("#inside .ov-token").all_inner_texts() == names and names[5] == "car"
+    weights = usual_weights(pocket)
+    assert_same(pixels(opened, big), view.heat_overlay(expected.image, expected.fused(5, weights)))
+    choose_token(opened, "cat", 8)
+    assert_same(pixels(opened, big), view.heat_overlay(expected.image, expected.fused(8, weights)))
+    assert page.locator(f"#inside {big}").get_attribute("aria-label").startswith("“cat”, all resolutions fused, mean of 2")
+    inside = of_scene(FIRST_SCENE).world == LABELS.index("cat")
+    fused = np.asarray(Image.fromarray(expected.fused(8, weights)).resize(inside.shape[::-1]))
+    assert fused[inside].mean() > 3 * fused[~inside].mean()  # the map lies on its thing
+    slide(opened, "[data-stride='4']", 0.5)
+    slide(opened, "[data-stride='2']", 0.25)
+    assert_same(pixels(opened, big), view.heat_overlay(expected.image, expected.fused(8, {2: 0.25, 4: 0.5})))
+    slide(opened, ".ov-in-level", 1)
+    assert_same(pixels(opened, big), view.heat_overlay(expected.image, expected.fused(8, {2: 0.25, 4: 0.5}, [1])))
+    assert page.locator("#inside .ov-in-said").inner_text() == "“cat”, all resolutions fused, noise level 600"
+    slide(opened, ".ov-in-opacity", 0.3)
+    faint = view.heat_overlay(expected.image, expected.fused(8, {2: 0.25, 4: 0.5}, [1]), 0.3)
+    assert_same(pixels(opened, big), faint)
+    page.wait_for_timeout(600)  # a moment after the last move the server knows the weights
+    page.locator("#inside-make").click()
+    with page.expect_download() as download:
+        page.locator("#inside-files a").first.click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        arrays = np.load(io.BytesIO(archive.read("attention.npz")))
+    assert dict(zip(arrays["fused_strides"], arrays["fused_weights"], strict=True)) == {1: 0.0, 2: 0.25, 4: 0.5}
+    assert list(arrays["timesteps"]) == [100, 600]
+    for stride in (1, 2, 4):
+        slide(opened, f"[data-stride='{stride}']", 0)
+    assert_same(pixels(opened, big), expected.image)
+    assert "No resolution counts" in page.locator("#inside .ov-in-said").inner_text()
+    opened.screenshot(f"inside-{page.viewport_size['width']}")
+    opened.well()
+
+
+@BOTH
+def test_a_click_shows_what_the_place_attends_to(opened: Visit, expected: Attention) -> None:
+    page, big = opened.page, opened.page.locator("#inside .ov-in-frame canvas")
+    press_look(opened)
+    big.scroll_into_view_if_needed()
+    box = big.bounding_box()
+    big.click(position={"x": 0.3 * box["width"], "y": 0.45 * box["height"]})
+    said = page.locator("#inside .ov-in-place-said")
+    page.wait_for_function("document.querySelector('#inside .ov-in-place-said').innerText.startsWith('What the place')")
+    assert "30% from the left, 45% from the top attends to, mean of 2 levels" in said.inner_text()
+    titles = page.locator("#inside .ov-in-place figcaption b").all_inner_texts()
+    rows = expected.rows_from(0.3, 0.45)
+    assert titles == [f"{row.shape[0]} × {row.shape[1]}" for row in rows.values()] == ["32 × 32", "16 × 16", "8 × 8"]
+    for number, row in enumerate(rows.values(), 1):
+        found = pixels(opened, f".ov-in-place figure:nth-child({number}) canvas")
+        assert_same(found, view.heat_overlay(expected.image, row))
+    slide(opened, ".ov-in-level", 0)
+    page.wait_for_function("document.querySelector('#inside .ov-in-place-said').innerText.includes('noise level 100')")
+    assert_same(
+        pixels(opened, ".ov-in-place figure:nth-child(2) canvas"),
+        view.heat_overlay(expected.image, expected.rows_from(0.3, 0.45, [0])[2]),
+    )
+    big.focus()
+    page.keyboard.press("ArrowRight")
+    assert "“car” here: 32 × 32:" in page.locator("#inside .ov-reading").inner_text()
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelector('#inside .ov-in-place-said').innerText.includes('32% from the left')")
+    opened.well()
+
+
+def test_the_table_has_every_map_and_heads_come_apart(opened: Visit, expected: Attention) -> None:
+    page = opened.page
+    press_look(opened)
+    table = page.locator("#inside .ov-in-table")
+    assert table.locator("thead th").all_inner_texts() == ["Noise level", "mean", "100", "600"]
+    assert table.locator("tbody th").all_inner_texts() == ["32 × 32", "16 × 16", "8 × 8"]
+    own = expected.stride_maps(5, [1])[2]
+    assert_same(pixels(opened, "[data-map='stride-2/1'] canvas"), view.heat(own))
+    page.locator("#inside [data-map='stride-2/1']").click()
+    assert_same(pixels(opened, ".ov-in-frame canvas"), view.heat_overlay(expected.image, own))
+    label = page.locator("#inside .ov-in-said").inner_text()
+    assert label == f"“car”, 16 × 16, noise level 600: {own.min():.3f} to {own.max():.3f}"
+    assert page.locator("#inside [data-map='stride-2/1']").get_attribute("aria-pressed") == "true"
+    page.locator("#inside [data-range=one]").click()
+    maps = [expected.stride_maps(5, [level]) for level in (0, 1)]
+    low, high = (pick(one for level in maps for one in map(pick_in, level.values()))
+                 for pick, pick_in in ((min, np.min), (max, np.max)))  # fmt: skip
+    found = pixels(opened, "[data-map='stride-1/0'] canvas")
+    assert found.max() < view.heat(own).max() and high > low
+    page.locator("#inside [data-rows=layers]").click()
+    assert table.locator("tbody tr").count() == len(expected.cross) == 9
+    page.locator("#inside .ov-in-heads-ask").nth(5).click()
+    page.locator("#inside .ov-in-heads figure").first.wait_for(timeout=30_000)
+    assert page.locator("#inside .ov-in-heads-title").inner_text() == "Heads of layer 6 at noise level 600, “car”"
+    assert page.locator("#inside .ov-in-heads figure").count() == 4
+    choose_token(opened, "cat", 8)
+    page.wait_for_function("document.querySelector('#inside .ov-in-heads-title').innerText.endsWith('“cat”')")
+    opened.well()
+
+
+def test_a_drawn_picture_is_looked_into_step_by_step_and_can_be_stopped(opened: Visit, pocket: Models) -> None:
+    page = opened.page
+    page.locator("#inside-source label", has_text="Draw").click()
+    opened.set_slider("inside-steps", 4)
+    page.locator("#inside-sentence textarea, #inside-sentence input").first.fill("a photo of a dog on grass")
+    page.locator("#inside-estimate", has_text="4 passes").wait_for()
+    press_look(opened)
+    assert page.locator("#inside .ov-in-table thead th").all_inner_texts() == ["Sampling step", "mean", "1", "2", "3", "4"]
+    _, drawn = draw_inside(pocket, Request("a photo of a dog on grass"), pocket.checkpoint.sampling(4))
+    shown = view.heat_overlay(drawn.image, drawn.fused(5, usual_weights(pocket)))
+    assert np.abs(pixels(opened, ".ov-in-frame canvas") - shown.astype(int)).mean() < 2
+    slide(opened, ".ov-in-level", 2)
+    page.wait_for_function("document.querySelector('#inside .ov-in-said').innerText.includes('step 3 (t = ')")
+    big = page.locator("#inside .ov-in-frame canvas")
+    box = big.bounding_box()
+    big.click(position={"x": 0.3 * box["width"], "y": 0.45 * box["height"]})
+    page.wait_for_function("document.querySelector('#inside .ov-in-place-said').innerText.includes('step 3 (t = ')")
+    assert page.locator("#inside .ov-in-place-said").inner_text().startswith("What the place 30% from the left, 45% from")
+    assert big.bounding_box() == box  # texts that change do not move the page
+    opened.set_slider("inside-steps", 50)
+    page.locator("#inside-estimate", has_text="50 passes").wait_for()
+    page.locator("#inside-look").click()
+    page.locator("#inside-status", has_text=re.compile(r"step \d+ of 50")).wait_for(timeout=60_000)
+    page.locator("#inside-stop").click()
+    page.locator("#inside-status", has_text="Stopped.").wait_for()
+    page.wait_for_timeout(1500)
+    assert page.locator("#inside-status").inner_text().strip() == "Stopped."
+    opened.well()
+
+
+def test_an_upload_and_an_example_and_what_is_wrong_is_one_sentence(opened: Visit, tmp_path: Path) -> None:
+    page = opened.page
+    page.locator("#inside-source label", has_text="Upload").click()
+    page.locator("#inside-estimate", has_text="A picture must be chosen first").wait_for()
+    Image.fromarray(picture_of(96, 160).image).save(tmp_path / "p.png")
+    page.locator("#inside-upload input[type=file]").set_input_files(tmp_path / "p.png")
+    page.locator("#inside-estimate", has_text="2 passes").wait_for()
+    press_look(opened)
+    assert pixels(opened, ".ov-in-frame canvas").shape == (96, 160, 3)
+    page.locator("#inside-source label", has_text="Example").click()
+    page.locator("#inside-examples img").first.click()
+    page.locator("#inside-example img").wait_for()
+    before = page.locator("#inside-status").inner_text()
+    press_look(opened)
+    assert page.locator("#inside-status").inner_text().startswith("Done") and before.startswith("Done")
+    page.locator("#inside-noise textarea, #inside-noise input").first.fill("20, many")
+    page.locator("#inside-estimate", has_text="whole number, 0 or more, but got 'many'").wait_for()
+    page.locator("#inside-look").click()
+    page.get_by_text("Each noise level must be a whole number").last.wait_for()
+    opened.well()
+
+
+@pytest.mark.parametrize(
+    "visit", [WIDE, (1400, 900, "dark"), NARROW, (390, 844, "dark")], indirect=True,
+    ids=["wide light", "wide dark", "narrow light", "narrow dark"],
+)  # fmt: skip
+def test_an_accessibility_checker_finds_no_serious_violation(opened: Visit) -> None:
+    assert AXE.is_file(), f"the accessibility test needs {AXE.name}: run `npm install`"
+    page = opened.page
+    press_look(opened)
+    page.locator("#inside .ov-in-frame canvas").click(position={"x": 90, "y": 90})
+    page.locator("#inside .ov-in-place figure").first.wait_for()
+    page.locator("#inside [data-rows=layers]").click()
+    page.add_script_tag(path=AXE)
+    found = page.evaluate("axe.run()")["violations"]
+    serious = [item for item in found if item["impact"] in ("serious", "critical")]
+    assert not serious, [(item["id"], [node["html"][:160] for node in item["nodes"][:3]]) for item in serious]
+    opened.screenshot(f"inside-{page.viewport_size['width']}-{page.evaluate('document.body.className.includes(`dark`)')}")
+    opened.well()
