@@ -4,7 +4,6 @@ import ast
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
@@ -170,7 +169,7 @@ def test_look_inside_and_heads(page: gr.Blocks, picture: Picture, loaded: Models
     expected = look_inside(loaded, from_image(loaded, picture.image, 3), Request("a photo of a cat"), (50, 300))
     assert "Done: 2 passes" in status and value["run"] == looked.run and attention.nbytes == expected.nbytes
     assert all(np.array_equal(attention.cross[site], maps) for site, maps in expected.cross.items())
-    *_, (_, shown, now) = event(page, "heads")(looked, SimpleNamespace(layer=3, level=1))
+    *_, (_, shown, now) = event(page, "heads")(looked, gr.EventData(None, {"layer": 3, "level": 1}))
     found = heads_of(loaded, expected, list(expected.cross)[2], 1)
     assert np.array_equal(now.inside.heads.maps, found.maps) and now.inside.attention is attention
     assert shown.props["heads"]["text"].startswith("Heads of layer 3 at noise level 300")
@@ -208,7 +207,7 @@ def test_bad_input_is_refused_before_the_accelerator_is_asked_for(
     for name, given in {
         "Doors.segment": (upload, "cat", "magic"), "Doors.generate": ("",), "say": (None, None),
         "check": (picture, "cat||dog", ""), "draw": ("a cat", None, 2), "dataset": ("", 1, 0.5, 0),
-        "look_in": (None, *WISHED), "heads": (None, SimpleNamespace(layer=1, level=0)),
+        "look_in": (None, *WISHED), "heads": (None, gr.EventData(None, {"layer": 1, "level": 0})),
     }.items():  # fmt: skip
         with pytest.raises(gr.Error, match="must"):
             list(event(page, name)(*given))
