@@ -92,10 +92,14 @@ def test_local_folders_of_one_name_have_folders_of_their_own(cache: Path, tmp_pa
             Models("sd15", device="cpu").new_grounding(name)
 
 
-def test_the_pocket_backbone_is_refused(checkpoint: Path, cache: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_pocket_backbone_is_refused(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVSEG_GROUNDING", str(tmp_path / "modules"))  # else a wrong program writes to what ships
     assert imported(checkpoint, "--backbone", "pocket") == 2
     said = capsys.readouterr().err
     assert "must be a Stable Diffusion 1.x" in said and "got pocket" in said and len(said.splitlines()) == 1
+    assert not (tmp_path / "modules").exists()
 
 
 @pytest.mark.filterwarnings("ignore:The grounding module:UserWarning")
