@@ -105,7 +105,9 @@ def check_methods(
                 yield Finding(kind.title, "not there", missing)
                 continue
             method = suited_to(models, kind, SHORT.get(kind.name, {}))
-            yield _timed(kind.title, lambda method=method: _masks_of(models, method, image, classes, report))
+            finding = _timed(kind.title, lambda method=method: _masks_of(models, method, image, classes, report))
+            report(kind.title, 1.0)  # so that the finding begins a line
+            yield finding
 
 
 def _masks_of(models: Models, method: Method, image: np.ndarray, classes: tuple[ClassWord, ...], report: Report) -> str:
