@@ -23,13 +23,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--labels",
-        default="ground-truth",
-        help=f"classes that the method is asked for: {', '.join(LABEL_SOURCES)} (default: ground-truth)",
+        default="",
+        help=f"classes that the method is asked for: {', '.join(LABEL_SOURCES)} (default: the protocol's)",
     )
     parser.add_argument(
         "--protocol",
         default="native",
-        help=f"sizes, windows and class names: {', '.join(PROTOCOLS)} (default: native)",
+        help=f"labels, class names, background, sizes and windows: {', '.join(PROTOCOLS)} (default: native)",
     )
     parser.add_argument(
         "--threshold-from",
@@ -65,7 +65,9 @@ def run(options: argparse.Namespace) -> None:
     models, dataset = models_of(options), dataset_of(options)
     count = POCKET_COUNT if options.count is None and dataset.length is None else options.count
     protocol = named(PROTOCOLS, "protocol", options.protocol)
-    method = method_of(options, models, MEASURABLE)
+    chosen = [setting.partition("=")[0] for setting in options.settings]
+    layout = getattr(dataset, "layout", None)
+    method = protocol.fitted(method_of(options, models, MEASURABLE), layout.names if layout else "", chosen)
     task = Benchmark(models, method, dataset, count, seed=options.seed, labels=options.labels, protocol=protocol)
     if options.threshold_from:
         task = with_best_threshold(task, options.threshold_from)

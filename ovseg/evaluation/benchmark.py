@@ -17,7 +17,7 @@ from ovseg.evaluation.labels import LABEL_SOURCES, NETWORKS, ground_truth
 from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
 from ovseg.files import write_or_check_settings, write_whole
 from ovseg.maths.overlap import IGNORED, confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
-from ovseg.methods import Method
+from ovseg.methods import DiffSegmenter, Method, released_for
 from ovseg.methods.base import Prepared
 from ovseg.models import Models
 from ovseg.output import view
@@ -42,7 +42,7 @@ class Benchmark:
     Args:
         count: number of samples; all of the data set if not given.
         seed: of the noise.
-        labels: a name of `LABEL_SOURCES`: which classes the method is asked for.
+        labels: a name of `LABEL_SOURCES`: which classes the method is asked for; those of the protocol if empty.
         protocol: picture size, windows and class names.
         threshold_note: where the threshold of the background was chosen.
     """
@@ -53,11 +53,12 @@ class Benchmark:
     count: int | None = None
     _: KW_ONLY
     seed: int = 0
-    labels: str = "ground-truth"
+    labels: str = ""
     protocol: Protocol = PROTOCOLS["native"]
     threshold_note: str = "the method's own setting"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", self.labels or self.protocol.labels)
         named(LABEL_SOURCES, "label source", self.labels)
         if self.count is None and self.dataset.length is None:
             raise ValueError(f"{self.dataset.name} has no end of pictures: their number must be given.")
@@ -131,7 +132,7 @@ class Benchmark:
     def settings(self) -> dict:
         """Everything that the figures depend on."""
         protocol = self.protocol
-        size = f"{protocol.square} px squashed" if protocol.square else "as it is"
+        size = "squashed to a square for the diffusion network" if protocol.squashed else "as it is"
         return {
             "method": self.method.name,
             "settings": json.loads(json.dumps(asdict(self.method))),
@@ -149,7 +150,7 @@ class Benchmark:
             "windows": f"{', '.join(map(str, protocol.windows))} px, stride {protocol.stride}"
             if protocol.windows
             else "none",
-            "refinement": "none",
+            "refinement": getattr(self.method, "refinement", "none"),
             "seed": self.seed,
         }
 
@@ -162,6 +163,9 @@ class Benchmark:
         if "captioner" in of_labels:
             self.models.captioner()
         weights = weights_of(self.models, self.method, besides=of_labels)
+        if self.labels == "released-filter":
+            loads = replace(released_for(self.models, DiffSegmenter), continued=False).helpers(self.models)
+            return weights | {f"{name} of the labels": load().fingerprint for name, load in loads.items()}
         others = {name: own_network(self.models, name).fingerprint for name in of_labels}
         return weights | {f"{name} of the labels": other for name, other in others.items() if other != weights[name]}
 
@@ -188,6 +192,8 @@ class Benchmark:
         }
 
     def _truth(self, sample: Sample) -> np.ndarray:
+        if self.protocol.void_is_background and self.dataset.background == "scored":
+            return np.where(sample.labels == IGNORED, np.uint8(0), sample.labels)
         if self.dataset.background != "ignored":
             return sample.labels
         return np.where(sample.labels == 0, np.uint8(IGNORED), sample.labels)

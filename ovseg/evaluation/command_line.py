@@ -21,7 +21,7 @@ def command_of(task: "Benchmark") -> str:
     words = ["python", "-m", "ovseg", "evaluate", "--method", task.method.name]
     words += _data(task) + ["--count", str(task.total)]
     for option, value, usual in (
-        ("labels", task.labels, "ground-truth"), ("protocol", task.protocol.name, "native"),
+        ("labels", task.labels, task.protocol.labels), ("protocol", task.protocol.name, "native"),
         ("seed", task.seed, 0), ("backbone", task.models.name.rpartition("/")[2], "pocket"),
         ("dtype", task.models.dtype_name, "float32"),
     ):  # fmt: skip

@@ -98,7 +98,7 @@ class Layout:
 
     `images`, `masks` and `listing` are paths from the data set's folder, with {split} and {name}. Without a listing,
     every mask of the folder counts. `values[v]` is the label of mask value v, -1 where no mask should hold it; 255 is
-    never counted.
+    never counted, unless `unlabelled` says what it is taken for.
     """
 
     names: str  # the entry of names.json
@@ -108,6 +108,7 @@ class Layout:
     values: tuple[int, ...]
     splits: tuple[str, str] = ("val", "train")
     listing: str = ""
+    unlabelled: int = IGNORED
 
 
 _VOC = {
@@ -128,7 +129,8 @@ LAYOUTS: dict[str, Layout] = {
     "voc-20": Layout(background="ignored", values=tuple(range(21)), **_VOC),
     "context-60": Layout(background="scored", values=tuple(range(60)), **_CONTEXT),
     "context-59": Layout(background="ignored", values=tuple(range(60)), **_CONTEXT),
-    "coco-object": Layout(names="coco-object", background="scored", values=_coco_values(stuff=False), **_COCO),
+    # GroupViT's conversion, by which papers measure, makes every pixel that is no thing background, also unlabelled ones.
+    "coco-object": Layout(names="coco-object", background="scored", values=_coco_values(stuff=False), unlabelled=0, **_COCO),
     "coco-stuff": Layout(names="coco-stuff", background="absent", values=_coco_values(stuff=True), **_COCO),
     "ade20k": Layout(
         names="ade20k",
@@ -223,7 +225,7 @@ class FolderDataset(Dataset):
         if mode not in ("P", "L"):
             raise ValueError(f"The mask {path} must hold one index of 8 bits per pixel, but its mode is {mode}.")
         table = np.full(256, -1)
-        table[: len(self.layout.values)], table[IGNORED] = self.layout.values, IGNORED
+        table[: len(self.layout.values)], table[IGNORED] = self.layout.values, self.layout.unlabelled
         labels = table[values]
         if (labels < 0).any():
             unknown = ", ".join(map(str, np.unique(values[labels < 0])[:5]))

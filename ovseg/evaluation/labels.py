@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 
 from ovseg.evaluation.datasets import Sample
+from ovseg.methods import DiffSegmenter, released_for
 from ovseg.models import Models
 from ovseg.words.classes import ClassWord
-from ovseg.words.presence import look_for
+from ovseg.words.presence import look_as_released, look_for
 
 LabelSource = Callable[[Models, Sample, tuple[ClassWord, ...]], list[int]]
 """Given a sample and all classes, the indices of those to ask for."""
@@ -41,9 +42,17 @@ def all_names(models: Models, sample: Sample, classes: tuple[ClassWord, ...]) ->
     return list(range(len(classes)))
 
 
+def by_released_filter(models: Models, sample: Sample, classes: tuple[ClassWord, ...]) -> list[int]:
+    """The classes that DiffSegmenter's released filter finds: two captions, every noun, CLIP's own text network."""
+    mode = released_for(models, DiffSegmenter)
+    seen = look_as_released(models, sample.image, classes, mode.captioner, mode.clip)
+    return [k for k, presence in enumerate(seen) if presence.present]
+
+
 LABEL_SOURCES: dict[str, LabelSource] = {
     "ground-truth": ground_truth,
     "clip": by_clip,
     "clip-caption": by_clip_and_caption,
+    "released-filter": by_released_filter,
     "all": all_names,
 }

@@ -1,18 +1,18 @@
-"""Protocols: the picture size, sliding windows and class names with which published evaluation code runs a method.
+"""Protocols: the labels, class names, background, picture size and windows with which published evaluation code runs.
 
-A protocol does not bring the background rule of the method it was written for, such as a threshold on CLIP scores: every
-method keeps its own rule, and the table names it.
+A method that scores the background by itself, such as OVDiff, keeps its own rule under any protocol; a threshold is the
+protocol's where it has one. What a protocol leaves out is in its `source`, which the table prints.
 """
 
-from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import KW_ONLY, dataclass, fields, replace
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from ovseg.maths.maps import window_starts
-from ovseg.methods.base import Prepared
+from ovseg.methods.base import Method, Prepared
 from ovseg.scene import from_image, resized
 from ovseg.types import Segmentation
 
@@ -25,7 +25,14 @@ class Protocol:
         source: whose evaluation it is, and what of it is left out.
         short_side: the shorter side after resizing, with the aspect kept; None leaves the picture as it is.
         long_side: the longest that the other side may become.
-        square: squash to a square of this side instead.
+        squashed: the diffusion network sees the picture squashed to a square; nothing else does.
+        labels: a name of `LABEL_SOURCES`: the classes that a method is asked for.
+        thresholds: for each benchmark the background's threshold, and under "" that of all others; the method's own where
+            there is none. It is never above the picture's highest score.
+        with_pamr: the same where a method refines by PAMR.
+        cuts_itself: the method that cuts the windows itself, so that they are not cut twice.
+        settings: for a method's name, and a benchmark or "" for all, the settings that the protocol gives it.
+        void_is_background: pixels that no other protocol counts are background.
         windows: sides of square sliding windows, whose scores are averaged; empty for the whole picture at once.
         stride: pixels from one window to the next.
         whole_too: the whole picture counts as one more window.
@@ -38,17 +45,39 @@ class Protocol:
     _: KW_ONLY
     short_side: int | None = None
     long_side: int = 2048
-    square: int | None = None
+    squashed: bool = False
     windows: tuple[int, ...] = ()
     stride: int = 224
     whole_too: bool = False
     names: dict[str, str] | None = None
     background_words: tuple[str, ...] = ()
+    labels: str = "all"
+    thresholds: dict[str, float] | None = None
+    with_pamr: float | None = None
+    cuts_itself: str = ""
+    settings: dict[tuple[str, str], dict[str, object]] | None = None
+    void_is_background: bool = False
+
+    def fitted(self, method: Method, benchmark: str, chosen: Collection[str] = ()) -> Method:
+        """The method with what the protocol owns: no windows inside windows, the background's threshold, and its settings.
+
+        Args:
+            benchmark: the entry of names.json.
+            chosen: settings that were asked for, which stay.
+        """
+        known, given = {field.name for field in fields(method)}, {}
+        if "windows" in known and self.windows and self.cuts_itself != method.name:
+            given |= {"windows": (), "short_side": 0}
+        if "threshold" in known and self.thresholds:
+            threshold = self.thresholds.get(benchmark, self.thresholds.get(""))
+            by_pamr = self.with_pamr if getattr(method, "refinement", "") == "pamr" else None
+            given |= {"threshold": by_pamr or threshold} if threshold is not None else {}
+        for name in ("", benchmark):
+            given |= (self.settings or {}).get((method.name, name), {})
+        return replace(method, **{name: value for name, value in given.items() if name not in chosen})
 
     def working_hw(self, hw: tuple[int, int]) -> tuple[int, int]:
         """The size (H, W) at which a picture of size `hw` is segmented."""
-        if self.square:
-            return self.square, self.square
         if not self.short_side:
             return hw
         scale = min(self.short_side / min(hw), self.long_side / max(hw))
@@ -72,22 +101,40 @@ _SCLIP_BACKGROUND = (
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
-        Protocol("native", "the whole picture, as the method itself takes it"),
+        Protocol("native", "the whole picture, as the method itself takes it", labels="ground-truth"),
         Protocol(
             "groupvit",
-            "GroupViT's harness; without its top-5 classes and its thresholds",
+            "GroupViT's harness; without its choice of five classes for each picture",
             short_side=448,
             windows=(448,),
+            thresholds={"voc": 0.95, "context": 0.35, "coco-object": 0.95},
             names={"voc": "groupvit", "context": "groupvit"},
         ),
-        Protocol("tcl", "TCL's harness; without PAMR, its thresholds and its saliency mix", short_side=448, windows=(448,)),
+        Protocol(
+            "tcl",
+            "TCL's harness; PAMR as the method is set, and without its mask of saliency",
+            short_side=448,
+            windows=(448,),
+            thresholds={"": 0.5},
+            with_pamr=0.4,
+        ),
         Protocol(
             "ovdiff",
             "OVDiff's windows of two sizes and the whole picture",
             short_side=448,
             windows=(448, 336),
             whole_too=True,
-            names={"voc": "ovdiff"},
+            names={
+                "voc": "ovdiff",
+                "context": "ovdiff",
+                "coco-object": "ovdiff",
+                "coco-stuff": "ovdiff",
+                "ade20k": "ovdiff",
+            },
+            cuts_itself="ovdiff",
+            settings={
+                ("ovdiff", ""): {"short_side": 448, "windows": (448, 336), "window_stride": 224, "windows_always": True},
+            },
         ),
         Protocol(
             "sclip",
@@ -98,11 +145,24 @@ PROTOCOLS: dict[str, Protocol] = {
             names={"voc": "sclip", "coco-object": "sclip", "ade20k": "sclip"},
             background_words=_SCLIP_BACKGROUND,
         ),
-        Protocol("freeseg", "FreeSeg-Diff's squashed square; its figure is the per-image one", square=512),
+        Protocol(
+            "freeseg",
+            "FreeSeg-Diff's: a square for the diffusion network alone, void counts as background; its figure is the per-image"
+            " one",
+            squashed=True,
+            void_is_background=True,
+        ),
         Protocol(
             "diffsegmenter",
-            "DiffSegmenter's squashed square and class words",
-            square=512,
+            "DiffSegmenter's square and class words, labels by its filter; its figure is that of the best threshold on these"
+            " pictures",
+            squashed=True,
+            labels="released-filter",
+            settings={
+                ("diffsegmenter", ""): {"filtered": False},
+                ("diffsegmenter", "context"): {"prompt": "a photography of {}"},
+                ("diffsegmenter", "coco-object"): {"prompt": "a photography of {}"},
+            },
             names={"voc": "diffsegmenter", "context": "diffsegmenter", "coco-object": "diffsegmenter"},
         ),
     )
@@ -118,17 +178,23 @@ def segment_under(
         prepared: the method, prepared for the classes.
         seed: of the noise.
     """
+    if protocol.cuts_itself and protocol.cuts_itself == getattr(prepared, "method", None).name:
+        protocol = replace(protocol, short_side=None, windows=(), whole_too=False)
     working, count = protocol.working_hw(image.shape[:2]), len(prepared.classes)
     picture = image if working == image.shape[:2] else resized(image, working)
     total, weight, part = np.zeros((count + 1, *working), np.float32), np.zeros(working, np.float32), None
     for box in protocol.boxes(working):
-        part = prepared.segment(from_image(prepared.models, np.ascontiguousarray(picture[box]), seed))
+        crop = np.ascontiguousarray(picture[box])
+        part = prepared.segment(from_image(prepared.models, crop, seed, square=protocol.squashed))
         total[(slice(None), *box)] += _of_classes(part.scores, count)
         weight[box] += 1
     scores = total / weight
     if working != image.shape[:2]:
         scores = np.stack([cv2.resize(row, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) for row in scores])
-    return Segmentation(image, part.labels[: len(scores)], scores, threshold=part.threshold)
+    result = Segmentation(image, part.labels[: len(scores)], scores, threshold=part.threshold)
+    if protocol.thresholds and part.threshold is not None:  # a picture is never all background
+        return result.with_threshold(min(part.threshold, float(scores[1:].max())))
+    return result
 
 
 def _of_classes(scores: np.ndarray, count: int) -> np.ndarray:
