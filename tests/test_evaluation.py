@@ -180,7 +180,9 @@ def test_a_folder_of_another_run_is_refused(models: Models, tmp_path: Path) -> N
         replace(task, count=None)
     with pytest.raises(ValueError, match="data set must be one of pocket-train"):
         find_dataset("imagenet")
-    with pytest.raises(ValueError, match="label source must be one of ground-truth, clip, clip-caption, all"):
+    with pytest.raises(
+        ValueError, match="label source must be one of ground-truth, clip, clip-caption, released-filter, all"
+    ):
         replace(task, labels="guess")
 
 
@@ -222,8 +224,8 @@ def test_windows_cover_the_picture_and_the_last_one_is_moved_back() -> None:
     assert [len(list(PROTOCOLS[name].boxes((448, 597)))) for name in ("native", "tcl", "ovdiff")] == [1, 2, 2 + 6 + 1]
     assert len(list(PROTOCOLS["sclip"].boxes((336, 448)))) == 6
     assert PROTOCOLS["tcl"].working_hw((375, 500)) == (448, 597) and PROTOCOLS["freeseg"].working_hw((375, 500)) == (
-        512,
-        512,
+        375,
+        500,
     )
     assert PROTOCOLS["tcl"].working_hw((100, 1000)) == (205, 2048)
 
@@ -240,7 +242,7 @@ def test_scores_are_averaged_over_windows(models: Models) -> None:
     window = method.segment(models, from_image(models, np.ascontiguousarray(image[:, :96])), classes).scores
     assert np.allclose(result.scores[:, :, :32], window[:, :, :32])
     assert np.allclose(result.scores[:, :, 32:96], (window[:, :, 32:] + window[:, :, :64]) / 2)
-    assert segment_under(Protocol("test", "", square=64), prepared, image).scores.shape == (3, 96, 128)
+    assert segment_under(Protocol("test", "", squashed=True), prepared, image).scores.shape == (3, 96, 128)
 
 
 def test_the_seed_reaches_the_method(models: Models, tmp_path: Path) -> None:

@@ -147,8 +147,8 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             "freeseg",
-            "FreeSeg-Diff's: a square for the diffusion network alone, void counts as background; its figure is the per-image"
-            " one",
+            "FreeSeg-Diff's: a square for the diffusion network alone, void counts as background; its figure is the mean over"
+            " pictures",
             squashed=True,
             void_is_background=True,
         ),
@@ -178,7 +178,7 @@ def segment_under(
         prepared: the method, prepared for the classes.
         seed: of the noise.
     """
-    if protocol.cuts_itself and protocol.cuts_itself == getattr(prepared, "method", None).name:
+    if protocol.cuts_itself and protocol.cuts_itself == prepared.method.name:
         protocol = replace(protocol, short_side=None, windows=(), whole_too=False)
     working, count = protocol.working_hw(image.shape[:2]), len(prepared.classes)
     picture = image if working == image.shape[:2] else resized(image, working)
