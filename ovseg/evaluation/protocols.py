@@ -147,8 +147,8 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             "freeseg",
-            "FreeSeg-Diff's: a square for the diffusion network alone, void counts as background; its figure is the mean over"
-            " pictures",
+            "FreeSeg-Diff's: a square for the diffusion network alone, void counts as background; its figure is the mean"
+            " over pictures",
             squashed=True,
             void_is_background=True,
         ),

@@ -1,0 +1,178 @@
+"""Bugs in the modes "released", in what protocols own, and in the dictionary forms of nouns."""
+
+from tests.mutations import Mutant
+
+MODES, OWNED, WORDS = "tests/test_released.py::", "tests/test_owned.py::", "tests/test_singular.py::"
+OVDIFF, FREESEG = "ovseg/methods/ovdiff/", "ovseg/methods/freeseg_diff/"
+DIFFSEGMENTER, PROTOCOLS = "ovseg/methods/diffsegmenter.py", "ovseg/evaluation/protocols.py"
+
+MUTANTS = (
+    Mutant(
+        "the posterior's noise is the noise that is added",
+        "ovseg/scene.py",
+        "POSTERIOR = 2**31",
+        "POSTERIOR = 2**32",
+        (MODES + "test_the_released_picture_is_squashed_plainly_and_its_latent_drawn",),
+    ),
+    Mutant(
+        "a squashed picture is squashed with antialiasing",
+        "ovseg/scene.py",
+        "pixels = squashed(image, backbone.square_hw()) if square",
+        "pixels = resized(image, backbone.square_hw()) if square",
+        (MODES + "test_the_released_picture_is_squashed_plainly_and_its_latent_drawn",),
+    ),
+    Mutant(
+        "a prompt goes on with a search of three beams",
+        "ovseg/pretrained/captioner.py",
+        "return self.caption(image, prefix, beams=1,",
+        "return self.caption(image, prefix, beams=3,",
+        (MODES + "test_sentences_go_on_greedily_with_twenty_tokens_in_all",),
+    ),
+    Mutant(
+        "the filter makes one caption",
+        "ovseg/words/presence.py",
+        'BEGINNINGS = ("", "A picture of")',
+        'BEGINNINGS = ("",)',
+        (MODES + "test_the_filter_takes_two_captions_every_noun_and_clips_own_words",),
+    ),
+    Mutant(
+        "a word's state holds the end token",
+        "ovseg/pretrained/clip.py",
+        "state[1:stop].mean(0)",
+        "state[1 : stop + 1].mean(0)",
+        (MODES + "test_a_words_state_is_the_mean_of_its_tokens_in_clip",),
+    ),
+    Mutant(
+        "classes that the filter leaves out are looked for",
+        DIFFSEGMENTER,
+        "for number, presence in seen if presence.present)",
+        "for number, presence in seen)",
+        (MODES + "test_classes_that_the_filter_does_not_find_have_no_pixels",),
+    ),
+    Mutant(
+        "the released prompt ends with the class",
+        DIFFSEGMENTER,
+        '"continued": True, ',
+        "",
+        (MODES + "test_every_setting_of_the_released_pipeline",),
+    ),
+    Mutant(
+        "a support image has the side of a window in CLIP",
+        OVDIFF + "features.py",
+        "settings.clip_sides[is_support]",
+        "settings.clip_sides[0]",
+        (MODES + "test_a_picture_and_a_support_image_have_sides_of_their_own",),
+    ),
+    Mutant(
+        "the colours of ImageNet are CLIP's own",
+        "ovseg/pretrained/clip.py",
+        "statistics = IMAGENET if imagenet else",
+        "statistics =",
+        (MODES + "test_clips_features_can_have_the_colours_of_imagenet",),
+    ),
+    Mutant(
+        "the pre-filter sees the middle of a picture",
+        OVDIFF + "prefilter.py",
+        "SQUARE if as_released else 0",
+        "0",
+        (MODES + "test_the_prefilter_looks_at_what_the_mode_says",),
+    ),
+    Mutant(
+        "the words of a subset stand in the order of the classes",
+        OVDIFF + "prefilter.py",
+        "candidates if by_probability else sorted(candidates)",
+        "sorted(candidates)",
+        (MODES + "test_more_words_than_are_tried_are_named_by_falling_probability",),
+    ),
+    Mutant(
+        "a square picture has no window of its own size",
+        OVDIFF + "matching.py",
+        "if side < max(hw) or settings.windows_always:",
+        "if side < max(hw):",
+        (MODES + "test_windows_as_large_as_a_square_picture_count",),
+    ),
+    Mutant(
+        "pictures without foreground give background",
+        OVDIFF + "prototypes.py",
+        "(mask.foreground.any() or not skip_empty)",
+        "True",
+        (MODES + "test_pictures_without_foreground_give_no_background",),
+    ),
+    Mutant(
+        "thresholds come from 64 bins",
+        OVDIFF + "support.py",
+        "RELEASED_BINS = 256",
+        "RELEASED_BINS = 64",
+        (MODES + "test_thresholds_from_256_bins_of_the_small_maps",),
+    ),
+    Mutant(
+        "an adjective does not vote",
+        "ovseg/words/nouns.py",
+        "given += [nouns[-1]] * adjectives + nouns",
+        "given += nouns",
+        (MODES + "test_every_noun_votes",),
+    ),
+    Mutant(
+        "PAMR is not divided by its highest value",
+        FREESEG + "masks.py",
+        'if by == "pamr-max" else moved',
+        'if by == "never" else moved',
+        (MODES + "test_pamr_can_be_divided_by_its_highest_value",),
+    ),
+    Mutant(
+        "the released pictures are drawn by the checkpoint's own sampler",
+        "ovseg/methods/grounded_diffusion.py",
+        "return replace(suited, ddim=self.ddim)",
+        "return suited",
+        (MODES + "test_pictures_are_drawn_as_the_mode_says",),
+    ),
+    Mutant(
+        "OVDiff's windows are cut inside windows",
+        PROTOCOLS,
+        "if protocol.cuts_itself and protocol.cuts_itself == prepared.method.name:",
+        "if False:",
+        (OWNED + "test_ovdiffs_windows_are_cut_once",),
+    ),
+    Mutant(
+        "the labels are those of the truth under every protocol",
+        "ovseg/evaluation/benchmark.py",
+        "self.labels or self.protocol.labels",
+        'self.labels or "ground-truth"',
+        (OWNED + "test_labels_are_the_protocols_unless_others_are_asked_for",),
+    ),
+    Mutant(
+        "unlabelled pixels of COCO-Object are not counted",
+        "ovseg/evaluation/datasets.py",
+        "self.layout.values, self.layout.unlabelled",
+        "self.layout.values, IGNORED",
+        (OWNED + "test_unlabelled_pixels_of_coco_object_are_background",),
+    ),
+    Mutant(
+        "every table says that nothing was refined",
+        "ovseg/evaluation/benchmark.py",
+        'getattr(self.method, "refinement", "none")',
+        '"none"',
+        (OWNED + "test_the_table_says_which_refinement_ran",),
+    ),
+    Mutant(
+        "a long word is given to the tagger",
+        "ovseg/words/nouns.py",
+        "if len(word) <= LONGEST]",
+        "if word]",
+        (WORDS + "test_the_work_does_not_grow_with_the_square_of_the_input",),
+    ),
+    Mutant(
+        "skis are no plural",
+        "ovseg/words/singular.py",
+        '    "ski", "taxi",',
+        '    "taxi",',
+        (WORDS + "test_singular",),
+    ),
+    Mutant(
+        "a hot dog is a dog",
+        "ovseg/words/nouns.py",
+        "return fixed or self.name",
+        "return self.name",
+        (WORDS + "test_heads_of_a_caption",),
+    ),
+)
