@@ -180,7 +180,7 @@ def test_a_folder_of_another_run_is_refused(models: Models, tmp_path: Path) -> N
         replace(task, count=None)
     with pytest.raises(ValueError, match="data set must be one of pocket-train"):
         find_dataset("imagenet")
-    with pytest.raises(ValueError, match="label source must be one of ground-truth, clip, .*released-filter, all"):
+    with pytest.raises(ValueError, match=r"label source must be one of ground-truth, clip, .*released-filter, all"):
         replace(task, labels="guess")
 
 
