@@ -152,6 +152,7 @@ def test_instances_are_those_of_the_masks_with_a_class(tmp_path: Path, picture: 
     logits[0, 2, :] = torch.tensor([0.0, 9, 0, 0, -9])  # a cat
     masks = torch.full((1, 5, 8, 8), -9.0)
     masks[0, 2, :, :4] = 9
+    masks[0, 0, 4:] = 9  # of a query that stands for nothing
 
     def answer(_module: torch.nn.Module, _inputs: tuple, output: Any) -> Any:
         output.class_queries_logits, output.masks_queries_logits = logits, masks
