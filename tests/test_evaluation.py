@@ -279,7 +279,7 @@ def test_evaluate_passes_its_options_on(tiny_folder: Path, tmp_path: Path, capsy
     assert main([*arguments, str(tmp_path / "run"), *options]) == 0
     table = json.loads((tmp_path / "run" / "table.json").read_text())
     assert (table["count"], table["seed"], table["labels"]) == (1, 4, "all")
-    assert table["protocol"].startswith("freeseg") and table["picture"] == "512 px squashed"
+    assert table["protocol"].startswith("freeseg") and "squashed" in table["picture"]
     swept = json.loads((tmp_path / "run" / "table.json").read_text())["miou_at_threshold"]
     novel = [*arguments, str(tmp_path / "novel"), *options, "--threshold-from", str(tmp_path / "run"), "--dataset"]
     assert main([*novel, "pocket-novel"]) == 0
