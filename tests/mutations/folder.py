@@ -119,8 +119,8 @@ MUTANTS = (
         (RUNS + "test_merged_files_have_one_numbering", RUNS + "test_words_of_captions_become_categories_by_the_alphabet"),
     ),
     Mutant(
-        "the module's weights are called the backbone's", CARD,
-        "models.grounding(method.module).fingerprint", "models.backbone.fingerprint",
+        "every network's weights are called the backbone's", CARD,
+        "name: load().fingerprint for", "name: models.backbone.fingerprint for",
         (WRITES + "test_the_card_names_the_weights_of_every_network_that_ran",),
     ),
     Mutant(
