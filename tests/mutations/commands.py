@@ -128,8 +128,8 @@ MUTANTS = (
     Mutant(
         "methods swaps the paper's values and the backbone's",
         "ovseg/methods/settings.py",
-        "types, released = typing.get_type_hints(kind), kind()",
-        "types, released, suited = typing.get_type_hints(kind), suited, kind()",
+        "types, released = typing.get_type_hints(kind), kind.as_released()",
+        "types, released, suited = typing.get_type_hints(kind), suited, kind.as_released()",
         (CLI + "test_methods_lists_papers_and_settings",),
     ),
     Mutant(

@@ -175,7 +175,7 @@ MUTANTS = (
     ),
     Mutant(
         "a command forgets what was asked for", COMMAND,
-        '("labels", task.labels, "ground-truth")', '("labels", "ground-truth", "ground-truth")',
+        '("labels", task.labels, task.protocol.labels)', '("labels", "ground-truth", "ground-truth")',
         (SHOWS + "test_a_command_says_everything_that_differs_from_the_defaults",),
     ),
     Mutant(

@@ -28,7 +28,6 @@ MUTANTS = (
         MAPS,
     ),
     Mutant("a phrase's columns are added up", "ovseg/maths/maps.py", "list(span)].mean(-1)", "list(span)].sum(-1)", MAPS),
-    Mutant("one step of propagation, however many", "ovseg/maths/maps.py", "in range(times)", "in range(1)", MAPS),
     Mutant(
         "the last window is left out",
         "ovseg/maths/maps.py",
@@ -213,8 +212,8 @@ MUTANTS = (
     Mutant(
         "the codec's sampling ignores the seed",
         "ovseg/scene.py",
-        "sample_seed=seed if",
-        "sample_seed=0 if",
+        "sample_seed=seed + POSTERIOR if",
+        "sample_seed=POSTERIOR if",
         ("tests/test_scene.py",),
     ),
     Mutant(

@@ -21,8 +21,8 @@ MUTANTS = (
     Mutant(
         "rows and columns of the nearest prototypes are swapped",
         OVDIFF + "evidence.py",
-        "best.indices.permute(1, 2, 0)",
-        "best.indices.permute(2, 1, 0)",
+        "part.permute(1, 2, 0)",
+        "part.permute(2, 1, 0)",
         NEAREST,
     ),
     Mutant(
@@ -34,7 +34,7 @@ MUTANTS = (
     ),
     Mutant(
         "the nearest prototypes are the farthest",
-        OVDIFF + "evidence.py",
+        OVDIFF + "matching.py",
         "len(cosines)), 0)",
         "len(cosines)), 0, largest=False)",
         NEAREST,
@@ -84,8 +84,8 @@ MUTANTS = (
     Mutant(
         "the mean of a class's cosines in place of the highest",
         OVDIFF + "matching.py",
-        'index, cosines, "amax")',
-        'index, cosines, "mean")',
+        "torch.maximum(best[label], own.amax(0), out=best[label])",
+        "torch.maximum(best[label], own.mean(0), out=best[label])",
         BY_HAND,
     ),
     Mutant(
@@ -231,8 +231,8 @@ MUTANTS = (
     Mutant(
         "the self-attention is applied once more",
         "ovseg/methods/diffsegmenter.py",
-        "fused, self.refinements)",
-        "fused, self.refinements + 1)",
+        "fused, FINEST, self.refinements)",
+        "fused, FINEST, self.refinements + 1)",
         PUBLISHED,
     ),
     Mutant(
@@ -245,8 +245,8 @@ MUTANTS = (
     Mutant(
         "maps are stretched before they are expanded",
         "ovseg/methods/diffsegmenter.py",
-        "maps.normalise(maps.resize(scores, scene.image.shape[:2]))",
-        "maps.resize(maps.normalise(scores), scene.image.shape[:2])",
+        "maps.normalise(maps.resize(best, scene.image.shape[:2]))",
+        "maps.resize(maps.normalise(best), scene.image.shape[:2])",
         PUBLISHED,
     ),
     Mutant(
