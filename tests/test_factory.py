@@ -154,6 +154,7 @@ def test_two_processes_make_what_one_makes(factory: Factory, tmp_path: Path) -> 
     assert one.equals(two)
 
 
+@pytest.mark.slow  # what is shared out is tested above, and torchrun itself with a folder of pictures
 def test_torchrun_makes_what_one_makes(tiny_folder: Path, detector_folder: Path, tmp_path: Path) -> None:
     asked = ["triplets", "--backbone", str(tiny_folder), "--device", "cpu", "--split", "S1", "--count", "33", "--steps", "1"]
     asked += ["--latents", "--detector", str(detector_folder), "--out"]
@@ -352,13 +353,24 @@ def test_the_whole_way_from_the_command_line(
 ) -> None:  # fmt: skip
     monkeypatch.setenv("OVSEG_GROUNDING", str(grounding_folder))
     network = ["--backbone", str(tiny_folder), "--device", "cpu"]
-    made = ["triplets", *network, "--split", "S1", "--count", "2", "--latents", "--out", str(tmp_path / "t")]
+    made = ["triplets", *network, "--split", "S1", "--count", "2", "--steps", "2", "--latents", "--out", str(tmp_path / "t")]
     assert main([*made, "--detector", str(detector_folder)]) == 0
     assert "2 pictures" in capsys.readouterr().out
     assert main([*made, "--detector", str(tmp_path)]) == 2 and "must be on disk or on the hub" in capsys.readouterr().err
-    made = ["synthesize", *network, "--classes", "cat, dog", "--count", "2", "--out", str(tmp_path / "d")]
+    made = ["synthesize", *network, "--classes", "cat, dog", "--count", "2", "--steps", "2", "--out", str(tmp_path / "d")]
     assert main(made) == 0 and "2 pictures in" in capsys.readouterr().out
-    test = ["grounded-generation", *network, "--judge", str(detector_folder), "--count", "1", "--out", str(tmp_path / "g")]
+    test = [
+        "grounded-generation",
+        *network,
+        "--judge",
+        str(detector_folder),
+        "--count",
+        "1",
+        "--steps",
+        "2",
+        "--out",
+        str(tmp_path / "g"),
+    ]
     assert main(test) == 0 and "| masks | judge |" in capsys.readouterr().out
     assert main(["train", "grounding"]) == 2 and "needs --triplets" in capsys.readouterr().err
     assert main(["triplets", "--count", "0", "--out", str(tmp_path)]) == 2
@@ -371,5 +383,5 @@ def test_a_segmenter_as_a_detector(detector_folder: Path, picture: np.ndarray, t
     assert scores == sorted(scores, reverse=True)
     assert detector.probabilities([picture]).shape == (1, 25, 60, 90)
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
-    with pytest.raises(ValueError, match="must be a maskformer, mask2former, segformer, upernet"):
+    with pytest.raises(ValueError, match="must be a maskformer, mask2former, oneformer, segformer, upernet"):
         load_detector(str(tmp_path))

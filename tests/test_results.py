@@ -131,7 +131,7 @@ def test_every_row_has_a_command_that_gives_it(shown: Shown) -> None:
     networks = Models("pocket", "cpu")
     for row in kept():
         options = parser.parse_args(shlex.split(row["command"])[4:])
-        assert (options.method, options.dataset, options.count, options.labels) == (
+        assert (options.method, options.dataset, options.count, options.labels or PROTOCOLS[options.protocol].labels) == (
             row["method"], row["dataset"], row["count"], row["labels"],
         )  # fmt: skip
         method = method_of(options, networks, MEASURABLE)

@@ -23,7 +23,7 @@ NAMES = sorted(
 # Class names that are plurals themselves, with their dictionary form.
 PLURAL_NAMES = {
     "buses": "bus", "clouds": "cloud", "leaves": "leaf", "people": "person", "shelves": "shelf", "skis": "ski",
-    "stairs": "stair", "waterdrops": "waterdrop",
+    "stairs": "stair", "waterdrops": "waterdrop", "window blinds": "window blind",
 }  # fmt: skip
 NO_PLURAL = {"scissors", "bedclothes", "clothes", "chestofdrawers", "sheep", "toothbrus"}
 IRREGULAR = {

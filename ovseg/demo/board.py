@@ -79,7 +79,7 @@ def board_script() -> str:
 
 
 def board_picture(
-    image: UInt8[np.ndarray, "H W 3"], labels: Sequence[str], truth: Integer[np.ndarray, "H W"] | None = None
+    image: UInt8[np.ndarray, "H W 3"], labels: Sequence[str], truth: Integer[np.ndarray, "_h _w"] | None = None
 ) -> dict:
     """What the methods look at: the picture, the words that were asked for, and the truth if it is known.
 
