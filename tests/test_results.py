@@ -268,8 +268,7 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 390])
+@pytest.mark.parametrize(("width", "theme"), [(1400, "light"), (390, "dark")])
 def test_it_can_be_read(address: str, browser: Browser, width: int, theme: str) -> None:
     page = browser.new_page(viewport={"width": width, "height": 900})
     errors, outside = _watched(page, address)
