@@ -183,9 +183,8 @@ class Visitor:
                         event = line.removeprefix("event: ")
                     elif line.startswith("data: "):
                         data, event = _kept(line.removeprefix("data: "), data, event)
-                    if time.monotonic() - begun > HANG_SECONDS + 5 or event in ("complete", "error", "process_completed"):
-                        if not (event in ("complete", "error") and not data):
-                            break
+                    if (data and event) or time.monotonic() - begun > HANG_SECONDS + 5:
+                        break
                 status = made.status_code
         except httpx.HTTPError as error:
             return Answer(0, f"{type(error).__name__}: {error}", time.monotonic() - begun, event)
