@@ -1,29 +1,15 @@
-"""The board's page served, and headless Chromium looking at it."""
+"""The board's page served, and what a browser reads of it."""
 
 import base64
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager
 
 import numpy as np
-from playwright.sync_api import BrowserContext, Locator, Page, sync_playwright
+from playwright.sync_api import Locator, Page
 
+from tests import browsers
 from tests.board_page import RUNS
+from tests.browsers import Watched
 
-ROOT = Path(__file__).resolve().parents[1]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 # Bytes as base64: a list of numbers for each pixel would take longer to send than to draw.
 READ = """canvas => {
   const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
@@ -33,55 +19,16 @@ READ = """canvas => {
 TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
-@contextmanager
-def served(height: int, width: int) -> Iterator[str]:
+def served(height: int, width: int) -> AbstractContextManager[str]:
     """The address of a page with the board, for pictures of this size."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "tests/board_page.py", "--port", port, "--height", height, "--width", width]
-    quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
-    server = subprocess.Popen([str(part) for part in command], cwd=ROOT, env=os.environ | quiet)
-    url = f"http://127.0.0.1:{port}/"
-    try:
-        _wait_for(url, server)
-        yield url
-    finally:
-        server.terminate()
-        server.wait(20)
+    return browsers.served("tests/board_page.py", ["--height", height, "--width", width])
 
 
-def _wait_for(url: str, server: subprocess.Popen) -> None:
-    for _ in range(240):
-        assert server.poll() is None, "the server ended"
-        try:
-            urllib.request.urlopen(url + "config", timeout=5).read()
-            return
-        except OSError:
-            time.sleep(0.25)
-    raise AssertionError("the page did not come up in a minute")
-
-
-@contextmanager
-def chromium() -> Iterator[BrowserContext]:
-    """A headless browser with an empty profile."""
-    assert CHROMIUM, "the browser test needs Chromium: apt-get install chromium"
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
-        browser = playwright.chromium.launch_persistent_context(
-            profile, executable_path=CHROMIUM, headless=True, args=FLAGS, reduced_motion="reduce"
-        )
-        yield browser
-        browser.close()
-
-
-class BoardPage:
-    """A visitor's page with what went wrong on it: console errors, and requests to anywhere else."""
+class BoardPage(Watched):
+    """A visitor's page with the board on it."""
 
     def __init__(self, page: Page, url: str, width: int, theme: str) -> None:
-        self.page, self.errors, self.outside = page, [], []
-        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("request", lambda request: None if _is_local(request.url) else self.outside.append(request.url))
+        super().__init__(page)
         page.set_viewport_size({"width": width, "height": 900})
         page.goto(f"{url}?__theme={theme}")
         page.locator("#board .ov-empty").wait_for()
@@ -138,7 +85,3 @@ class BoardPage:
         at = box["x"] + x * box["width"], box["y"] + y * box["height"]
         self.page.mouse.click(*at) if click else self.page.mouse.move(*at)
         self.settle()
-
-
-def _is_local(url: str) -> bool:
-    return url.startswith(("http://127.0.0.1", "data:", "blob:"))

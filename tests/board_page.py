@@ -117,7 +117,7 @@ def build(height: int, width: int) -> gr.Blocks:
 def main() -> None:
     """Serve the page until it is ended."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--port", type=int, help="a free one, or GRADIO_SERVER_PORT, where none is given")
     parser.add_argument("--height", type=int, default=144)
     parser.add_argument("--width", type=int, default=208)
     options = parser.parse_args()

@@ -15,7 +15,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.board_browser import BoardPage, chromium, served
+from tests.board_browser import BoardPage, served
+from tests.browsers import chromium
 
 # Runs an act for each move, and measures from its start to the frame after its drawing, and the drawing itself.
 MEASURE = """async ([name, moves]) => {
@@ -68,7 +69,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--moves", type=int, default=40)
     options = parser.parse_args()
-    with served(options.side, options.side) as url, chromium() as browser:
+    with served(options.side, options.side) as url, chromium(reduced_motion="reduce") as browser:
         visit = BoardPage(browser.new_page(), url, 1400, "light")
         visit.show("finished", 3)
         print("| act | wait, median | wait, 95 % | drawing, median | drawing, 95 % |\n|---|---|---|---|---|")

@@ -10,13 +10,13 @@ import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import BrowserContext
 
 from ovseg.demo import make_about, screenshots
 from ovseg.demo.about_tab import FOLDER, about_html, build_about_tab
 from ovseg.methods import METHODS
 from ovseg.models import Models
-from tests.test_browser import CHROMIUM, FLAGS, SCREENSHOTS
+from tests.browsers import SCREENSHOTS, Watched, chromium
 
 
 class Outline(HTMLParser):
@@ -115,12 +115,9 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    assert CHROMIUM, "the browser test needs Chromium: apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+def browser() -> Iterator[BrowserContext]:
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 CONTRAST = """() => {
@@ -137,9 +134,10 @@ CONTRAST = """() => {
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 390])
-def test_it_looks_right(address: str, browser: Browser, width: int, theme: str) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 900})
-    errors, outside = _watched(page, address)
+def test_it_looks_right(address: str, browser: BrowserContext, width: int, theme: str) -> None:
+    watched = Watched(browser.new_page())
+    page = watched.page
+    page.set_viewport_size({"width": width, "height": 900})
     page.goto(f"{address}?__theme={theme}")
     page.locator(".ov-about img").last.wait_for()
     sizes = page.eval_on_selector_all(
@@ -157,18 +155,8 @@ def test_it_looks_right(address: str, browser: Browser, width: int, theme: str) 
     if SCREENSHOTS:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=SCREENSHOTS / f"about-{width}-{theme}.png", full_page=True)
-    assert not errors and not outside
+    assert not watched.errors and not watched.outside
     page.close()
-
-
-def _watched(page: Page, address: str) -> tuple[list[str], list[str]]:
-    """Lists that fill with what goes wrong: console errors, and requests to anywhere else."""
-    errors: list[str] = []
-    outside: list[str] = []
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else outside.append(r.url))
-    return errors, outside
 
 
 def test_screenshots_are_made_small_and_their_greys_stay_grey() -> None:

@@ -14,8 +14,9 @@ from ovseg.compare import CLAIMED, CONFUSED, MISSED, RIGHT, Comparison, Entry, T
 from ovseg.demo.board import STEPS, board_picture, board_value, done, score_steps, two_best, waiting
 from ovseg.output import view
 from ovseg.types import Segmentation
-from tests.board_browser import BoardPage, chromium, served
+from tests.board_browser import BoardPage, served
 from tests.board_page import LABELS, by_itself, by_threshold, picture, segmentations, truth
+from tests.browsers import chromium
 
 
 def pixels_of(url: str) -> np.ndarray:
@@ -113,7 +114,7 @@ def address() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[BrowserContext]:
-    with chromium() as context:
+    with chromium(reduced_motion="reduce") as context:
         yield context
 
 

@@ -1,12 +1,5 @@
 """The page as a visitor sees it: headless Chromium against `python app.py` on the pocket bundle."""
 
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,59 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Locator
 
 import ovseg
 from ovseg.__main__ import main
 from ovseg.demo.picture import example_names
 from ovseg.pocket.world import scene
+from tests.browsers import ROOT, SCREENSHOTS, Watched, chromium, served
 
-ROOT = Path(__file__).resolve().parents[1]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-SCREENSHOTS = Path(os.environ["OVSEG_SCREENSHOTS"]) if "OVSEG_SCREENSHOTS" in os.environ else None
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "GRADIO_SERVER_PORT": str(port)}
-    quiet["OVSEG_PROTOTYPES"] = str(tmp_path_factory.mktemp("prototypes"))
-    server = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=os.environ | quiet)
-    url = f"http://127.0.0.1:{port}/"
-    try:
-        _wait_for(url, server)
+    with served("app.py", environment={"OVSEG_PROTOTYPES": str(tmp_path_factory.mktemp("prototypes"))}) as url:
         yield url
-    finally:
-        server.terminate()
-        server.wait(20)
 
 
-def _wait_for(url: str, server: subprocess.Popen) -> None:
-    for _ in range(240):
-        assert server.poll() is None, "the server ended"
-        try:
-            urllib.request.urlopen(url + "config", timeout=5).read()
-            return
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError("the page did not come up in two minutes")
-
-
-class Visit:
-    """A page with what went wrong on it: console errors, and requests to anywhere else."""
-
-    def __init__(self, page: Page) -> None:
-        self.page, self.errors, self.outside = page, [], []
-        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("request", lambda request: None if _is_local(request.url) else self.outside.append(request.url))
+class Visit(Watched):
+    """A visitor's page, and what a visitor does on it."""
 
     def status(self) -> str:
         return self.page.locator("#status .ov-status").inner_text()
@@ -124,24 +83,15 @@ class Visit:
             self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
-def _is_local(url: str) -> bool:
-    return url.startswith(("http://127.0.0.1", "data:", "blob:"))
-
-
 @pytest.fixture
 def visit(address: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Visit]:
     width, height, theme = getattr(request, "param", WIDE)
-    assert CHROMIUM, "the browser test needs Chromium: apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch_persistent_context(
-            tmp_path, executable_path=CHROMIUM, headless=True, args=FLAGS, viewport={"width": width, "height": height}
-        )
+    with chromium(viewport={"width": width, "height": height}) as browser:
         visitor = Visit(browser.new_page())
         visitor.page.goto(f"{address}?__theme={theme}")
         visitor.page.locator("#run").wait_for()
         visitor.wait_for_board()
         yield visitor
-        browser.close()
 
 
 WIDE, NARROW = (1400, 900, "light"), (390, 844, "light")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import BrowserContext
 
 from ovseg.__main__ import main
 from ovseg.backbones import BACKBONES
@@ -30,8 +30,8 @@ from ovseg.evaluation.protocols import PROTOCOLS
 from ovseg.evaluation.results import FIGURES, SHIPPED, Results
 from ovseg.methods import METHODS, DiffSegmenter, OVDiff, find_method, suited_to
 from ovseg.models import Models
-from tests.test_about import CONTRAST, _watched
-from tests.test_browser import CHROMIUM, FLAGS, SCREENSHOTS
+from tests.browsers import SCREENSHOTS, Watched, chromium
+from tests.test_about import CONTRAST
 
 PAPERS = json.loads((Path(papers.__file__).parent / "papers.json").read_text(encoding="utf-8"))["figures"]
 
@@ -260,18 +260,16 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    assert CHROMIUM, "the browser test needs Chromium: apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+def browser() -> Iterator[BrowserContext]:
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1400, "light"), (390, "dark")])
-def test_it_can_be_read(address: str, browser: Browser, width: int, theme: str) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 900})
-    errors, outside = _watched(page, address)
+def test_it_can_be_read(address: str, browser: BrowserContext, width: int, theme: str) -> None:
+    watched = Watched(browser.new_page())
+    page = watched.page
+    page.set_viewport_size({"width": width, "height": 900})
     page.goto(f"{address}?__theme={theme}")
     page.locator("#results-all table").wait_for()
     for summary in page.locator(".ov-results summary").all()[:3]:
@@ -297,5 +295,5 @@ def test_it_can_be_read(address: str, browser: Browser, width: int, theme: str) 
     if SCREENSHOTS:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         page.screenshot(path=SCREENSHOTS / f"results-{width}-{theme}.png", full_page=True)
-    assert not errors and not outside
+    assert not watched.errors and not watched.outside
     page.close()

@@ -1,7 +1,6 @@
 """How many seconds a method takes on this machine, learned from its own runs."""
 
 import threading
-from collections.abc import Sequence
 
 NETWORK_ROW = "a row of the network"  # what its seconds are learned under
 KEPT = 0.7  # weight of what was known before, against a new run
@@ -23,11 +22,6 @@ class Durations:
         """Seconds that such work takes, or None before the first."""
         with self._lock:
             return self._seconds.get(kind)
-
-    def total(self, kinds: Sequence[str]) -> float | None:
-        """Seconds that all of these take one after the other, or None where one is not known."""
-        each = [self.expected(kind) for kind in kinds]
-        return None if None in each else sum(each)
 
 
 def in_words(seconds: float | None) -> str:

@@ -1,10 +1,8 @@
 """The tab that looks inside: what the network attends to, by token, layer and level, and from a place."""
 
-import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -16,7 +14,7 @@ from ovseg.demo.durations import NETWORK_ROW, Durations
 from ovseg.demo.inside import heads_value, inside_component, inside_value, place_value, token_maps
 from ovseg.demo.inside_panel import SOURCES, InsidePanel, Wish, build_inside_panel, sentence_of, thumbnail_of
 from ovseg.demo.picture import Picture, example_names, of_example, of_file
-from ovseg.demo.work import QUIET, as_sentences, on_accelerator, on_the_network, status_line, stream
+from ovseg.demo.work import QUIET, as_sentences, new_folder, on_accelerator, on_the_network, status_line, stream
 from ovseg.demo.workload import Work, learn_speed, seconds_for
 from ovseg.models import Models
 from ovseg.output.attention_files import Inside, attention_card, usual_weights, zip_of_attention
@@ -73,7 +71,7 @@ def build_inside_tab(models: Models, durations: Durations, compared: gr.State) -
     stopped.then(lambda: status_line("Stopped.", None), None, status, **QUIET)
 
     def as_zip(looked: Looked | None, given: dict[int, float] | None) -> gr.File:
-        path = Path(tempfile.mkdtemp(dir=files.GRADIO_CACHE)) / "look-inside.zip"
+        path = new_folder() / "look-inside.zip"
         path.write_bytes(zipped(looked, given))
         return gr.File(str(path), visible=True)
 

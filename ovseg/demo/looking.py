@@ -1,8 +1,6 @@
 """Below the board: what led to the masks, why a place is what it is, figures, files. None of it runs a network."""
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,7 +8,7 @@ import numpy as np
 
 from ovseg.compare import Entry
 from ovseg.demo.running import Results
-from ovseg.demo.work import QUIET
+from ovseg.demo.work import QUIET, new_folder
 from ovseg.output import view
 from ovseg.output.files import Result, slug, zip_of
 from ovseg.types import Evidence
@@ -168,12 +166,12 @@ def wire_look_panel(panel: LookPanel, board: gr.HTML, kept: gr.State) -> None:
         return place_views(results, *event.index) if results and results.comparison.entries else (ASK, [])
 
     def as_csv(results: Results | None) -> gr.File:
-        path = _new_folder(panel.csv_file) / "figures.csv"
+        path = new_folder() / "figures.csv"
         path.write_text(_made(results).comparison.figures().csv())
         return gr.File(str(path), visible=True)
 
     def as_zip(results: Results | None, threshold: float | None) -> gr.File:
-        path = _new_folder(panel.files) / "ovseg.zip"
+        path = new_folder() / "ovseg.zip"
         path.write_bytes(zip_of(results_as_files(_made(results), threshold)))
         return gr.File(str(path), visible=True)
 
@@ -204,8 +202,3 @@ def _made(results: Results | None) -> Results:
     if results is None or not results.comparison.entries:
         raise gr.Error("There must be masks first, but nothing was segmented yet: press Run.", print_exception=False)
     return results
-
-
-def _new_folder(component: gr.File) -> Path:
-    """A folder in Gradio's own, which `delete_cache` empties."""
-    return Path(tempfile.mkdtemp(dir=component.GRADIO_CACHE))

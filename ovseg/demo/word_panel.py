@@ -1,6 +1,6 @@
 """The words: classes as typed or as a caption names them, their chips, and which of them seem to be there."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,21 +108,34 @@ def wire_word_panel(
     models: Models, panel: WordPanel, picture: gr.State, status: gr.HTML, durations: Durations
 ) -> list[gr.events.Dependency]:
     """Connect the buttons; returns the events that use the network."""
-    captioning, looking = Work("caption"), Work("look for classes")
+
+    def leave_out(words: str, value: dict[str, Any]) -> tuple[str, gr.Button]:
+        kept = [w for w in parse_classes(words) if value["present"].get(w.name, {"present": True})["present"]]
+        return ", ".join("|".join(word.phrases) for word in kept), gr.Button(visible=False)
+
+    network = on_the_network(status)
+    panel.only_present.click(leave_out, [panel.words, panel.chips], [panel.words, panel.only_present], **QUIET)
+    return [
+        panel.say.click(
+            _captioning(models, durations), [picture, panel.captioner], [panel.caption, panel.words, status],
+            api_visibility="private", **network,
+        ),
+        panel.check.click(
+            _looking_for(models, durations), [picture, panel.words, panel.caption],
+            [panel.chips, panel.only_present, status], api_visibility="private", **network,
+        ),
+    ]  # fmt: skip
+
+
+def _captioning(models: Models, durations: Durations) -> Callable[..., Iterator[tuple[Any, Any, str]]]:
+    """What the button that captions does: yields (caption, its classes, status)."""
+    captioning = Work("caption")
 
     @on_accelerator(lambda image, name: seconds_for(durations, [captioning]))
     def describe(image: np.ndarray, name: str) -> Iterator[tuple[str, float, str | None]]:
         def work(report: Report) -> str:
             report("captioning", 0.0)
             return models.captioner(name).caption(image)
-
-        yield from stream(work)
-
-    @on_accelerator(lambda image, words, caption: seconds_for(durations, [looking]))
-    def look(image: np.ndarray, words: str, caption: str) -> Iterator[tuple[str, float, tuple[Presence, ...] | None]]:
-        def work(report: Report) -> tuple[Presence, ...]:
-            report("comparing words and picture", 0.0)
-            return look_for(models, image, parse_classes(words), caption)
 
         yield from stream(work)
 
@@ -139,6 +152,21 @@ def wire_word_panel(
                 text = f"“{sentence}”" + ("" if named else ": the caption names nothing.")
                 yield sentence, named, status_line(text, None)
 
+    return say
+
+
+def _looking_for(models: Models, durations: Durations) -> Callable[..., Iterator[tuple[Any, Any, str]]]:
+    """What the button that looks for the classes does: yields (chips, the button that leaves classes out, status)."""
+    looking = Work("look for classes")
+
+    @on_accelerator(lambda image, words, caption: seconds_for(durations, [looking]))
+    def look(image: np.ndarray, words: str, caption: str) -> Iterator[tuple[str, float, tuple[Presence, ...] | None]]:
+        def work(report: Report) -> tuple[Presence, ...]:
+            report("comparing words and picture", 0.0)
+            return look_for(models, image, parse_classes(words), caption)
+
+        yield from stream(work)
+
     def check(given: Picture | None, words: str, caption: str) -> Iterator[tuple[Any, Any, str]]:
         with as_sentences():
             image = given_image(given)
@@ -151,21 +179,7 @@ def wire_word_panel(
                 text = f"CLIP and the caption see {count} of {len(seen)} classes; the others stay until you leave them out."
                 yield chips_value(models, seen), gr.Button(visible=count < len(seen)), status_line(text, None)
 
-    def leave_out(words: str, value: dict[str, Any]) -> tuple[str, gr.Button]:
-        kept = [w for w in parse_classes(words) if value["present"].get(w.name, {"present": True})["present"]]
-        return ", ".join("|".join(word.phrases) for word in kept), gr.Button(visible=False)
-
-    network = on_the_network(status)
-    panel.only_present.click(leave_out, [panel.words, panel.chips], [panel.words, panel.only_present], **QUIET)
-    return [
-        panel.say.click(
-            say, [picture, panel.captioner], [panel.caption, panel.words, status], api_visibility="private", **network
-        ),
-        panel.check.click(
-            check, [picture, panel.words, panel.caption], [panel.chips, panel.only_present, status],
-            api_visibility="private", **network,
-        ),
-    ]  # fmt: skip
+    return check
 
 
 def given_image(given: Picture | None) -> Any:

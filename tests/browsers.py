@@ -1,0 +1,84 @@
+"""Headless Chromium, and the server whose page it looks at."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import BrowserContext, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[1]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+SCREENSHOTS = Path(os.environ["OVSEG_SCREENSHOTS"]) if "OVSEG_SCREENSHOTS" in os.environ else None
+
+
+@contextmanager
+def chromium(**options: Any) -> Iterator[BrowserContext]:
+    """A headless browser with an empty profile. `options` are those of `launch_persistent_context`."""
+    assert CHROMIUM, "the browser test needs Chromium: apt-get install chromium"
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
+        browser = playwright.chromium.launch_persistent_context(
+            profile, executable_path=CHROMIUM, headless=True, args=FLAGS, **options
+        )
+        yield browser
+        browser.close()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def served(script: str, arguments: Sequence[object] = (), environment: Mapping[str, str] | None = None) -> Iterator[str]:
+    """The address of the Gradio page that this script of the project serves, in its own process."""
+    port = free_port()
+    quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "GRADIO_SERVER_PORT": str(port)}
+    command = [sys.executable, script, *map(str, arguments)]
+    server = subprocess.Popen(command, cwd=ROOT, env=os.environ | quiet | (environment or {}))
+    url = f"http://127.0.0.1:{port}/"
+    try:
+        _wait_for(url, server)
+        yield url
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _wait_for(url: str, server: subprocess.Popen) -> None:
+    for _ in range(240):
+        assert server.poll() is None, "the server ended"
+        try:
+            urllib.request.urlopen(url + "config", timeout=5).read()
+            return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError("the page did not come up in two minutes")
+
+
+class Watched:
+    """A page with what went wrong on it: console errors, and requests to anywhere else."""
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.errors, self.outside = page, [], []
+        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda request: None if _is_local(request.url) else self.outside.append(request.url))
+
+
+def _is_local(url: str) -> bool:
+    return url.startswith(("http://127.0.0.1", "http://localhost", "data:", "blob:"))
