@@ -13,7 +13,7 @@ from ovseg.evaluation import labels as sources
 from ovseg.evaluation.benchmark import Benchmark, as_markdown
 from ovseg.evaluation.datasets import LAYOUTS, PocketDataset, Sample, find_dataset
 from ovseg.evaluation.names import class_words
-from ovseg.evaluation.protocols import PROTOCOLS, segment_under
+from ovseg.evaluation.protocols import PROTOCOLS, Sureness, segment_under
 from ovseg.methods.diffsegmenter import DiffSegmenter
 from ovseg.methods.freeseg_diff.method import FreeSegDiff
 from ovseg.methods.ovdiff import matching
@@ -152,3 +152,54 @@ def test_evaluate_takes_what_the_protocol_owns(tiny_folder: Path, tmp_path: Path
     assert main([*command, "--protocol", "tcl"]) == 0
     table = json.loads((tmp_path / "run" / "table.json").read_text())
     assert table["labels"] == "all" and table["settings"]["threshold"] == 0.5 and "TCL" in table["protocol"]
+
+
+def test_what_is_unsure_is_background_and_small_classes_are_left_out() -> None:
+    scores = np.zeros((4, 2, 10), np.float32)  # background, cat, dog, and a word that counts as background
+    scores[1], scores[2, 0, 0] = 0.5, 0.9  # dog wins one pixel of twenty
+    scores[3, 1] = 0.6  # the word wins a row
+    rule = Sureness(10, least=0.0, least_share=0.1)
+    assert rule.applied(scores, words=1).argmax(0).tolist() == [[2] + [1] * 9, [3] * 10]  # one of ten is not below a tenth
+    assert replace(rule, least_share=0.11).applied(scores, words=1).argmax(0).tolist() == [[1] * 10, [3] * 10]
+    # As a class of its own the word would win ten of twenty, and dog fewer than a tenth.
+    assert rule.applied(scores).argmax(0).tolist() == [[1] * 10, [3] * 10]
+    # Scale 10 at scores 0, 0.5, 0: exp(5) / (2 + exp(5)) = 0.987; with 0.4 for dog: exp(5) / (1 + exp(5) + exp(4)) = 0.727.
+    scores = np.array([[0, 0], [0.5, 0.5], [0, 0.4]], np.float32)[:, None]
+    assert Sureness(10, least=0.72).applied(scores).argmax(0).tolist() == [[1, 1]]
+    assert Sureness(10, least=0.74).applied(scores).argmax(0).tolist() == [[1, 0]]
+    assert PROTOCOLS["sclip"].sure == {"voc": Sureness(65, 0.1, 0.1), "coco-object": Sureness(50, 0.1, 0.0)}
+
+
+def test_the_protocol_of_sclip_applies_its_rule(models: Models, picture: np.ndarray) -> None:
+    protocol = replace(PROTOCOLS["sclip"], windows=(), short_side=None, sure={"voc": Sureness(0.0, least=0.9)})
+    prepared = DiffSegmenter(threshold=0.1).prepare(models, parse_classes("cat, dog"))
+    assert segment_under(protocol, prepared, picture, benchmark="context").label_map.any()
+    assert not segment_under(protocol, prepared, picture, benchmark="voc").label_map.any()
+
+
+def test_the_protocol_of_groupvit_keeps_the_likeliest_classes(models: Models, picture: np.ndarray) -> None:
+    classes = parse_classes("cat, dog, car, tree")
+    protocol = replace(PROTOCOLS["groupvit"], windows=(), short_side=None)
+    assert protocol.likeliest == 5
+    prepared = DiffSegmenter(threshold=0.1).prepare(models, classes)
+    order = np.argsort(-models.clip.similarity([picture], [f"A photo of a {word.name}" for word in classes])[0].numpy())
+    whole = segment_under(protocol, prepared, picture)
+    assert len(np.unique(whole.label_map)) > 3  # four classes are fewer than five
+    for kept in (1, 2):
+        result = segment_under(replace(protocol, likeliest=kept), prepared, picture)
+        assert set(np.unique(result.label_map)) - {0} <= {k + 1 for k in order[:kept]}
+        rows = [0, *(order[:kept] + 1)]
+        assert np.array_equal(result.scores[rows], whole.scores[rows])
+
+
+def test_thresholds_are_swept_as_the_protocol_says(models: Models, picture: np.ndarray) -> None:
+    assert PROTOCOLS["diffsegmenter"].swept == tuple(k / 100 for k in range(30, 75))
+    assert PROTOCOLS["native"].swept == tuple(k / 20 for k in range(20))
+    protocol = replace(PROTOCOLS["native"], swept=(0.25, 0.7))
+    task = Benchmark(models, DiffSegmenter(), PocketDataset("val"), 1, protocol=protocol)
+    sample = task.dataset.sample(0)
+    own, low, high = task._predict(sample)
+    for threshold, expected in ((0.25, low), (0.7, high), (0.5, own)):
+        other = replace(task, method=DiffSegmenter(threshold=threshold))
+        assert np.array_equal(other._predict(sample)[0], expected)
+    assert (low > 0).sum() > (own > 0).sum() > (high > 0).sum()

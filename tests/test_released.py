@@ -61,7 +61,7 @@ RELEASED = {
     },
     "grounded-diffusion": {
         "threshold": 0.5, "timestep": 1, "module": "S1", "words": "alone", "steps": 50, "guidance": 5.0, "ddim": True,
-        "top_instance": True,
+        "top_instance": True, "statistics": "picture",
     },
 }  # fmt: skip
 CLASSES = parse_classes("cat, dog, potted plant, sky")

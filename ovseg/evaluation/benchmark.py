@@ -27,7 +27,6 @@ from ovseg.progress import Report, duration, silent
 from ovseg.types import BACKGROUND, named
 from ovseg.words.classes import ClassWord
 
-THRESHOLDS = tuple(round(0.05 * k, 2) for k in range(20))
 SHOWN = 8  # worst and best pictures on the sheet, each
 KEPT = 4  # sets of words that a method stays prepared for
 
@@ -36,8 +35,9 @@ KEPT = 4  # sets of words that a method stays prepared for
 class Benchmark:
     """A method on the first `count` samples of a data set.
 
-    If the method's background is a threshold, every picture is also counted at each of `THRESHOLDS`: so a threshold can be
-    chosen on one split and used on another. If the data set does not score background, every pixel gets its best class.
+    If the method's background is a threshold, every picture is also counted at each of the protocol's `swept` thresholds:
+    so a threshold can be chosen on one split and used on another. If the data set does not score background, every pixel
+    gets its best class.
 
     Args:
         count: number of samples; all of the data set if not given.
@@ -75,8 +75,13 @@ class Benchmark:
     @cached_property
     def names(self) -> str:
         """The variant of the class names."""
-        benchmark = getattr(self.dataset, "layout", None)
-        return (self.protocol.names or {}).get(benchmark.names, "plain") if benchmark else "plain"
+        return (self.protocol.names or {}).get(self.benchmark, "plain")
+
+    @property
+    def benchmark(self) -> str:
+        """The data set's entry of names.json, or nothing where it has none of the published benchmarks."""
+        layout = getattr(self.dataset, "layout", None)
+        return layout.names if layout else ""
 
     @cached_property
     def classes(self) -> tuple[ClassWord, ...]:
@@ -85,7 +90,7 @@ class Benchmark:
 
     @cached_property
     def sweeps(self) -> bool:
-        """Whether every picture is also counted at each of `THRESHOLDS`."""
+        """Whether every picture is also counted at each threshold of the protocol."""
         return self.dataset.background == "scored" and any(f.name == "threshold" for f in fields(self.method))
 
     def run(self, out: Path, report: Report = silent) -> dict:
@@ -181,7 +186,7 @@ class Benchmark:
         return tuple(ClassWord((word,)) for word in self.protocol.background_words if word not in taken)
 
     def _measure(self, sample: Sample) -> dict[str, np.ndarray]:
-        """Confusion matrices at the method's threshold and at each of `THRESHOLDS`: places and values of what is not 0."""
+        """Confusion matrices at the method's threshold and at each that is swept: places and values of what is not 0."""
         truth, predictions = self._truth(sample), self._predict(sample)
         matrices = np.stack([confusion(truth, labels, len(self.classes) + 1) for labels in predictions]).ravel()
         places = np.flatnonzero(matrices)
@@ -203,13 +208,21 @@ class Benchmark:
         asked = LABEL_SOURCES[self.labels](self.models, sample, self.classes)
         words = tuple(self.classes[k] for k in asked) + self._background_words
         if not asked:
-            return [np.zeros(sample.labels.shape, np.uint8)] * (1 + len(THRESHOLDS) * self.sweeps)
-        result = segment_under(self.protocol, self._prepared(words), sample.image, seed=self.seed)
+            return [np.zeros(sample.labels.shape, np.uint8)] * (1 + len(self.protocol.swept) * self.sweeps)
+        result = segment_under(
+            self.protocol,
+            self._prepared(words),
+            sample.image,
+            seed=self.seed,
+            benchmark=self.benchmark,
+            words=len(self._background_words),
+        )
         label_of = np.array([0, *(k + 1 for k in asked), *(0 for _ in self._background_words)], np.uint8)
         if self.dataset.background != "scored":
             return [label_of[result.scores[1:].argmax(0) + 1]]
-        moved = [result.with_threshold(t) for t in THRESHOLDS] if self.sweeps else []
-        return [label_of[segmentation.label_map] for segmentation in (result, *moved)]
+        best, winners = result.scores[1:].max(0), label_of[result.scores[1:].argmax(0) + 1]
+        moved = [np.where(best > t, winners, np.uint8(0)) for t in self.protocol.swept] if self.sweeps else []
+        return [label_of[result.label_map], *moved]
 
     def _prepared(self, words: tuple[ClassWord, ...]) -> Prepared:
         """The method with these words; of the sets that were asked for last, `KEPT` are kept."""
@@ -236,7 +249,7 @@ class Benchmark:
     def _table(self, out: Path) -> tuple[dict, list[int]]:
         """The table, and the samples from the worst to the best."""
         size = len(self.classes) + 1
-        totals = np.zeros((1 + len(THRESHOLDS), size, size), np.int64)
+        totals = np.zeros((1 + len(self.protocol.swept), size, size), np.int64)
         per_image = []
         for places, counts in self._load(out):
             totals.reshape(-1)[places] += counts  # each place occurs once
@@ -261,7 +274,7 @@ class Benchmark:
         }
         if self.sweeps:
             table["miou_at_threshold"] = {
-                str(t): dataset_miou(total, scored) for t, total in zip(THRESHOLDS, totals[1:], strict=True)
+                str(t): dataset_miou(total, scored) for t, total in zip(self.protocol.swept, totals[1:], strict=True)
             }
         order = [int(k) for k in np.argsort(per_image, kind="stable") if not np.isnan(per_image[k])]
         return table, order

@@ -9,12 +9,46 @@ from dataclasses import KW_ONLY, dataclass, fields, replace
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 
 from ovseg.maths.maps import window_starts
 from ovseg.methods.base import Method, Prepared
 from ovseg.scene import from_image, resized
 from ovseg.types import Segmentation
+from ovseg.words.presence import photo_prompts
+
+
+@dataclass(frozen=True)
+class Sureness:
+    """What is too unsure to count, where background is scored.
+
+    Args:
+        scale: scores times this are the logits of probabilities over background and classes.
+        least: a pixel whose highest probability is below it is background.
+        least_share: a class that wins a smaller share of the pixels that are not background is left out.
+    """
+
+    scale: float
+    least: float = 0.1
+    least_share: float = 0.0
+
+    def applied(self, scores: Float32[np.ndarray, "k H W"], words: int = 0) -> Float32[np.ndarray, "k H W"]:
+        """The same scores, with the lowest one where a class must not win.
+
+        Args:
+            scores: background first.
+            words: how many of the last rows are words that count as background.
+        """
+        end = len(scores) - words
+        pooled = np.concatenate([np.concatenate([scores[:1], scores[end:]]).max(0)[None], scores[1:end]])
+        counts = np.bincount(pooled.argmax(0).ravel(), minlength=end)
+        small = np.flatnonzero(counts[1:] < self.least_share * counts[1:].sum()) + 1
+        pooled[small] = scores.min()
+        unsure = 1 / np.exp(self.scale * (pooled - pooled.max(0))).sum(0) < self.least
+        result = scores.copy()
+        result[small] = scores.min()
+        result[1:end, unsure] = scores.min()
+        return result
 
 
 @dataclass(frozen=True)
@@ -33,6 +67,9 @@ class Protocol:
         cuts_itself: the method that cuts the windows itself, so that they are not cut twice.
         settings: for a method's name, and a benchmark or "" for all, the settings that the protocol gives it.
         void_is_background: pixels that no other protocol counts are background.
+        swept: background thresholds, each of which is counted beside the method's own.
+        likeliest: how many classes a picture may show, those that its CLIP finds likeliest; 0 for all.
+        sure: for each benchmark, when a pixel or a class is too unsure to count.
         windows: sides of square sliding windows, whose scores are averaged; empty for the whole picture at once.
         stride: pixels from one window to the next.
         whole_too: the whole picture counts as one more window.
@@ -57,6 +94,9 @@ class Protocol:
     cuts_itself: str = ""
     settings: dict[tuple[str, str], dict[str, object]] | None = None
     void_is_background: bool = False
+    swept: tuple[float, ...] = tuple(round(0.05 * k, 2) for k in range(20))
+    likeliest: int = 0
+    sure: dict[str, Sureness] | None = None
 
     def fitted(self, method: Method, benchmark: str, chosen: Collection[str] = ()) -> Method:
         """The method with what the protocol owns: no windows inside windows, the background's threshold, and its settings.
@@ -104,15 +144,16 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("native", "the whole picture, as the method itself takes it", labels="ground-truth"),
         Protocol(
             "groupvit",
-            "GroupViT's harness; without its choice of five classes for each picture",
+            "GroupViT's harness; its choice of five classes for each picture is CLIP's",
             short_side=448,
             windows=(448,),
             thresholds={"voc": 0.95, "context": 0.35, "coco-object": 0.95},
+            likeliest=5,
             names={"voc": "groupvit", "context": "groupvit"},
         ),
         Protocol(
             "tcl",
-            "TCL's harness; PAMR as the method is set, and without its mask of saliency",
+            "TCL's harness; PAMR as the method is set; what its network mixes into its own scores is no part of it",
             short_side=448,
             windows=(448,),
             thresholds={"": 0.5},
@@ -138,12 +179,13 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol(
             "sclip",
-            "SCLIP's harness, 26 background words; without its confidence and area rules",
+            "SCLIP's harness: 26 background words, what is unsure is background, and small classes are left out on VOC",
             short_side=336,
             windows=(224,),
             stride=112,
             names={"voc": "sclip", "coco-object": "sclip", "ade20k": "sclip"},
             background_words=_SCLIP_BACKGROUND,
+            sure={"voc": Sureness(65, least_share=0.1), "coco-object": Sureness(50)},
         ),
         Protocol(
             "freeseg",
@@ -164,19 +206,28 @@ PROTOCOLS: dict[str, Protocol] = {
                 ("diffsegmenter", "coco-object"): {"prompt": "a photography of {}"},
             },
             names={"voc": "diffsegmenter", "context": "diffsegmenter", "coco-object": "diffsegmenter"},
+            swept=tuple(round(0.3 + 0.01 * k, 2) for k in range(45)),
         ),
     )
 }
 
 
 def segment_under(
-    protocol: Protocol, prepared: Prepared, image: UInt8[np.ndarray, "H W 3"], *, seed: int = 0
+    protocol: Protocol,
+    prepared: Prepared,
+    image: UInt8[np.ndarray, "H W 3"],
+    *,
+    seed: int = 0,
+    benchmark: str = "",
+    words: int = 0,
 ) -> Segmentation:
     """Segment a picture as the protocol says. Scores are averaged over its windows, at the picture's own size.
 
     Args:
         prepared: the method, prepared for the classes.
         seed: of the noise.
+        benchmark: the entry of names.json, where the protocol's rules differ from one to the next.
+        words: how many of the last classes are words that count as background.
     """
     if protocol.cuts_itself and protocol.cuts_itself == prepared.method.name:
         protocol = replace(protocol, short_side=None, windows=(), whole_too=False)
@@ -191,10 +242,23 @@ def segment_under(
     scores = total / weight
     if working != image.shape[:2]:
         scores = np.stack([cv2.resize(row, image.shape[1::-1], interpolation=cv2.INTER_LINEAR) for row in scores])
+    if 0 < protocol.likeliest < count:
+        scores = _likeliest(prepared, image, scores, protocol.likeliest)
+    if rule := (protocol.sure or {}).get(benchmark):
+        scores = rule.applied(scores, words)
     result = Segmentation(image, part.labels[: len(scores)], scores, threshold=part.threshold)
     if protocol.thresholds and part.threshold is not None:  # a picture is never all background
         return result.with_threshold(min(part.threshold, float(scores[1:].max())))
     return result
+
+
+def _likeliest(prepared: Prepared, image: np.ndarray, scores: np.ndarray, kept: int) -> np.ndarray:
+    """Scores (count + 1, H, W) in which classes that CLIP does not find among the `kept` likeliest never win."""
+    logits = prepared.models.clip.similarity([image], photo_prompts(prepared.classes))[0].cpu().numpy()
+    others = np.argsort(-logits, kind="stable")[kept:] + 1
+    scores = scores.copy()
+    scores[others] = scores.min()
+    return scores
 
 
 def _of_classes(scores: np.ndarray, count: int) -> np.ndarray:

@@ -6,14 +6,14 @@ A small trained module reads the network's features near the end of a generation
 trained on some classes only; it can find others because the network's features and its text encoder know them.
 
 The mode "released" is the whole pipeline of the released code: pictures by 50 steps of DDIM at guidance 5, as its training
-draws them, the surest instance of the detector as the mask of a class, and one word at a time, as its test script asks. It
-still differs from it in this:
+draws them, the surest instance of the detector as the mask of a class, and in the way of its test script one word at a time
+and features normalised by the picture's own statistics. It still differs from it in this:
 
 - The features are those of one pass on the finished latent, noised to the capture step, not of the sampler's own last
   step: the noise of step 1 has a standard deviation of 0.03. So a given picture is segmented as a generated one is.
 - The test script draws at guidance 7.5, and its user gives the prompt; the mode keeps the 5 of the training.
 - The query's sentence is always the module's own; the code takes a word of the visitor's prompt for it.
-- The module is in evaluation mode: a picture's masks do not depend on what was segmented before.
+- The vectors of the module's spectral norm stand still: a picture's masks do not depend on what was segmented before.
 - Triplets are made once and trained on many times; the code makes one for each step of training. Its detector is a Mask
   R-CNN with a Swin-S, which sees red and blue swapped; here it is any segmenter that `transformers` loads, with its own
   colours.
@@ -22,6 +22,7 @@ still differs from it in this:
 The mode "suited" differs from "released" in this as well:
 
 - The words of a picture are looked at together, and each sees the others, as in the code's training (`words`).
+- Features are normalised by the statistics of the training (`statistics`).
 - Pictures are drawn with the sampler, the steps and the guidance that suit the backbone (`steps`, `guidance`, `ddim`).
 - The mask of a class in training is all of its instances (`top_instance`).
 """
@@ -62,6 +63,7 @@ class GroundedDiffusion(Method):
 
     released: ClassVar[Mapping[str, object]] = MappingProxyType({
         "words": "alone", "steps": 50, "guidance": 5.0, "ddim": True, "top_instance": True,
+        "statistics": "picture",
     })  # fmt: skip
 
     threshold: float = knob(
@@ -91,6 +93,12 @@ class GroundedDiffusion(Method):
         "Whether the module looks at all words of a picture together, as in the released code's training, or at each word"
         " alone, as in its test script.",
         label="Words",
+    )
+    statistics: Literal["training", "picture"] = knob(
+        "training",
+        "Whether the module normalises features by the means and deviations that it learned in training, or by the picture's"
+        " own, as the released code does, which never leaves training mode.",
+        label="Normalised by",
     )
     steps: int = knob(
         0,
@@ -168,7 +176,8 @@ class PreparedGroundedDiffusion(Prepared):
             sentence = scene.caption or prompt_of(self.names)
             features = step_features(self.models.backbone, scene.latent, sentence, method.timestep, scene.seed)
         with stages.stage("finding the words", 0.7):
-            word_maps = self.module.look(features, self.states, apart=method.words == "alone")
+            alone, own = method.words == "alone", method.statistics == "picture"
+            word_maps = self.module.look(features, self.states, alone, own)
         likely = word_maps.logits.sigmoid()
         of_class = [[k for k, owner in enumerate(owners) if owner == number] for number in range(len(self.classes))]
         return Segmentation.from_scores(

@@ -9,7 +9,8 @@ Differs from the released code, with the same result unless said:
 - Pictures of a batch are independent; the code mixes the rows of guidance of several, and is right for one picture alone.
 - With `independent` words do not attend to each other, which gives other masks: those of a word do not depend on which
   other words are asked for. The default is the code's way.
-- In evaluation mode the normalisation uses the statistics of training; the code never leaves training mode.
+- The normalisation uses the statistics of training, or with `own` those of the picture itself, as the code does, which
+  never leaves training mode. The vectors of its spectral norm then go on moving a little; here they stand.
 """
 
 import json
@@ -81,10 +82,17 @@ class SegmentationBlock(nn.Module):
             spectral_norm(nn.Conv2d(channels, channels, 3, padding=1), eps=EPSILON) for _ in range(2)
         )
 
-    def forward(self, features: Float[Tensor, "b c y x"]) -> Float[Tensor, "b c y x"]:
-        """Other features of the same shape."""
-        start = F.relu(self.norms[0](features))
-        return start + self.convolutions[1](F.relu(self.norms[1](self.convolutions[0](start))))
+    def forward(self, features: Float[Tensor, "b c y x"], own: bool = False) -> Float[Tensor, "b c y x"]:
+        """Other features of the same shape.
+
+        Args:
+            own: normalised by these features' own statistics, also outside of training.
+        """
+        start = F.relu(self._normed(0, features, own))
+        return start + self.convolutions[1](F.relu(self._normed(1, self.convolutions[0](start), own)))
+
+    def _normed(self, number: int, features: Float[Tensor, "b c y x"], own: bool) -> Float[Tensor, "b c y x"]:
+        return F.batch_norm(features, None, None, training=True, eps=EPSILON) if own else self.norms[number](features)
 
 
 class DecoderLayer(nn.Module):
@@ -139,8 +147,14 @@ class GroundingModule(nn.Module):
         """One map on the latent grid from the captured features of each stride, coarsest first."""
         return self.levels(features)[-1]
 
-    def levels(self, features: Mapping[int, Float[Tensor, "b _c _y _x"]]) -> list[Float[Tensor, "b _w _y _x"]]:
-        """The fused features after each stride, coarsest first; the last ones are on the latent grid."""
+    def levels(
+        self, features: Mapping[int, Float[Tensor, "b _c _y _x"]], own: bool = False
+    ) -> list[Float[Tensor, "b _w _y _x"]]:
+        """The fused features after each stride, coarsest first; the last ones are on the latent grid.
+
+        Args:
+            own: normalised by these features' own statistics, also outside of training.
+        """
         fused, levels = None, []
         for number, stride in enumerate(self.strides):
             reduced = self._reduced(stride, features[stride])
@@ -151,7 +165,7 @@ class GroundingModule(nn.Module):
             else:
                 if fused.shape[-2:] != reduced.shape[-2:]:
                     fused = resize(fused, reduced.shape[-2:])
-                fused = self.blocks[number - 1](torch.cat([fused, reduced], 1))
+                fused = self.blocks[number - 1](torch.cat([fused, reduced], 1), own)
             levels.append(fused)
         return levels
 
@@ -250,12 +264,17 @@ class Grounding:
 
     @torch.inference_mode()
     def look(
-        self, features: Mapping[int, Float[Tensor, "1 _c _y _x"]], words: Float[Tensor, "n d"], apart: bool
+        self,
+        features: Mapping[int, Float[Tensor, "1 _c _y _x"]],
+        words: Float[Tensor, "n d"],
+        apart: bool,
+        own: bool = False,
     ) -> WordMaps:
         """Mask logits of each word.
 
         Args:
             apart: words do not attend to each other; else each attends to the others, as in the released code.
+            own: features are normalised by the picture's own statistics, as in the released code; else by those of training.
 
         Raises:
             ValueError: the features or the words are those of another backbone.
@@ -267,7 +286,7 @@ class Grounding:
                 f" {size.text}, but the backbone gives {channels} and {words.shape[1]}."
             )
         device = next(self.module.parameters()).device
-        levels = self.module.levels({stride: maps.to(device) for stride, maps in features.items()})
+        levels = self.module.levels({stride: maps.to(device) for stride, maps in features.items()}, own)
         logits, attention = self.module.read(levels[-1], words[None].to(device, torch.float32), apart)
         grid = [-(-side // PATCH) for side in levels[-1].shape[-2:]]
         return WordMaps(logits[0], attention[0].unflatten(1, grid), tuple(level[0] for level in levels))

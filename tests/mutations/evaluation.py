@@ -51,8 +51,8 @@ MUTANTS = (
     Mutant(
         "the seed does not reach the method",
         "ovseg/evaluation/benchmark.py",
-        "seed=self.seed)",
-        "seed=0)",
+        "seed=self.seed,",
+        "seed=0,",
         (TESTS + "test_the_seed_reaches_the_method",),
     ),
     Mutant(
@@ -72,8 +72,8 @@ MUTANTS = (
     Mutant(
         "thresholds are swept in the wrong order",
         "ovseg/evaluation/benchmark.py",
-        "for t in THRESHOLDS] if",
-        "for t in THRESHOLDS[::-1]] if",
+        "winners, np.uint8(0)) for t in self.protocol.swept]",
+        "winners, np.uint8(0)) for t in self.protocol.swept[::-1]]",
         (TESTS + "test_the_sweep_agrees_with_the_methods_own_threshold",),
     ),
     Mutant(

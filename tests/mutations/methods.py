@@ -273,8 +273,8 @@ MUTANTS = (
     Mutant(
         "words that shall be alone see each other",
         "ovseg/methods/grounded_diffusion.py",
-        'apart=method.words == "alone"',
-        "apart=False",
+        'alone, own = method.words == "alone", ',
+        "alone, own = False, ",
         GROUNDED,
     ),
     Mutant(
