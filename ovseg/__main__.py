@@ -1,6 +1,7 @@
 """The command line: `python -m ovseg COMMAND --help`, or `ovseg COMMAND --help` where the package is installed."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -10,11 +11,23 @@ from ovseg.commands import COMMANDS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code, 0 if it has none. Bad input is one sentence on stderr and exit code 2."""
+    """Run one command; returns its exit code, 0 if it has none. Bad input, and a file that cannot be read or
+    written, is one sentence on stderr and exit code 2.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     options = build_parser(given[0] if given else "").parse_args(given)
     try:
         return options.run(options) or 0
+    except BrokenPipeError:  # whoever read what is printed has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except OSError as error:
+        about = f"{error.filename} could not be read or written: {error.strerror}" if error.filename else error
+        print(f"ovseg: {about}", file=sys.stderr)
+        return 2
+    except MemoryError:
+        print("ovseg: What was asked for must fit into the memory of this machine, but it does not.", file=sys.stderr)
+        return 2
     except ValueError as error:
         print(f"ovseg: {error}", file=sys.stderr)
         return 2

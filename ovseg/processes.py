@@ -1,6 +1,8 @@
 """Several processes on one piece of work, as torchrun starts them on one machine or on several."""
 
+import multiprocessing
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +36,16 @@ class Share:
         parts: list[Mapping[Name, Part] | None] | None = [None] * self.count if self.rank == 0 else None
         dist.gather_object(mine, parts)
         return None if parts is None else {name: part for of_one in parts for name, part in of_one.items()}
+
+
+def end_with_parent() -> None:
+    """Let this process, which another one has started, end when that one does, even where that one was killed."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def launched() -> bool:

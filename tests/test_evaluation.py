@@ -3,6 +3,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,6 +120,31 @@ def test_a_benchmark_prepares_each_set_of_words_once_and_looks_at_no_evidence(
     assert not looked
     scene = from_image(models, task.dataset.sample(0).image)
     assert DiffSegmenter().segment(models, scene, task.classes[:1]).evidence and looked == [1]
+
+
+@pytest.mark.slow  # starts two processes that load torch
+def test_workers_end_when_the_process_that_started_them_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time\n"
+        "from ovseg.evaluation.workers import pool_of\n"
+        "if __name__ == '__main__':\n"
+        "    with pool_of(1) as pool:\n"
+        "        print(pool.submit(os.getpid).result(), flush=True)\n"
+        "        pool.submit(time.sleep, 600).result()\n"
+    )
+    (tmp_path / "run.py").write_text(code)
+    paths = {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    parent = subprocess.Popen(
+        [sys.executable, tmp_path / "run.py"], stdout=subprocess.PIPE, text=True, env=os.environ | paths
+    )
+    worker = Path(f"/proc/{int(parent.stdout.readline())}/status")
+    parent.kill()
+    parent.wait()
+    for _ in range(200):
+        if not worker.exists() or "State:\tZ" in worker.read_text():
+            return
+        time.sleep(0.1)
+    pytest.fail("the worker went on")
 
 
 def test_two_workers_give_the_table_of_one(tiny_folder: Path, tmp_path: Path) -> None:

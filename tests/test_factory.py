@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +15,7 @@ import torch
 from PIL import Image
 
 from ovseg.__main__ import main
-from ovseg.factory import synthesize, triplets
+from ovseg.factory import notes, synthesize, triplets
 from ovseg.factory.orders import order
 from ovseg.factory.splits import UNSEEN, seen_of, unseen_of
 from ovseg.factory.synthesize import Synthesis, coco, digest, read_mask, read_picture
@@ -186,6 +187,68 @@ def test_damage_is_named(factory: Factory, tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(ValueError, match=r"00001\.safetensors is missing"):
         index(tmp_path, 5)
+
+
+def test_a_flipped_byte_is_seen_and_never_blessed(factory: Factory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    factory.run(tmp_path)
+    path = shard_path(tmp_path, 0)
+    whole = path.read_bytes()
+    flipped = whole[:-1] + bytes([whole[-1] ^ 1])
+    path.write_bytes(flipped)
+    for indexed_before in (False, True):
+        path.write_bytes(flipped)
+        for _ in range(2):
+            with pytest.raises(ValueError, match=r"00000\.safetensors must be as it was written, but was changed"):
+                index(tmp_path, 5)
+        assert (tmp_path / "index.parquet").exists() == indexed_before
+        path.write_bytes(whole)  # the time is another, the content is not
+        assert index(tmp_path, 5)["items"] == 5
+    with monkeypatch.context() as patch:
+        patch.setattr(notes, "file_checksum", lambda path: pytest.fail("read a shard that is as it was"))
+        index(tmp_path, 5)
+    path.write_bytes(flipped)
+    path.unlink()
+    factory.run(tmp_path)
+    assert path.read_bytes() == whole and index(tmp_path, 5)["items"] == 5
+
+
+def test_a_set_without_notes_is_held_against_its_index(factory: Factory, tmp_path: Path) -> None:
+    factory.run(tmp_path)
+    index(tmp_path, 5)
+    shutil.rmtree(tmp_path / "notes")
+    path = shard_path(tmp_path, 1)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ValueError, match=r"00001\.safetensors must be as it was written"):
+        index(tmp_path, 5)
+
+
+def test_a_stop_between_a_shard_and_its_note_loses_nothing(factory: Factory, tmp_path: Path) -> None:
+    factory.run(tmp_path / "whole")
+    items = tmp_path / "items"
+    stopped = tmp_path / "stopped"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
+        factory.run(items)
+    shutil.copytree(items, stopped)
+    shutil.rmtree(stopped / "notes")
+    shard_path(stopped, 0).write_bytes(b"what a stop has left")
+    factory.run(stopped)
+    index(stopped, 5)
+    for shard in range(2):
+        assert shard_path(stopped, shard).read_bytes() == shard_path(tmp_path / "whole", shard).read_bytes()
+
+
+def test_what_was_planted_beside_the_files_of_a_data_set_changes_nothing(
+    with_clip: Models, grounding_folder: Path, tmp_path: Path
+) -> None:
+    task = Synthesis(with_clip, GroundedDiffusion(module="S1"), ("cat", "dog"), 2, seed=3)
+    task.run(tmp_path)
+    before = digest(tmp_path)
+    for part in ("JPEGImages", "SegmentationClass", "prompts"):
+        (tmp_path / part / ".0000000.json.partial").write_text("planted")
+    task.run(tmp_path)
+    assert digest(tmp_path) == before
 
 
 def test_the_module_learns_from_triplets_and_is_loaded_again(factory: Factory, tmp_path: Path) -> None:

@@ -227,9 +227,12 @@ class StableDiffusion:
 
     def _scheduler(self, sampling: Sampling) -> SchedulerMixin:
         """A scheduler of its own: it counts steps, and cannot serve two visitors."""
-        if sampling.steps < 1:
-            raise ValueError(f"Generation must take 1 step or more, but got {sampling.steps}.")
         config = self.pipeline.scheduler.config
+        if not 1 <= sampling.steps <= config.num_train_timesteps:
+            most = config.num_train_timesteps
+            raise ValueError(f"Generation must take 1 step or more, and {most} at most, but got {sampling.steps}.")
+        if not math.isfinite(sampling.guidance):
+            raise ValueError(f"The guidance must be a finite number, but got {sampling.guidance}.")
         if sampling.ddim:  # 981, 961, ... 1 of 1000 where there are 50 steps, whatever the checkpoint's own sampler does
             spacing = {"timestep_spacing": "leading", "steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False}
             return DDIMScheduler.from_config(config, **spacing)

@@ -1,10 +1,10 @@
 """`ablate --method M --dataset D --count N --out DIR`: a table of variants of one method."""
 
 import argparse
-from pathlib import Path
 
 from ovseg.commands.common import add_networks, models_of, show_progress
 from ovseg.commands.evaluate import add_dataset, dataset_of
+from ovseg.commands.values import out_folder
 from ovseg.evaluation.ablations import ABLATIONS, Ablation, as_markdown
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.methods import METHODS, find_method, suited_to
@@ -18,7 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="TEXT", help="only variants whose name contains one of these texts"
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the table and the runs")
+    parser.add_argument("--out", type=out_folder, required=True, help="folder for the table and the runs")
     add_networks(parser)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from ovseg.attention import Attention, Heads, Plan, Request, draw_inside, heads_of, look_inside, plan_drawing, plan_looking
 from ovseg.attention.plan import KEEPS, MOST_BYTES, NOISE_LEVELS, measured_row_seconds, parse_levels
 from ovseg.commands.common import add_networks, models_of, show_progress
+from ovseg.commands.values import more_than_nothing, number, out_folder, seed
 from ovseg.files import write_whole
 from ovseg.models import Models
 from ovseg.output import view
@@ -23,9 +24,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", help='sentence whose words are looked for, such as "a cat on a sofa"')
     parser.add_argument("--noise", help=f"noise levels between commas, 0 to 999 (default: {usual})")
     parser.add_argument("--generate", action="store_true", help="draw a picture of the sentence, and look inside meanwhile")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise, or of the drawn picture (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the noise, or of the drawn picture (default: 0)")
     parser.add_argument("--steps", type=int, help="sampling steps of --generate (default: the backbone's)")
-    parser.add_argument("--guidance", type=float, help="classifier-free guidance of --generate (default: the backbone's)")
+    parser.add_argument(
+        "--guidance", type=number(0, 100), help="classifier-free guidance of --generate (default: the backbone's)"
+    )
     parser.add_argument("--negative", default="", help="what a drawn picture shall not show")
     parser.add_argument(
         "--self-attention", default="every", metavar="WHERE", dest="keep",
@@ -36,8 +39,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--at", metavar="X,Y", help="also write what this place attends to; shares of width and height")
     parser.add_argument("--heads", metavar="LAYER,LEVEL", help="also write the heads of a layer apart; both count from 1")
-    parser.add_argument("--most-memory", type=float, default=MOST_BYTES / 1e9, help="gigabytes for the result (default: 1)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the files and their README.txt")
+    parser.add_argument(
+        "--most-memory", type=more_than_nothing, default=MOST_BYTES / 1e9, help="gigabytes for the result (default: 1)"
+    )
+    parser.add_argument("--out", type=out_folder, required=True, help="folder for the files and their README.txt")
     add_networks(parser)
 
 

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from ovseg.commands.common import add_captioner, add_files, add_networks, models_of, parts_of, show_progress
+from ovseg.commands.values import out_folder, seed
 from ovseg.compare import Comparison, Truth, compare, comparison_sheet, read_legend, read_truth, read_variants
 from ovseg.files import write_whole
 from ovseg.methods import METHODS
@@ -36,10 +37,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--truth", type=Path, help="indexed PNG: 0 background, 1 the first class, ..., 255 not counted")
     parser.add_argument("--legend", type=Path, help="legend.json that names the truth's values, as `segment` writes it")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise that is added to the picture (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the noise that is added to the picture (default: 0)")
     parser.add_argument("--hatch", action="store_true", help="draw lines besides colours, for print without colours")
     add_files(parser)
-    parser.add_argument("--out", type=Path, required=True, help="folder for sheet.png, comparison.md, .csv and .json")
+    parser.add_argument("--out", type=out_folder, required=True, help="folder for sheet.png, comparison.md, .csv and .json")
     add_networks(parser)
 
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from ovseg.commands.common import add_method, add_networks, method_of, models_of, show_progress
+from ovseg.commands.values import out_folder, seed
 from ovseg.evaluation import workers
 from ovseg.evaluation.baselines import MEASURABLE
 from ovseg.evaluation.benchmark import Benchmark, as_markdown, with_best_threshold
@@ -37,9 +38,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="finished run on another split, whose best threshold is taken",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the noise that is added to the pictures (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the noise that is added to the pictures (default: 0)")
     parser.add_argument("--workers", type=int, default=1, help="processes; leave it out under torchrun (default: 1)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the tables, the overview and the counts")
+    parser.add_argument("--out", type=out_folder, required=True, help="folder for the tables, the overview and the counts")
     add_method(parser, MEASURABLE)
     add_networks(parser)
 

@@ -1,22 +1,24 @@
 """`generate PROMPT --out FILE`: one generated picture."""
 
 import argparse
-from pathlib import Path
+import io
 
 from PIL import Image
 
 from ovseg.commands.common import add_networks, models_of, show_progress
+from ovseg.commands.values import number, out_picture, seed
+from ovseg.files import write_whole
 from ovseg.scene import from_prompt
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of `generate`."""
     parser.add_argument("prompt", help="what the picture shall show")
-    parser.add_argument("--seed", type=int, default=0, help="another seed gives another picture (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="another seed gives another picture (default: 0)")
     parser.add_argument("--steps", type=int, help="sampling steps (default: the backbone's)")
-    parser.add_argument("--guidance", type=float, help="classifier-free guidance (default: the backbone's)")
+    parser.add_argument("--guidance", type=number(0, 100), help="classifier-free guidance (default: the backbone's)")
     parser.add_argument("--negative", default="", help="what the picture shall not show")
-    parser.add_argument("--out", type=Path, required=True, help="picture file, such as g.png")
+    parser.add_argument("--out", type=out_picture, required=True, help="picture file, such as g.png")
     add_networks(parser)
 
 
@@ -24,10 +26,8 @@ def run(options: argparse.Namespace) -> None:
     """Generate the picture and write it.
 
     Raises:
-        ValueError: the file's ending names no picture format, or the prompt is empty.
+        ValueError: the prompt is empty, the steps are too few or too many, or the file cannot be written.
     """
-    if options.out.suffix.lower() not in Image.registered_extensions():
-        raise ValueError(f"--out must be a picture file such as g.png, but got {options.out}.")
     scene = from_prompt(
         models_of(options),
         options.prompt,
@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> None:
         negative=options.negative,
         on_step=lambda done, total: show_progress("sampling", done / total),
     )
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(scene.image).save(options.out)
+    content = io.BytesIO()
+    Image.fromarray(scene.image).save(content, Image.registered_extensions()[options.out.suffix.lower()])
+    write_whole(options.out, content.getvalue())
     print(f"wrote {options.out} ({scene.image.shape[1]} x {scene.image.shape[0]})")

@@ -1,10 +1,10 @@
 """`grounded-generation --split S --judge DIR --out DIR`: Protocol I of Grounded Diffusion."""
 
 import argparse
-from pathlib import Path
 
 from ovseg.commands.common import add_networks, models_of, show_progress
 from ovseg.commands.prompts import add_module, add_steps, method_of, split_of
+from ovseg.commands.values import out_folder
 from ovseg.factory.grounded_generation import GroundedGeneration, as_markdown
 from ovseg.pretrained.detector import load_detector
 from ovseg.progress import with_time_left
@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--count", type=int, default=24, help="pictures in each of the five groups of prompts (default: 24)")
     add_steps(parser)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the table and the pictures")
+    parser.add_argument("--out", type=out_folder, required=True, help="folder for the table and the pictures")
     add_networks(parser)
 
 

@@ -1,12 +1,12 @@
 """`grounding import FILE | list`: the trained modules of Grounded Diffusion that a backbone has."""
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
 
 from ovseg.backbones import BACKBONES
+from ovseg.files import read_json
 from ovseg.models import Models
 
 FITS = (
@@ -64,7 +64,7 @@ def _import(models: Models, path: Path | None, name: str) -> None:
     module = read_published(path)
     source = {"file": path.name, "sha256": checksum(path)}
     if (folder / "config.json").is_file():
-        if json.loads((folder / "config.json").read_text())["training"].get("source", {}).get("sha256") != source["sha256"]:
+        if read_json(folder / "config.json")["training"].get("source", {}).get("sha256") != source["sha256"]:
             raise ValueError(f"The module's name must be new, but there is another module in {folder}: give another --name.")
         print(f"{path.name} was imported before: it is in {folder}")
         return
@@ -77,7 +77,7 @@ def _import(models: Models, path: Path | None, name: str) -> None:
 def _list(models: Models) -> None:
     configs = sorted(models.groundings.glob("*/config.json"))
     for path in configs:
-        training = json.loads(path.read_text())["training"]
+        training = read_json(path)["training"]
         seen = ", ".join(training["seen"]) or "not known"
         print(f"{path.parent.name}: backbone {training['backbone'] or 'not known'}; trained on: {seen}")
     print(f"{len(configs)} modules in {models.groundings}")

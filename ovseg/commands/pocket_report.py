@@ -1,9 +1,9 @@
 """`pocket-report --out DIR`: the figures of the pocket bundle's card."""
 
 import argparse
-from pathlib import Path
 
 from ovseg.commands.common import add_networks, models_of, show_progress
+from ovseg.commands.values import out_folder
 from ovseg.evaluation.pocket_report import PocketReport
 
 
@@ -12,7 +12,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--per-thing", type=int, default=8, help="generated pictures of each thing (default: 8)")
     parser.add_argument("--pairs", type=int, default=64, help="generated pictures of two things (default: 64)")
     parser.add_argument("--count", type=int, default=256, help="scenes for CLIP and the segmenters (default: 256)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for card.md, card.json, samples.jpg and the runs")
+    parser.add_argument(
+        "--out", type=out_folder, required=True, help="folder for card.md, card.json, samples.jpg and the runs"
+    )
     add_networks(parser)
 
 

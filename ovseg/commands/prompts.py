@@ -3,6 +3,7 @@
 import argparse
 from dataclasses import replace
 
+from ovseg.commands.values import number, seed
 from ovseg.factory.splits import OWN, UNSEEN, ClassSplit, find_split, splits_for
 from ovseg.methods import modes_of
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
@@ -17,8 +18,10 @@ KNOWN_SPLITS = f"{', '.join(UNSEEN)} with the pocket backbone, {', '.join(splits
 def add_classes(parser: argparse.ArgumentParser, default: str) -> None:
     """Options for the classes of the prompts and their seeds; `default` says which they are without `--classes`."""
     parser.add_argument("--classes", default="", help=f'such as "cat, dog" (default: {default})')
-    parser.add_argument("--pairs", type=float, default=0.5, help="share of prompts with two classes, 0 to 1 (default: 0.5)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first picture; the next ones count up (default: 0)")
+    parser.add_argument(
+        "--pairs", type=number(0, 1), default=0.5, help="share of prompts with two classes, 0 to 1 (default: 0.5)"
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="of the first picture; the next ones count up (default: 0)")
 
 
 def classes_of(options: argparse.Namespace) -> tuple[str, ...]:

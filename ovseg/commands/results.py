@@ -1,9 +1,9 @@
 """`results --out DIR`: the runs that the page's Results tab shows."""
 
 import argparse
-from pathlib import Path
 
 from ovseg.commands.common import add_networks, models_of, show_progress
+from ovseg.commands.values import out_folder
 from ovseg.evaluation.results import DATASET, RUNS, SHIPPED, Measuring, Results
 
 
@@ -14,9 +14,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--only", nargs="+", default=[], metavar="TEXT",
         help=f"only runs whose name contains one of these texts; all: {', '.join(run.name for run in RUNS)}",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="folder for the runs, which continue after a stop")
+    parser.add_argument("--out", type=out_folder, required=True, help="folder for the runs, which continue after a stop")
     parser.add_argument(
-        "--to", type=Path, default=SHIPPED, help="folder for the files that the tab reads (default: the one that ships)"
+        "--to",
+        type=out_folder,
+        default=SHIPPED,
+        help="folder for the files that the tab reads (default: the one that ships)",
     )
     add_networks(parser)
 

@@ -16,6 +16,7 @@ from ovseg.commands.common import (
     parts_of,
     show_progress,
 )
+from ovseg.commands.values import out_folder, seed
 from ovseg.methods import find_method
 from ovseg.models import Models
 from ovseg.output.cost import measuring
@@ -47,12 +48,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="leave out classes that neither CLIP nor the caption finds",
     )
     add_method(parser)
-    parser.add_argument("--seed", type=int, default=0, help="of the noise that is added to the picture (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, help="of the noise that is added to the picture (default: 0)")
     parser.add_argument(
         "--square", action="store_true", help="squash the picture to a square first, as DiffSegmenter's code does"
     )
     parser.add_argument("--attention", action="store_true", help="also write every attention map as a picture")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the files and their README.txt")
+    parser.add_argument("--out", type=out_folder, required=True, help="folder for the files and their README.txt")
     add_files(parser)
     add_networks(parser)
 

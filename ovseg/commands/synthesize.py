@@ -2,10 +2,10 @@
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
 from ovseg.commands.common import add_networks, models_of, show_progress
 from ovseg.commands.prompts import add_classes, add_module, add_steps, classes_of, method_of, split_of
+from ovseg.commands.values import number, out_folder
 from ovseg.factory.synthesize import Synthesis, digest
 from ovseg.progress import with_time_left
 
@@ -15,11 +15,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_classes(parser, "all classes of the split, seen and unseen")
     add_module(parser)
     parser.add_argument(
-        "--threshold", type=float, default=0.5, help="probability from which a pixel belongs to a class (default: 0.5)"
+        "--threshold",
+        type=number(0, 1),
+        default=0.5,
+        help="probability from which a pixel belongs to a class (default: 0.5)",
     )
     parser.add_argument("--count", type=int, default=64, help="number of pictures (default: 64)")
     add_steps(parser)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the data set")
+    parser.add_argument("--out", type=out_folder, required=True, help="folder for the data set")
     add_networks(parser)
 
 

@@ -1,16 +1,17 @@
 """`train NETWORK`: the networks of the pocket bundle; `train all`: all of them, one after the other."""
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 
 from ovseg.assets import ASSETS
 from ovseg.commands.prompts import KNOWN_SPLITS, split_of
+from ovseg.commands.values import more_than_nothing, out_folder, whole
 from ovseg.factory.chain import NEXT, Chain
 from ovseg.factory.splits import UNSEEN, find_split
 from ovseg.factory.train_grounding import GroundingRecipe, train_grounding
 from ovseg.factory.triplets import TripletSet
+from ovseg.files import read_json
 from ovseg.models import Models
 from ovseg.pocket.recipes import MINUTES, RECIPES, pack
 from ovseg.pocket.train_segmenter import train_detector
@@ -42,18 +43,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="training time over all runs of the network; with all, NAME=MINUTES for each network whose time differs"
         " (default: the recipe's)",
     )
-    parser.add_argument("--piece", type=float, metavar="MINUTES", help="stop this run earlier, with a checkpoint")
-    parser.add_argument("--scenes", type=int, default=24000, help="training scenes to render (default: 24000)")
+    parser.add_argument(
+        "--piece", type=more_than_nothing, metavar="MINUTES", help="stop this run earlier, with a checkpoint"
+    )
+    parser.add_argument("--scenes", type=whole(1), default=24000, help="training scenes to render (default: 24000)")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=out_folder,
         help="folder for all networks (default: runs/pocket; for the grounding module of another backbone, runs/BACKBONE)",
     )
     parser.add_argument(
         "--start", type=Path, help="denoiser, clip, all: saved pipeline to begin with, such as the shipped one"
     )
     parser.add_argument(
-        "--to", type=Path, default=ASSETS / "pocket", help="bundle, all: folder for the result (default: %(default)s)"
+        "--to", type=out_folder, default=ASSETS / "pocket", help="bundle, all: folder for the result (default: %(default)s)"
     )
     parser.add_argument(
         "--split",
@@ -61,7 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         " its default",
     )
     parser.add_argument("--triplets", type=Path, help="grounding: folder that `triplets` wrote")
-    parser.add_argument("--rate", type=float, help="grounding: first learning rate (default: 5e-4)")
+    parser.add_argument("--rate", type=more_than_nothing, help="grounding: first learning rate (default: 5e-4)")
     parser.add_argument("--loss", help="grounding: bce, or bce+dice (default: bce)")
     parser.add_argument("--independent", action="store_true", help="grounding: words do not attend to each other")
     parser.add_argument("--backbone", default="pocket", help="grounding: the backbone of the triplets (default: pocket)")
@@ -116,9 +119,9 @@ def _minutes(options: argparse.Namespace) -> dict[str, float]:
                 f"--minutes must be a number, or NAME=MINUTES with `all` and a network's name, but got {text!r}."
             )
         try:
-            changes[name] = float(value)
-        except ValueError:
-            raise ValueError(f"--minutes must be numbers, but got {value!r}.") from None
+            changes[name] = more_than_nothing(value)
+        except argparse.ArgumentTypeError as error:
+            raise ValueError(f"--minutes must be numbers: {error}") from None
     return {**MINUTES, **changes}
 
 
@@ -175,5 +178,5 @@ def _check_free(place: Path, models: Models) -> None:
         ValueError: the place is taken.
     """
     config = place / "config.json"
-    if config.is_file() and json.loads(config.read_text())["training"]["backbone"] != models.backbone.fingerprint:
+    if config.is_file() and read_json(config)["training"]["backbone"] != models.backbone.fingerprint:
         raise ValueError(f"The place of the trained module must be free, but another backbone's module is in {place}.")

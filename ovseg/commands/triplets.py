@@ -4,12 +4,12 @@ Under `torchrun` or `accelerate launch` the processes share the work.
 """
 
 import argparse
-from pathlib import Path
 
 from accelerate import PartialState
 
 from ovseg.commands.common import add_networks, models_of, show_progress
 from ovseg.commands.prompts import KNOWN_SPLITS, add_classes, add_steps, classes_of, mode_of, split_of
+from ovseg.commands.values import out_folder, whole
 from ovseg.factory.triplets import Factory, index
 from ovseg.models import Models
 from ovseg.pocket.world import THINGS
@@ -27,7 +27,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="",
         help="folder or repository of the segmenter that labels the pictures (default: the backbone's)",
     )
-    parser.add_argument("--timestep", type=int, default=1, help="noise level at which features are read (default: 1)")
+    parser.add_argument(
+        "--timestep", type=whole(0, 999), default=1, help="noise level at which features are read (default: 1)"
+    )
     add_steps(parser)
     parser.add_argument(
         "--single", action="store_true", help="the mask of a class is its most certain instance, not all instances"
@@ -35,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--latents", action="store_true", help="keep latents and not features: smaller files, but slower training"
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the triplets")
+    parser.add_argument("--out", type=out_folder, required=True, help="folder for the triplets")
     add_networks(parser)
 
 

@@ -9,13 +9,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ovseg.evaluation.command_line import command_of
 from ovseg.evaluation.datasets import Dataset, Sample
 from ovseg.evaluation.labels import LABEL_SOURCES, NETWORKS, ground_truth
 from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
-from ovseg.files import write_or_check_settings, write_whole
+from ovseg.files import read_json, write_or_check_settings, write_whole
 from ovseg.maths.overlap import IGNORED, confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
 from ovseg.methods import DiffSegmenter, Method, released_for
 from ovseg.methods.base import Prepared
@@ -108,7 +107,6 @@ class Benchmark:
         On a CPU this uses one thread, so that the figures do not depend on the number of processes (`workers`).
         """
         write_or_check_settings(out, self.settings())
-        (out / "images").mkdir(exist_ok=True)
         with one_thread(self.models.device):
             self._measure_missing(out, indices, report)
 
@@ -131,7 +129,7 @@ class Benchmark:
         table, order = self._table(out)
         write_whole(out / "table.json", (json.dumps(table, indent=2) + "\n").encode())
         write_whole(out / "table.md", as_markdown(table).encode())
-        Image.fromarray(self._sheet(out, order)).save(out / "sheet.png")
+        write_whole(out / "sheet.png", view.png(self._sheet(out, order)))
         return table
 
     def settings(self) -> dict:
@@ -307,7 +305,7 @@ def with_best_threshold(task: Benchmark, run: Path) -> Benchmark:
     path = run / "table.json"
     if not path.is_file():
         raise ValueError(f"The threshold must come from a finished run, but there is no {path}.")
-    table, mine = json.loads(path.read_text()), task.settings()
+    table, mine = read_json(path), task.settings()
     if "miou_at_threshold" not in table or not task.sweeps:
         raise ValueError("A threshold can be chosen only where the background is scored and the method has a threshold.")
     for key in ("method", "backbone", "labels", "names", "background", "protocol"):
@@ -353,4 +351,4 @@ def as_markdown(table: dict) -> str:
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
-    write_whole(path, content.getvalue())
+    write_whole(path, content.getvalue(), lasting=True)

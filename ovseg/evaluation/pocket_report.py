@@ -1,5 +1,6 @@
 """The figures of the pocket bundle's card: `python -m ovseg pocket-report`."""
 
+import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -103,7 +104,6 @@ class PocketReport:
     def _generated(self, wanted: list[tuple[str, ...]], report: Report) -> np.ndarray:
         """One picture (n, h, w, 3) for each tuple of things; the seed counts the pictures of one prompt."""
         folder = self.out / "generated"
-        folder.mkdir(parents=True, exist_ok=True)
         pictures, seen = [], {}
         for done, things in enumerate(wanted):
             seed = seen[things] = seen.get(things, -1) + 1
@@ -111,7 +111,7 @@ class PocketReport:
             path = folder / f"{'-'.join(things).replace(' ', '_')}-{seed}.png"
             if not path.exists():
                 report(f"{prompt}, {done + 1}/{len(wanted)}", done / len(wanted))
-                Image.fromarray(from_prompt(self.models, prompt, seed).image).save(path)
+                write_whole(path, view.png(from_prompt(self.models, prompt, seed).image), lasting=True)
             pictures.append(np.asarray(Image.open(path).convert("RGB")))
         return np.stack(pictures)
 
@@ -157,11 +157,14 @@ class PocketReport:
 
     def _write(self, figures: list[Figure]) -> None:
         lines = ["| figure | value | aim |", "|---|---|---|", *(f"| {f.what} | {f.value} | {f.aim} |" for f in figures)]
-        (self.out / "card.md").write_text("\n".join(lines) + "\n")
-        (self.out / "card.json").write_text(json.dumps([asdict(figure) for figure in figures], indent=2) + "\n")
+        write_whole(self.out / "card.md", ("\n".join(lines) + "\n").encode())
+        content = json.dumps([asdict(figure) for figure in figures], indent=2) + "\n"
+        write_whole(self.out / "card.json", content.encode())
         names = [f"{thing.replace(' ', '_')}-0.png" for thing in THINGS]
         pictures = [np.asarray(Image.open(self.out / "generated" / name)) for name in names]
-        Image.fromarray(view.contact_sheet(pictures, THINGS, columns=8, cell=128)).save(self.out / "samples.jpg", quality=92)
+        buffer = io.BytesIO()
+        Image.fromarray(view.contact_sheet(pictures, THINGS, columns=8, cell=128)).save(buffer, "JPEG", quality=92)
+        write_whole(self.out / "samples.jpg", buffer.getvalue())
 
 
 def _val_images(count: int) -> np.ndarray:

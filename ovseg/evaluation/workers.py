@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ovseg.evaluation.benchmark import Benchmark
-from ovseg.processes import joined, launched, on_device
+from ovseg.processes import end_with_parent, joined, launched, on_device
 from ovseg.progress import Report, silent
 
 
@@ -30,7 +30,7 @@ def run(task: Benchmark, out: Path, workers: int = 1, report: Report = silent) -
     if workers == 1:
         return task.run(out, report)
     task.measure(out, range(0))  # refuses a folder of another run before any process starts
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    with pool_of(workers) as pool:
         jobs = [pool.submit(_work, task, out, rank, workers) for rank in range(workers)]
         while not all(job.done() for job in jobs):
             failed = next((job for job in jobs if job.done() and job.exception()), None)
@@ -43,6 +43,11 @@ def run(task: Benchmark, out: Path, workers: int = 1, report: Report = silent) -
         for job in jobs:
             job.result()
     return task.summarise(out)
+
+
+def pool_of(workers: int) -> ProcessPoolExecutor:
+    """Processes that end when this one does, also when it is killed."""
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent)
 
 
 def _stop(pool: ProcessPoolExecutor) -> None:

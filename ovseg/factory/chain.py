@@ -78,7 +78,8 @@ class Chain:
             report(name, number / len(steps))
             if not step():
                 return False
-            write_whole(note, json.dumps({"finished": datetime.now(UTC).isoformat(timespec="seconds")}).encode())
+            finished = {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
+            write_whole(note, json.dumps(finished).encode(), lasting=True)
             if self.budget.piece and number + 1 < len(steps):
                 return False
         return True

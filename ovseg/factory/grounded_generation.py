@@ -83,6 +83,7 @@ class GroundedGeneration:
             raise ValueError(f"The split must have 2 seen and 2 unseen classes, but {self.split} has fewer of one.")
         if self.count < 1:
             raise ValueError(f"There must be 1 picture or more in each group, but got {self.count}.")
+        self.models.backbone.timesteps(self._sampling)  # refuses too few steps, and too many
         drawn_by = {"backbone": self.models.backbone.fingerprint, **self._sampling.described()}
         write_or_check_settings(out / "pictures", drawn_by)
         orders = {group: self._orders(number, group) for number, group in enumerate(GROUPS)}
@@ -125,7 +126,7 @@ class GroundedGeneration:
             }  # fmt: skip
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **kept)
-            write_whole(path, buffer.getvalue())
+            write_whole(path, buffer.getvalue(), lasting=True)
         with np.load(path) as kept:
             return Sample(order, kept["image"], kept["latent"], kept["attribution"])
 

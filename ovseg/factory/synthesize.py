@@ -17,7 +17,7 @@ from PIL import Image
 
 from ovseg.backbones.base import Sampling
 from ovseg.factory.orders import Order, order
-from ovseg.files import write_or_check_settings, write_whole
+from ovseg.files import read_json, write_or_check_settings, write_whole
 from ovseg.methods.base import Method
 from ovseg.models import Models
 from ovseg.output import view
@@ -83,6 +83,7 @@ class Synthesis:
         if self.count < 1:
             raise ValueError(f"A data set must have 1 picture or more, but got {self.count}.")
         order(0, self.classes, self.pairs, self.seed)
+        self.models.backbone.timesteps(self._sampling)  # refuses too few steps, and too many
         write_or_check_settings(out, self.settings())
 
     def _make(self, out: Path, item: Order) -> None:
@@ -91,9 +92,9 @@ class Synthesis:
         result = self.method.segment(self.models, scene, tuple(ClassWord((word,)) for word in item.words))
         labels = np.array([0, *(self.classes.index(word) + 1 for word in item.words)], np.uint8)
         mask = view.indexed_png(labels[result.label_map], view.palette(len(self.classes) + 1))
-        write_whole(out / "JPEGImages" / f"{name_of(item.number)}.jpg", _jpeg(drawn.image))
-        write_whole(out / "SegmentationClass" / f"{name_of(item.number)}.png", mask)
-        write_whole(prompt_path(out, item.number), (json.dumps(asdict(item)) + "\n").encode())
+        write_whole(out / "JPEGImages" / f"{name_of(item.number)}.jpg", _jpeg(drawn.image), lasting=True)
+        write_whole(out / "SegmentationClass" / f"{name_of(item.number)}.png", mask, lasting=True)
+        write_whole(prompt_path(out, item.number), (json.dumps(asdict(item)) + "\n").encode(), lasting=True)
 
     def _finish(self, out: Path) -> None:
         names = [name_of(number) for number in range(self.count)]
@@ -153,7 +154,7 @@ def preview(out: Path, classes: Sequence[str], count: int) -> UInt8[np.ndarray, 
     colours = view.palette(len(classes) + 1)
     opacity = np.array([0.0, *(0.6 for _ in classes)])
     pictures = [view.paint(read_picture(out, k), read_mask(out, k), colours, opacity) for k in range(count)]
-    prompts = [json.loads(prompt_path(out, k).read_text())["prompt"] for k in range(count)]
+    prompts = [read_json(prompt_path(out, k))["prompt"] for k in range(count)]
     return view.contact_sheet(pictures, prompts, columns=6)
 
 
@@ -166,7 +167,7 @@ def coco(out: Path, classes: Sequence[str], count: int) -> dict[str, Any]:
 def digest(out: Path) -> str:
     """A checksum of a data set's pictures, masks and prompts, 12 digits."""
     total = hashlib.sha256()
-    for path in sorted(p for part in ("JPEGImages", "SegmentationClass", "prompts") for p in (out / part).iterdir()):
+    for path in sorted(p for part in ("JPEGImages", "SegmentationClass", "prompts") for p in (out / part).glob("[0-9]*.*")):
         total.update(path.name.encode() + path.read_bytes())
     return total.hexdigest()[:12]
 

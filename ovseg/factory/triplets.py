@@ -1,8 +1,9 @@
 """Triplets of picture, features and masks, which the grounding module is trained on (Grounded Diffusion, section 3.3).
 
 A set is a folder with `settings.json`, with `shards/00000.safetensors` and so on, each of `SHARD` items, and with
-`index.parquet`, which has a row for each item: its prompt, the words that were detected, the checksum of its shard. Until
-its shard is complete, an item has a file of its own, so that a stop loses no more than the item that is being made.
+`index.parquet`, which has a row for each item: its prompt, the words that were detected, the checksum of its shard.
+`notes` has the checksum of each shard from when it was written. Until its shard is complete, an item has a file of its own,
+so that a stop loses no more than the item that is being made.
 """
 
 import hashlib
@@ -21,9 +22,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ovseg.backbones.base import Generated, Sampling
+from ovseg.factory.notes import checked, file_checksum, note_path, write_note
 from ovseg.factory.orders import Order, order
 from ovseg.factory.shards import joined
-from ovseg.files import write_or_check_settings, write_whole, write_whole_parts
+from ovseg.files import read_json, write_or_check_settings, write_whole, write_whole_parts
 from ovseg.models import Models
 from ovseg.pretrained.detector import Detector
 from ovseg.pretrained.grounding import step_features
@@ -96,7 +98,7 @@ class Factory:
         done = 0
         for shard in mine:
             numbers = self._numbers(shard)
-            if not shard_path(out, shard).exists():
+            if not _is_bound(out, shard, numbers):
                 for number in numbers:
                     report(f"triplet {done + 1} of {total}", done / max(total, 1))
                     self._item(out, number)
@@ -129,6 +131,7 @@ class Factory:
                 f" but got {unknown[0]}."
             )
         order(0, self.classes, self.pairs, self.seed)
+        self.models.backbone.timesteps(self._sampling)  # refuses too few steps, and too many
         write_or_check_settings(out, self.settings())
 
     def _item(self, out: Path, number: int) -> None:
@@ -137,7 +140,7 @@ class Factory:
             return
         item = order(number, self.classes, self.pairs, self.seed)
         drawn = self.models.backbone.generate(item.prompt, [item.seed], self._sampling)[0]
-        write_whole(path, _packed([self._triplet(item, drawn)]))
+        write_whole(path, _packed([self._triplet(item, drawn)]), lasting=True)
 
     def _triplet(self, item: Order, drawn: Generated) -> Triplet:
         by_word = self.detector.masks(drawn.image, item.words, self.single)
@@ -155,11 +158,18 @@ class Factory:
     def _bind(self, out: Path, shard: int, numbers: range) -> None:
         """Write the items of a shard to one file."""
         paths = [_item_path(out, number) for number in numbers]
-        orders = [order for path in paths for order in shard_orders(path)]
+        orders, total = [order for path in paths for order in shard_orders(path)], hashlib.sha256()
+
+        def parts() -> Iterator[bytes]:
+            for part in joined(paths, _content(orders)):
+                total.update(part)
+                yield part
+
         try:
-            write_whole_parts(shard_path(out, shard), joined(paths, _content(orders)))
+            write_whole_parts(shard_path(out, shard), parts(), lasting=True)
         except SafetensorError as error:
             raise ValueError(f"The items in {paths[0].parent} must be whole, but one is not: {error}") from error
+        write_note(shard_path(out, shard), total.hexdigest())
 
 
 def features_of(
@@ -172,16 +182,19 @@ def features_of(
 def index(out: Path, count: int) -> dict[str, int]:
     """Check all shards of a finished set and write `index.parquet`; returns the numbers of items, words and missed words.
 
+    A shard whose size and time are those of its note is not read again.
+
     Raises:
-        ValueError: a shard is missing or damaged.
+        ValueError: a shard is missing or damaged, or is not as it was written.
     """
     rows = []
+    indexed = {row["shard"]: row["checksum"] for row in _rows(out)} if (out / "index.parquet").exists() else {}
     for shard in range(-(-count // SHARD)):
         path = shard_path(out, shard)
         if not path.exists():
             raise ValueError(f"The set {out} must be complete, but {path.name} is missing: run `triplets` again to go on.")
-        checksum = _checksum(path)
-        for place, item in enumerate(shard_orders(path)):
+        orders, checksum = shard_orders(path), checked(path, indexed.get(shard))
+        for place, item in enumerate(orders):
             missed = [word for word in item["words"] if word not in item["detected"]]
             rows.append(item | {"missed": missed, "shard": shard, "place": place, "checksum": checksum})
     text = pa.list_(pa.string())
@@ -191,7 +204,7 @@ def index(out: Path, count: int) -> dict[str, int]:
     )  # fmt: skip
     buffer = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema), buffer)
-    write_whole(out / "index.parquet", buffer.getvalue().to_pybytes())
+    write_whole(out / "index.parquet", buffer.getvalue().to_pybytes(), lasting=True)
     words, missed = sum(len(row["words"]) for row in rows), sum(len(row["missed"]) for row in rows)
     return {"items": len(rows), "words": words, "missed": missed}
 
@@ -206,11 +219,10 @@ class TripletSet:
     def __init__(self, folder: Path) -> None:
         if not (folder / "index.parquet").is_file():
             raise ValueError(f"A finished set of triplets must be in {folder}, but it has no index.parquet.")
-        self.folder, self.settings = folder, json.loads((folder / "settings.json").read_text())
-        rows = pq.read_table(folder / "index.parquet").to_pylist()
+        self.folder, self.settings, rows = folder, read_json(folder / "settings.json"), _rows(folder)
         for shard, expected in {row["shard"]: row["checksum"] for row in rows}.items():
             path = shard_path(folder, shard)
-            if not path.exists() or _checksum(path) != expected:
+            if not path.exists() or file_checksum(path) != expected:
                 raise ValueError(f"The shard {path} must be as it was indexed, but it is missing or was changed.")
         self.rows = [row for row in rows if row["detected"]]
         self._open: dict[int, Any] = {}
@@ -258,6 +270,25 @@ class TripletSet:
 def shard_path(out: Path, shard: int) -> Path:
     """The file of a shard."""
     return out / "shards" / f"{shard:05d}.safetensors"
+
+
+def _is_bound(out: Path, shard: int, numbers: range) -> bool:
+    """Whether a shard is complete. One without a note is, unless a stop came between: then its items are still there."""
+    if not shard_path(out, shard).exists():
+        return False
+    return note_path(shard_path(out, shard)).exists() or not all(_item_path(out, number).exists() for number in numbers)
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a set's index.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        return pq.read_table(folder / "index.parquet").to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"The index of the triplets in {folder} must be whole, but it is not: {error}") from error
 
 
 def _item_path(out: Path, number: int) -> Path:
@@ -319,11 +350,3 @@ def read_shard(path: Path) -> Iterator[Triplet]:
                 yield Triplet(made_from, detected, parts["image"], parts["latent"], masks, features)
     except (SafetensorError, OSError) as error:
         raise ValueError(f"The shard {path} must be a whole safetensors file, but is not: {error}") from error
-
-
-def _checksum(path: Path) -> str:
-    total = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(2**20):
-            total.update(part)
-    return total.hexdigest()

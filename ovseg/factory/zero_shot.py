@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 
 from ovseg.factory.splits import find_split, seen_of, unseen_of
 from ovseg.factory.synthesize import prompt_path, read_mask, read_picture
-from ovseg.files import write_whole
+from ovseg.files import read_json, write_whole
 from ovseg.pocket.train_segmenter import Masked, iou_of_things, real_scenes, train_segmenter
 from ovseg.pocket.training import Budget
 from ovseg.pocket.world import THINGS
@@ -104,7 +104,7 @@ def synthetic_sets(data: Path) -> tuple[Masked, Masked]:
     numbers = numbers_of(names)
     parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {1: [], 2: []}
     for number in range(len((data / "ImageSets" / "Segmentation" / "train.txt").read_text().splitlines())):
-        words, mask = json.loads(prompt_path(data, number).read_text())["words"], read_mask(data, number)
+        words, mask = read_json(prompt_path(data, number))["words"], read_mask(data, number)
         if np.mean(mask > 0) >= MASKED_SHARE:
             parts[len(words)].append((read_picture(data, number), numbers[mask]))
     if not parts[1] or not parts[2]:

@@ -135,7 +135,8 @@ class GroundedDiffusion(Method):
         Args:
             steps: in place of the method's own.
         """
-        suited = models.checkpoint.sampling(steps or self.steps or None, self.guidance or None)
+        own = self.steps or None  # 0 stands for what suits the backbone
+        suited = models.checkpoint.sampling(own if steps is None else steps, self.guidance or None)
         return replace(suited, ddim=self.ddim)
 
     def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:

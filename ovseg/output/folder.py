@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ovseg.ahead import read_ahead
-from ovseg.files import checksum, write_or_check_settings, write_whole
+from ovseg.files import checksum, read_json, write_or_check_settings, write_whole
 from ovseg.methods import Method
 from ovseg.methods.base import Prepared
 from ovseg.models import Models
@@ -193,7 +193,7 @@ class FolderTask:
         path = self._record(name)
         if not path.exists():
             return None
-        record = json.loads(path.read_text())
+        record = read_json(path)
         return Outcome(record["coco"]) if record["checksum"] == self._checksum(name) else None
 
     def _read(self, name: str) -> tuple[np.ndarray, str]:
@@ -215,7 +215,7 @@ class FolderTask:
         if self.attention:
             write_attention(segmentation, folder / "attention")
         coco = coco_file([(name, segmentation.label_map)], segmentation.labels)
-        write_whole(self._record(name), _json({"checksum": content, "coco": coco}))
+        write_whole(self._record(name), _json({"checksum": content, "coco": coco}), lasting=True)
         return Outcome(coco)
 
     def _result(self, image: np.ndarray, prepare: Prepare, report: Report) -> Result:

@@ -18,6 +18,7 @@ from transformers import (
     ViTModel,
 )
 
+from ovseg.files import read_json, whole_folder, write_whole
 from ovseg.pocket import checkpoint
 from ovseg.pocket.open_clip_export import export_open_clip
 
@@ -80,35 +81,40 @@ def pack(root: Path, to: Path) -> None:
         _pack_pipeline(pipeline, to / "stable-diffusion")
     if clip.is_dir():
         tokenizer = CLIPTokenizer.from_pretrained(clip)
-        export_open_clip(CLIPModel.from_pretrained(clip), tokenizer, to / "open_clip", torch.float16)
+        with whole_folder(to / "open_clip") as folder:
+            export_open_clip(CLIPModel.from_pretrained(clip), tokenizer, folder, torch.float16)
     if judge.is_dir():
-        ResNetForImageClassification.from_pretrained(judge, dtype=torch.float16).save_pretrained(to / "judge")
+        with whole_folder(to / "judge") as folder:
+            ResNetForImageClassification.from_pretrained(judge, dtype=torch.float16).save_pretrained(folder)
     if captioner.is_dir():
         model = Blip2ForConditionalGeneration.from_pretrained(captioner)
         # With `dtype`, transformers would keep the querying transformer in float32, in the file as well.
-        model.half().save_pretrained(to / "captioner", max_shard_size=LARGEST_FILE)
-        Blip2Processor.from_pretrained(captioner).save_pretrained(to / "captioner")
+        with whole_folder(to / "captioner") as folder:
+            model.half().save_pretrained(folder, max_shard_size=LARGEST_FILE)
+            Blip2Processor.from_pretrained(captioner).save_pretrained(folder)
     if dino.is_dir():
-        ViTModel.from_pretrained(dino, dtype=torch.float16, add_pooling_layer=False).save_pretrained(to / "dino")
-        ViTImageProcessor.from_pretrained(dino).save_pretrained(to / "dino")
-    for split, folder in groundings.items():
-        shutil.copytree(folder, to / "grounding" / split, dirs_exist_ok=True)
+        with whole_folder(to / "dino") as folder:
+            ViTModel.from_pretrained(dino, dtype=torch.float16, add_pooling_layer=False).save_pretrained(folder)
+            ViTImageProcessor.from_pretrained(dino).save_pretrained(folder)
+    for split, source in groundings.items():
+        with whole_folder(to / "grounding" / split) as folder:
+            shutil.copytree(source, folder, dirs_exist_ok=True)
     trained, record = _trainings(root), to / "training.json"
     if record.exists() and not any(entry["part"] == "codec" for entry in trained):
         # This training went on from the bundle in `to`: its earlier trainings stay in the record. An entry of this very
         # training, from an earlier packing, is replaced.
         starts = {entry["started"] for entry in trained}
-        trained = [entry for entry in json.loads(record.read_text()) if entry["started"] not in starts] + trained
-    record.write_text(json.dumps(trained, indent=2) + "\n")
+        trained = [entry for entry in read_json(record, list) if entry["started"] not in starts] + trained
+    write_whole(record, (json.dumps(trained, indent=2) + "\n").encode())
 
 
 def _pack_pipeline(source: Path, to: Path) -> None:
-    shutil.rmtree(to, ignore_errors=True)
     pipeline = StableDiffusionPipeline.from_pretrained(source, dtype=torch.float16)
     # transformers loads a model in the precision of its file, diffusers in float32. With a half-precision text encoder,
     # `from_pretrained` without a dtype would give a pipeline of two precisions, which cannot run.
     pipeline.text_encoder.float()
-    pipeline.save_pretrained(to, max_shard_size=LARGEST_FILE)
+    with whole_folder(to) as folder:
+        pipeline.save_pretrained(folder, max_shard_size=LARGEST_FILE)
 
 
 def _trainings(root: Path) -> list[dict[str, Any]]:

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from ovseg.files import write_whole
 
 COUNTERS = "counted"  # the files' entry for the counters
 LARGEST_FILE = 15_500_000  # bytes of tensors; with its header a file stays under 16 MiB
@@ -44,9 +47,9 @@ def save(folder: Path, state: State, counters: Mapping[str, Any], *, compact: bo
         tensors = {name: _rounded(name, tensor) for name, tensor in tensors.items()}
     new, old = folder.with_suffix(".new"), folder.with_suffix(".old")
     shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
     for number, shard in enumerate(_shards(tensors)):
-        save_file(shard, new / f"{number:02d}.safetensors", {COUNTERS: json.dumps(dict(counters))})
+        content = safetensors.torch.save(shard, {COUNTERS: json.dumps(dict(counters))})
+        write_whole(new / f"{number:02d}.safetensors", content, lasting=True)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.replace(folder, old)

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from ovseg.files import read_json, whole_array, write_whole
 from ovseg.pocket.world import scene
+from ovseg.processes import end_with_parent
 
 PART = 500  # scenes that a process renders at a time
 Scale = tuple[int, float]  # pixels of a side, and the zoom of the things: see `world.scene`
@@ -39,7 +41,7 @@ def rendered(folder: Path, split: str, count: int, size: int, *, workers: int = 
     stem = folder / name
     if not stem.with_suffix(".json").exists():
         _render(stem, split, count, scale=(size, zoom), workers=workers)
-    words = json.loads(stem.with_suffix(".json").read_text())
+    words = read_json(stem.with_suffix(".json"), list)
     return ScenePictures(
         np.load(stem.with_suffix(".npy"), mmap_mode="r"),
         tuple(entry["caption"] for entry in words),
@@ -54,27 +56,22 @@ def rendered_labels(
     """The label maps of the same scenes, rendered and mapped in the same way."""
     path = folder / f"{split}-{size}px-{count}-labels.npy"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        maps = np.lib.format.open_memmap(partial, "w+", np.uint8, (count, size, size))
         parts = _by_parts(_label_part, "labels of", split, count, scale=(size, 1.0), workers=workers)
-        for rows, part in parts:
-            maps[rows] = part
-        maps.flush()
-        partial.rename(path)
+        with whole_array(path, np.uint8, (count, size, size)) as maps:
+            for rows, part in parts:
+                maps[rows] = part
     return np.load(path, mmap_mode="r")
 
 
 def _render(stem: Path, split: str, count: int, *, scale: Scale, workers: int) -> None:
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    images = np.lib.format.open_memmap(stem.with_suffix(".npy"), "w+", np.uint8, (count, scale[0], scale[0], 3))
     words: list[dict] = []
-    for rows, (pictures, entries) in _by_parts(_render_part, "rendering", split, count, scale=scale, workers=workers):
-        images[rows] = pictures
-        words.extend(entries)
-    images.flush()
+    parts = _by_parts(_render_part, "rendering", split, count, scale=scale, workers=workers)
+    with whole_array(stem.with_suffix(".npy"), np.uint8, (count, scale[0], scale[0], 3)) as images:
+        for rows, (pictures, entries) in parts:
+            images[rows] = pictures
+            words.extend(entries)
     # Written last: if it is there, the pictures are complete.
-    stem.with_suffix(".json").write_text(json.dumps(words))
+    write_whole(stem.with_suffix(".json"), json.dumps(words).encode())
 
 
 def _by_parts(
@@ -82,7 +79,7 @@ def _by_parts(
 ) -> Iterator[tuple[slice, Any]]:
     """Call `work(split, indices, scale)` for `PART` scenes at a time in several processes; yields rows and results."""
     parts = [range(start, min(start + PART, count)) for start in range(0, count, PART)]
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
         for part, result in zip(parts, pool.map(work, repeat(split), parts, repeat(scale)), strict=True):
             yield slice(part.start, part.stop), result
             print(f"\r{what} {split} scenes: {part.stop}/{count}", end="", flush=True)

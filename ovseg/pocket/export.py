@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
-from ovseg.output.view import contact_sheet, palette
+from ovseg.files import write_whole
+from ovseg.output.view import contact_sheet, indexed_png, palette, png
 from ovseg.pocket.world import LABELS, scene
 
 
@@ -23,28 +23,21 @@ def write_scenes(split: str, indices: Iterable[int], size: int, out: Path) -> No
     scenes = {index: scene(split, index, size) for index in indices}
     if not scenes:
         raise ValueError("The number of scenes must be 1 or more, but got 0.")
-    out.mkdir(parents=True, exist_ok=True)
     colours = _mask_colours()
     pictures, captions = [], []
     for index, item in scenes.items():
         stem = f"{split}-{index:06d}"
-        Image.fromarray(item.image).save(out / f"{stem}.png")
-        _save_mask(item.labels, colours, out / f"{stem}-labels.png")
-        _save_mask(item.instances, palette(16), out / f"{stem}-instances.png")
+        write_whole(out / f"{stem}.png", png(item.image))
+        write_whole(out / f"{stem}-labels.png", indexed_png(item.labels, colours))
+        write_whole(out / f"{stem}-instances.png", indexed_png(item.instances, palette(16)))
         pictures.append(np.concatenate([item.image, colours[item.labels]], 1))
         captions.append(item.caption)
     about = {f"{split}-{i:06d}": {"caption": s.caption, "things": s.things, "stuff": s.stuff} for i, s in scenes.items()}
-    (out / "captions.json").write_text(json.dumps(about, indent=2) + "\n")
-    (out / "labels.json").write_text(json.dumps(LABELS) + "\n")
+    write_whole(out / "captions.json", (json.dumps(about, indent=2) + "\n").encode())
+    write_whole(out / "labels.json", (json.dumps(LABELS) + "\n").encode())
     cell = min(max(2 * size, 256), 640)
-    Image.fromarray(contact_sheet(pictures[:64], captions[:64], columns=4, cell=cell)).save(out / "sheet.png")
+    write_whole(out / "sheet.png", png(contact_sheet(pictures[:64], captions[:64], columns=4, cell=cell)))
 
 
 def _mask_colours() -> UInt8[np.ndarray, "labels 3"]:
     return palette(len(LABELS) + 1)[1:]
-
-
-def _save_mask(mask: UInt8[np.ndarray, "H W"], colours: UInt8[np.ndarray, "k 3"], path: Path) -> None:
-    picture = Image.fromarray(mask, mode="P")
-    picture.putpalette(colours.ravel().tolist())
-    picture.save(path)

@@ -21,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from ovseg.files import whole_folder
 from ovseg.pocket.captions import names_in
 from ovseg.pocket.tokenizer import world_words
 from ovseg.pocket.train_clip import build_tower
@@ -168,8 +169,9 @@ def train_captioner(budget: Budget) -> bool:
     if not training.finished:
         return False
     best = training.averaged.module.eval()
-    best.save_pretrained(out / "captioner")
-    processor.save_pretrained(out / "captioner")
+    with whole_folder(out / "captioner") as folder:
+        best.save_pretrained(folder)
+        processor.save_pretrained(folder)
     f1 = f1_of_things(Captioner(str(out / "captioner"), device), "val", budget.tested)
     print(f"F1 of the things named on {budget.tested} val scenes: {f1:.3f}")
     return True

@@ -21,6 +21,7 @@ from transformers import (
     CLIPVisionConfig,
 )
 
+from ovseg.files import whole_folder
 from ovseg.pocket.captions import describe, describe_ground
 from ovseg.pocket.data import ScenePictures
 from ovseg.pocket.open_clip_export import export_open_clip
@@ -166,11 +167,12 @@ def train_clip(budget: Budget, start: Path | None = None) -> bool:
     if not training.finished:
         return False
     best = training.averaged.module.eval()
-    best.save_pretrained(out / "clip")
-    tokenizer.save_pretrained(out / "clip")
     processor = CLIPImageProcessor(size={"shortest_edge": size}, crop_size=size, image_mean=[0.5] * 3, image_std=[0.5] * 3)
-    processor.save_pretrained(out / "clip")
-    export_open_clip(best, tokenizer, out / "open_clip")
+    with whole_folder(out / "clip") as folder:
+        for part in (best, tokenizer, processor):
+            part.save_pretrained(folder)
+    with whole_folder(out / "open_clip") as folder:
+        export_open_clip(best, tokenizer, folder)
     figure = mean_average_precision(best, tokenizer, device, budget.tested)
     print(f"mAP on {budget.tested} val scenes: {figure:.3f}")
     return True

@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from ovseg.files import whole_folder
 from ovseg.pocket.data import rendered
 from ovseg.pocket.training import Budget, Training, batch_size
 
@@ -93,7 +94,8 @@ def train_codec(budget: Budget) -> bool:
         return False
     best = training.averaged.module.eval()
     best.register_to_config(scaling_factor=round(1 / _latent_deviation(best, pictures[:256], device), 4))
-    best.save_pretrained(out / "vae")
+    with whole_folder(out / "vae") as folder:
+        best.save_pretrained(folder)
     print(f"PSNR on {TESTED} val scenes: {peak_signal_to_noise(best, held_out, device):.2f} dB")
     _save_sample(best, held_out[:6], out / "sample.png", device)
     return True

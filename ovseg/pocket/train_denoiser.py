@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ovseg.backbones import BACKBONES
+from ovseg.files import whole_array, whole_folder
 from ovseg.pocket.bundle import build_pipeline, scheduler_settings
 from ovseg.pocket.captions import describe_ground
 from ovseg.pocket.data import rendered
@@ -110,21 +111,17 @@ def encoded(
     """Scaled latents of all pictures: the first call with a codec writes them to a file, later calls map it."""
     weights = b"".join(tensor.detach().cpu().numpy().tobytes() for tensor in vae.state_dict().values())
     path = folder / f"latents-{images.shape[1]}px-{len(images)}-{hashlib.sha256(weights).hexdigest()[:8]}.npy"
-    partial = path.with_suffix(".partial")
     if path.exists():
         return np.load(path, mmap_mode="r")
-    folder.mkdir(parents=True, exist_ok=True)
     edge = images.shape[1] // 2 ** (len(vae.config.block_out_channels) - 1)
-    latents = np.lib.format.open_memmap(partial, "w+", np.float16, (len(images), 4, edge, edge))
     vae = vae.to(device)
-    for start in range(0, len(images), 64):
-        with torch.no_grad(), torch.autocast(torch.device(device).type, torch.bfloat16):
-            mean = vae.encode(to_tensor(images[start : start + 64], device)).latent_dist.mean
-        latents[start : start + 64] = (mean.float() * vae.config.scaling_factor).cpu().numpy()
-        if start % 3200 == 0:
-            print(f"encoding scenes: {start}/{len(images)}", flush=True)
-    latents.flush()
-    partial.rename(path)
+    with whole_array(path, np.float16, (len(images), 4, edge, edge)) as latents:
+        for start in range(0, len(images), 64):
+            with torch.no_grad(), torch.autocast(torch.device(device).type, torch.bfloat16):
+                mean = vae.encode(to_tensor(images[start : start + 64], device)).latent_dist.mean
+            latents[start : start + 64] = (mean.float() * vae.config.scaling_factor).cpu().numpy()
+            if start % 3200 == 0:
+                print(f"encoding scenes: {start}/{len(images)}", flush=True)
     return np.load(path, mmap_mode="r")
 
 
@@ -254,7 +251,8 @@ def train_denoiser(budget: Budget, start: Path | None = None) -> bool:
         unet, words = best.unet, best.text_encoder
     unet.set_default_attn_processor()
     pipeline = build_pipeline(parts.vae, words, parts.tokenizer, unet)
-    pipeline.save_pretrained(out / "pipeline")
+    with whole_folder(out / "pipeline") as folder:
+        pipeline.save_pretrained(folder)
     _save_samples(pipeline, out / "samples.png")
     return True
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
+from ovseg.files import whole_folder
 from ovseg.maths.cuts import mask_cut
 from ovseg.maths.overlap import iou
 from ovseg.pocket.train_codec import to_tensor
@@ -139,11 +140,11 @@ def train_dino(budget: Budget) -> bool:
         training.update(loss, len(rows))
     if not training.finished:
         return False
-    folder = out / "dino"
-    training.averaged.module.vit.save_pretrained(folder)
     pixels = ViTImageProcessor(size={"height": size, "width": size}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
-    pixels.save_pretrained(folder)
+    with whole_folder(out / "dino") as folder:
+        training.averaged.module.vit.save_pretrained(folder)
+        pixels.save_pretrained(folder)
     count = min(budget.tested, 64)  # a cut takes a tenth of a second
-    overlap = best_mask_iou(Dino(str(folder), device), "val", count)
+    overlap = best_mask_iou(Dino(str(out / "dino"), device), "val", count)
     print(f"MaskCut's best mask of each thing, {count} val scenes: mean IoU {overlap:.3f}")
     return True

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from transformers import ResNetConfig, ResNetForImageClassification
 
+from ovseg.files import whole_folder
 from ovseg.pocket.train_codec import to_tensor
 from ovseg.pocket.training import Budget, Training, batch_size
 from ovseg.pocket.world import THINGS, scene
@@ -110,7 +111,8 @@ def train_judge(budget: Budget) -> bool:
     if not training.finished:
         return False
     best = training.averaged.module.eval()
-    best.save_pretrained(out / "judge")
+    with whole_folder(out / "judge") as folder:
+        best.save_pretrained(folder)
     figures = accuracy_on(Judge(out / "judge", device), "val", budget.tested)
     print(f"on {budget.tested} real val scenes: " + ", ".join(f"{name} {value:.1%}" for name, value in figures.items()))
     return True

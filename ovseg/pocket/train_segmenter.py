@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from transformers import ResNetConfig, UperNetConfig, UperNetForSemanticSegmentation
 
+from ovseg.files import whole_folder
 from ovseg.maths.overlap import confusion, iou_per_label
 from ovseg.pocket.data import rendered_labels
 from ovseg.pocket.train_codec import to_tensor
@@ -103,7 +104,8 @@ def train_segmenter(data: Sequence[Masked], names: Sequence[str], out: Path, bud
             loss = segmenter_loss(training.module, batch, truth)
         training.update(loss, len(batch))
     if training.finished:
-        training.averaged.module.eval().save_pretrained(out / "segmenter")
+        with whole_folder(out / "segmenter") as folder:
+            training.averaged.module.eval().save_pretrained(folder)
     return training.finished
 
 

@@ -25,13 +25,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.checkpoint import checkpoint
 
 from ovseg.backbones.base import Backbone, Capture
 from ovseg.backbones.weights import name_of_weights
+from ovseg.files import whole_folder, write_whole
 from ovseg.maths.maps import resize
 
 EPSILON, MOMENTUM = 1e-4, 0.1  # of the batch statistics; the spectral norm has the same epsilon
@@ -294,23 +295,19 @@ class Grounding:
 
 def save_grounding(module: GroundingModule, folder: Path, training: Mapping[str, Any], dtype: torch.dtype) -> None:
     """Write a module as `Grounding` reads it; `training` says how and on what it was trained."""
-    folder.mkdir(parents=True, exist_ok=True)
     weights = {
         name: weight.detach().cpu().to(dtype if weight.is_floating_point() else weight.dtype).contiguous()
         for name, weight in module.state_dict().items()
     }
-    save_file(weights, folder / "model.safetensors")
+    write_whole(folder / "model.safetensors", save(weights), lasting=True)
     config = {"size": asdict(module.size), "independent": module.independent, "training": dict(training)}
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write_whole(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode(), lasting=True)
 
 
 def copy_grounding(source: Path, folder: Path) -> None:
     """Copy a saved module to `folder`, in place of what is there; a stop leaves what is there, or nothing."""
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(source, partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    with whole_folder(folder) as partial:
+        shutil.copytree(source, partial, dirs_exist_ok=True)
 
 
 def _size_from(config: Mapping[str, Any]) -> GroundingSize:

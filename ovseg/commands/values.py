@@ -1,0 +1,86 @@
+"""What options may hold, checked while the command line is read, before anything is loaded."""
+
+import math
+from argparse import ArgumentTypeError
+from collections.abc import Callable
+from pathlib import Path
+
+from ovseg.files import check_folder
+
+MOST_SEED = 2**62
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """A reader of whole numbers from `low` to `high`, both included."""
+    return lambda text: _within(_read(int, text, "a whole number"), low, high)
+
+
+def number(low: float, high: float | None = None) -> Callable[[str], float]:
+    """A reader of finite numbers from `low` to `high`, both included."""
+    return lambda text: _within(_read(float, text, "a number"), low, high)
+
+
+def more_than_nothing(text: str) -> float:
+    """A finite number above 0.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    value = _read(float, text, "a number")
+    if value <= 0:
+        raise ArgumentTypeError(f"it must be more than 0, but got {value}.")
+    return value
+
+
+def seed(text: str) -> int:
+    """The seed of random numbers.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    return whole(0, MOST_SEED)(text)
+
+
+def out_folder(text: str) -> Path:
+    """A folder that files can be written to; it need not be there yet.
+
+    Raises:
+        ArgumentTypeError: it cannot be written to.
+    """
+    try:
+        return check_folder(Path(text))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
+
+
+def out_picture(text: str) -> Path:
+    """A picture file that can be written; it need not be there yet.
+
+    Raises:
+        ArgumentTypeError: its ending names no picture format, or it cannot be written.
+    """
+    path = Path(text)
+    if path.suffix.lower() not in PICTURE_ENDINGS:
+        raise ArgumentTypeError(f"it must be a picture file ({', '.join(PICTURE_ENDINGS)}), but got {text}.")
+    out_folder(str(path.parent))
+    if path.is_dir():
+        raise ArgumentTypeError(f"it must be a file, but {text} is a folder.")
+    return path
+
+
+def _read(kind: type, text: str, what: str) -> int | float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ArgumentTypeError(f"it must be {what}, but got {text[:80]!r}.")
+    return value
+
+
+def _within(value: int | float, low: float, high: float | None) -> int | float:
+    if value < low or (high is not None and value > high):
+        limits = f"{low} or more" if high is None else f"from {low} to {high}"
+        raise ArgumentTypeError(f"it must be {limits}, but got {value}.")
+    return value
