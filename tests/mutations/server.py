@@ -24,8 +24,10 @@ MUTANTS = (
     ),
     Mutant(
         "a full disk leaves what was begun", FILES,
-        "            shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)\n", "            pass\n",
-        (WHOLE + "test_a_full_disk_is_named_and_the_old_file_stays", WHOLE + "test_a_folder_takes_its_place_when_it_is_whole"),
+        "            shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)\n",
+        "            pass\n",
+        (WHOLE + "test_a_full_disk_is_named_and_the_old_file_stays",
+         WHOLE + "test_a_folder_takes_its_place_when_it_is_whole"),
     ),
     Mutant(
         "a folder is emptied before the new one is whole", FILES,
