@@ -21,19 +21,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read what is printed has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
-    except OSError as error:
-        about = f"{error.filename} could not be read or written: {error.strerror}" if error.filename else error
-        print(f"ovseg: {about}", file=sys.stderr)
-        return 2
-    except MemoryError:
-        print("ovseg: What was asked for must fit into the memory of this machine, but it does not.", file=sys.stderr)
-        return 2
-    except ValueError as error:
-        print(f"ovseg: {error}", file=sys.stderr)
+    except (ValueError, OSError, MemoryError) as error:
+        print(f"ovseg: {_sentence_of(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("ovseg: stopped", file=sys.stderr)
         return 130
+
+
+def _sentence_of(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename} could not be read or written: {error.strerror}."
+    if isinstance(error, MemoryError):
+        return "What was asked for must fit into the memory of this machine, but it does not."
+    return str(error)
 
 
 def build_parser(called: str = "") -> argparse.ArgumentParser:
