@@ -91,7 +91,7 @@ MUTANTS = (
     Mutant(
         "a changed shard is not noticed",
         "ovseg/factory/triplets.py",
-        "if not path.exists() or _checksum(path) != expected:",
+        "if not path.exists() or file_checksum(path) != expected:",
         "if not path.exists():",
         TRIPLETS,
     ),
@@ -298,8 +298,8 @@ MUTANTS = (
     Mutant(
         "an unfinished step counts as finished",
         "ovseg/factory/chain.py",
-        "                return False\n            write_whole",
-        "                pass\n            write_whole",
+        "                return False\n            finished =",
+        "                pass\n            finished =",
         (
             "tests/test_chain.py::test_steps_are_in_order_and_a_new_codec_comes_first",
             "tests/test_chain.py::test_finished_steps_are_not_done_again",

@@ -226,7 +226,7 @@ MUTANTS = (
     Mutant(
         "a half-written file is left in place",
         "ovseg/files.py",
-        '        with partial.open("wb") as file:',
+        '        with partial.open("xb") as file:',
         '        partial = path\n        with partial.open("wb") as file:',
         ("tests/test_files.py",),
     ),
