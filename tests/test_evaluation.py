@@ -3,8 +3,9 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,38 @@ def test_workers_end_when_the_process_that_started_them_is_killed(tmp_path: Path
             return
         time.sleep(0.1)
     pytest.fail("the worker went on")
+
+
+@dataclass(frozen=True)
+class Watched(PocketDataset):
+    """Pocket scenes; says which sample was read by which thread."""
+
+    read: dict[int, threading.Event] = field(default_factory=lambda: {k: threading.Event() for k in range(9)})
+    threads: set[int] = field(default_factory=set)
+
+    def sample(self, index: int) -> Sample:
+        self.read[index].set()
+        self.threads.add(threading.get_ident())
+        return super().sample(index)
+
+
+def test_the_next_samples_are_read_while_one_is_measured(
+    models: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, waited, original = Watched("val"), [], Benchmark._measure
+    task = Benchmark(models, DiffSegmenter(refinements=0), data, 4)
+
+    def measure(self: Benchmark, sample: Sample) -> dict[str, np.ndarray]:
+        following = int(sample.name[-1]) + 1
+        waited.append(following == 4 or data.read[following].wait(60))
+        return original(self, sample)
+
+    monkeypatch.setattr(Benchmark, "_measure", measure)
+    task.measure(tmp_path, range(4))
+    assert waited == [True] * 4 and threading.get_ident() not in data.threads
+    data.read[0].clear()
+    task.measure(tmp_path, range(4))
+    assert not data.read[0].is_set()  # what is there already is not read again
 
 
 def test_two_workers_give_the_table_of_one(tiny_folder: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ovseg.ahead import read_ahead
 from ovseg.evaluation.command_line import command_of
 from ovseg.evaluation.datasets import Dataset, Sample
 from ovseg.evaluation.labels import LABEL_SOURCES, NETWORKS, ground_truth
@@ -102,7 +103,7 @@ class Benchmark:
         return self.summarise(out)
 
     def measure(self, out: Path, indices: range, report: Report = silent) -> None:
-        """Measure those of these samples that are not yet in `out/images`.
+        """Measure those of these samples that are not yet in `out/images`; the next ones are read meanwhile.
 
         On a CPU this uses one thread, so that the figures do not depend on the number of processes (`workers`).
         """
@@ -113,11 +114,11 @@ class Benchmark:
     def _measure_missing(self, out: Path, indices: range, report: Report) -> None:
         missing = [index for index in indices if not self.path(out, index).exists()]
         begun = time.monotonic()
-        for done, index in enumerate(missing):
+        for done, (index, sample) in enumerate(read_ahead(missing, self.dataset.sample)):
             left = f", {duration((time.monotonic() - begun) / done * (len(missing) - done))} left" if done else ""
             share = (len(indices) - len(missing) + done) / len(indices)
             report(f"{self.dataset.name} {len(indices) - len(missing) + done + 1}/{len(indices)}{left}", share)
-            _write(self.path(out, index), self._measure(self.dataset.sample(index)))
+            _write(self.path(out, index), self._measure(sample.result()))
 
     def keep(self, out: Path, index: int, content: bytes) -> None:
         """Take over a sample's file that another process wrote elsewhere."""

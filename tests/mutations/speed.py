@@ -79,4 +79,11 @@ MUTANTS = (
         "self_attention=(FINEST,)",
         ("tests/test_speed.py::test_no_matrix_of_all_places_by_all_places_is_made",),
     ),
+    Mutant(
+        "a benchmark reads a picture when the one before is done",
+        "ovseg/evaluation/benchmark.py",
+        "read_ahead(missing, self.dataset.sample)",
+        "((k, read) for one in missing for k, read in read_ahead([one], self.dataset.sample))",
+        ("tests/test_evaluation.py::test_the_next_samples_are_read_while_one_is_measured",),
+    ),
 )
