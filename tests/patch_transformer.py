@@ -30,6 +30,7 @@ from ovseg.backbones.base import (
 from ovseg.backbones.counting import count_pass
 from ovseg.backbones.phrases import phrase_at
 from ovseg.backbones.weights import fingerprint, generator
+from ovseg.maths.maps import phrase_maps
 
 PATCH, WIDTH, HEADS, LAYERS, LETTERS = 4, 24, 2, 3, 64
 EDGE = 64  # pixels of a square picture
@@ -139,7 +140,7 @@ class Patches:
     def noised(self, latent: Tensor, timestep: int, seed: int) -> Tensor:
         if not 0 <= timestep < STEPS:
             raise ValueError(f"The timestep must be from 0 to {STEPS - 1}, but got {timestep}.")
-        noise, left = torch.randn(latent.shape, generator=generator(seed)).to(latent), self.left[timestep]
+        noise, left = torch.randn(latent[:1].shape, generator=generator(seed)).to(latent), self.left[timestep]
         return left.sqrt() * latent + (1 - left).sqrt() * noise
 
     def trace(self, latent: Tensor, text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
@@ -157,12 +158,15 @@ class Patches:
         """What a pass saw, of its last rows: those of the text."""
         (attention, outputs), rows, grid = seen_by, len(text.prompts), tuple(noised.shape[-2:])
         seen = dict(zip(self.sites, attention, strict=True))
-        own = [p for site, (_, _, p, _) in seen.items() if site.kind == "self"]
         crossing = {site: p for site, (kind, _, p, _) in seen.items() if kind == "cross" and 1 in capture.cross}
         return Trace(
             text, timestep, grid,
             {site: p[-rows:].unflatten(1, grid) for site, p in crossing.items()},
-            {1: torch.stack(own).mean(0)[-rows:]} if 1 in capture.self_attention else {},
+            {
+                site: phrase_maps(p[-rows:].unflatten(1, grid), text.spans)
+                for site, (kind, _, p, _) in seen.items()
+                if kind == "cross" and 1 in capture.phrases
+            },
             {s: query[-rows:].mT.unflatten(2, grid) for s, (_, query, _, _) in seen.items() if s in capture.queries},
             {1: torch.cat(outputs, 1)[-rows:]} if capture.features else {},
             {

@@ -19,6 +19,7 @@ from ovseg.progress import StoppedError
 from ovseg.scene import from_image
 from ovseg.types import Scene
 from tests.patch_transformer import PatchTransformer
+from tests.self_attention import self_attention, selves
 from tests.test_other_backbones import ROW
 
 PROMPT, LEVELS = "a photo of a potted plant", (20, 300, 800)
@@ -152,16 +153,16 @@ def test_every_step_of_a_drawing_is_a_trace_of_that_step(network: Models) -> Non
 
 def test_a_place_attends_to_what_the_whole_self_attention_says(network: Models, scene: Scene, looked: Attention) -> None:
     backbone = network.backbone
-    text, capture = backbone.encode_text([PROMPT], [""]), Capture(self_attention=backbone.strides)
+    text, capture = backbone.encode_text([PROMPT], [""]), Capture(states=selves(backbone))
     x, y = 0.8, 0.3  # another place if the two are swapped, on every grid with more than a place
     for level, timestep in enumerate(LEVELS):
         trace = backbone.trace(scene.latent, text, timestep, capture, scene.seed)
-        found = looked.rows_from(x, y, [level])
-        assert found.keys() == trace.self_attention.keys()
+        found, whole = looked.rows_from(x, y, [level]), self_attention(trace)
+        assert found.keys() == whole.keys()
         for stride, row in found.items():
             rows, columns = looked.grid(stride)
             place = min(int(y * rows), rows - 1) * columns + min(int(x * columns), columns - 1)
-            expected = trace.self_attention[stride][0, place].reshape(rows, columns).float().numpy()
+            expected = whole[stride][0, place].reshape(rows, columns).float().numpy()
             assert np.allclose(row, expected, **HALF) and row.sum() == pytest.approx(1, abs=1e-3)
     mean = looked.rows_from(x, y)
     for stride, row in mean.items():

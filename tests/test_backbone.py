@@ -8,16 +8,17 @@ import torch
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor
 
-from ovseg.backbones.base import Capture, Sampling, Site, Trace, Watch, grid_at, query_states
+from ovseg.backbones.base import Capture, Sampling, Site, Text, Trace, Watch, grid_at, query_states
 from ovseg.backbones.counting import counting
-from ovseg.backbones.recording import recording
+from ovseg.backbones.recording import Wanted, recording
 from ovseg.backbones.stable_diffusion import StableDiffusion
 from ovseg.backbones.unet_layout import find_blocks, find_sites
 from ovseg.backbones.weights import fingerprint, generator
 from ovseg.models import Models
 from ovseg.progress import StoppedError
+from tests.self_attention import self_attention, selves
 
-EVERYTHING = Capture(cross=(1, 2, 4, 8), self_attention=(1, 2, 4, 8))
+STRIDES = (1, 2, 4, 8)
 
 
 def latents(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
@@ -27,6 +28,10 @@ def latents(shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def backbone(models: Models) -> StableDiffusion:
     return models.backbone
+
+
+def everything(backbone: StableDiffusion) -> Capture:
+    return Capture(cross=STRIDES, phrases=STRIDES, states=selves(backbone))
 
 
 def test_the_sites_of_stable_diffusion_have_the_strides_of_their_blocks() -> None:
@@ -69,7 +74,8 @@ def test_traced_equals_untraced(backbone: StableDiffusion, dtype: torch.dtype, t
     x, text = latents((2, 4, 16, 24)).to(dtype), latents((2, 7, 16), 1).to(dtype)
     with torch.no_grad():
         plain = unet(x, 100, encoder_hidden_states=text).sample
-        with recording(unet, backbone.layout, EVERYTHING, (16, 24)):
+        wanted = Wanted(everything(backbone), Text(("", ""), text, ((1,), (2, 3))), (16, 24))
+        with recording(unet, backbone.layout, wanted):
             traced = unet(x, 100, encoder_hidden_states=text).sample
     assert plain.std() > 0.01
     assert (traced - plain).abs().max() < tolerance
@@ -78,13 +84,15 @@ def test_traced_equals_untraced(backbone: StableDiffusion, dtype: torch.dtype, t
 @pytest.mark.parametrize("latent_hw", [(16, 24), (32, 16), (18, 10)])
 def test_recorded_maps_have_their_grids_and_sum_to_one(backbone: StableDiffusion, latent_hw: tuple[int, int]) -> None:
     text = backbone.encode_text(["a photo of a cat", "a photo of a potted plant"], ["cat", "potted plant"])
-    trace = backbone.trace(latents((1, 4, *latent_hw)), text, 100, EVERYTHING, seed=0)
-    assert len(trace.cross) == 16
+    trace = backbone.trace(latents((1, 4, *latent_hw)), text, 100, everything(backbone), seed=0)
+    assert len(trace.cross) == 16 and trace.phrases.keys() == trace.cross.keys()
     for site, probabilities in trace.cross.items():
         assert probabilities.shape == (2, *grid_at(latent_hw, site.stride), text.embeddings.shape[1])
         assert torch.allclose(probabilities.sum(-1), torch.ones(1), atol=1e-5)
-    assert sorted(trace.self_attention) == [1, 2, 4, 8]
-    for stride, probabilities in trace.self_attention.items():
+        own = torch.stack([probabilities[row][..., list(span)].mean(-1) for row, span in enumerate(text.spans)])
+        assert torch.allclose(trace.phrases[site], own, atol=1e-7)
+    assert sorted(self_attention(trace)) == [1, 2, 4, 8]
+    for stride, probabilities in self_attention(trace).items():
         places = np.prod(grid_at(latent_hw, stride))
         assert probabilities.shape == (2, places, places)
         assert torch.allclose(probabilities.sum(-1), torch.ones(1), atol=1e-5)
@@ -96,7 +104,7 @@ def test_only_what_was_asked_for_is_recorded(backbone: StableDiffusion) -> None:
     text = backbone.encode_text(["a cat"], ["cat"])
     trace = backbone.trace(latents((1, 4, 16, 24)), text, 50, capture, seed=0)
     assert {s.stride for s in trace.cross} == {4}
-    assert trace.self_attention == {}
+    assert not trace.states and not trace.phrases
     assert trace.queries[site].shape == (1, 16, 8, 12)
     assert {s: maps.shape for s, maps in trace.features.items()} == {2: (1, 112, 8, 12), 8: (1, 192, 2, 3)}
 
@@ -124,13 +132,35 @@ def test_batched_rows_equal_one_at_a_time(backbone: StableDiffusion) -> None:
     words = ["cat", "dog", "potted plant"]
     text = backbone.encode_text([f"a photo of a {word}" for word in words], words)
     latent = latents((1, 4, 16, 24))
-    together = backbone.trace(latent, text, 100, EVERYTHING, seed=3)
+    together = backbone.trace(latent, text, 100, everything(backbone), seed=3)
     for row, part in enumerate(text.split(1)):
-        alone = backbone.trace(latent, part, 100, EVERYTHING, seed=3)
+        alone = backbone.trace(latent, part, 100, everything(backbone), seed=3)
         for site, maps in together.cross.items():
             assert torch.allclose(maps[row], alone.cross[site][0], atol=1e-5)
-        for stride, maps in together.self_attention.items():
-            assert torch.allclose(maps[row], alone.self_attention[stride][0], atol=1e-5)
+        for site, maps in together.phrases.items():
+            assert torch.allclose(maps[row], alone.phrases[site][0], atol=1e-5)
+        for stride, maps in self_attention(together).items():
+            assert torch.allclose(maps[row], self_attention(alone)[stride][0], atol=1e-5)
+
+
+def test_latents_of_their_own_for_each_row_are_as_one_at_a_time(backbone: StableDiffusion) -> None:
+    text, latent = backbone.encode_text(["", ""], ["", ""]), latents((2, 4, 16, 24))
+    noised = backbone.noised(latent, 100, 3)
+    assert torch.equal(noised[1:], backbone.noised(latent[1:], 100, 3))  # the same noise on each
+    capture = Capture(cross=(1,), features=(8,))
+    together = backbone.trace(latent, text, 100, capture, seed=3)
+    for row in range(2):
+        alone = backbone.trace(latent[row : row + 1], text[:1], 100, capture, seed=3)
+        assert torch.allclose(together.features[8][row], alone.features[8][0], atol=1e-5)
+        for site, maps in together.cross.items():
+            assert torch.allclose(maps[row], alone.cross[site][0], atol=1e-5)
+    assert not torch.allclose(together.features[8][0], together.features[8][1], atol=1e-3)
+
+
+def test_attention_to_phrases_needs_a_phrase_in_each_prompt(backbone: StableDiffusion) -> None:
+    text = backbone.encode_text(["a cat", "a cat"], ["cat", ""])
+    with pytest.raises(ValueError, match="needs a phrase in every prompt"):
+        backbone.trace(latents((1, 4, 16, 16)), text, 100, Capture(phrases=(1,)), seed=0)
 
 
 def test_maps_are_diffusers_own_probabilities_on_diffusers_own_noised_latent(backbone: StableDiffusion) -> None:
@@ -150,13 +180,13 @@ def test_maps_are_diffusers_own_probabilities_on_diffusers_own_noised_latent(bac
         module = unet.get_submodule(site.name)
         scores = module.get_attention_scores(module.head_to_batch_dim(query), module.head_to_batch_dim(key))
         expected[site] = scores.unflatten(0, (2, module.heads)).mean(1)
-    trace = backbone.trace(latent, text, 300, EVERYTHING, seed=5)
+    trace = backbone.trace(latent, text, 300, Capture(cross=STRIDES, states=selves(backbone)), seed=5)
     for site in (site for site in backbone.sites if site.kind == "cross"):
         assert torch.allclose(trace.cross[site].flatten(1, 2), expected[site], atol=1e-5)
     for stride in (1, 2, 4, 8):
         own = [maps for site, maps in expected.items() if site.kind == "self" and site.stride == stride]
         assert len(own) == {1: 5, 2: 5, 4: 5, 8: 1}[stride]
-        assert torch.allclose(trace.self_attention[stride], torch.stack(own).mean(0), atol=1e-5)
+        assert torch.allclose(self_attention(trace)[stride], torch.stack(own).mean(0), atol=1e-5)
 
 
 class Keeping(AttnProcessor):
@@ -182,7 +212,8 @@ def test_processors_and_hooks_are_as_before_after_an_exception(backbone: StableD
     unet = backbone.unet
     before = dict(unet.attn_processors)
     capture = Capture(cross=(1,), features=(8,))
-    with pytest.raises(KeyError), recording(unet, backbone.layout, capture, (8, 8)):
+    wanted = Wanted(capture, backbone.encode_text([""], [""]), (8, 8))
+    with pytest.raises(KeyError), recording(unet, backbone.layout, wanted):
         assert unet.attn_processors != before
         raise KeyError
     assert unet.attn_processors == before
@@ -294,7 +325,7 @@ def test_latents_are_scaled_as_diffusers_scales_them(backbone: StableDiffusion) 
 
 
 def test_a_picture_takes_more_memory_where_self_attention_is_kept(backbone: StableDiffusion) -> None:
-    plain, kept = (backbone.rows_per_pass((256, 256), Capture(self_attention=strides)) for strides in ((), (4,)))
+    plain, kept = (backbone.rows_per_pass((256, 256), Capture(states=sites)) for sites in ((), selves(backbone, 1)))
     assert 1 <= kept < plain
 
 
@@ -333,8 +364,8 @@ def test_attribution_is_the_mean_attention_of_the_phrase_on_conditional_rows(bac
     assert len(text.spans[0]) >= 2
     for seed, one in zip((1, 2), made, strict=True):
         noise = torch.randn(1, 4, 32, 32, generator=generator(seed)) * scheduler.init_noise_sigma
-        capture = Capture(cross=backbone.strides)
-        with torch.no_grad(), recording(backbone.unet, backbone.layout, capture, (32, 32)) as recorder:
+        wanted = Wanted(Capture(cross=backbone.strides), text, (32, 32))
+        with torch.no_grad(), recording(backbone.unet, backbone.layout, wanted) as recorder:
             backbone.unet(noise, scheduler.timesteps[0], encoder_hidden_states=text.embeddings)
         own = [cross[..., list(text.spans[0])].mean(-1) for cross in recorder.cross.values()]
         grown = [torch.nn.functional.interpolate(m[:, None], (32, 32), mode="bicubic")[0, 0].clamp(min=0) for m in own]
@@ -346,8 +377,7 @@ def test_attribution_is_the_mean_attention_of_the_phrase_on_conditional_rows(bac
 
 def test_a_watched_generation_hands_over_a_trace_of_every_pass(backbone: StableDiffusion) -> None:
     prompt, sampling, before = "a photo of a cat", Sampling(3, 4.0, "blurry"), dict(backbone.unet.attn_processors)
-    selves = tuple(site for site in backbone.sites if site.kind == "self")
-    capture, seen = Capture(cross=(1, 4), self_attention=(8,), features=(2,), states=selves), []
+    capture, seen = Capture(cross=(1, 4), features=(2,), states=selves(backbone)), []
     with counting() as count:
         watched = backbone.generate(prompt, [1, 2], sampling, watch=Watch(capture, seen.append))
     plain = backbone.generate(prompt, [1, 2], sampling)
@@ -359,11 +389,12 @@ def test_a_watched_generation_hands_over_a_trace_of_every_pass(backbone: StableD
         assert trace.text.prompts == (prompt, prompt) and trace.noised.shape == (2, 4, 32, 32)
         for row in range(2):
             alone = backbone.trace_noised(trace.noised[row : row + 1], text, trace.timestep, capture)
-            for name in ("cross", "self_attention", "features"):
+            for name in ("cross", "features"):
                 own, other = getattr(trace, name), getattr(alone, name)
                 assert own.keys() == other.keys() and own
                 assert all(torch.allclose(own[key][row], other[key][0], atol=1e-4) for key in own)
-            assert all(torch.allclose(trace.states[s].query[row], alone.states[s].query[0], atol=1e-4) for s in selves)
+            assert all(torch.allclose(trace.states[s].query[row], alone.states[s].query[0], atol=1e-4) for s in alone.states)
+            assert torch.allclose(self_attention(trace)[8][row], self_attention(alone)[8][0], atol=1e-4)
     with pytest.raises(ValueError, match="gather a phrase's attention or be watched, but both"):
         backbone.generate(prompt, [1], sampling, phrase="cat", watch=Watch(capture, seen.append))
     with pytest.raises(ValueError, match="1 step or more, but got 0"):
@@ -436,7 +467,7 @@ def test_passes_are_counted_for_each_visitor_alone(backbone: StableDiffusion) ->
 def test_a_timestep_outside_the_schedule_is_refused(backbone: StableDiffusion, timestep: int) -> None:
     text = backbone.encode_text(["a cat"], ["cat"])
     with pytest.raises(ValueError, match="from 0 to 999"):
-        backbone.trace(latents((1, 4, 16, 16)), text, timestep, EVERYTHING, seed=0)
+        backbone.trace(latents((1, 4, 16, 16)), text, timestep, Capture(), seed=0)
 
 
 @pytest.mark.parametrize("image_hw", [(60, 90), (1, 1), (500, 20), (3000, 4000)])

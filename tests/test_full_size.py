@@ -16,6 +16,7 @@ from ovseg.pocket.bundle import build_pipeline
 from ovseg.pocket.tokenizer import build_tokenizer
 from ovseg.scene import from_image
 from ovseg.words.classes import parse_classes
+from tests.self_attention import selves
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_two_classes_at_512_px_in_one_pass(full: StableDiffusion, tmp_path: Path
     image = np.random.default_rng(0).integers(0, 256, (375, 500, 3), dtype=np.uint8)
     scene = from_image(models, image)
     assert scene.latent.shape == (1, 4, 56, 72)
-    assert full.rows_per_pass((56, 72), Capture(self_attention=(1,))) >= 2
+    assert full.rows_per_pass((56, 72), Capture(states=selves(full, 1))) >= 2
     result = DiffSegmenter().segment(models, scene, parse_classes("cat, grass"))
     hook.remove()
     assert batches == [(2, 4, 56, 72)]

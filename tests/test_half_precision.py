@@ -10,16 +10,16 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 
-from ovseg.backbones.base import Capture, Sampling
-from ovseg.backbones.recording import _attend, _attend_fast, recording
+from ovseg.backbones.base import Capture, Sampling, Text
+from ovseg.backbones.recording import Wanted, _attend, _attend_fast, recording
 from ovseg.backbones.stable_diffusion import StableDiffusion
 from ovseg.backbones.unet_layout import Layout
 from ovseg.methods.diffsegmenter import DiffSegmenter
 from ovseg.models import Models
 from ovseg.scene import from_image
 from ovseg.words.classes import parse_classes
+from tests.self_attention import selves
 
-EVERYTHING = Capture(cross=(1, 2, 4, 8), self_attention=(1, 2, 4, 8))
 HALF = ("float16", "bfloat16")
 
 
@@ -69,7 +69,8 @@ def test_traced_equals_untraced_at_the_widths_of_stable_diffusion_2(
     assert heads == {1: 1, 2: 2, 4: 4, 8: 4} and all(unet.get_submodule(s.name).upcast_attention for s in layout.sites)
     latent, text = (torch.randn(shape, generator=torch.Generator().manual_seed(1)) for shape in ((1, 4, 8, 16), (1, 7, 32)))
     plain = unet(latent.to(dtype), 100, encoder_hidden_states=text.to(dtype)).sample
-    with recording(unet, layout, EVERYTHING, (8, 16)) as recorder:
+    wanted = Wanted(Capture(cross=(1, 2, 4, 8)), Text(("",), text.to(dtype), ((),)), (8, 16))
+    with recording(unet, layout, wanted) as recorder:
         traced = unet(latent.to(dtype), 100, encoder_hidden_states=text.to(dtype)).sample
     assert plain.std() > 0.01 and (traced - plain).abs().max() < tolerance
     assert recorder.cross[layout.sites[1]].shape == (1, 8, 16, 7)
@@ -106,7 +107,8 @@ def test_what_overflows_is_said(tiny_folder: Path, picture: np.ndarray, part: st
                 backbone.unet.get_submodule(site.name).to_q.weight.fill_(float("inf"))
             calls = [
                 lambda: backbone.trace(latent, text, 100, Capture(cross=(8,)), 0),
-                lambda: backbone.trace(latent, text, 100, Capture(self_attention=(1,)), 0),
+                lambda: backbone.trace(latent, text, 100, Capture(phrases=(8,)), 0),
+                lambda: backbone.trace(latent, text, 100, Capture(states=selves(backbone, 1)), 0).spread(latent[:, 0], 1),
                 lambda: backbone.trace(latent, text, 100, Capture(features=(1,)), 0),
                 lambda: backbone.trace(latent, text, 100, Capture(queries=backbone.sites[:1]), 0),
             ]
@@ -118,7 +120,7 @@ def test_what_overflows_is_said(tiny_folder: Path, picture: np.ndarray, part: st
             calls = [lambda: backbone.encode_text(["a cat"], ["cat"])]
         elif part == "vae":
             backbone.vae.encoder.conv_in.weight.fill_(float("nan"))
-            calls = [lambda: from_image(models, picture)]
+            calls = [lambda: from_image(models, picture).latent]
         else:
             backbone.vae.decoder.conv_in.weight.fill_(float("nan"))
             calls = [lambda: backbone.decode(latent)]

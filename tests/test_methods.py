@@ -18,6 +18,7 @@ from ovseg.progress import StoppedError
 from ovseg.scene import from_image
 from ovseg.types import Scene
 from ovseg.words.classes import parse_classes
+from tests.self_attention import self_attention, selves
 
 FUSED = "Cross-attention, fused"
 CLASSES = parse_classes("cat, potted plant, sky")
@@ -162,14 +163,14 @@ def test_reference_steps_worked_out_again(models: Models, scene: Scene, emphasis
     text, empty = (backbone.encode_text([prompt], [word]) for prompt, word in (("a photograph of cat", "cat"), ("", "")))
     for column in text.spans[0]:
         text.embeddings[0, column] = torch.lerp(empty.embeddings[0, column], text.embeddings[0, column], emphasis)
-    trace = backbone.trace(scene.latent, text, 100, Capture(cross=(1, 2, 4, 8), self_attention=(1,)), seed=4)
+    trace = backbone.trace(scene.latent, text, 100, Capture(cross=(1, 2, 4, 8), states=selves(backbone, 1)), seed=4)
     grid, column, fused = tuple(scene.latent.shape[-2:]), text.spans[0][0], 0
     for stride, weight in {8: 0.3, 4: 0.5, 2: 0.1, 1: 0.1}.items():
         layers = [maps_[0, :, :, column] for site, maps_ in trace.cross.items() if site.stride == stride]
         mean = torch.stack(layers).mean(0)[None, None]
         grown = torch.nn.functional.interpolate(mean, grid, mode="bilinear")[0, 0]
         fused = fused + weight * (grown - grown.min()) / (grown.max() - grown.min())
-    refined = (trace.self_attention[1][0] @ fused.flatten()).reshape(1, 1, *grid)
+    refined = (self_attention(trace)[1][0] @ fused.flatten()).reshape(1, 1, *grid)
     scores = torch.nn.functional.interpolate(refined, (60, 90), mode="bilinear")[0, 0]
     scores = (scores - scores.min()) / (scores.max() - scores.min())
     assert np.allclose(result.scores[1], scores.numpy(), atol=1e-5)

@@ -16,6 +16,7 @@ from ovseg.models import Models
 from ovseg.scene import from_image, from_prompt
 from ovseg.words.classes import parse_classes
 from tests.patch_transformer import LAYERS, PatchTransformer, load_patches
+from tests.self_attention import self_attention, selves
 
 CLASSES = parse_classes("cat, potted plant, sky")
 ROW = Checkpoint(
@@ -53,7 +54,7 @@ def latent(backbone: Backbone) -> torch.Tensor:
 
 
 def everything(backbone: Backbone) -> Capture:
-    return Capture(backbone.strides, backbone.strides, backbone.sites, backbone.feature_strides, backbone.sites)
+    return Capture(backbone.strides, (), backbone.sites, backbone.feature_strides, backbone.sites)
 
 
 def test_it_keeps_to_the_protocol(backbone: Backbone) -> None:
@@ -75,14 +76,16 @@ def test_watched_passes_are_as_traces_of_what_they_were_given(backbone: Backbone
         alone = backbone.trace_noised(
             trace.noised, backbone.encode_text([prompt], [""]), trace.timestep, everything(backbone)
         )
-        for name in ("cross", "self_attention", "queries", "features"):
+        for name in ("cross", "queries", "features"):
             for key, values in getattr(trace, name).items():
                 assert torch.allclose(values, getattr(alone, name)[key], atol=1e-9)
+        for stride, values in self_attention(trace).items():
+            assert torch.allclose(values, self_attention(alone)[stride], atol=1e-9)
 
 
 def test_all_that_it_says_it_has_can_be_captured(backbone: Backbone, latent: torch.Tensor) -> None:
     text = backbone.encode_text(["a photo of a cat", "a photo of a potted plant"], ["cat", "potted plant"])
-    trace = backbone.trace(latent, text, 100, everything(backbone), seed=0)
+    trace = backbone.trace(latent, text, 100, replace(everything(backbone), phrases=backbone.strides), seed=0)
     hw = tuple(latent.shape[-2:])
     assert trace.latent_hw == hw and tuple(trace.cross) == tuple(s for s in backbone.sites if s.kind == "cross")
     assert tuple(trace.queries) == backbone.sites
@@ -90,7 +93,8 @@ def test_all_that_it_says_it_has_can_be_captured(backbone: Backbone, latent: tor
         assert probabilities.shape == (2, *grid_at(hw, site.stride), text.embeddings.shape[1])
         assert torch.allclose(probabilities.sum(-1), torch.ones(1, dtype=probabilities.dtype))
         assert trace.queries[site].shape[-2:] == grid_at(hw, site.stride)
-    for stride, probabilities in trace.self_attention.items():
+        assert torch.allclose(trace.phrases[site], maps.phrase_maps(probabilities, text.spans))
+    for stride, probabilities in self_attention(trace).items():
         assert probabilities.shape[1:] == (np.prod(grid_at(hw, stride)),) * 2
         assert torch.allclose(probabilities.sum(-1), torch.ones(1, dtype=probabilities.dtype))
     assert tuple(trace.states) == backbone.sites and torch.equal(trace.noised, backbone.noised(latent, 100, 0))
@@ -99,9 +103,10 @@ def test_all_that_it_says_it_has_can_be_captured(backbone: Backbone, latent: tor
         assert both.query.shape[1] * both.query.shape[3] == backbone.width(site)
         if site.kind == "cross":
             assert torch.allclose(attended[site].unflatten(1, grid_at(hw, site.stride)), trace.cross[site], atol=1e-6)
-    for stride, probabilities in trace.self_attention.items():
-        own = [attended[site] for site in backbone.sites if (site.kind, site.stride) == ("self", stride)]
-        assert torch.allclose(torch.stack(own).mean(0), probabilities, atol=1e-6)
+    for stride in backbone.strides:
+        spread = trace.spread(picture := torch.rand(2, *grid_at(hw, stride), dtype=torch.float64), stride)
+        own = torch.stack([attended[site] for site in selves(backbone, stride)]).mean(0)
+        assert torch.allclose(spread.flatten(1), (own @ picture.flatten(1)[..., None])[..., 0], atol=1e-6)
     assert {stride: tuple(maps.shape[-2:]) for stride, maps in trace.features.items()} == {
         stride: grid_at(hw, stride) for stride in backbone.feature_strides
     }
@@ -113,9 +118,20 @@ def test_rows_together_are_as_rows_alone(backbone: Backbone, latent: torch.Tenso
     together = backbone.trace(latent, text, 100, everything(backbone), seed=3)
     for row, part in enumerate(text.split(1)):
         alone = backbone.trace(latent, part, 100, everything(backbone), seed=3)
-        for name in ("cross", "self_attention", "queries", "features"):
+        for name in ("cross", "queries", "features"):
             for key, values in getattr(together, name).items():
                 assert torch.allclose(values[row], getattr(alone, name)[key][0], atol=1e-9)
+        for stride, values in self_attention(together).items():
+            assert torch.allclose(values[row], self_attention(alone)[stride][0], atol=1e-9)
+
+
+def test_a_latent_for_each_prompt_is_as_each_alone(backbone: Backbone, latent: torch.Tensor) -> None:
+    text, both = backbone.encode_text(["", "a cat"], ["", ""]), torch.cat([latent, latent.flip(-1)])
+    together = backbone.trace(both, text, 100, everything(backbone), seed=3)
+    for row, part in enumerate(text.split(1)):
+        alone = backbone.trace(both[row : row + 1], part, 100, everything(backbone), seed=3)
+        for site, values in together.queries.items():
+            assert torch.allclose(values[row], alone.queries[site][0], atol=1e-9)
 
 
 def test_noise_follows_the_seed_and_the_timestep(backbone: Backbone, latent: torch.Tensor) -> None:
@@ -155,13 +171,13 @@ def test_diffsegmenter_reads_the_transformers_attention(patches: Models, picture
     assert (count.passes, count.rows) == (2, 3)  # two rows a pass, as the backbone says
     words = [word.name for word in CLASSES]
     text = patches.backbone.encode_text([f"a photograph of {word}" for word in words], words, 1.21)
-    trace = patches.backbone.trace(scene.latent, text, 100, Capture((1,), (1,)), scene.seed)
+    trace = patches.backbone.trace(scene.latent, text, 100, Capture((1,), states=selves(patches.backbone)), scene.seed)
     crossing = torch.stack(list(trace.cross.values()))
     assert len(crossing) == LAYERS
     said = maps.normalise(
         torch.stack([crossing[:, row, :, :, list(span)].mean((0, -1)) for row, span in enumerate(text.spans)])
     )
-    refined = torch.einsum("bnm,bm->bn", trace.self_attention[1], said.flatten(1)).unflatten(1, trace.latent_hw)
+    refined = torch.einsum("bnm,bm->bn", self_attention(trace)[1], said.flatten(1)).unflatten(1, trace.latent_hw)
     scores = maps.normalise(maps.resize(refined, picture.shape[:2]))
     assert np.allclose(result.scores[1:], scores.numpy(), atol=1e-5)
     assert result.label_map.shape == picture.shape[:2] and len(np.unique(result.label_map)) > 1

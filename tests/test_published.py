@@ -17,6 +17,7 @@ from ovseg.pretrained.captioner import Captioner
 from ovseg.pretrained.clip import Clip
 from ovseg.pretrained.dino import Dino
 from tests.hub import COMMIT, fetched, use_cache
+from tests.self_attention import self_attention, selves
 
 SMALL = Scale(narrower=8, layers=2)
 PIPELINE = {
@@ -55,8 +56,8 @@ def test_stable_diffusion(tmp_path: Path, picture: np.ndarray, generation: int, 
     latent = torch.randn(1, 4, 8, 16, generator=torch.Generator().manual_seed(0)).to(backbone.unet.dtype)
     prompt = backbone.encode_text(["a photo of a traffic light"], ["traffic light"])
     assert prompt.spans == ((5, 6),) and prompt.embeddings.shape[1] == 77
-    trace = backbone.trace(latent, prompt, 100, Capture(cross=(1, 2, 4, 8), self_attention=(1,)), 0)
-    assert len(trace.cross) == 16 and trace.self_attention[1].shape == (1, 128, 128)
+    trace = backbone.trace(latent, prompt, 100, Capture(cross=(1, 2, 4, 8), states=selves(backbone, 1)), 0)
+    assert len(trace.cross) == 16 and self_attention(trace)[1].shape == (1, 128, 128)
 
 
 def test_a_backbone_of_the_table_by_its_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

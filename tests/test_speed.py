@@ -1,20 +1,30 @@
 """What keeps methods fast on large pictures: counted, never timed."""
 
 import math
+import pickle
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ovseg.backbones import Capture
-from ovseg.methods import DiffSegmenter
+from ovseg.backbones import Capture, counting
+from ovseg.methods import METHODS, DiffSegmenter
 from ovseg.methods.diffsegmenter import finest_sites
+from ovseg.methods.freeseg_diff.method import FreeSegDiff
+from ovseg.methods.ovdiff.features import Extractor
+from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models
 from ovseg.pocket.world import scene
+from ovseg.pretrained.clip import Clip
+from ovseg.pretrained.dino import Dino
 from ovseg.scene import from_image
 from ovseg.words.classes import parse_classes
+from tests.self_attention import self_attention, selves
 
 CLASSES = parse_classes("cat, dog, bus")
 
@@ -41,10 +51,118 @@ def test_no_matrix_of_all_places_by_all_places_is_made(models: Models) -> None:
         with Largest() as largest:
             method.segment(models, looked_at, CLASSES)
         assert 0 < largest.size < places * places / 2, largest.by
-    with Largest() as largest:  # the reference that other tests compare with makes it
-        text = models.backbone.encode_text(["a cat"], ["cat"])
-        models.backbone.trace(looked_at.latent, text, 100, Capture(self_attention=(1,)), 0)
+    with Largest() as largest:  # the reference that tests compare with makes it
+        text, finest = models.backbone.encode_text(["a cat"], ["cat"]), selves(models.backbone, 1)
+        self_attention(models.backbone.trace(looked_at.latent, text, 100, Capture(states=finest), 0))
     assert largest.size >= places * places
+
+
+def test_what_nobody_uses_is_not_recorded(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at, backbone, captures = from_image(models, scene("val", 0, 64).image), models.backbone, []
+    trace = type(backbone).trace
+
+    def noted(self, latent, text, timestep, capture, seed):
+        captures.append(capture)
+        return trace(self, latent, text, timestep, capture, seed)
+
+    monkeypatch.setattr(type(backbone), "trace", noted)
+    for refinements in (0, 1):
+        DiffSegmenter(refinements=refinements).segment(models, looked_at, CLASSES)
+    without, refined = captures
+    assert without == Capture(phrases=backbone.strides)
+    assert refined == Capture(phrases=backbone.strides, states=finest_sites(backbone))
+
+
+OVDIFF = OVDiff(images=2, steps=1, parts=2, masks="otsu", sites="0, 3", short_side=0, windows=())
+SETTINGS = {"ovdiff": OVDIFF, "freeseg-diff": FreeSegDiff(words="classes", refinement="none")}
+
+
+@pytest.fixture
+def every_network(with_clip: Models, tmp_path: Path) -> Models:
+    """All tiny networks, with a store of their own."""
+    models = Models(with_clip.name, device="cpu")
+    models.checkpoint, models.prototype_folders = with_clip.checkpoint, (tmp_path, None)
+    return models
+
+
+@pytest.fixture
+def calls(every_network: Models, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Every use of a network but for the U-Net, with how many texts or pictures it was given."""
+    seen: list[tuple[str, int]] = []
+    used = (
+        (type(every_network.backbone), "encode_text"), (type(every_network.backbone), "encode"), (Clip, "_tokens"),
+        (Clip, "dense"), (Dino, "keys"),
+    )  # fmt: skip
+    for kind, name in used:
+        plain = getattr(kind, name)
+
+        def noted(self, first, *rest, plain=plain, name=name, **options):
+            seen.append((name, 1 if name == "encode" else len(first)))
+            return plain(self, first, *rest, **options)
+
+        monkeypatch.setattr(kind, name, noted)
+    return seen
+
+
+@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
+def test_words_are_encoded_before_a_picture_is_seen(kind: type, every_network: Models, calls: list) -> None:
+    prepared = SETTINGS.get(kind.name, kind()).prepare(every_network, parse_classes("cat|kitten, dog, bus, sky, asphalt"))
+    calls.clear()
+    result = prepared.segment(from_image(every_network, scene("val", 0, 64).image))
+    assert len(result.labels) == 6 and not [name for name, _ in calls if name in ("encode_text", "_tokens")]
+
+
+def test_of_a_caption_its_nouns_alone_are_encoded_for_each_picture(every_network: Models, calls: list) -> None:
+    prepared = FreeSegDiff(refinement="none").prepare(every_network, CLASSES)
+    calls.clear()
+    prepared.segment(from_image(every_network, scene("val", 0, 64).image, caption="a cat beside a house"))
+    assert [call for call in calls if call[0] != "encode"] == [("encode_text", 2)]
+
+
+def test_a_picture_is_encoded_where_its_latent_is_looked_at(every_network: Models, calls: list) -> None:
+    prepared = replace(OVDIFF, extractors=("dino", "clip")).prepare(every_network, CLASSES)
+    calls.clear()
+    looked_at = from_image(every_network, scene("val", 0, 64).image)
+    prepared.segment(looked_at)
+    assert looked_at.latent_hw is None and "encode" not in dict(calls)
+    DiffSegmenter(refinements=0).segment(every_network, looked_at, CLASSES)
+    assert looked_at.latent_hw == (32, 32) and [name for name, _ in calls].count("encode") == 1
+    assert torch.equal(pickle.loads(pickle.dumps(looked_at)).latent, looked_at.latent)
+    squashed = replace(DiffSegmenter(refinements=0), squashed=True)
+    calls.clear()
+    squashed.segment(every_network, from_image(every_network, scene("val", 0, 64).image), CLASSES)
+    assert [name for name, _ in calls].count("encode") == 1  # the square, and not the picture with its aspect too
+
+
+@pytest.mark.parametrize("name", ["diffusion", "dino", "clip"])
+def test_windows_go_through_a_network_together(
+    name: str, every_network: Models, calls: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, extractor = scene("val", 0, 64).image, Extractor.of(every_network, OVDIFF, name)
+    crops = [np.ascontiguousarray(image[:48, k : k + 40]) for k in (0, 12, 24)]
+    alone = [next(extractor.features([crop], 5)) for crop in crops]
+    with counting() as count:
+        together = list(extractor.features(crops, 5))
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(alone, together, strict=True))
+    assert not torch.allclose(together[0], together[1], atol=1e-2)
+    assert (count.passes, count.rows) == ((1, 3) if name == "diffusion" else (0, 0))
+    monkeypatch.setattr("ovseg.methods.ovdiff.features.TOGETHER", 2)
+    monkeypatch.setattr(type(every_network.backbone), "rows_per_pass", lambda *_: 1)
+    calls.clear()
+    with counting() as count:
+        parts = list(extractor.features(crops, 5))
+    assert count.passes == (3 if name == "diffusion" else 0)
+    assert name == "diffusion" or [given for _, given in calls] == [2, 1]
+    assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(alone, parts, strict=True))
+
+
+def test_windows_of_one_size_are_compared_together(every_network: Models, calls: list) -> None:
+    method = replace(OVDIFF, extractors=("dino",), prefilter=False)
+    prepared = replace(method, windows=(48, 40), window_stride=16).prepare(every_network, CLASSES)
+    image = scene("val", 0, 64).image
+    calls.clear()
+    prepared.segment(from_image(every_network, image))
+    assert [given for name, given in calls if name == "keys"] == [4, 8, 1, 1]  # 2 x 2, 3 x 3 in parts of 8, the whole
 
 
 def test_a_place_attends_to_what_the_whole_self_attention_says(models: Models) -> None:
@@ -52,12 +170,12 @@ def test_a_place_attends_to_what_the_whole_self_attention_says(models: Models) -
     result = DiffSegmenter(refinements=0).segment(models, looked_at, CLASSES)
     (item,) = (item for item in result.evidence if item.kind == "affinity")
     text = models.backbone.encode_text(["a photograph of cat"], ["cat"], 1.21)
-    capture = Capture(self_attention=(1,), states=finest_sites(models.backbone))
+    capture = Capture(states=finest_sites(models.backbone))
     trace = models.backbone.trace(looked_at.latent, text, 100, capture, looked_at.seed)
     rows, columns = item.affinity.grid
-    expected = trace.self_attention[1][0].reshape(rows, columns, rows, columns).numpy()
+    expected = self_attention(trace)[1][0].reshape(rows, columns, rows, columns).numpy()
     assert rows != columns and np.allclose(item.affinity.at(3, 5), expected[3, 5], atol=2e-4)
     assert np.allclose(item.affinity.whole(), expected, atol=2e-4)
     maps = torch.rand(1, rows, columns, generator=torch.Generator().manual_seed(0))
-    spread = (torch.matrix_power(trace.self_attention[1][0], 2) @ maps.flatten()).reshape(1, rows, columns)
+    spread = (torch.matrix_power(self_attention(trace)[1][0], 2) @ maps.flatten()).reshape(1, rows, columns)
     assert torch.allclose(trace.spread(maps, 1, times=2), spread, atol=1e-5)

@@ -4,7 +4,7 @@ Nothing outside `ovseg/backbones` knows more of a network than this file says. A
 implements `Backbone`, and a row of `BACKBONES`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -40,15 +40,16 @@ class Capture:
     """What a pass shall record, as data. Attention at a stride that has no site gives no entry in the trace.
 
     Args:
-        cross: strides whose cross-attention probabilities are kept, one map per site.
-        self_attention: strides whose self-attention probabilities are kept, averaged over their sites.
+        cross: strides whose cross-attention probabilities are kept, one map per site and token.
+        phrases: strides whose cross-attention to each prompt's phrase is kept, one map per site: the mean over the phrase's
+            tokens. What the other tokens receive is let go at once.
         queries: sites of the backbone whose queries are kept.
         features: strides, some of the backbone's `feature_strides`, whose blocks' outputs are kept.
-        states: sites of the backbone whose queries and keys are kept, heads apart.
+        states: sites of the backbone whose queries and keys can be had afterwards, heads apart.
     """
 
     cross: tuple[int, ...] = ()
-    self_attention: tuple[int, ...] = ()
+    phrases: tuple[int, ...] = ()
     queries: tuple[Site, ...] = ()
     features: tuple[int, ...] = ()
     states: tuple[Site, ...] = ()
@@ -110,6 +111,11 @@ class Text:
     def __getitem__(self, rows: slice) -> "Text":
         return replace(self, prompts=self.prompts[rows], embeddings=self.embeddings[rows], spans=self.spans[rows])
 
+    def repeated(self, rows: int) -> "Text":
+        """A single prompt as that many rows, without a copy."""
+        (prompt,), (span,) = self.prompts, self.spans
+        return Text((prompt,) * rows, self.embeddings.expand(rows, -1, -1), (span,) * rows)
+
     def split(self, rows: int) -> Iterator["Text"]:
         """Consecutive parts of at most `rows` rows."""
         for start in range(0, len(self.prompts), rows):
@@ -120,28 +126,27 @@ class Text:
 class Trace:
     """What one pass recorded. Heads are averaged; the rows are those of `text`; sites come in the order of computing.
 
-    `self_attention` maps a stride to probabilities (row, from, to) over the places of that stride's grid, row-major,
-    averaged over the stride's sites as they are never used apart and one alone has 67 MB at 64 x 64. `features` maps a
-    stride to the outputs of all its blocks, one after the other in channels, in the order of computing. `noised` is what
-    the network was given: one latent for each row, or one for all.
+    `phrases` is the attention that each row's phrase receives. `features` maps a stride to the outputs of all its blocks,
+    one after the other in channels, in the order of computing. `states` are the `AttentionStates` of sites; they may be
+    computed each time that they are looked up: what they are made of takes half the memory. The matrix of all places by all
+    places, 67 MB for a single row at 64 x 64, is never kept: `spread` multiplies by it. `noised` is what the network was
+    given: one latent for each row, or one for all.
     """
 
     text: Text
     timestep: int
     latent_hw: tuple[int, int]
     cross: dict[Site, Float[Tensor, "b _y _x t"]] = field(default_factory=dict)
-    self_attention: dict[int, Float[Tensor, "b _n _n"]] = field(default_factory=dict)
+    phrases: dict[Site, Float[Tensor, "b _y _x"]] = field(default_factory=dict)
     queries: dict[Site, Float[Tensor, "b _d _y _x"]] = field(default_factory=dict)
     features: dict[int, Float[Tensor, "b _c _y _x"]] = field(default_factory=dict)
-    states: dict[Site, AttentionStates] = field(default_factory=dict)
+    states: Mapping = field(default_factory=dict)  # no more is said, as whoever checked it would compute what is in it
     noised: Float[Tensor, "_ c y x"] | None = None
 
     def tensors(self) -> Iterator[Tensor]:
-        """All that was recorded."""
-        for kept in (self.cross, self.self_attention, self.queries, self.features):
+        """All that was recorded; `states` are left to those who look them up."""
+        for kept in (self.cross, self.phrases, self.queries, self.features):
             yield from kept.values()
-        for both in self.states.values():
-            yield from (both.query, both.key)
 
     def spread(self, maps: Float[Tensor, "b y x"], stride: int, times: int = 1) -> Float[Tensor, "b y x"]:
         """Maps multiplied by the mean self-attention of a stride's sites, `times` times, from their `states`.
@@ -149,16 +154,16 @@ class Trace:
         Args:
             maps: on the stride's grid, a row for each row of `text`.
         """
-        layers = [states for site, states in self.states.items() if site.kind == "self" and site.stride == stride]
+        layers = [site for site in self.states if site.kind == "self" and site.stride == stride]
         flat = maps.flatten(1)
         for _ in range(times):
-            flat = torch.stack([states.spread(flat) for states in layers]).mean(0)
+            flat = torch.stack([self.states[site].spread(flat) for site in layers]).mean(0)
         return flat.reshape(maps.shape)
 
-    def cross_by_stride(self) -> dict[int, Float[Tensor, "b _y _x t"]]:
-        """Unweighted mean of the cross-attention over the sites of each stride."""
-        strides = sorted({site.stride for site in self.cross})
-        return {s: torch.stack([m for site, m in self.cross.items() if site.stride == s]).mean(0) for s in strides}
+    def phrases_by_stride(self) -> dict[int, Float[Tensor, "b _y _x"]]:
+        """Unweighted mean of the attention to the phrases over the sites of each stride."""
+        strides = sorted({site.stride for site in self.phrases})
+        return {s: torch.stack([m for site, m in self.phrases.items() if site.stride == s]).mean(0) for s in strides}
 
 
 @dataclass(frozen=True)
@@ -294,8 +299,8 @@ class Backbone(Protocol):
         """Whether the text encoder takes all of a prompt."""
         ...
 
-    def noised(self, latent: Float[Tensor, "1 c y x"], timestep: int, seed: int) -> Float[Tensor, "1 c y x"]:
-        """What `trace` gives the network: the latent with as much of a seed's noise as belongs to the timestep.
+    def noised(self, latent: Float[Tensor, "n c y x"], timestep: int, seed: int) -> Float[Tensor, "n c y x"]:
+        """What `trace` gives the network: latents, all with the same noise of a seed, as much as belongs to the timestep.
 
         Raises:
             ValueError: the timestep is outside the noise schedule.
@@ -314,19 +319,23 @@ class Backbone(Protocol):
         """How many numbers the query of one place has at a site, all heads together."""
         ...
 
-    def trace(self, latent: Float[Tensor, "1 c y x"], text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
+    def trace(self, latent: Float[Tensor, "_ c y x"], text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
         """Noise the latent to `timestep`, run the network once with a row per prompt, return what was recorded.
 
+        Args:
+            latent: one for all prompts, or one for each.
+
         Raises:
-            ValueError: the timestep is outside the noise schedule, or the capture names what the network does not have.
+            ValueError: the timestep is outside the noise schedule, or the capture names what the network does not have, or
+                the phrase of a prompt without one.
         """
         ...
 
-    def trace_noised(self, noised: Float[Tensor, "1 c y x"], text: Text, timestep: int, capture: Capture) -> Trace:
-        """The same for a latent that has its noise already, such as the `noised` of another trace.
+    def trace_noised(self, noised: Float[Tensor, "_ c y x"], text: Text, timestep: int, capture: Capture) -> Trace:
+        """The same for latents that have their noise already, such as the `noised` of another trace.
 
         Raises:
-            ValueError: the capture names what the network does not have.
+            ValueError: the capture names what the network does not have, or the phrase of a prompt without one.
         """
         ...
 

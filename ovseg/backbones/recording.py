@@ -16,6 +16,8 @@ from torch import Tensor
 from ovseg.backbones.base import AttentionStates, Capture, Site, Text, Trace, Watch, grid_at
 from ovseg.backbones.counting import count_pass
 from ovseg.backbones.unet_layout import Layout
+from ovseg.backbones.weights import check_finite
+from ovseg.maths.maps import phrase_maps
 
 
 class Enough(Exception):  # noqa: N818  no error: how a pass ends early
@@ -33,18 +35,9 @@ class Recorder:
         self._awaited = awaited
         self.cross: dict[Site, Tensor] = {}
         self.queries: dict[Site, Tensor] = {}
-        self.states: dict[Site, AttentionStates] = {}
+        self.phrases: dict[Site, Tensor] = {}
+        self.given: dict[Site, Given] = {}
         self.blocks: dict[int, list[Tensor]] = {}
-        self._self_sums: dict[int, Tensor] = {}
-        self._self_sites: dict[int, int] = {}
-
-    def add_self_attention(self, stride: int, probabilities: Float[Tensor, "b n n"]) -> None:
-        """Add one site's mean over heads to its stride's sum."""
-        if stride in self._self_sums:
-            self._self_sums[stride] += probabilities
-        else:
-            self._self_sums[stride] = probabilities
-        self._self_sites[stride] = self._self_sites.get(stride, 0) + 1
 
     def count_recorded(self) -> None:
         """One more of what was awaited is recorded.
@@ -57,10 +50,6 @@ class Recorder:
             if self._awaited == 0:
                 raise Enough
 
-    def self_attention(self) -> dict[int, Float[Tensor, "b _n _n"]]:
-        """Mean over the sites of each stride."""
-        return {stride: total / self._self_sites[stride] for stride, total in self._self_sums.items()}
-
     def features(self) -> dict[int, Float[Tensor, "b _c _y _x"]]:
         """The outputs of each stride's blocks, one after the other in channels."""
         return {stride: torch.cat(outputs, 1) for stride, outputs in self.blocks.items()}
@@ -70,45 +59,81 @@ class Recorder:
         part = Recorder()
         part.cross = {site: maps[-count:] for site, maps in self.cross.items()}
         part.queries = {site: queries[-count:] for site, queries in self.queries.items()}
-        part.states = {s: AttentionStates(both.query[-count:], both.key[-count:]) for s, both in self.states.items()}
+        part.phrases = {site: maps[-count:] for site, maps in self.phrases.items()}
+        part.given = {site: given.last_rows(count) for site, given in self.given.items()}
         part.blocks = {stride: [output[-count:] for output in outputs] for stride, outputs in self.blocks.items()}
-        part._self_sums = {stride: total[-count:] for stride, total in self._self_sums.items()}
-        part._self_sites = dict(self._self_sites)
         return part
 
     def clear(self) -> None:
         """Forget what was recorded, before another pass."""
-        for kept in (self.cross, self.queries, self.states, self.blocks, self._self_sums, self._self_sites):
+        for kept in (self.cross, self.queries, self.phrases, self.given, self.blocks):
             kept.clear()
 
     def trace(self, text: Text, timestep: int, latent_hw: tuple[int, int], noised: Tensor) -> Trace:
         """What was recorded, as a value."""
         return Trace(
-            text, timestep, latent_hw, dict(self.cross), self.self_attention(), dict(self.queries), self.features(),
-            dict(self.states), noised,
+            text, timestep, latent_hw, dict(self.cross), dict(self.phrases), dict(self.queries), self.features(),
+            StatesOnDemand(dict(self.given)), noised,
         )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a processor computed at its site in one pass; `probabilities` are None where nobody asked for them.
+class Given:
+    """What a site was given in one pass: its places, and the tokens that they attend to; None where to each other.
 
-    Args:
-        query: of all heads, one after the other in the last axis; `key` likewise.
-        scale: what a product of query and key is multiplied by.
+    Queries and keys are made of it: together they would take twice the memory of the places.
     """
 
-    query: Float[Tensor, "b n c"]
-    key: Float[Tensor, "b m c"]
-    heads: int
-    scale: float
-    probabilities: Float[Tensor, "b n m"] | None
-    is_cross: bool
+    attn: Attention
+    places: Float[Tensor, "b n c"]
+    tokens: Float[Tensor, "b m e"] | None
 
+    @torch.no_grad()
     def states(self) -> AttentionStates:
-        """Queries, scaled, and keys, heads apart."""
-        query, key = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key))
-        return AttentionStates(query * self.scale, key)
+        """Queries, scaled, and keys, heads apart.
+
+        Raises:
+            ValueError: they are too large for the precision.
+        """
+        context = self.places if self.tokens is None else self.tokens
+        both = (self.attn.to_q(self.places), self.attn.to_k(context))
+        query, key = (part.unflatten(-1, (self.attn.heads, -1)).transpose(1, 2) for part in both)
+        check_finite("The network's attention and features", query.dtype, query, key)
+        return AttentionStates(query * self.attn.scale, key)
+
+    def last_rows(self, count: int) -> "Given":
+        """The same of the last `count` rows alone."""
+        return Given(self.attn, self.places[-count:], None if self.tokens is None else self.tokens[-count:])
+
+
+class StatesOnDemand(Mapping[Site, AttentionStates]):
+    """Queries and keys by site, made each time that they are looked up."""
+
+    def __init__(self, given: dict[Site, Given]) -> None:
+        self._given = given
+
+    def __getitem__(self, site: Site) -> AttentionStates:
+        return self._given[site].states()
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(self._given)
+
+    def __len__(self) -> int:
+        return len(self._given)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a processor saw at its site in one pass.
+
+    Args:
+        query: of all heads, one after the other in the last axis.
+        probabilities: the mean over heads; None where nobody asked for them.
+    """
+
+    given: Given
+    query: Float[Tensor, "b n c"]
+    probabilities: Float[Tensor, "b n m"] | None
 
 
 class ObservingProcessor(ABC):
@@ -143,30 +168,31 @@ class ObservingProcessor(ABC):
             mixed, probabilities = _attend(attn, query, key, value)
         else:
             mixed, probabilities = _attend_fast(attn, query, key, value), None
-        self.see(Seen(query, key, attn.heads, attn.scale, probabilities, is_cross))
+        self.see(Seen(Given(attn, hidden_states, context if is_cross else None), query, probabilities))
         return attn.to_out[1](attn.to_out[0](mixed))
 
 
 class RecordingProcessor(ObservingProcessor):
     """Keeps what a capture asks for at one site of one pass."""
 
-    def __init__(self, recorder: Recorder, site: Site, latent_hw: tuple[int, int], capture: Capture) -> None:
-        self.recorder, self.site, self.grid = recorder, site, grid_at(latent_hw, site.stride)
-        self.keeps_queries = site in capture.queries
-        self.capture = capture
-        strides = capture.cross if site.kind == "cross" else capture.self_attention
-        self.needs_probabilities = self.keeps_queries or site.stride in strides
+    def __init__(self, recorder: Recorder, site: Site, wanted: "Wanted") -> None:
+        self.recorder, self.site, self.grid = recorder, site, grid_at(wanted.latent_hw, site.stride)
+        self.capture, self.spans = wanted.capture, wanted.text.spans
+        self.needs_probabilities = site.kind == "cross" and site.stride in (*self.capture.cross, *self.capture.phrases)
 
     def see(self, seen: Seen) -> None:
         """Keep them, on their grid."""
-        if self.keeps_queries:
+        if self.site in self.capture.queries:
             self.recorder.queries[self.site] = seen.query.transpose(1, 2).unflatten(2, self.grid)
         if self.site in self.capture.states:
-            self.recorder.states[self.site] = seen.states()
-        if seen.is_cross and self.site.stride in self.capture.cross:
-            self.recorder.cross[self.site] = seen.probabilities.unflatten(1, self.grid)
-        elif not seen.is_cross and self.site.stride in self.capture.self_attention:
-            self.recorder.add_self_attention(self.site.stride, seen.probabilities)
+            self.recorder.given[self.site] = seen.given
+        if self.needs_probabilities:
+            maps = seen.probabilities.unflatten(1, self.grid)
+            if self.site.stride in self.capture.cross:
+                self.recorder.cross[self.site] = maps
+            if self.site.stride in self.capture.phrases:
+                # With guidance there are unconditional rows before those of the text.
+                self.recorder.phrases[self.site] = phrase_maps(maps[-len(self.spans) :], self.spans)
         self.recorder.count_recorded()
 
 
@@ -263,7 +289,7 @@ def watching(
         ValueError: a site or a stride that the network does not have.
     """
     pictures = len(text.prompts)
-    with recording(unet, layout, watch.capture, latent_hw) as recorder:
+    with recording(unet, layout, Wanted(watch.capture, text, latent_hw)) as recorder:
 
         def hand_over(_module: torch.nn.Module, inputs: tuple, _output: object) -> None:
             noised, timestep = inputs[0][-pictures:], int(inputs[1])
@@ -278,25 +304,38 @@ def watching(
             listener.remove()
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is recorded of passes over latents of (y, x) places; their last rows are those of the text."""
+
+    capture: Capture
+    text: Text
+    latent_hw: tuple[int, int]
+
+    def needs(self, site: Site) -> bool:
+        """Whether anything of a site is recorded."""
+        capture = self.capture
+        crossed = site.kind == "cross" and site.stride in (*capture.cross, *capture.phrases)
+        return crossed or site in capture.queries or site in capture.states
+
+
 @contextmanager
-def recording(
-    unet: UNet2DConditionModel, layout: Layout, capture: Capture, latent_hw: tuple[int, int], stops: bool = False
-) -> Iterator[Recorder]:
-    """Record what `capture` asks for during the block; processors and hooks are as before afterwards, come what may.
+def recording(unet: UNet2DConditionModel, layout: Layout, wanted: Wanted, stops: bool = False) -> Iterator[Recorder]:
+    """Record what is wanted during the block; processors and hooks are as before afterwards, come what may.
 
     Args:
         stops: end the block as soon as all of it is recorded, where what the network would still compute is not needed.
 
     Raises:
-        ValueError: a site or a stride that the network does not have.
+        ValueError: a site or a stride that the network does not have, or the phrase of a prompt without one.
     """
-    _check(layout, capture)
-    wanted = [site for site in layout.sites if _wanted(site, capture)]
-    blocks = [(stride, path) for stride in dict.fromkeys(capture.features) for path in layout.blocks[stride]]
-    recorder = Recorder(len(wanted) + len(blocks) if stops else None)
+    _check(layout, wanted)
+    sites = [site for site in layout.sites if wanted.needs(site)]
+    blocks = [(stride, path) for stride in dict.fromkeys(wanted.capture.features) for path in layout.blocks[stride]]
+    recorder = Recorder(len(sites) + len(blocks) if stops else None)
     hooks = [unet.get_submodule(path).register_forward_hook(_keeper(recorder, stride)) for stride, path in blocks]
     try:
-        with _observed(unet, {site: RecordingProcessor(recorder, site, latent_hw, capture) for site in wanted}):
+        with _observed(unet, {site: RecordingProcessor(recorder, site, wanted) for site in sites}):
             yield recorder
     except Enough:
         pass
@@ -305,7 +344,10 @@ def recording(
             hook.remove()
 
 
-def _check(layout: Layout, capture: Capture) -> None:
+def _check(layout: Layout, wanted: Wanted) -> None:
+    capture = wanted.capture
+    if capture.phrases and not all(wanted.text.spans):
+        raise ValueError("Attention to phrases needs a phrase in every prompt, but a prompt has none.")
     unknown = [site.name for site in (*capture.queries, *capture.states) if site not in layout.sites]
     if unknown:
         raise ValueError(f"Captured sites must be the backbone's own, but it has no {unknown[0]!r}.")
@@ -313,11 +355,6 @@ def _check(layout: Layout, capture: Capture) -> None:
     if strange:
         known = ", ".join(map(str, layout.blocks))
         raise ValueError(f"Captured features must be of the strides {known}, but got {strange[0]}.")
-
-
-def _wanted(site: Site, capture: Capture) -> bool:
-    strides = capture.cross if site.kind == "cross" else capture.self_attention
-    return site.stride in strides or site in capture.queries or site in capture.states
 
 
 def _keeper(recorder: Recorder, stride: int) -> Callable[[torch.nn.Module, tuple, Tensor | tuple], None]:

@@ -16,7 +16,7 @@ from transformers import BatchEncoding
 
 from ovseg.backbones.base import Capture, Generated, OnStep, Sampling, Site, Text, Token, Trace, Watch, grid_at
 from ovseg.backbones.phrases import QUOTES, columns_between, phrase_at
-from ovseg.backbones.recording import attributing, recording, watching
+from ovseg.backbones.recording import Wanted, attributing, recording, watching
 from ovseg.backbones.unet_layout import Layout
 from ovseg.backbones.weights import check_finite, fingerprint, generator, name_of_weights, weight_files
 
@@ -180,8 +180,8 @@ class StableDiffusion:
         """Whether the text encoder takes all of a prompt."""
         return self._tokens_of(prompt) <= self._room
 
-    def noised(self, latent: Float[Tensor, "1 c y x"], timestep: int, seed: int) -> Float[Tensor, "1 c y x"]:
-        """What `trace` gives the network: the latent with as much of a seed's noise as belongs to the timestep.
+    def noised(self, latent: Float[Tensor, "n c y x"], timestep: int, seed: int) -> Float[Tensor, "n c y x"]:
+        """What `trace` gives the network: latents, all with the same noise of a seed, as much as belongs to the timestep.
 
         Raises:
             ValueError: the timestep is outside the noise schedule.
@@ -189,27 +189,29 @@ class StableDiffusion:
         alphas = self.pipeline.scheduler.alphas_cumprod
         if not 0 <= timestep < len(alphas):
             raise ValueError(f"The timestep must be from 0 to {len(alphas) - 1}, but got {timestep}.")
-        noise = torch.randn(latent.shape, generator=generator(seed)).to(latent)
+        noise = torch.randn(latent[:1].shape, generator=generator(seed)).to(latent)
         return alphas[timestep].sqrt().to(latent) * latent + (1 - alphas[timestep]).sqrt().to(latent) * noise
 
     @torch.no_grad()
-    def trace(self, latent: Float[Tensor, "1 c y x"], text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
-        """One pass with a row per prompt, all rows on the same noised latent.
+    def trace(self, latent: Float[Tensor, "_ c y x"], text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
+        """One pass with a row per prompt, all rows on the same noised latent, or each on its own.
 
         Raises:
-            ValueError: the timestep is outside the noise schedule, or the capture names what the U-Net does not have.
+            ValueError: the timestep is outside the noise schedule, or the capture names what the U-Net does not have, or
+                the phrase of a prompt without one.
         """
         return self.trace_noised(self.noised(latent, timestep, seed), text, timestep, capture)
 
     @torch.no_grad()
-    def trace_noised(self, noised: Float[Tensor, "1 c y x"], text: Text, timestep: int, capture: Capture) -> Trace:
-        """One pass with a row per prompt, all rows on the same latent, which has its noise already.
+    def trace_noised(self, noised: Float[Tensor, "_ c y x"], text: Text, timestep: int, capture: Capture) -> Trace:
+        """One pass with a row per prompt, all rows on the same latent, or each on its own, which has its noise already.
 
         Raises:
-            ValueError: the capture names what the U-Net does not have.
+            ValueError: the capture names what the U-Net does not have, or the phrase of a prompt without one.
         """
         latent_hw = tuple(noised.shape[-2:])
-        with self._lock, recording(self.unet, self.layout, capture, latent_hw, stops=True) as recorder:
+        wanted = Wanted(capture, text, latent_hw)
+        with self._lock, recording(self.unet, self.layout, wanted, stops=True) as recorder:
             self.unet(noised.expand(len(text.prompts), -1, -1, -1), timestep, encoder_hidden_states=text.embeddings)
         trace = recorder.trace(text, timestep, latent_hw, noised)
         check_finite("The network's attention and features", self.unet.dtype, *trace.tensors())
@@ -302,10 +304,9 @@ class StableDiffusion:
     def rows_per_pass(self, latent_hw: tuple[int, int], capture: Capture) -> int:
         """Prompts per pass, from the memory that their recorded maps and activations take."""
         size = self.unet.dtype.itemsize
-        places = {stride: math.prod(grid_at(latent_hw, stride)) for stride in capture.self_attention}
-        maps = sum(n * n * (4 + 2 * size) for n in places.values())
-        # Queries and keys of a site, and what stands beside them while maps are spread by one of them.
-        maps += sum(math.prod(grid_at(latent_hw, site.stride)) * self.width(site) * 4 * size for site in capture.states)
+        # What a site was given is kept; its queries and keys, and what they are multiplied by, are there for one at a time.
+        given = [math.prod(grid_at(latent_hw, site.stride)) * self.width(site) * size for site in capture.states]
+        maps = sum(given) + 4 * max(given, default=0)
         activations = self.unet.config.block_out_channels[0] * math.prod(latent_hw) * size * ACTIVATIONS
         budget = CPU_BUDGET
         if self.unet.device.type == "cuda":

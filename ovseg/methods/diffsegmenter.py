@@ -257,7 +257,7 @@ class DiffSegmenter(Method):
         finest = finest_sites(backbone)
         if self.refinements and not finest:
             raise ValueError("refinements must be 0 for a backbone without self-attention at stride 1, as this one is.")
-        capture = Capture(cross=backbone.strides, states=finest if self.refinements else ())
+        capture = Capture(phrases=backbone.strides, states=finest if self.refinements else ())
         parts = list(text.split(backbone.rows_per_pass(tuple(scene.latent.shape[-2:]), capture)))
         passes = [(t, draw) for t in self.timesteps for draw in range(self.draws)]
         done: list[Rows] = []
@@ -274,7 +274,7 @@ class DiffSegmenter(Method):
 
     def analyse(self, trace: Trace) -> "Rows":
         """Steps 8 to 13 of the method: what of each resolution, fused; where, by the finest self-attention."""
-        per_stride = {s: maps.phrase_maps(cross, trace.text.spans) for s, cross in trace.cross_by_stride().items()}
+        per_stride = trace.phrases_by_stride()
         fused = maps.fuse_strides(per_stride, self.weight_of_strides, trace.latent_hw)
         refined = trace.spread(fused, FINEST, self.refinements) if self.refinements else fused
         return Rows(refined, fused, per_stride)

@@ -2,6 +2,7 @@
 
 from tests.mutations import Mutant
 
+SPEED = "tests/test_speed.py::"
 PARTS = ("tests/test_ovdiff.py::test_few_cosines_at_once_give_what_all_at_once_give",)
 ONCE = (
     "tests/test_ovdiff.py::test_two_who_ask_for_a_class_at_once_make_it_once",
@@ -76,8 +77,8 @@ MUTANTS = (
         "attention is kept although nothing refines",
         "ovseg/methods/diffsegmenter.py",
         "states=finest if self.refinements else ()",
-        "self_attention=(FINEST,)",
-        ("tests/test_speed.py::test_no_matrix_of_all_places_by_all_places_is_made",),
+        "states=finest",
+        ("tests/test_speed.py::test_what_nobody_uses_is_not_recorded",),
     ),
     Mutant(
         "a benchmark reads a picture when the one before is done",
@@ -85,5 +86,70 @@ MUTANTS = (
         "read_ahead(missing, self.dataset.sample)",
         "((k, read) for one in missing for k, read in read_ahead([one], self.dataset.sample))",
         ("tests/test_evaluation.py::test_the_next_samples_are_read_while_one_is_measured",),
+    ),
+    Mutant(
+        "subsets are encoded for each picture",
+        "ovseg/methods/ovdiff/prefilter.py",
+        "if kept.subsets and not by_probability:",
+        "if False:",
+        (SPEED + "test_words_are_encoded_before_a_picture_is_seen",),
+    ),
+    Mutant(
+        "a subset goes by its neighbour's vector",
+        "ovseg/methods/ovdiff/prefilter.py",
+        "dict(zip(prompts, network.subset_embeddings(prompts), strict=True))",
+        "dict(zip(prompts, network.subset_embeddings(prompts).roll(1, 0), strict=True))",
+        ("tests/test_ovdiff.py::test_kept_subsets_choose_as_those_that_are_encoded",),
+    ),
+    Mutant(
+        "the sentence without a caption is encoded for each picture",
+        "ovseg/methods/grounded_diffusion.py",
+        "pair = None if scene.caption else self.uncaptioned",
+        "pair = None",
+        (SPEED + "test_words_are_encoded_before_a_picture_is_seen",),
+    ),
+    Mutant(
+        "every scene is encoded at once",
+        "ovseg/scene.py",
+        "return Scene(image, encoded, caption, seed)",
+        "return Scene(image, encoded(), caption, seed)",
+        (SPEED + "test_a_picture_is_encoded_where_its_latent_is_looked_at",),
+    ),
+    Mutant(
+        "a latent is made at every look",
+        "ovseg/types.py",
+        """            vars(scene)["_latent"] = given()
+""",
+        """            return given()
+""",
+        (SPEED + "test_a_picture_is_encoded_where_its_latent_is_looked_at",),
+    ),
+    Mutant(
+        "pictures go through a network one at a time",
+        "ovseg/methods/ovdiff/features.py",
+        "TOGETHER = 8",
+        "TOGETHER = 1",
+        (SPEED + "test_windows_go_through_a_network_together",),
+    ),
+    Mutant(
+        "more rows than memory allows go through the network",
+        "ovseg/methods/ovdiff/features.py",
+        "latents.split(backbone.rows_per_pass(tuple(latents.shape[-2:]), capture))",
+        "[latents]",
+        (SPEED + "test_windows_go_through_a_network_together",),
+    ),
+    Mutant(
+        "each window is by itself",
+        "ovseg/methods/ovdiff/matching.py",
+        "key=lambda box: picture[box].shape",
+        "key=id",
+        (SPEED + "test_windows_of_one_size_are_compared_together",),
+    ),
+    Mutant(
+        "a window's scores go where the next one is",
+        "ovseg/methods/ovdiff/matching.py",
+        "for (rows, columns), crop, features in zip(boxes, crops, seen, strict=True):",
+        "for (rows, columns), crop, features in zip([*boxes[1:], boxes[0]], crops, seen, strict=True):",
+        ("tests/test_ovdiff.py::test_windows_are_averaged_with_the_whole",),
     ),
 )

@@ -149,8 +149,8 @@ MUTANTS = (
     mutant(
         "a trace's features are not looked at",
         "ovseg/backbones/base.py",
-        "for kept in (self.cross, self.self_attention, self.queries, self.features):",
-        "for kept in (self.cross, self.self_attention, self.queries):",
+        "for kept in (self.cross, self.phrases, self.queries, self.features):",
+        "for kept in (self.cross, self.phrases, self.queries):",
         HALF + "test_what_overflows_is_said",
     ),
     mutant(
