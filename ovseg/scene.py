@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ def from_image(
     square: bool = False,
     sample_posterior: bool = False,
 ) -> Scene:
-    """A picture as a scene: resized once to the backbone's resolution and encoded.
+    """A picture as a scene. When its latent is first looked at, it is resized to the backbone's resolution and encoded.
 
     Args:
         image: RGB uint8 (H, W, 3) of any shape. Masks come back at this size.
@@ -122,8 +123,8 @@ def from_image(
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ValueError(f"The picture must be uint8 of shape (H, W, 3), but got {image.dtype} of shape {image.shape}.")
-    latent = latent_of(models, image, seed, square=square, sample_posterior=sample_posterior)
-    return Scene(image, latent, caption, seed)
+    encoded = partial(latent_of, models, image, seed, square=square, sample_posterior=sample_posterior)
+    return Scene(image, encoded, caption, seed)
 
 
 def from_prompt(

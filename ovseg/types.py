@@ -26,17 +26,43 @@ class Paper:
     code: str
 
 
+class _Latent:
+    """The field `Scene.latent`: a function that was given in its place is called when somebody first looks."""
+
+    def __set__(self, scene: "Scene", given: Tensor | Callable[[], Tensor]) -> None:
+        vars(scene)["_latent"] = given
+
+    def __get__(self, scene: "Scene | None", kind: type) -> Tensor:
+        if scene is None:
+            raise AttributeError("latent")  # so that the field has no default
+        if callable(given := vars(scene)["_latent"]):
+            vars(scene)["_latent"] = given()
+        return vars(scene)["_latent"]
+
+
 @dataclass(frozen=True)
 class Scene:
     """A picture with its latent: what a method segments.
 
     The image grid (H, W) is that of `image`; the latent grid (y, x) belongs to the backbone that made the latent.
+
+    Args:
+        latent: or a function that makes it: methods that do not read it then do not pay for it.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
-    latent: Float[Tensor, "1 c y x"]
+    latent: Float[Tensor, "1 c y x"] | Callable[[], Tensor] = _Latent()
     caption: str = ""
     seed: int = 0
+
+    @property
+    def latent_hw(self) -> tuple[int, int] | None:
+        """Rows and columns of the latent; None as long as nobody has looked at it."""
+        made = vars(self)["_latent"]
+        return None if callable(made) else tuple(made.shape[-2:])
+
+    def __reduce__(self) -> tuple:
+        return Scene, (self.image, self.latent, self.caption, self.seed)
 
 
 @dataclass(frozen=True)

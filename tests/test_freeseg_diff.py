@@ -153,7 +153,7 @@ def test_the_network_stops_after_the_last_query_that_is_read(with_clip: Models, 
 @pytest.mark.parametrize("features", ["diffusion", "clip", "dino", "pixels"])
 def test_what_is_clustered_can_be_exchanged(with_clip: Models, wide: Scene, features: str) -> None:
     method = FreeSegDiff(features=features, words="classes", refinement="none", clusters=3)
-    found = features_of(with_clip, method, wide)
+    found = features_of(with_clip, method, wide, with_clip.backbone.encode_text([""], [""]))
     assert found.shape[1:] == tuple(side // 2 for side in wide.latent.shape[-2:])
     assert {"diffusion": 2 * 16, "clip": 192, "dino": 24, "pixels": 3}[features] <= found.shape[0]
     assert len(np.unique(method.segment(with_clip, wide, CLASSES).evidence[0].map)) == 3

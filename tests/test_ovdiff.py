@@ -15,10 +15,10 @@ from ovseg.__main__ import main
 from ovseg.backbones import Capture, counting
 from ovseg.maths.maps import resize
 from ovseg.methods.ovdiff import evidence, prefilter, support
-from ovseg.methods.ovdiff.features import features_of, resized
+from ovseg.methods.ovdiff.features import Extractor, resized
 from ovseg.methods.ovdiff.matching import Source, Table, boxes_of, compare, sources_of
 from ovseg.methods.ovdiff.method import OVDiff
-from ovseg.methods.ovdiff.prefilter import chosen_classes, thing_rows, which_are_stuff
+from ovseg.methods.ovdiff.prefilter import Things, chosen_classes, which_are_stuff
 from ovseg.methods.ovdiff.prototypes import make_prototypes, prototypes_of
 from ovseg.methods.ovdiff.settings import parse_numbers
 from ovseg.methods.ovdiff.store import (
@@ -51,6 +51,11 @@ def models(with_clip: Models, tmp_path: Path) -> Models:
     models = Models(with_clip.name, device="cpu")
     models.checkpoint, models.prototype_folders = with_clip.checkpoint, (tmp_path / "store", None)
     return models
+
+
+def features_of(models: Models, settings: OVDiff, name: str, image: np.ndarray, seed: int) -> torch.Tensor:
+    (features,) = Extractor.of(models, settings, name).features([image], seed)
+    return features
 
 
 @pytest.fixture
@@ -381,7 +386,7 @@ def test_words_outside_the_table_are_what_the_nearest_word_is(models: Models, mo
 def test_clip_chooses_the_subset_whose_words_fit_best(models: Models, wide: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     classes = parse_classes("cat, dog, sky, bus, house, person, flower, sheep, bicycle")
     stuff = tuple(word.name == "sky" for word in classes)
-    chosen = chosen_classes(models, wide.image, classes, stuff, thing_rows(models, classes, stuff))
+    chosen = chosen_classes(models, wide.image, classes, stuff, Things.of(models, classes, stuff))
     assert 2 in chosen and len(chosen) >= 2
     seen, things = models.clip.image_embeddings([wide.image])[0], [k for k in range(9) if k != 2]
 
@@ -403,8 +408,23 @@ def test_clip_chooses_the_subset_whose_words_fit_best(models: Models, wide: Scen
     for pair in ("{0}|{1}", "{1}|{0}"):
         words = [pair.format(least, word.name) if k == best[0] else word.name for k, word in enumerate(classes)]
         renamed = parse_classes(", ".join(words))
-        assert chosen_classes(models, wide.image, renamed, stuff, thing_rows(models, renamed, stuff)) == chosen
+        assert chosen_classes(models, wide.image, renamed, stuff, Things.of(models, renamed, stuff)) == chosen
     assert sentences and not any(least in sentence for sentence in sentences)
+
+
+def test_kept_subsets_choose_as_those_that_are_encoded(models: Models, wide: Scene) -> None:
+    classes = parse_classes("cat|kitten, dog, sky, bus, house|cottage")
+    stuff = tuple(word.name == "sky" for word in classes)
+    kept = Things.of(models, classes, stuff)
+    assert len(kept.subsets) == 3 * 2 * 2 * 3 - 1
+    for prompt in ("a cat", "a kitten and a bus", "a cat and a dog and a bus and a cottage"):
+        assert torch.allclose(kept.subsets[prompt], models.clip.text_embeddings([prompt])[0], atol=1e-5)
+    for index in range(3):
+        image = scene("val", index).image
+        chosen = chosen_classes(models, image, classes, stuff, kept)
+        assert chosen == chosen_classes(models, image, classes, stuff, Things(kept.rows, {}))
+    many = parse_classes("cat, dog, bus, house, person, flower, sheep, bicycle")
+    assert Things.of(models, many, (False,) * 8).subsets == {}
 
 
 def test_the_nearest_phrase_of_a_class_counts(models: Models, wide: Scene) -> None:
@@ -433,10 +453,10 @@ def test_windows_are_averaged_with_the_whole(models: Models, wide: Scene) -> Non
     picture = np.ascontiguousarray(wide.image[:64, :102])
     boxes = [(rows.start, columns.start) for rows, columns in boxes_of(method, (64, 102))]
     assert boxes == [(top, left) for top in (0, 16) for left in (0, 32, 54)]  # 102 px hold the whole picture: no window
-    tables = {"dino": table_of(models, method)}
+    tables, dino = {"dino": table_of(models, method)}, Extractor.of(models, method, "dino")
 
     def scores_of(crop: np.ndarray, method: OVDiff) -> np.ndarray:
-        return compare(models, method, np.ascontiguousarray(crop), tables, count=3, seed=0).scores.numpy()
+        return compare([dino], method, np.ascontiguousarray(crop), tables, count=3, seed=0).scores.numpy()
 
     alone = replace(method, windows=())
     best = tables["dino"].best_of_each(features_of(models, alone, "dino", picture, 0), 3)
@@ -446,7 +466,7 @@ def test_windows_are_averaged_with_the_whole(models: Models, wide: Scene) -> Non
         total[:, top : top + 48, left : left + 48] += scores_of(picture[top : top + 48, left : left + 48], alone)
         weight[top : top + 48, left : left + 48] += 1
     assert np.allclose(scores_of(picture, method), total / weight, atol=1e-6)
-    assert compare(models, replace(method, short_side=32), picture, tables, count=3, seed=0).scores.shape == (4, 32, 51)
+    assert compare([dino], replace(method, short_side=32), picture, tables, count=3, seed=0).scores.shape == (4, 32, 51)
 
 
 def test_wrong_settings_are_one_sentence(models: Models, wide: Scene) -> None:

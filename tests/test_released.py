@@ -20,10 +20,10 @@ from ovseg.methods.freeseg_diff.method import FreeSegDiff
 from ovseg.methods.freeseg_diff.naming import meanings_of, nouns_of, spoken_of
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.methods.ovdiff import prefilter
-from ovseg.methods.ovdiff.features import features_of
+from ovseg.methods.ovdiff.features import Extractor
 from ovseg.methods.ovdiff.matching import boxes_of
 from ovseg.methods.ovdiff.method import OVDiff
-from ovseg.methods.ovdiff.prefilter import chosen_classes, thing_rows, which_are_stuff
+from ovseg.methods.ovdiff.prefilter import Things, chosen_classes, which_are_stuff
 from ovseg.methods.ovdiff.prototypes import make_prototypes, prototypes_of
 from ovseg.methods.ovdiff.store import Mask
 from ovseg.methods.ovdiff.support import masks_by_small_otsu, stretched, two_thresholds
@@ -291,13 +291,18 @@ def test_clips_features_can_have_the_colours_of_imagenet(models: Models, picture
     assert not torch.allclose(clip.dense([picture], "keys", imagenet=True), clip.dense([picture], "keys"), atol=1e-3)
 
 
+def features_of(models: Models, method: OVDiff, name: str, image: np.ndarray, is_support: bool) -> torch.Tensor:
+    (features,) = Extractor.of(models, method, name, is_support=is_support).features([image], 0)
+    return features
+
+
 def test_a_picture_and_a_support_image_have_sides_of_their_own(models: Models, wide: Scene) -> None:
     method, patch = OVDiff(clip_sides=(96, 128), dino_longest=64), models.clip._model.visual.patch_size[0]
     for is_support, side in ((False, 96), (True, 128)):
-        found = features_of(models, method, "clip", wide.image, 0, is_support=is_support)
+        found = features_of(models, method, "clip", wide.image, is_support)
         assert found.shape[1:] == (side // patch, side // patch)
-    assert features_of(models, method, "dino", wide.image, 0).shape[1:] == (5, 8)  # 40 x 64 px
-    assert features_of(models, method, "dino", wide.image, 0, is_support=True).shape[1:] == (10, 16)
+    assert features_of(models, method, "dino", wide.image, False).shape[1:] == (5, 8)  # 40 x 64 px
+    assert features_of(models, method, "dino", wide.image, True).shape[1:] == (10, 16)
 
 
 def test_the_diffusion_network_sees_squares_and_drawn_latents(
@@ -312,7 +317,7 @@ def test_the_diffusion_network_sees_squares_and_drawn_latents(
 
     monkeypatch.setattr(type(models.backbone), "encode", kept)
     for settings in ({"squashed": True, "sampled": True}, {}):
-        features_of(models, OVDiff(sites="0", **settings), "diffusion", wide.image, 5)
+        list(Extractor.of(models, OVDiff(sites="0", **settings), "diffusion").features([wide.image], 5))
     backbone = models.backbone
     assert encoded == [(backbone.square_hw(), 5 + POSTERIOR), (backbone.working_hw(wide.image.shape[:2]), None)]
 
@@ -350,12 +355,12 @@ def test_more_words_than_are_tried_are_named_by_falling_probability(
     names = ["cat", "dog", "bus", "house", "person", "flower", "sheep", "bicycle"]
     rising = (clip.text_embeddings([f"a {name}" for name in names]) @ seen[0]).argsort().tolist()
     classes = parse_classes(", ".join(names[k] for k in rising))  # the likeliest comes last
-    embed, rows = clip.subset_embeddings, thing_rows(models, classes, stuff)
+    embed, rows = clip.subset_embeddings, Things.of(models, classes, stuff)
     monkeypatch.setattr(clip, "subset_embeddings", lambda texts: (sentences.extend(texts), embed(texts))[1])
     for as_released in (True, False):
         sentences.clear()
         chosen_classes(models, wide.image, classes, stuff, rows, as_released=as_released)
-        fit = (clip.image_embeddings([wide.image], prefilter.SQUARE * as_released) @ rows.T)[0]
+        fit = (clip.image_embeddings([wide.image], prefilter.SQUARE * as_released) @ rows.rows.T)[0]
         passed = [k for k, p in enumerate(fit.softmax(0)) if p >= 1 / 8]
         falling = sorted(passed, key=lambda k: -float(fit[k]))
         assert len(passed) >= 3

@@ -36,11 +36,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovseg.backbones.base import Sampling, query_states
+from ovseg.backbones.base import Sampling, Text, query_states
 from ovseg.maths.maps import principal
 from ovseg.methods.base import Method, Network, Prepared
 from ovseg.models import Models
-from ovseg.pretrained.grounding import QUERY, Grounding, WordMaps, step_features
+from ovseg.pretrained.grounding import QUERY, Grounding, WordMaps, features_of_pair, sentence_pair
 from ovseg.progress import Report, Stages, silent
 from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
 from ovseg.words.classes import ClassWord, prompt_of, rows_of
@@ -155,16 +155,20 @@ class GroundedDiffusion(Method):
         with stages.stage("encoding the words"):
             module = models.grounding(self.module)
             states = query_states(models.backbone, phrases, QUERY)
-        return PreparedGroundedDiffusion(models, classes, self, module, states, timings=stages.timings)
+            sentence = prompt_of([word.name for word in classes])
+            uncaptioned = sentence_pair(models.backbone, sentence) if models.backbone.fits(sentence) else None
+        return PreparedGroundedDiffusion(models, classes, self, module, states, uncaptioned, timings=stages.timings)
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedGroundedDiffusion(Prepared):
-    """Grounded Diffusion with its module and the text encoder's state of each phrase."""
+    """Grounded Diffusion with its module, the text encoder's state of each phrase, and the sentence that stands in for a
+    scene's caption where it has none; None where that is too long."""
 
     method: GroundedDiffusion
     module: Grounding
     states: Float[Tensor, "n d"]
+    uncaptioned: Text | None
 
     def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
         """Segment a scene into the classes; what is below the threshold for all of them is background.
@@ -174,8 +178,10 @@ class PreparedGroundedDiffusion(Prepared):
         """
         method, stages, (phrases, owners) = self.method, Stages(report), rows_of(self.classes)
         with stages.stage("reading the network's features"):
-            sentence = scene.caption or prompt_of(self.names)
-            features = step_features(self.models.backbone, scene.latent, sentence, method.timestep, scene.seed)
+            backbone = self.models.backbone
+            pair = None if scene.caption else self.uncaptioned
+            pair = pair or sentence_pair(backbone, scene.caption or prompt_of(self.names))
+            features = features_of_pair(backbone, scene.latent, pair, method.timestep, scene.seed)
         with stages.stage("finding the words", 0.7):
             alone, own = method.words == "alone", method.statistics == "picture"
             word_maps = self.module.look(features, self.states, alone, own)

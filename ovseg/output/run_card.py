@@ -45,7 +45,7 @@ def run_card(
         "seed": scene.seed,
         "caption": scene.caption,
         "image_hw": list(scene.image.shape[:2]),
-        "latent_hw": list(scene.latent.shape[-2:]),
+        "latent_hw": scene.latent_hw and list(scene.latent_hw),  # null where the method did not look at the latent
         "shares": segmentation.shares,
         "seconds": {name: round(seconds, 4) for name, seconds in segmentation.timings.items()},
         "cost": asdict(cost or Cost()),

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.checkpoint import checkpoint
 
-from ovseg.backbones.base import Backbone, Capture
+from ovseg.backbones.base import Backbone, Capture, Text
 from ovseg.backbones.weights import name_of_weights
 from ovseg.files import whole_folder, write_whole
 from ovseg.maths.maps import resize
@@ -322,6 +322,17 @@ def step_features(
 
     They are one after the other in channels: first all those without the sentence, then all those with it.
     """
-    capture = Capture(features=backbone.feature_strides)
-    trace = backbone.trace(latent, backbone.encode_text(["", sentence], ["", ""]), timestep, capture, seed)
+    return features_of_pair(backbone, latent, sentence_pair(backbone, sentence), timestep, seed)
+
+
+def sentence_pair(backbone: Backbone, sentence: str) -> Text:
+    """The two rows of the pass: no sentence, and the sentence."""
+    return backbone.encode_text(["", sentence], ["", ""])
+
+
+def features_of_pair(
+    backbone: Backbone, latent: Float[Tensor, "1 _c _y _x"], pair: Text, timestep: int, seed: int
+) -> dict[int, Float[Tensor, "1 _c _y _x"]]:
+    """As `step_features`, with the rows of `sentence_pair`."""
+    trace = backbone.trace(latent, pair, timestep, Capture(features=backbone.feature_strides), seed)
     return {stride: maps.flatten(0, 1)[None] for stride, maps in trace.features.items()}

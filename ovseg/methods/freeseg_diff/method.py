@@ -39,6 +39,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from ovseg.backbones.base import Text
 from ovseg.maths.maps import principal
 from ovseg.methods.base import Method, Network, Prepared
 from ovseg.methods.freeseg_diff.masks import refined, scores_of
@@ -111,7 +112,8 @@ class FreeSegDiff(Settings, Method):
             rows = clip_rows(models, self, classes)
             by_caption = bool(classes) and self.words == "caption" and self.vocabulary == "closed"
             meanings = meanings_of(models, classes) if by_caption else None
-        return PreparedFreeSegDiff(models, classes, self, rows, meanings, timings=stages.timings)
+            nothing = models.backbone.encode_text([""], [""])
+        return PreparedFreeSegDiff(models, classes, self, rows, meanings, nothing, timings=stages.timings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +121,13 @@ class PreparedFreeSegDiff(Prepared):
     """FreeSeg-Diff with the encoded phrases of its classes.
 
     `clip_rows` are CLIP's unit vectors of all phrases, None without classes; `meanings` what the caption's nouns are
-    compared with, None where no caption decides which of the classes may be found.
+    compared with, None where no caption decides which of the classes may be found; `nothing` the empty prompt.
     """
 
     method: FreeSegDiff
     clip_rows: Float[Tensor, "n d"] | None
     meanings: Float[Tensor, "n e"] | None
+    nothing: Text
 
     def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
         """Segment a scene; without classes, into what the captioner sees.
@@ -138,7 +141,7 @@ class PreparedFreeSegDiff(Prepared):
         with stages.stage("reading the network's features", 0.2):
             if method.squashed:
                 scene = replace(scene, latent=latent_of(models, image, scene.seed, square=True))
-            features = features_of(models, method, scene)
+            features = features_of(models, method, scene, self.nothing)
         with stages.stage("clustering", 0.5):
             clusters = clusters_of(features, method, sum(candidates.allowed))
         grown = F.interpolate(clusters[None, None].float(), image.shape[:2], mode="nearest")[0, 0].long().cpu()

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from ovseg.backbones import Capture
+from ovseg.backbones.base import Text
 from ovseg.maths.cluster import agglomerate, kmeans
 from ovseg.maths.maps import box_of, resize
 from ovseg.methods.freeseg_diff.settings import Settings
@@ -14,14 +15,18 @@ from ovseg.models import Models
 from ovseg.types import Scene
 
 
-def features_of(models: Models, settings: Settings, scene: Scene) -> Float[Tensor, "c y x"]:
-    """What is clustered, on the grid of `grid_stride`."""
+def features_of(models: Models, settings: Settings, scene: Scene, nothing: Text) -> Float[Tensor, "c y x"]:
+    """What is clustered, on the grid of `grid_stride`.
+
+    Args:
+        nothing: the empty prompt, encoded, with which the diffusion network looks at the picture.
+    """
     hw = tuple(max(1, round(side / settings.grid_stride)) for side in scene.latent.shape[-2:])
     if settings.features == "pixels":
         pixels = torch.from_numpy(scene.image).permute(2, 0, 1)[None].float()
         return F.interpolate(pixels, hw, mode="area")[0].to(models.device)
     if settings.features == "diffusion":
-        features = _queries(models, settings, scene)
+        features = _queries(models, settings, scene, nothing)
     elif settings.features == "clip":
         features = models.clip_named(settings.clip).dense([scene.image], "keys")[0]
     else:
@@ -29,13 +34,13 @@ def features_of(models: Models, settings: Settings, scene: Scene) -> Float[Tenso
     return resize(features[None], hw)[0]
 
 
-def _queries(models: Models, settings: Settings, scene: Scene) -> Tensor:
+def _queries(models: Models, settings: Settings, scene: Scene, nothing: Text) -> Tensor:
     """Queries (channels, y, x) of every cross-attention at `query_stride`, one after the other."""
     backbone = models.backbone
     sites = tuple(s for s in backbone.sites if s.stride == settings.query_stride and s.kind == "cross")
-    text, total = backbone.encode_text([""], [""]), 0.0
+    total = 0.0
     for draw in range(settings.draws):
-        trace = backbone.trace(scene.latent, text, settings.timestep, Capture(queries=sites), scene.seed + draw)
+        trace = backbone.trace(scene.latent, nothing, settings.timestep, Capture(queries=sites), scene.seed + draw)
         total = total + torch.cat([queries[0] for queries in trace.queries.values()]) / settings.draws
     return total.float()
 

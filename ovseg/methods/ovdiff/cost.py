@@ -7,9 +7,9 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from ovseg.backbones.base import Capture
+from ovseg.maths.flops import flop_counter, settle
 from ovseg.methods.ovdiff.settings import Settings
 from ovseg.methods.ovdiff.store import store_of
 from ovseg.models import Models
@@ -34,9 +34,10 @@ def cost_of(models: Models, settings: Settings, phrases: int) -> BuildCost:
     backbone = models.backbone
     latent = backbone.encode(np.zeros((*backbone.square_hw(), 3), np.uint8))
     row = partial(backbone.trace, latent, backbone.encode_text([""], [""]), settings.timestep, Capture(), 0)
-    row_flops, row_seconds = _counted(row)
-    drawn_flops, drawn_seconds = _counted(partial(backbone.decode, latent))
-    read_flops, read_seconds = _counted(partial(backbone.encode, np.zeros((*backbone.square_hw(), 3), np.uint8)))
+    row_flops, row_seconds = _counted(row, models.device)
+    drawn_flops, drawn_seconds = _counted(partial(backbone.decode, latent), models.device)
+    blank = np.zeros((*backbone.square_hw(), 3), np.uint8)
+    read_flops, read_seconds = _counted(partial(backbone.encode, blank), models.device)
     pictures = phrases * settings.images
     drawing, reading = pictures * settings.steps * 2, pictures * ("diffusion" in settings.extractors)
     flops = (drawing + reading) * row_flops + pictures * drawn_flops + reading * read_flops
@@ -61,12 +62,12 @@ def without_prototypes(models: Models, settings: Settings, phrases: Sequence[str
 
 
 @torch.no_grad()
-def _counted(work: Callable[[], object]) -> tuple[int, float]:
+def _counted(work: Callable[[], object], device: torch.device) -> tuple[int, float]:
     """Floating-point operations (two for each multiply-add) and seconds of some work, which is run twice."""
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         work()
+    settle(device)
     begun = time.perf_counter()
     work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    settle(device)
     return counter.get_total_flops(), time.perf_counter() - begun

@@ -1,5 +1,8 @@
 """The features of a picture in OVDiff's three networks."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
@@ -7,45 +10,79 @@ from PIL import Image
 from torch import Tensor
 
 from ovseg.backbones import Capture, Site
+from ovseg.backbones.base import Text
 from ovseg.maths.maps import resize
 from ovseg.methods.ovdiff.settings import Settings, parse_numbers
 from ovseg.models import Models
 from ovseg.scene import POSTERIOR
 
+TOGETHER = 8  # pictures that go through a network at once
+Picture = UInt8[np.ndarray, "_h _w 3"]
 
-def features_of(
-    models: Models,
-    settings: Settings,
-    extractor: str,
-    image: UInt8[np.ndarray, "H W 3"],
-    seed: int,
-    *,
-    is_support: bool = False,
-) -> Float[Tensor, "d y x"]:
-    """Features of a picture or crop, on the extractor's own grid.
+
+@dataclass(frozen=True, eq=False)
+class Extractor:
+    """One of OVDiff's networks, with what it needs that depends on no picture.
 
     "diffusion": the queries of the cross-attention layers `sites`, after noise of `timestep`, on the latent grid. "dino":
-    the keys of the last layer. "clip": the keys of the last layer but one.
+    the keys of the last layer. "clip": the keys of the last layer but one. Each has a grid of its own.
 
     Args:
-        seed: of the noise.
-        is_support: the picture is a support image, not one that is segmented.
-
-    Raises:
-        ValueError: `sites` names layers that the backbone does not have.
+        nothing: the empty prompt, encoded; None where the network takes no prompt.
+        is_support: pictures are support images, not those that are segmented.
     """
-    if extractor == "dino":
-        limit = 0 if is_support else settings.dino_longest
-        return models.dino.keys([_within(image, limit)])[0]
-    if extractor == "clip":
-        clip, side = models.clip_named(settings.clip), settings.clip_sides[is_support]
-        return clip.dense([image], "keys", -2, side=side, imagenet=settings.imagenet)[0]
-    backbone = models.backbone
-    hw = backbone.square_hw() if settings.squashed else backbone.working_hw(image.shape[:2])
-    latent = backbone.encode(resized(image, hw), sample_seed=seed + POSTERIOR if settings.sampled else None)
-    sites = _sites(models, settings.sites)
-    trace = backbone.trace(latent, backbone.encode_text([""], [""]), settings.timestep, Capture(queries=sites), seed)
-    return torch.cat([resize(trace.queries[site].float(), trace.latent_hw) for site in sites], 1)[0]
+
+    name: str
+    models: Models
+    settings: Settings
+    nothing: Text | None
+    is_support: bool
+
+    @classmethod
+    def of(cls, models: Models, settings: Settings, name: str, *, is_support: bool = False) -> "Extractor":
+        """A network by its name, loaded.
+
+        Raises:
+            ValueError: the network cannot be loaded.
+        """
+        nothing = models.backbone.encode_text([""], [""]) if name == "diffusion" else None
+        return cls(name, models, settings, nothing, is_support)
+
+    def features(self, images: Sequence[Picture], seed: int) -> Iterator[Float[Tensor, "_d _y _x"]]:
+        """Features of pictures or crops of one size, which go through the network several at a time.
+
+        Args:
+            seed: of the noise; the same for each picture.
+
+        Raises:
+            ValueError: `sites` names layers that the backbone does not have.
+        """
+        read = {"dino": self._dino, "clip": self._clip, "diffusion": self._diffusion}[self.name]
+        for first in range(0, len(images), TOGETHER):
+            yield from read(images[first : first + TOGETHER], seed)
+
+    def _dino(self, images: Sequence[Picture], _seed: int) -> Iterator[Tensor]:
+        limit = 0 if self.is_support else self.settings.dino_longest
+        yield from self.models.dino.keys([_within(image, limit) for image in images])
+
+    def _clip(self, images: Sequence[Picture], _seed: int) -> Iterator[Tensor]:
+        settings, clip = self.settings, self.models.clip_named(self.settings.clip)
+        side = settings.clip_sides[self.is_support]
+        yield from clip.dense(images, "keys", -2, side=side, imagenet=settings.imagenet)
+
+    def _diffusion(self, images: Sequence[Picture], seed: int) -> Iterator[Tensor]:
+        backbone, settings = self.models.backbone, self.settings
+        hw = backbone.square_hw() if settings.squashed else backbone.working_hw(images[0].shape[:2])
+        sample_seed = seed + POSTERIOR if settings.sampled else None
+        latents = torch.cat([backbone.encode(resized(image, hw), sample_seed=sample_seed) for image in images])
+        sites = _sites(self.models, settings.sites)
+        capture = Capture(queries=sites)
+        for part in latents.split(backbone.rows_per_pass(tuple(latents.shape[-2:]), capture)):
+            trace = backbone.trace(part, self.nothing.repeated(len(part)), settings.timestep, capture, seed)
+            # On the latent grid they take several times the memory, so that this is done for one picture at a time.
+            for row in range(len(part)):
+                queries = (trace.queries[site][row : row + 1].float() for site in sites)
+                yield torch.cat([resize(query, trace.latent_hw) for query in queries], 1)[0]
 
 
 def _sites(models: Models, numbers: str) -> tuple[Site, ...]:

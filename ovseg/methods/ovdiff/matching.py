@@ -1,5 +1,6 @@
 """Pixels and prototypes: the matrix of all prototypes that are compared, and the cosines of a picture's places with it."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -11,10 +12,9 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from ovseg.maths.maps import resize, window_starts
-from ovseg.methods.ovdiff.features import features_of, resized
+from ovseg.methods.ovdiff.features import Extractor, resized
 from ovseg.methods.ovdiff.settings import Settings
 from ovseg.methods.ovdiff.store import Prototypes, Side
-from ovseg.models import Models
 
 MOST_COSINES = 2**24  # cosines that are held at once: 64 MB
 
@@ -153,7 +153,7 @@ class Comparison:
 
 
 def compare(
-    models: Models,
+    extractors: Sequence[Extractor],
     settings: Settings,
     image: UInt8[np.ndarray, "H W 3"],
     tables: Mapping[str, Table],
@@ -161,24 +161,33 @@ def compare(
     count: int,
     seed: int,
 ) -> Comparison:
-    """Compare a picture, in windows and as a whole, with the tables of all extractors.
+    """Compare a picture, in windows and as a whole, with the tables of all extractors, by their names.
+
+    Windows of one size go through each network together, several at a time.
 
     Args:
         count: of the classes that the tables' labels speak of.
         seed: of the noise on the picture.
     """
-    picture = _working(image, settings.short_side)
-    total = torch.zeros(count + 1, *picture.shape[:2])
-    weight, whole = torch.zeros(picture.shape[:2]), {}
-    for rows, columns in (*boxes_of(settings, picture.shape[:2]), (slice(None), slice(None))):
-        crop = np.ascontiguousarray(picture[rows, columns])
-        for extractor, table in tables.items():
-            features = features_of(models, settings, extractor, crop, seed)
-            best = table.best_of_each(features, count)
-            total[:, rows, columns] += resize(best[None], crop.shape[:2])[0].cpu()
-            weight[rows, columns] += 1
-            whole[extractor] = features  # the whole picture comes last
-    return Comparison(total / weight, whole)
+    picture, device = _working(image, settings.short_side), next(iter(tables.values())).vectors.device
+    total = torch.zeros(count + 1, *picture.shape[:2], device=device)
+    weight, whole = torch.zeros(picture.shape[:2], device=device), {}
+    for boxes in _of_one_size((*boxes_of(settings, picture.shape[:2]), (slice(None), slice(None))), picture):
+        crops = [np.ascontiguousarray(picture[box]) for box in boxes]
+        seen = zip(*(extractor.features(crops, seed) for extractor in extractors), strict=True)
+        for (rows, columns), crop, features in zip(boxes, crops, seen, strict=True):
+            for extractor, own in zip(extractors, features, strict=True):
+                best = tables[extractor.name].best_of_each(own, count)
+                total[:, rows, columns] += resize(best[None], crop.shape[:2])[0]
+                weight[rows, columns] += 1
+                whole[extractor.name] = own  # the whole picture comes last
+    return Comparison((total / weight).cpu(), whole)
+
+
+def _of_one_size(boxes: Sequence[tuple[slice, slice]], picture: np.ndarray) -> Iterator[list[tuple[slice, slice]]]:
+    """Boxes in their order, those that follow each other and cut out the same size together."""
+    for _, same in itertools.groupby(boxes, key=lambda box: picture[box].shape):
+        yield list(same)
 
 
 def _working(image: np.ndarray, short_side: int) -> np.ndarray:

@@ -42,15 +42,14 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from ovseg.maths.refine import pamr
 from ovseg.methods.base import Method, Network, Prepared
 from ovseg.methods.ovdiff.evidence import evidence_of
-from ovseg.methods.ovdiff.features import resized
+from ovseg.methods.ovdiff.features import Extractor, resized
 from ovseg.methods.ovdiff.matching import Source, Table, compare, sources_of
-from ovseg.methods.ovdiff.prefilter import chosen_classes, thing_rows, which_are_stuff
+from ovseg.methods.ovdiff.prefilter import Things, chosen_classes, which_are_stuff
 from ovseg.methods.ovdiff.prototypes import make_prototypes
 from ovseg.methods.ovdiff.settings import Settings
 from ovseg.models import Models
@@ -111,9 +110,10 @@ class OVDiff(Settings, Method):
             ]
             stuff = which_are_stuff(models, classes, self.stuff)
             tables = {e: self.table(sources_of(e, prototypes, phrases, owners), stuff) for e in self.extractors}
-            rows = thing_rows(models, classes, stuff, self.clip) if self.prefilter else None
+            things = Things.of(models, classes, stuff, self.clip) if self.prefilter else None
+            extractors = tuple(Extractor.of(models, self, extractor) for extractor in self.extractors)
         on_device = {extractor: table.to(models.device) for extractor, table in tables.items()}
-        return PreparedOVDiff(models, classes, self, on_device, stuff, rows, timings=stages.timings)
+        return PreparedOVDiff(models, classes, self, on_device, stuff, things, extractors, timings=stages.timings)
 
     def table(self, sources: Sequence[Source], stuff: Sequence[bool]) -> Table:
         """All prototypes of these sources that are compared, as unit vectors in one matrix.
@@ -136,14 +136,15 @@ class OVDiff(Settings, Method):
 class PreparedOVDiff(Prepared):
     """OVDiff with the prototypes of its classes.
 
-    `tables` hold them by extractor, `stuff` says which classes are stuff, and `things` are CLIP's vectors of the phrases
-    of the others; None where no class is left out.
+    `tables` hold them by extractor, `stuff` says which classes are stuff, and `things` are CLIP's vectors of the others;
+    None where no class is left out.
     """
 
     method: OVDiff
     tables: Mapping[str, Table]
     stuff: tuple[bool, ...]
-    things: Float[Tensor, "n d"] | None
+    things: Things | None
+    extractors: tuple[Extractor, ...]
 
     def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
         """Segment a scene into the classes and background."""
@@ -157,7 +158,7 @@ class PreparedOVDiff(Prepared):
                 )  # fmt: skip
             tables = {e: table.of_classes(asked, len(classes)) for e, table in self.tables.items()}
         with stages.stage("comparing pixels with prototypes", 0.2):
-            compared = compare(models, method, scene.image, tables, count=len(asked), seed=scene.seed)
+            compared = compare(self.extractors, method, scene.image, tables, count=len(asked), seed=scene.seed)
         scores = torch.full((len(classes) + 1, *compared.scores.shape[1:]), -1.0)
         with stages.stage("refining the edges", 0.8):
             refined = _by_pamr(models, scene.image, compared.scores) if method.refinement == "pamr" else compared.scores

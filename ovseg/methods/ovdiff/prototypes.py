@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ovseg.maths.cluster import kmeans
 from ovseg.maths.maps import resize
-from ovseg.methods.ovdiff.features import features_of
+from ovseg.methods.ovdiff.features import TOGETHER, Extractor
 from ovseg.methods.ovdiff.settings import Settings
 from ovseg.methods.ovdiff.store import NOWHERE, Mask, Prototypes, Side, SupportImage, store_of
 from ovseg.methods.ovdiff.support import support_images, support_masks
@@ -71,9 +71,11 @@ def drop_damaged(models: Models, settings: Settings, word: str) -> tuple[str, ..
 def _features_of_each(
     models: Models, settings: Settings, extractor: str, pictures: Sequence[SupportImage], report: Report
 ) -> Iterator[Tensor]:
-    for number, item in enumerate(pictures):
-        report(f"{extractor} features of image {number + 1} of {len(pictures)}", number / len(pictures))
-        yield features_of(models, settings, extractor, item.image, NOISE_SEED, is_support=True)
+    network = Extractor.of(models, settings, extractor, is_support=True)
+    for first in range(0, len(pictures), TOGETHER):
+        part = [item.image for item in pictures[first : first + TOGETHER]]
+        report(f"{extractor} features of image {first + 1} of {len(pictures)}", first / len(pictures))
+        yield from network.features(part, NOISE_SEED)
 
 
 def prototypes_of(

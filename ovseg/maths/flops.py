@@ -1,0 +1,41 @@
+"""Counting arithmetic: torch's own counter, with the attention that it leaves out, and what a device can do at most."""
+
+import time
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
+
+SIDES = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product shows a device's speed: 17 GFLOP, 1.1 TFLOP
+TRIES = 4  # of which the first warms up
+
+
+def flop_counter() -> FlopCounterMode:
+    """Counts floating-point operations while it is active, two for each multiply-add: products, convolutions, attention."""
+    on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # torch's counter knows those of CUDA alone
+    return FlopCounterMode(display=False, custom_mapping={on_cpu: _attention})
+
+
+def _attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+@torch.no_grad()
+def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second of a large product of two square matrices, the best of a few tries."""
+    side = SIDES.get(device.type, SIDES["cpu"])
+    one, other = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
+    return 2 * side**3 / min([_seconds_of_product(one, other) for _ in range(TRIES)][1:])
+
+
+def _seconds_of_product(one: torch.Tensor, other: torch.Tensor) -> float:
+    settle(one.device)
+    begun = time.perf_counter()
+    one @ other
+    settle(one.device)
+    return time.perf_counter() - begun
+
+
+def settle(device: torch.device) -> None:
+    """Wait until the device has done what it was given; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
