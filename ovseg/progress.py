@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import torch
+
 LEAST_SECONDS = 5.0  # of work, before its speed says how long the rest takes
 
 Report = Callable[[str, float], None]
@@ -30,6 +32,8 @@ class Stages:
         self.report(name, share)
         start = time.perf_counter()
         yield
+        if torch.cuda.is_initialized():  # what was begun on a GPU belongs to this stage, not to the next one
+            torch.cuda.synchronize()
         self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
 
 

@@ -16,11 +16,11 @@ from ovseg.factory.splits import VOC, seen_of
 from ovseg.factory.train_grounding import TripletBatches, batch_of, bytes_of_item, grounding_loss
 from ovseg.factory.triplets import Factory, TripletSet, index, read_shard, shard_orders
 from ovseg.files import write_whole_parts
+from ovseg.maths.live_memory import live_memory
 from ovseg.models import Models
 from ovseg.pretrained.detector import load_detector
 from ovseg.pretrained.grounding import COPY_BYTES, GroundingModule, GroundingSize
 from ovseg.pretrained.published_grounding import SD1_SIZE
-from tests.peak_memory import peak_memory
 from tests.tiny_mask2former import save_mask2former
 
 
@@ -163,7 +163,7 @@ def test_a_step_on_stable_diffusions_features_takes_what_the_budget_says() -> No
     """Two items of 68 MB in half precision: nothing of them exists twice, and no float32 copy is kept."""
     module = GroundingModule(SD1_SIZE).train()
     gradients = 4 * sum(weight.numel() for weight in module.parameters())
-    with peak_memory() as memory:
+    with live_memory() as memory:
         features = {s: torch.zeros(2, c, 64 // s, 64 // s, dtype=torch.float16) for s, c in SD1_SIZE.channels.items()}
         grounding_loss(module, features, torch.zeros(2, 2, 768), torch.zeros(2, 2, 512, 512), "bce+dice").backward()
     kept = sum(maps.numel() * 2 for maps in features.values())

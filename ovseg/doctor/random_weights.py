@@ -1,5 +1,6 @@
 """A backbone with all its networks in published formats and random weights, in a folder."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +13,25 @@ from ovseg.models import Models
 from ovseg.pretrained.grounding import QUERY, SD1_FUSED, GroundingModule, GroundingSize, save_grounding, step_features
 
 GENERATIONS = {"sd15": 1, "sd21": 2}
+NETWORKS = ("clip", "dino", "captioner", "grounding")
 SMALL_CLIP = "ViT-S-32-alt"  # the smallest of open_clip's table
 
 
-def random_models(name: str, folder: Path, scale: Scale, device: str | None = None, dtype: str | None = None) -> Models:
+def random_models(
+    name: str,
+    folder: Path,
+    scale: Scale,
+    device: str | None = None,
+    dtype: str | None = None,
+    *,
+    networks: Collection[str] = NETWORKS,
+) -> Models:
     """The networks of a backbone of the table, written to a folder with random weights, and ready to be loaded from it.
 
     The captioner is BLIP base, whatever the table says: BLIP-2 of full size takes 15 GB in float32.
+
+    Args:
+        networks: those of `NETWORKS` that are written beside the backbone.
 
     Raises:
         ValueError: the backbone is none that is published.
@@ -27,15 +40,19 @@ def random_models(name: str, folder: Path, scale: Scale, device: str | None = No
         raise ValueError(f"Random weights can be made for {', '.join(GENERATIONS)}, but got {name!r}.")
     torch.manual_seed(0)
     write_stable_diffusion(folder / name, GENERATIONS[name], scale)
-    write_open_clip(folder / "clip", SMALL_CLIP if scale.narrower > 1 else BACKBONES[name].clip.partition("/")[0])
-    write_dino(folder / "dino", scale)
-    write_blip(folder / "captioner", scale)
+    if "clip" in networks:
+        write_open_clip(folder / "clip", SMALL_CLIP if scale.narrower > 1 else BACKBONES[name].clip.partition("/")[0])
+    if "dino" in networks:
+        write_dino(folder / "dino", scale)
+    if "captioner" in networks:
+        write_blip(folder / "captioner", scale)
     models = Models(str(folder / name), device, dtype)
     models.checkpoint = replace(
         models.checkpoint, clip=f"local-dir:{folder / 'clip'}", dino=str(folder / "dino"),
         captioner=str(folder / "captioner"), grounding=str(folder / "grounding"),
     )  # fmt: skip
-    write_grounding(models, folder / "grounding" / "S1", scale)
+    if "grounding" in networks:
+        write_grounding(models, folder / "grounding" / "S1", scale)
     return models
 
 

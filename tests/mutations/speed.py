@@ -2,7 +2,8 @@
 
 from tests.mutations import Mutant
 
-SPEED = "tests/test_speed.py::"
+SPEED, SIZES = "tests/test_speed.py::", "tests/test_sizes.py::"
+MEMORY = ("tests/test_memory.py::test_five_classes_take_70_mb_more_than_the_plain_pass_at_most",)
 PARTS = ("tests/test_ovdiff.py::test_few_cosines_at_once_give_what_all_at_once_give",)
 ONCE = (
     "tests/test_ovdiff.py::test_two_who_ask_for_a_class_at_once_make_it_once",
@@ -151,5 +152,75 @@ MUTANTS = (
         "for (rows, columns), crop, features in zip(boxes, crops, seen, strict=True):",
         "for (rows, columns), crop, features in zip([*boxes[1:], boxes[0]], crops, seen, strict=True):",
         ("tests/test_ovdiff.py::test_windows_are_averaged_with_the_whole",),
+    ),
+    Mutant(
+        "attention to all tokens is kept beside that to the phrases",
+        "ovseg/backbones/recording.py",
+        "            if self.site.stride in self.capture.cross:",
+        "            if True:",
+        MEMORY,
+    ),
+    Mutant(
+        "what every layer was given is kept",
+        "ovseg/methods/diffsegmenter.py",
+        "states=finest if self.refinements else ()",
+        "states=backbone.sites if self.refinements else ()",
+        MEMORY,
+    ),
+    Mutant(
+        "views count as memory",
+        "ovseg/maths/live_memory.py",
+        " and key not in given",
+        "",
+        ("tests/test_memory.py::test_live_memory_is_what_is_held_at_one_time",),
+    ),
+    Mutant(
+        "memory is never let go",
+        "ovseg/maths/live_memory.py",
+        "self.now -= size",
+        "pass",
+        ("tests/test_memory.py::test_live_memory_is_what_is_held_at_one_time",),
+    ),
+    Mutant(
+        "attention on the CPU is no arithmetic",
+        "ovseg/maths/flops.py",
+        "custom_mapping={on_cpu: _attention}",
+        "custom_mapping={}",
+        (SIZES + "test_all_arithmetic_counts",),
+    ),
+    Mutant(
+        "pixels are counted along one side",
+        "ovseg/evaluation/growth.py",
+        '"pixels": size.side**2',
+        '"pixels": size.side',
+        (SIZES + "test_growth_is_the_power_of_the_input",),
+    ),
+    Mutant(
+        "what grows slowly is told as fast",
+        "ovseg/evaluation/growth.py",
+        "if power > FASTER",
+        "if power < FASTER",
+        (SIZES + "test_growth_is_the_power_of_the_input",),
+    ),
+    Mutant(
+        "there are prototypes of one picture alone",
+        "ovseg/evaluation/sizes.py",
+        "count = 1 + images + parts",
+        "count = 1 + 1 + parts",
+        (SIZES + "test_ovdiff_compares_with_random_prototypes_of_the_right_number",),
+    ),
+    Mutant(
+        "more seconds are drawn further down",
+        "ovseg/evaluation/growth_plot.py",
+        "HEIGHT - BOTTOM - y *",
+        "TOP + y *",
+        (SIZES + "test_the_plot_has_a_line_for_each_method_and_sweep",),
+    ),
+    Mutant(
+        "the plain steps leave out the self-attention",
+        "tests/plain_steps.py",
+        'refined = torch.stack(kept[1, "self"]).mean(0) @ fused.flatten()',
+        "refined = fused.flatten()",
+        (SIZES + "test_the_plain_steps_give_the_methods_scores",),
     ),
 )

@@ -10,8 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class PeakMemory(TorchDispatchMode):
-    """Follows every storage that an operation makes until it is let go."""
+class LiveMemory(TorchDispatchMode):
+    """Follows every storage that an operation makes until it is let go. What an operation needs within is not seen."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -19,15 +19,16 @@ class PeakMemory(TorchDispatchMode):
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        """Run an operation, and follow what it makes; views of what was given are nothing new."""
+        given = {storage._cdata for storage in _storages((args, kwargs))}
         result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, torch.Tensor):
-                self._follow(tensor.untyped_storage())
+        for storage in _storages(result):
+            self._follow(storage, given)
         return result
 
-    def _follow(self, storage: torch.UntypedStorage) -> None:
+    def _follow(self, storage: torch.UntypedStorage, given: set[int]) -> None:
         key = storage._cdata
-        if key not in self._known:
+        if key not in self._known and key not in given:
             self._known.add(key)
             self.now += storage.nbytes()
             self.peak = max(self.peak, self.now)
@@ -38,8 +39,12 @@ class PeakMemory(TorchDispatchMode):
         self.now -= size
 
 
+def _storages(values: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+
+
 @contextmanager
-def peak_memory() -> Iterator[PeakMemory]:
+def live_memory() -> Iterator[LiveMemory]:
     """What tensors that are made inside take; read `peak` afterwards."""
-    with PeakMemory() as memory:
+    with LiveMemory() as memory:
         yield memory

@@ -1,0 +1,189 @@
+"""What a method takes for inputs of some size: seconds by stage, memory, passes, and the floor of the arithmetic."""
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import torch
+
+from ovseg.backbones.counting import PassCount, counting
+from ovseg.evaluation.names import class_words
+from ovseg.maths.flops import flop_counter, settle
+from ovseg.maths.live_memory import live_memory
+from ovseg.methods import Method
+from ovseg.methods.ovdiff.features import Extractor
+from ovseg.methods.ovdiff.method import OVDiff
+from ovseg.methods.ovdiff.prototypes import make_prototypes
+from ovseg.methods.ovdiff.store import Prototypes, Side, store_of
+from ovseg.models import Models
+from ovseg.pocket.world import LABELS, scene
+from ovseg.scene import from_image
+from ovseg.words.classes import ClassWord
+
+LONG = 5.0  # seconds of a run that is timed while it is counted: counting takes milliseconds
+CAPTION = "a photo of a cat"  # of the picture, for methods that do not caption it
+REGIONS_SIDE = 8  # of the grid on which random prototypes say where they come from
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much a method is asked for: classes, pixels of a square picture's side, support images of a class."""
+
+    classes: int
+    side: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a method took, without what it prepares once for many pictures (`preparing`).
+
+    `stages` are seconds by name, `rows` the prompts of all passes of the diffusion network, `floor` the seconds that the
+    arithmetic alone takes at the speed of a large matrix product, `peak_bytes` what tensors took above the weights.
+    """
+
+    method: str
+    size: Size
+    seconds: float
+    preparing: float
+    stages: dict[str, float]
+    passes: int
+    rows: int
+    flops: int
+    floor: float
+    peak_bytes: int
+
+    def described(self) -> dict:
+        """The same, JSON-ready."""
+        return asdict(self)
+
+
+def words_for(models: Models, count: int) -> tuple[ClassWord, ...]:
+    """That many different classes of one word each: those of the pocket world, then those of the benchmarks.
+
+    Raises:
+        ValueError: there are not so many.
+    """
+    benchmarks = [word.name for name in ("coco-stuff", "ade20k", "context") for word in class_words(name, "plain")]
+    words = [word for word in dict.fromkeys((*LABELS, *benchmarks)) if word.isalpha() and models.backbone.fits(word)]
+    if not 1 <= count <= len(words):
+        raise ValueError(f"The number of classes must be 1 to {len(words)}, but got {count}.")
+    return tuple(ClassWord((word,)) for word in words[:count])
+
+
+def measure_size(models: Models, method: Method, size: Size, peak: float, runs: int = 1) -> Taken:
+    """Segment a picture of the pocket world, and count what it takes.
+
+    OVDiff compares with prototypes of random numbers, which take as long as real ones; `measure_making` makes real ones.
+
+    Args:
+        models: with a folder for prototypes of their own.
+        peak: floating-point operations a second that the device does at most.
+        runs: the median of so many is told; a run that takes longer than `LONG` seconds on a CPU is not repeated.
+
+    Raises:
+        ValueError: a number is out of its range, or a class does not fit a network.
+    """
+    if runs < 1:
+        raise ValueError(f"The number of runs must be 1 or more, but got {runs}.")
+    words = words_for(models, size.classes)
+    if isinstance(method, OVDiff):
+        method = replace(method, images=size.images)
+        keep_random_prototypes(models, method, [word.name for word in words])
+    prepared, image = method.prepare(models, words), scene("val", 0, size.side).image
+
+    def segment() -> tuple[float, dict[str, float]]:
+        settle(models.device)
+        begun = time.perf_counter()
+        stages = prepared.segment(from_image(models, image, caption="" if method.finds_words else CAPTION)).timings
+        settle(models.device)
+        return time.perf_counter() - begun, stages
+
+    with counted(models) as counts:
+        seconds, stages = segment()
+    if models.device.type == "cuda" or seconds < LONG:
+        times, all_stages = zip(*(segment() for _ in range(runs)), strict=True)
+        seconds, stages = statistics.median(times), all_stages[times.index(statistics.median_low(times))]
+    return _taken(method.name, size, seconds, sum(prepared.timings.values()), stages, counts, peak)
+
+
+def measure_making(models: Models, method: OVDiff, size: Size, peak: float) -> Taken:
+    """Make the prototypes of one class: draw its pictures, find it in them, and read their features."""
+    method, begun = replace(method, images=size.images), time.perf_counter()
+    stages: dict[str, float] = {}
+    last = ["", begun]
+
+    def note(stage: str, _share: float) -> None:
+        """Seconds by what a stage's name begins with: "image", "masks", or an extractor."""
+        settle(models.device)
+        now = time.perf_counter()
+        if last[0]:
+            stages[last[0]] = stages.get(last[0], 0.0) + now - last[1]
+        last[:] = stage.partition(" ")[0], now
+
+    with counted(models) as counts:
+        make_prototypes(models, method, "cat", note)
+        note("", 1.0)
+    seconds = time.perf_counter() - begun
+    return _taken(f"{method.name}, making a class", size, seconds, 0.0, stages, counts, peak)
+
+
+@dataclass
+class Counts:
+    """What a block of work took, known when it has ended."""
+
+    network: PassCount
+    flops: int = 0
+    peak_bytes: int = 0
+
+
+@contextmanager
+def counted(models: Models) -> Iterator[Counts]:
+    """Count passes, arithmetic, and the most memory that tensors take beside the weights."""
+    on_cuda = models.device.type == "cuda"
+    if on_cuda:
+        torch.cuda.reset_peak_memory_stats(models.device)
+        before = torch.cuda.memory_allocated(models.device)
+    with counting() as network, live_memory() as memory, flop_counter() as arithmetic:
+        counts = Counts(network)
+        yield counts
+    counts.flops, counts.peak_bytes = arithmetic.get_total_flops(), memory.peak
+    if on_cuda:
+        counts.peak_bytes = torch.cuda.max_memory_allocated(models.device) - before
+
+
+def _taken(
+    name: str, size: Size, seconds: float, preparing: float, stages: dict[str, float], counts: Counts, peak: float
+) -> Taken:
+    network = counts.network
+    return Taken(
+        name, size, seconds, preparing, stages, network.passes, network.rows, counts.flops, counts.flops / peak,
+        counts.peak_bytes,
+    )  # fmt: skip
+
+
+def keep_random_prototypes(models: Models, method: OVDiff, words: Sequence[str]) -> None:
+    """Put random prototypes of these words into the store, as many and as wide as those of real support images."""
+    store, rng = store_of(models), np.random.default_rng(0)
+    for extractor in method.extractors:
+        made_by, width = method.made_by(models, extractor), width_of(models, method, extractor)
+        for word in words:
+            if not store.holds(word, extractor, made_by):
+                both = (_random_side(rng, method.images, method.parts, width) for _ in range(2))
+                store.write_prototypes(word, extractor, made_by, Prototypes(*both))
+
+
+def width_of(models: Models, method: OVDiff, extractor: str) -> int:
+    """How many numbers the feature of one place has."""
+    small = np.zeros((64, 64, 3), np.uint8)
+    return next(Extractor.of(models, method, extractor).features([small], 0)).shape[0]
+
+
+def _random_side(rng: np.random.Generator, images: int, parts: int, width: int) -> Side:
+    count = 1 + images + parts
+    vectors = rng.standard_normal((count, width), np.float32).astype(np.float16)
+    regions = rng.integers(0, parts, (images, REGIONS_SIDE, REGIONS_SIDE)).astype(np.uint8)
+    return Side(vectors, rng.integers(0, images, count).astype(np.int32), parts, regions)
