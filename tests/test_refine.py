@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from ovseg.maths import refine
 from ovseg.maths.refine import NEIGHBOURS, Lattice, dense_crf, pamr
 
 
@@ -38,6 +39,18 @@ def test_pamr_is_its_formula(dilations: tuple[int, ...]) -> None:
     torch.manual_seed(0)
     image, scores = torch.rand(3, 7, 9), torch.rand(2, 7, 9)
     assert torch.allclose(pamr(image, scores, 3, dilations), pamr_by_loops(image, scores, 3, dilations), atol=1e-5)
+
+
+def test_pamrs_weights_are_computed_once_where_they_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    image, scores, calls = torch.rand(3, 12, 16), torch.rand(2, 12, 16), []
+    plain = refine._affinity
+    monkeypatch.setattr(refine, "_affinity", lambda *parts: calls.append(1) or plain(*parts))
+    kept = pamr(image, scores, 5, (1, 2))
+    assert len(calls) == 2 * 16  # for the sum of all neighbours' weights, and for the weights
+    monkeypatch.setattr(refine, "MOST_WEIGHTS", 16 * 12 * 16 - 1)
+    calls.clear()
+    assert torch.equal(pamr(image, scores, 5, (1, 2)), kept) and len(calls) == (1 + 5) * 16
 
 
 def test_pamr_does_not_care_for_the_range_of_colours_and_expands() -> None:

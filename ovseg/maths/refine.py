@@ -9,6 +9,7 @@ from torch import Tensor
 
 DILATIONS = (1, 2, 4, 8, 12, 24)  # pixels to the neighbours, those of PAMR's published code
 NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
+MOST_WEIGHTS = 2**26  # weights of neighbours that are kept: 256 MB
 SHARPNESS = 0.1  # share of the local deviation of colours by which differences of colours are divided
 
 
@@ -21,8 +22,8 @@ def pamr(
     """Pixel-adaptive mask refinement (Araslanov and Roth 2020, arXiv 2005.08104, section 3.2).
 
     Each iteration replaces a score by a weighted mean of the scores of 8 neighbours at each dilation; a neighbour weighs
-    more the more alike its colour is. The weights are computed anew for each neighbour, so that memory does not grow with
-    the number of neighbours.
+    more the more alike its colour is. The weights are computed once; those of a very large picture at each iteration anew,
+    one neighbour at a time, so that they take little memory.
 
     Args:
         image: colours in any range; scaling or shifting them changes nothing.
@@ -36,10 +37,17 @@ def pamr(
     total = torch.full((height, width), -torch.inf, dtype=image.dtype, device=image.device)
     for shifted in _shifts(image, dilations):
         total = torch.logaddexp(total, _affinity(image, shifted, scale))
+
+    def weights() -> Iterator[Tensor]:
+        for shifted in _shifts(image, dilations):
+            yield (_affinity(image, shifted, scale) - total).exp()
+
+    few = len(dilations) * len(NEIGHBOURS) * total.numel() <= MOST_WEIGHTS
+    kept = list(weights()) if few else None
     for _ in range(iterations):
         gathered = torch.zeros_like(scores)
-        for colours, values in zip(_shifts(image, dilations), _shifts(scores, dilations), strict=True):
-            gathered += (_affinity(image, colours, scale) - total).exp() * values
+        for weight, values in zip(kept or weights(), _shifts(scores, dilations), strict=True):
+            gathered += weight * values
         scores = gathered
     return scores
 

@@ -198,8 +198,8 @@ MUTANTS = (
     Mutant(
         "a scene forgets its seed",
         "ovseg/scene.py",
-        "return Scene(image, latent, caption, seed)",
-        "return Scene(image, latent, caption)",
+        "return Scene(image, encoded, caption, seed)",
+        "return Scene(image, encoded, caption)",
         ("tests/test_scene.py",),
     ),
     Mutant(

@@ -55,7 +55,7 @@ MUTANTS = (
     Mutant(
         "queries keep no scale",
         "ovseg/backbones/recording.py",
-        "return AttentionStates(query * self.scale, key)",
+        "return AttentionStates(query * self.attn.scale, key)",
         "return AttentionStates(query, key)",
         (PLACE,),
     ),

@@ -105,8 +105,8 @@ MUTANTS = (
     Mutant(
         "OVDiff ignores its timestep",
         OVDIFF + "features.py",
-        "settings.timestep, Capture",
-        "1, Capture",
+        "settings.timestep, capture",
+        "1, capture",
         LAYERS,
     ),
     Mutant(
@@ -259,15 +259,15 @@ MUTANTS = (
     Mutant(
         "Grounded Diffusion reads another sentence than the picture's",
         "ovseg/methods/grounded_diffusion.py",
-        "sentence = scene.caption or prompt_of(self.names)",
-        "sentence = prompt_of(self.names)",
+        "pair = None if scene.caption else self.uncaptioned",
+        "pair = self.uncaptioned",
         GROUNDED,
     ),
     Mutant(
         "Grounded Diffusion ignores its timestep",
         "ovseg/methods/grounded_diffusion.py",
-        "sentence, method.timestep, scene.seed)",
-        "sentence, 1, scene.seed)",
+        "pair, method.timestep, scene.seed)",
+        "pair, 1, scene.seed)",
         GROUNDED,
     ),
     Mutant(

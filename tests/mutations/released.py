@@ -59,7 +59,7 @@ MUTANTS = (
     Mutant(
         "a support image has the side of a window in CLIP",
         OVDIFF + "features.py",
-        "settings.clip_sides[is_support]",
+        "settings.clip_sides[self.is_support]",
         "settings.clip_sides[0]",
         (MODES + "test_a_picture_and_a_support_image_have_sides_of_their_own",),
     ),

@@ -223,4 +223,11 @@ MUTANTS = (
         "refined = fused.flatten()",
         (SIZES + "test_the_plain_steps_give_the_methods_scores",),
     ),
+    Mutant(
+        "PAMR's weights are computed at each iteration",
+        "ovseg/maths/refine.py",
+        "kept = list(weights()) if few else None",
+        "kept = None",
+        ("tests/test_refine.py::test_pamrs_weights_are_computed_once_where_they_are_few",),
+    ),
 )
