@@ -397,7 +397,7 @@ def test_a_watched_generation_hands_over_a_trace_of_every_pass(backbone: StableD
             assert torch.allclose(self_attention(trace)[8][row], self_attention(alone)[8][0], atol=1e-4)
     with pytest.raises(ValueError, match="gather a phrase's attention or be watched, but both"):
         backbone.generate(prompt, [1], sampling, phrase="cat", watch=Watch(capture, seen.append))
-    with pytest.raises(ValueError, match="1 step or more, but got 0"):
+    with pytest.raises(ValueError, match="1 step or more"):
         backbone.timesteps(Sampling(0, 4.0))
 
 
