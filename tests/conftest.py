@@ -3,8 +3,10 @@
 import importlib
 import os
 import pkgutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jaxtyping import install_import_hook
 
@@ -46,6 +48,9 @@ from ovseg.pocket.train_clip import build_clip
 from ovseg.pocket.train_segmenter import build_segmenter
 from ovseg.pocket.world import THINGS
 from ovseg.pretrained.grounding import GroundingModule, GroundingSize, save_grounding, step_features
+
+if TYPE_CHECKING:
+    from playwright.sync_api import BrowserContext
 
 # With several threads sums are in another order, and maps of random weights in a file differ from those made again.
 torch.set_num_threads(1)
@@ -158,3 +163,12 @@ def with_clip(
 def picture() -> np.ndarray:
     """A picture that is not square."""
     return np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["BrowserContext"]:
+    """One browser for the tests of a file: what it has once read and compiled need not be read again."""
+    from tests.browsers import chromium  # most tests need none
+
+    with chromium() as context:
+        yield context

@@ -16,7 +16,7 @@ from ovseg.demo import make_about, screenshots
 from ovseg.demo.about_tab import FOLDER, about_html, build_about_tab
 from ovseg.methods import METHODS
 from ovseg.models import Models
-from tests.browsers import SCREENSHOTS, Watched, chromium
+from tests.browsers import SCREENSHOTS, Watched
 
 
 class Outline(HTMLParser):
@@ -112,12 +112,6 @@ def address() -> Iterator[str]:
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
     yield url
     page.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[BrowserContext]:
-    with chromium() as browser:
-        yield browser
 
 
 CONTRAST = """() => {

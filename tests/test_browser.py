@@ -1,5 +1,6 @@
 """The page as a visitor sees it: headless Chromium against `python app.py` on the pocket bundle."""
 
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator
+from playwright.sync_api import BrowserContext, Locator
 
 import ovseg
 from ovseg.__main__ import main
 from ovseg.demo.picture import example_names
 from ovseg.pocket.world import scene
-from tests.browsers import ROOT, SCREENSHOTS, Watched, chromium, served
+from tests.browsers import ROOT, SCREENSHOTS, Watched, served
 
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 
@@ -84,14 +85,16 @@ class Visit(Watched):
 
 
 @pytest.fixture
-def visit(address: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Visit]:
+def visit(address: str, browser: BrowserContext, request: pytest.FixtureRequest) -> Iterator[Visit]:
     width, height, theme = getattr(request, "param", WIDE)
-    with chromium(viewport={"width": width, "height": height}) as browser:
-        visitor = Visit(browser.new_page())
-        visitor.page.goto(f"{address}?__theme={theme}")
-        visitor.page.locator("#run").wait_for()
-        visitor.wait_for_board()
-        yield visitor
+    visitor = Visit(browser.new_page())
+    visitor.page.set_viewport_size({"width": width, "height": height})
+    visitor.page.goto(f"{address}?__theme={theme}")
+    visitor.page.locator("#run").wait_for()
+    visitor.wait_for_board()
+    yield visitor
+    visitor.page.evaluate("localStorage.clear()")  # the next visitor is another one
+    visitor.page.close()
 
 
 WIDE, NARROW = (1400, 900, "light"), (390, 844, "light")
@@ -294,7 +297,9 @@ def test_a_click_says_why_and_evidence_and_figures_are_there(visit: Visit) -> No
     visit.well()
 
 
-def test_the_page_the_command_and_the_library_give_the_same_masks(visit: Visit, tmp_path: Path) -> None:
+def test_the_page_the_command_and_the_library_give_the_same_masks(
+    visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = visit.page
     page.get_by_role("tab", name="Examples").click()
     page.locator("#examples img").nth(example_names().index("cat-car")).click()
@@ -315,7 +320,7 @@ def test_the_page_the_command_and_the_library_give_the_same_masks(visit: Visit, 
     picture, ovdiff = ROOT / "assets" / "examples" / "cat-car.png", "ovdiff:images=4"
     variants = ", ".join(ovdiff if name == "ovdiff" else name for name in names)
     command = ["compare", str(picture), "--classes", "cat, car", "--methods", variants, "--out", str(tmp_path / "command")]
-    os.environ["OVSEG_PROTOTYPES"] = str(tmp_path / "prototypes")
+    monkeypatch.setenv("OVSEG_PROTOTYPES", str(tmp_path / "prototypes"))
     assert main(command) == 0
     models = ovseg.Models("pocket", "cpu")
     made_scene, classes = ovseg.from_image(models, ovseg.read_image(picture)), ovseg.parse_classes("cat, car")

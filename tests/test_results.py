@@ -30,7 +30,7 @@ from ovseg.evaluation.protocols import PROTOCOLS
 from ovseg.evaluation.results import FIGURES, SHIPPED, Results
 from ovseg.methods import METHODS, DiffSegmenter, OVDiff, find_method, suited_to
 from ovseg.models import Models
-from tests.browsers import SCREENSHOTS, Watched, chromium
+from tests.browsers import SCREENSHOTS, Watched
 from tests.test_about import CONTRAST
 
 PAPERS = json.loads((Path(papers.__file__).parent / "papers.json").read_text(encoding="utf-8"))["figures"]
@@ -257,12 +257,6 @@ def address() -> Iterator[str]:
     _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, theme=page_theme())
     yield url
     page.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[BrowserContext]:
-    with chromium() as browser:
-        yield browser
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1400, "light"), (390, "dark")])
