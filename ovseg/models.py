@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 
 from ovseg.assets import ASSETS, kept_in, variable
 from ovseg.backbones import BACKBONES, Backbone, find_checkpoint, load_backbone
 from ovseg.files import checksum
+from ovseg.limits import quoted
 from ovseg.types import named
 
 if TYPE_CHECKING:
@@ -143,6 +145,29 @@ class Models:
             return lavis.obstacle() or lavis.missing()
         return "" if name else self.obstacle("captioner")
 
+    def has_captioner(self, name: str) -> bool:
+        """Whether the captioner of this name can be loaded without a download. Loads nothing."""
+        from ovseg.pretrained.lavis import MODELS
+
+        source = self._source_of(name)
+        if source in self._captioners or name in MODELS:  # LAVIS downloads when it is loaded, and does not say what it has
+            return source in self._captioners
+        return Path(source).is_dir() or _is_cached(source, ("model.safetensors", "model.safetensors.index.json"))
+
+    def has_clip(self, source: str) -> bool:
+        """Whether this CLIP, by what open_clip calls it, can be loaded without a download. Loads nothing."""
+        if source in self._clips:
+            return True
+        from open_clip import get_pretrained_cfg  # here, because open_clip takes seconds to import
+
+        name, _, tag = source.partition("/")
+        repository = (get_pretrained_cfg(name, tag) or {}).get("hf_hub", "").strip("/")
+        return bool(repository) and _is_cached(repository, ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"))
+
+    def grounding_names(self) -> tuple[str, ...]:
+        """The names of the grounding modules that go with the backbone. Loads nothing."""
+        return tuple(sorted(path.parent.name for path in self.groundings.glob("*/config.json")))
+
     @property
     def groundings(self) -> Path:
         """The folder of the grounding modules that go with the backbone.
@@ -162,7 +187,7 @@ class Models:
             ValueError: the name is not that of a folder.
         """
         if name in ("", ".", "..") or Path(name).name != name:
-            raise ValueError(f"A module's name must be that of a folder, without a path, but got {name!r}.")
+            raise ValueError(f"A module's name must be that of a folder, without a path, but got {quoted(name)}.")
         return self.groundings / name
 
     def grounding(self, name: str) -> "Grounding":
@@ -182,8 +207,8 @@ class Models:
         folder = self.groundings / name
         folder = folder if (folder / "config.json").is_file() else Path(name)
         if not (folder / "config.json").is_file():
-            known = ", ".join(sorted(path.parent.name for path in self.groundings.glob("*/config.json"))) or "none"
-            raise ValueError(f"A grounding module must be in {self.groundings}, which has {known}, but got {name!r}.")
+            known = ", ".join(self.grounding_names()) or "none"
+            raise ValueError(f"A grounding module must be in {self.groundings}, which has {known}, but got {quoted(name)}.")
         with self._grounding_lock:
             if folder not in self._groundings:
                 loaded = Grounding(folder, self.device)
@@ -214,7 +239,7 @@ class Models:
 
         known = (*CAPTIONERS, *MODELS)
         if name and name not in known and not Path(name).is_dir():
-            raise ValueError(f"The captioner must be one of {', '.join(known)}, but got {name!r}.")
+            raise ValueError(f"The captioner must be one of {', '.join(known)}, but got {quoted(name)}.")
         source = self._source_of(name)
         with self._captioner_lock:
             if source not in self._captioners:
@@ -264,6 +289,11 @@ class Models:
     @cached_property
     def _backbone(self) -> Backbone:
         return load_backbone(self.name, self.device, self.dtype)
+
+
+def _is_cached(repository: str, files: Iterable[str]) -> bool:
+    """Whether one of these files of a repository of the hub is on this machine."""
+    return any(isinstance(try_to_load_from_cache(repository, name), str) for name in files)
 
 
 def _cutler_folder() -> Path:

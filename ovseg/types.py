@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float16, Float32, Integer, UInt8
 from torch import Tensor
 
+from ovseg.limits import quoted
+
 BACKGROUND = "background"
 
 Named = TypeVar("Named")
@@ -280,5 +282,5 @@ def named(table: Mapping[str, Named], what: str, name: str) -> Named:
         ValueError: there is no such entry; the sentence names all entries.
     """
     if name not in table:
-        raise ValueError(f"The {what} must be one of {', '.join(table)}, but got {name!r}.")
+        raise ValueError(f"The {what} must be one of {', '.join(table)}, but got {quoted(name)}.")
     return table[name]

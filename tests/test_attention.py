@@ -258,7 +258,7 @@ def test_noise_levels_are_read() -> None:
     for text, sentence in (
         (" , ", "none was given"), ("20, x", "whole number, 0 or more, but got 'x'"), ("-1", "but got '-1'"),
         ("0, 0", "given once, but 0 is there twice"),
-        (",".join(map(str, range(101))), "100 noise levels at most, but got 101"),
+        (",".join(map(str, range(101))), "noise levels must be 100 at most, but got 101"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=sentence):
             parse_levels(text)

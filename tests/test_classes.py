@@ -22,8 +22,8 @@ def test_parse(text: str, phrases: list) -> None:
     [
         ("", "none was given"),
         (" , ,", "none was given"),
-        ("cat, Cat", '"Cat" is there twice'),
-        ("cat|dog, dog", '"dog" is there twice'),
+        ("cat, Cat", "'Cat' is there twice"),
+        ("cat|dog, dog", "'dog' is there twice"),
         ("cat|", "phrase between bars"),
         ("cat, background", "cannot be a class"),
         (",".join(f"word{k}" for k in range(300)), "but got 300"),

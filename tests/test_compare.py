@@ -345,7 +345,7 @@ def test_the_command_writes_sheet_tables_and_the_files_of_each_method(
     picture, truth, out = tmp_path / "p.png", tmp_path / "t.png", tmp_path / "out"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(picture)
     saved(truth, np.random.default_rng(1).integers(0, 3, (40, 60)).tolist())
-    methods = "diffsegmenter, diffsegmenter:threshold=0.6:timesteps=100+300, diffsegmenter:mode=released:draws=0"
+    methods = "diffsegmenter, diffsegmenter:threshold=0.6:timesteps=100+300, diffsegmenter:mode=released:prompt=none"
     methods += ", grounded-diffusion"
     arguments = ["compare", str(picture), "--classes", "cat|kitten, traffic light", "--methods", methods]
     arguments += ["--set", "diffsegmenter.emphasis=1.1", "--truth", str(truth), "--out", str(out), "--seed", "2"]
@@ -356,7 +356,7 @@ def test_the_command_writes_sheet_tables_and_the_files_of_each_method(
     assert first["title"] == "DiffSegmenter, emphasis 1.1" and second["settings"]["timesteps"] == [100, 300]
     assert second["settings"]["threshold"] == 0.6 and first["settings"]["timesteps"] == [100]
     failed = {failure["title"]: failure["sentence"] for failure in record["failures"]}
-    assert "draws must be 1 or more" in failed["DiffSegmenter, released, draws 0, emphasis 1.1"]
+    assert "must hold {} once" in failed["DiffSegmenter, released, emphasis 1.1, prompt none"]
     assert "grounding module" in failed["Grounded Diffusion"]
     rows = list(csv.DictReader((out / "comparison.csv").open()))
     assert len(rows) == 4 and float(rows[0]["mean IoU"]) == pytest.approx(100 * first["mean_iou"])
@@ -390,7 +390,8 @@ def test_the_command_writes_sheet_tables_and_the_files_of_each_method(
         (["--legend", "l.json"], "--truth must be given too"),
         (["--truth", "{folder}/p.png"], "its mode is RGB"),
         (["--files", "magic"], "files must be one of masks"),
-        (["--methods", "diffsegmenter:draws=0"], "but all failed"),
+        (["--methods", "diffsegmenter:prompt=none"], "but all failed"),
+        (["--methods", "diffsegmenter:draws=0"], "draws must be from 1 to 16, but got 0"),
     ],
 )
 def test_a_bad_command_is_one_sentence(

@@ -70,7 +70,7 @@ def test_a_link_holds_everything_that_was_chosen() -> None:
         ("run=ovdiff;magic=3", "setting of OVDiff must be one of"),
         ("run=ovdiff;images=many", "images must be a whole number"),
         ("seed=-3", "seed of a link must be a whole number"),
-        ("&".join(["run=ovdiff"] * 13), "12 methods at most, but got 13"),
+        ("&".join(["run=ovdiff"] * 13), "methods of a link must be 12 at most, but got 13"),
         ("words=" + "a" * 9000, "8000 letters at most"),
     ],
 )

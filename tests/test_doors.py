@@ -205,7 +205,7 @@ BAD = [
     ("segment", [FILE, "cat, cat"], "Each phrase must be given once"),
     ("segment", [FILE, "background"], "cannot be a class"),
     ("segment", [FILE, ",".join(f"w{k}" for k in range(300))], "At most 254 classes"),
-    ("segment", [FILE, "w" * 5000], "4000 letters at most, but got 5000"),
+    ("segment", [FILE, "w" * 5000], "words of 200 letters at most, but one has 5000"),
     ("segment", [FILE, "cat", "magic"], "method must be one of diffsegmenter, ovdiff"),
     ("segment", [FILE, "cat", None], "method must be text, but got null"),
     ("segment", [FILE, "cat", "diffsegmenter", {"magic": 1}], "setting of DiffSegmenter must be one of"),
@@ -215,14 +215,18 @@ BAD = [
     ("segment", [FILE, "cat", "diffsegmenter", {"timesteps": []}], "timesteps must be text, a number"),
     ("segment", [FILE, "cat", "diffsegmenter", {"timesteps": [5000]}], "timestep"),
     ("segment", [FILE, "cat", "diffsegmenter", {"mode": "fast"}], "mode of DiffSegmenter must be one of"),
-    ("segment", [FILE, "cat", "grounded-diffusion", {"module": "/etc"}], "module must be a name and no path"),
+    (
+        "segment",
+        [FILE, "cat", "grounded-diffusion", {"module": "/etc"}],
+        "module must be one that this server has, S1, but",
+    ),
     ("segment", [FILE, "cat", "grounded-diffusion", {"module": "S9"}], "module"),
     ("segment", [FILE, "cat", "diffsegmenter", None, "1"], "seed must be a whole number"),
     ("segment", [FILE, "cat", "diffsegmenter", None, 1.5], "seed must be a whole number"),
     ("segment", [FILE, "cat", "diffsegmenter", None, True], "seed must be a whole number"),
     ("segment", [FILE, "cat", "diffsegmenter", None, 1e300], "seed must be a whole number"),
     ("segment", [FILE, "cat", "diffsegmenter", None, 0, 5], "caption must be text"),
-    ("segment", [FILE, "cat", "diffsegmenter", None, 0, "", "magic"], "captioner must be one of"),
+    ("segment", [FILE, "cat", "diffsegmenter", None, 0, "", "magic"], "captioner must be one that this server has"),
     ("segment", [FILE, "cat", "diffsegmenter", None, 0, "", "", "yes"], "only_present must be true or false"),
     ("segment", [FILE, "cat", "diffsegmenter", None, 0, "", "", False, 0], "longest_side must be a whole number from 16"),
     ("compare", [FILE, "cat", "diffsegmenter"], "methods must be a list of names"),
@@ -230,8 +234,12 @@ BAD = [
     ("compare", [FILE, "cat", ["magic"]], "method must be one of"),
     ("compare", [FILE, "cat", ["ovdiff", "ovdiff"]], "'OVDiff' is there twice"),
     ("compare", [FILE, "cat", ["diffsegmenter:threshold"]], "must be FIELD=VALUE"),
-    ("compare", [FILE, "cat", [f"diffsegmenter:threshold=0.{k}" for k in range(10, 30)]], "12 at most, but names 20"),
-    ("compare", [FILE, "cat", ["grounded-diffusion:module=../../etc"]], "module must be a name and no path"),
+    (
+        "compare",
+        [FILE, "cat", [f"diffsegmenter:threshold=0.{k}" for k in range(10, 30)]],
+        "12 at most, but names 20",
+    ),
+    ("compare", [FILE, "cat", ["grounded-diffusion:module=../../etc"]], "module must be one that this server has"),
     ("caption", [None], "picture must be an uploaded file"),
     ("caption", [FILE, 5], "prefix must be text"),
     ("caption", [FILE, "", "lavis-blip-base"], "captioner must be one"),
@@ -321,7 +329,7 @@ def test_requests_are_checked_before_any_network_is_loaded(picture: np.ndarray) 
     from ovseg.doors import About
 
     models = Models("pocket", device="cpu")
-    about = About.of(picture, classes="cat")
+    about = About.of(models, picture, classes="cat")
     SegmentRequest(
         about, inputs.method(models, "ovdiff", {"images": 3, "windows": [], "mode": "released"} | {"windows": "1"})
     )

@@ -9,10 +9,10 @@ from itertools import pairwise
 import torch
 
 from ovseg.backbones.base import Backbone, Capture, Sampling, Site, Token, grid_at
+from ovseg.limits import check_count, limits, quoted
 from ovseg.models import Models
 
 NOISE_LEVELS = (20, 50, 100, 200, 300, 400, 500, 600, 700, 800)
-MOST_LEVELS = 100
 MOST_BYTES = 10**9
 KEEPS = ("every", "middle", "none")
 HALF, SINGLE = 2, 4  # bytes of a number
@@ -36,7 +36,7 @@ class Request:
         if not self.prompt.strip():
             raise ValueError('The sentence must say what to look for, such as "a cat on a sofa", but it is empty.')
         if self.keep not in KEEPS:
-            raise ValueError(f"Self-attention must be kept at one of {', '.join(KEEPS)}, but got {self.keep!r}.")
+            raise ValueError(f"Self-attention must be kept at one of {', '.join(KEEPS)}, but got {quoted(self.keep)}.")
 
     def kept(self, levels: int) -> tuple[int, ...]:
         """The levels at which self-attention is kept, of so many."""
@@ -109,12 +109,11 @@ def parse_levels(text: str) -> tuple[int, ...]:
     if not entries:
         raise ValueError('Noise levels must be numbers with commas between them, such as "50, 100", but none was given.')
     if wrong := next((entry for entry in entries if not (entry.isdecimal() and len(entry) < 6)), None):
-        raise ValueError(f"Each noise level must be a whole number, 0 or more, but got {wrong[:40]!r}.")
+        raise ValueError(f"Each noise level must be a whole number, 0 or more, but got {quoted(wrong)}.")
     levels = sorted(int(entry) for entry in entries)
     if twice := [a for a, b in pairwise(levels) if a == b]:
         raise ValueError(f"Each noise level must be given once, but {twice[0]} is there twice.")
-    if len(levels) > MOST_LEVELS:
-        raise ValueError(f"There must be {MOST_LEVELS} noise levels at most, but got {len(levels)}.")
+    check_count("The noise levels", len(levels), limits().list_values)
     return tuple(levels)
 
 

@@ -14,6 +14,7 @@ import torch
 from ovseg.assets import ASSETS
 from ovseg.backbones.base import Backbone, Capture, Sampling, Site, Text, Trace
 from ovseg.backbones.counting import counting
+from ovseg.limits import quoted
 
 __all__ = [
     "BACKBONES", "Backbone", "Capture", "Checkpoint", "Site", "Text", "Trace", "counting", "find_checkpoint",
@@ -170,7 +171,9 @@ def find_checkpoint(name: str) -> Checkpoint:
         return BACKBONES[name]
     if Path(name).is_dir():
         return Checkpoint(name, f"Local checkpoint {Path(name).name}", "What this checkpoint was trained on.")
-    raise ValueError(f"The backbone must be one of {', '.join(BACKBONES)} or a local diffusers folder, but got {name!r}.")
+    raise ValueError(
+        f"The backbone must be one of {', '.join(BACKBONES)} or a local diffusers folder, but got {quoted(name)}."
+    )
 
 
 def load_backbone(name: str, device: torch.device | str, dtype: torch.dtype) -> Backbone:

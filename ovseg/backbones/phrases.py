@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+from ovseg.limits import quoted
+
 QUOTES = str.maketrans("‘’“”", "''\"\"")  # as CLIP's own code reads them; each is one character, so that places stay
 
 Offsets = Sequence[Sequence[int]]
@@ -29,11 +31,13 @@ def phrase_at(prompt: str, phrase: str, start: int | None = None) -> tuple[int, 
     if start is None:
         place = re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", prompt, re.IGNORECASE)
         if not place:
-            raise ValueError(f"The phrase must be words of its prompt, but {phrase!r} is not in {prompt!r}.")
+            raise ValueError(f"The phrase must be words of its prompt, but {quoted(phrase)} is not in {quoted(prompt)}.")
         return place.span()
     stop = start + len(phrase)
     if prompt[start:stop].lower() != phrase.lower():
-        raise ValueError(f"The phrase {phrase!r} must begin at character {start} of its prompt, but that is {prompt!r}.")
+        raise ValueError(
+            f"The phrase {quoted(phrase)} must begin at character {start} of its prompt, but that is {quoted(prompt)}."
+        )
     return start, stop
 
 

@@ -19,10 +19,12 @@ from ovseg.backbones.phrases import QUOTES, columns_between, phrase_at
 from ovseg.backbones.recording import Wanted, attributing, recording, watching
 from ovseg.backbones.unet_layout import Layout
 from ovseg.backbones.weights import check_finite, fingerprint, generator, name_of_weights, weight_files
+from ovseg.limits import quoted
 
 CPU_BUDGET = 2 * 2**30  # bytes that the recorded maps and activations of one pass may take off an accelerator
 CUDA_SHARE = 0.6  # of the free memory, on an accelerator that can say how much is free
 MOST_ROWS = 64
+TEXT_ROWS = 256  # prompts that the text encoder is given at once
 ACTIVATIONS = 40  # tensors of the first block's size that are alive at once in a forward pass: an upper estimate
 
 
@@ -160,7 +162,7 @@ class StableDiffusion:
         self._check_length(*prompts)
         encoding = self._tokenise(prompts)
         ids, offsets = encoding.input_ids.to(self.pipeline.text_encoder.device), encoding.offset_mapping.tolist()
-        embeddings = self.pipeline.text_encoder(ids)[0]
+        embeddings = torch.cat([self.pipeline.text_encoder(part)[0] for part in ids.split(TEXT_ROWS)])
         check_finite("The text encoder's states", embeddings.dtype, embeddings)
         rows = zip(prompts, phrases, starts or [None] * len(prompts), strict=True)
         places = [phrase_at(*row) if row[1] else (0, 0) for row in rows]
@@ -356,7 +358,7 @@ class StableDiffusion:
         for prompt in prompts:
             if (tokens := self._tokens_of(prompt)) > self._room:
                 raise ValueError(
-                    f"The prompt must fit {self._room} tokens, but it has {tokens}; please shorten it: {prompt!r}."
+                    f"The prompt must fit {self._room} tokens, but it has {tokens}; please shorten it: {quoted(prompt)}."
                 )
 
     def _tokens_of(self, prompt: str) -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from ovseg.compare.truth import Truth
+from ovseg.limits import quoted
 from ovseg.maths.overlap import IGNORED, confusion, dataset_miou, image_miou, iou_per_label
 from ovseg.output import view
 from ovseg.output.cost import Cost
@@ -72,7 +73,7 @@ class Comparison:
         titles = sorted(item.title for item in (*self.entries, *self.failures))
         for title, following in pairwise(titles):
             if title == following:
-                raise ValueError(f"Each title must be given once, but {title!r} is there twice.")
+                raise ValueError(f"Each title must be given once, but {quoted(title)} is there twice.")
         shape = self.image.shape
         for entry in self.entries:
             if entry.segmentation.image.shape != shape:
@@ -108,7 +109,7 @@ class Comparison:
         for entry in self.entries:
             if entry.title == title:
                 return entry
-        raise ValueError(f"The title must be one of {', '.join(e.title for e in self.entries)}, but got {title!r}.")
+        raise ValueError(f"The title must be one of {', '.join(e.title for e in self.entries)}, but got {quoted(title)}.")
 
     def indices(self, entry: Entry) -> UInt8[np.ndarray, "k"]:
         """For each label of an entry's own list, its index in `Comparison.labels`; colours follow it."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import get_origin, get_type_hints
 
 from ovseg.compare.running import Variant, variant_of
+from ovseg.limits import quoted
 from ovseg.methods import METHODS, find_method, modes_of
 from ovseg.methods.settings import read_setting
 from ovseg.models import Models
@@ -27,7 +28,7 @@ def read_variants(models: Models, entries: Sequence[str], settings: Sequence[str
     for item in settings:
         method, dot, rest = item.partition(".")
         if not dot:
-            raise ValueError(f"A setting must be METHOD.FIELD=VALUE, but got {item!r}.")
+            raise ValueError(f"A setting must be METHOD.FIELD=VALUE, but got {quoted(item)}.")
         common[find_method(method).name].append(rest)
     return tuple(_variant(models, name, common) for name in names)
 
@@ -39,7 +40,7 @@ def _variant(models: Models, entry: str, common: dict[str, list[str]]) -> Varian
     for item in [*common[kind.name], *own]:
         field, equals, value = (part.strip() for part in item.partition("="))
         if not equals:
-            raise ValueError(f"A setting must be FIELD=VALUE, but got {item!r}.")
+            raise ValueError(f"A setting must be FIELD=VALUE, but got {quoted(item)}.")
         if field == "mode":
             mode = value
         else:

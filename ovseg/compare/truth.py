@@ -10,8 +10,13 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from ovseg.maths.overlap import IGNORED
+from ovseg.scene import BROKEN, open_picture
 from ovseg.types import BACKGROUND
 from ovseg.words.classes import ClassWord
+
+
+class WrongSizeError(ValueError):
+    """A truth has not the size of its picture."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +77,7 @@ def read_truth(
     Raises:
         ValueError: it cannot be read, its size or mode does not fit, a value has no name, or no name is a class.
     """
-    values = _values_of(source)
-    if values.shape != image_hw:
-        wanted, got = (f"{w} x {h}" for h, w in (image_hw, values.shape))
-        raise ValueError(f"The truth must have the picture's size, {wanted}, but it is {got}.")
+    values = _values_of(source, image_hw)
     names = {0: BACKGROUND} | {k: word.name for k, word in enumerate(classes, 1)} if legend is None else legend
     if not {name.lower() for name in names.values()} & {p.lower() for word in classes for p in word.phrases}:
         asked = ", ".join(word.name for word in classes)
@@ -83,13 +85,20 @@ def read_truth(
     return Truth.from_values(values, names, classes)
 
 
-def _values_of(source: str | Path | Image.Image) -> np.ndarray:
+def _values_of(source: str | Path | Image.Image, image_hw: tuple[int, int]) -> np.ndarray:
     try:
-        picture = source if isinstance(source, Image.Image) else Image.open(source)
+        picture = source if isinstance(source, Image.Image) else open_picture(source)
+        if picture.size != image_hw[::-1]:  # before any pixel is decoded
+            wanted, got = (f"{w} x {h}" for w, h in (image_hw[::-1], picture.size))
+            raise WrongSizeError(f"The truth must have the picture's size, {wanted}, but it is {got}.")
         mode, values = picture.mode, np.asarray(picture)
+    except WrongSizeError:
+        raise
     except FileNotFoundError:
         raise ValueError(f"The truth must be a file, but {source} does not exist.") from None
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+    except UnidentifiedImageError:
+        raise ValueError("The truth must be a picture that Pillow reads, but it is not.") from None
+    except BROKEN as error:
         raise ValueError(f"The truth must be a picture that Pillow reads, but it is not: {error}") from error
     if mode not in ("P", "L"):
         raise ValueError(f"The truth must be an indexed or grey PNG, one number a pixel, but its mode is {mode}.")
@@ -106,7 +115,7 @@ def read_legend(path: str | Path) -> dict[int, str]:
         return {int(item["index"]): str(item["label"]) for item in json.loads(Path(path).read_text())}
     except OSError as error:
         raise ValueError(f"The legend must be a file that can be read, but {path} is not: {error.strerror}.") from None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise ValueError(
             f'The legend must be a list such as [{{"index": 1, "label": "cat"}}], but {path} holds something else.'
         ) from None

@@ -16,6 +16,7 @@ from ovseg.demo.preload import load_everything, on_zero_gpu
 from ovseg.demo.results_tab import build_results_tab
 from ovseg.demo.static_files import static
 from ovseg.demo.worked_example import WorkedExample
+from ovseg.limits import limits
 from ovseg.models import Models
 
 TITLE = "ovseg: how a text-to-image diffusion model segments a picture"
@@ -46,7 +47,7 @@ def build(models: Models, example: WorkedExample | None = None, durations: Durat
         with gr.Tab("About", id="about"):
             build_about_tab(models)
         wire_opening(models, tab, example, durations, page)
-    page.queue(default_concurrency_limit=8)
+    page.queue(default_concurrency_limit=8, max_size=limits().queue)
     return page
 
 

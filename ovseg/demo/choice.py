@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from urllib.parse import parse_qs, urlencode
 
+from ovseg.limits import check_count, limits, quoted
 from ovseg.methods import METHODS, Method, find_method, suited_to
 from ovseg.methods.settings import read_setting
 from ovseg.models import Models
 
 LONGEST_QUERY = 8000  # letters; browsers and servers refuse much longer addresses
-MOST_RUNS = 12  # methods and variants on one picture
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,9 @@ class Choice:
         parts = parse_qs(query)
         picture, words, seed = (parts.get(name, [""])[0] for name in ("picture", "words", "seed"))
         if seed and not (seed.isdecimal() and len(seed) < 12):
-            raise ValueError(f"The seed of a link must be a whole number, but got {seed[:40]!r}.")
+            raise ValueError(f"The seed of a link must be a whole number, but got {quoted(seed)}.")
         runs = parts.get("run", [])
-        if len(runs) > MOST_RUNS:
-            raise ValueError(f"A link must name {MOST_RUNS} methods at most, but got {len(runs)}.")
+        check_count("The methods of a link", len(runs), limits().methods)
         return cls(picture, words, int(seed or 0), tuple(_run_of(text) for text in runs))
 
 

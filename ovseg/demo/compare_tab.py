@@ -25,8 +25,9 @@ from ovseg.demo.word_panel import (
 )
 from ovseg.demo.work import QUIET, as_sentences, on_accelerator, on_the_network, status_line, stream_parts, whole
 from ovseg.demo.worked_example import WorkedExample
-from ovseg.demo.workload import seconds_for, to_segment
-from ovseg.methods import METHODS
+from ovseg.demo.workload import Work, check_work, seconds_for, to_segment
+from ovseg.doors import inputs
+from ovseg.methods import METHODS, Method
 from ovseg.models import Models
 from ovseg.types import BACKGROUND
 from ovseg.words.classes import parse_classes
@@ -110,7 +111,7 @@ def drawn(results: Results, name: str) -> dict[str, Any]:
 
 
 def _wire_run(models: Models, tab: CompareTab, durations: Durations) -> gr.events.Dependency:
-    @on_accelerator(lambda asked: seconds_for(durations, to_segment(models, asked.methods, asked.words, asked.caption)))
+    @on_accelerator(lambda asked: seconds_for(durations, works_of(models, asked)))
     def work(asked: Request) -> Iterator[tuple[str, float, Results | Outcome | None]]:
         yield from stream_parts(lambda report, publish: run_parts(models, asked, durations, report, publish))
 
@@ -119,9 +120,7 @@ def _wire_run(models: Models, tab: CompareTab, durations: Durations) -> gr.event
     ) -> Iterator[tuple[Any, ...]]:
         name, kept, made = uuid.uuid4().hex, tuple(gr.skip() for _ in tab.shown[1:]), None
         with as_sentences():
-            given_image(picture)
-            methods = tab.methods.chosen(models, chosen)
-            asked = Request(picture, words or "", caption or "", captioner_name(captioner), methods, whole("The seed", seed))
+            asked = request_of(models, picture, (words, caption, captioner), seed, tab.methods.chosen(models, chosen))
         for stage, share, part in work(asked):
             if part is not None:
                 made = grow(made, part, durations)
@@ -135,6 +134,35 @@ def _wire_run(models: Models, tab: CompareTab, durations: Durations) -> gr.event
     return tab.run.click(
         compare, [*tab.asked, *tab.methods.inputs], tab.shown, api_visibility="private", **on_the_network(tab.status)
     )
+
+
+def request_of(
+    models: Models,
+    picture: Picture | None,
+    words: tuple[str | None, str | None, str | None],
+    seed: float | None,
+    methods: tuple[Method, ...],
+) -> Request:
+    """What Run asks for, checked before any network works.
+
+    Args:
+        words: the class words, the caption, and the captioner's choice.
+
+    Raises:
+        ValueError: something is missing, no value of its kind, or too much.
+    """
+    image, (classes, caption, captioner) = given_image(picture), words
+    asked = Request(
+        picture, inputs.classes(classes or ""), inputs.text("The caption", caption or ""),
+        inputs.captioner(models, captioner_name(captioner)), methods, whole("The seed", seed),
+    )  # fmt: skip
+    check_work(models, methods, asked.words, image.shape[:2], asked.caption)
+    return asked
+
+
+def works_of(models: Models, asked: Request) -> tuple[Work, ...]:
+    """The work of a request, to say beforehand how long it takes."""
+    return to_segment(models, asked.methods, asked.words, asked.caption, asked.picture.image.shape[:2])
 
 
 def done_line(results: Results) -> str:

@@ -1,5 +1,6 @@
 """Controls of a method's settings, made from its dataclass fields."""
 
+import math
 import typing
 from collections.abc import Sequence
 from dataclasses import Field, fields
@@ -8,8 +9,9 @@ import gradio as gr
 from gradio.components import Component
 
 from ovseg.demo.choice import as_text, label_of
+from ovseg.doors.inputs import brief, number, yes_or_no
 from ovseg.methods import Method
-from ovseg.methods.settings import parse_value
+from ovseg.methods.settings import check_value, parse_value
 
 
 def settings_of(method: type[Method], main: bool) -> list[Field]:
@@ -17,8 +19,12 @@ def settings_of(method: type[Method], main: bool) -> list[Field]:
     return [field for field in fields(method) if (field.metadata.get("group", "main") == "main") == main]
 
 
-def build_control(method: type[Method], field: Field, value: object) -> Component:
-    """A control for one field, with the field's label, help and range."""
+def build_control(method: type[Method], field: Field, value: object, choices: Sequence[str] | None = None) -> Component:
+    """A control for one field, with the field's label, help and range.
+
+    Args:
+        choices: the texts that may be chosen; any text if not given.
+    """
     kind = typing.get_type_hints(method)[field.name]
     elem_id = f"setting-{method.name}-{field.name}"
     shared = {"label": label_of(field.metadata, field.name), "info": field.metadata.get("help", ""), "elem_id": elem_id}
@@ -29,6 +35,9 @@ def build_control(method: type[Method], field: Field, value: object) -> Componen
         return gr.Slider(field.metadata["low"], field.metadata["high"], value, step=step, **shared)
     if typing.get_origin(kind) is typing.Literal:
         return gr.Dropdown(list(typing.get_args(kind)), value=value, **shared)
+    if choices is not None:
+        named = [(name or "the backbone's own", name) for name in choices]
+        return gr.Dropdown(named, value=value if value in choices else None, **shared)
     return gr.Textbox(shown(value), **shared)
 
 
@@ -41,10 +50,13 @@ def read_controls(method: type[Method], names: Sequence[str], values: Sequence[o
     """The values of controls as the method's settings; text is read by its field's type.
 
     Raises:
-        ValueError: a text is no value of its field, or a control is empty.
+        ValueError: a value is none of its field, or out of its range, or a control is empty.
     """
-    kinds = typing.get_type_hints(method)
-    return {name: _read(name, kinds[name], value) for name, value in zip(names, values, strict=True)}
+    kinds, made = typing.get_type_hints(method), {}
+    for name, value in zip(names, values, strict=True):
+        made[name] = _read(name, kinds[name], value)
+        check_value(method, name, made[name])
+    return made
 
 
 def _read(name: str, kind: object, value: object) -> object:
@@ -52,4 +64,11 @@ def _read(name: str, kind: object, value: object) -> object:
         return parse_value(name, kind, value)
     if value is None:
         raise ValueError(f"{name} must have a value, but it is empty.")
-    return kind(value) if kind in (int, float) else value
+    if kind is bool:
+        return yes_or_no(name, value)
+    if kind not in (int, float):
+        raise ValueError(f"{name} must be text, but got {brief(value)}.")
+    given = number(name, value, -math.inf, math.inf)
+    if kind is int and given != int(given):
+        raise ValueError(f"{name} must be a whole number, but got {brief(value)}.")
+    return kind(given)

@@ -12,14 +12,15 @@ import numpy as np
 from ovseg.demo.durations import Durations
 from ovseg.demo.work import as_sentences, new_folder, on_accelerator, on_the_network, status_line, stream, whole
 from ovseg.demo.workload import learning, seconds_for, to_synthesize
+from ovseg.doors import inputs
 from ovseg.factory.synthesize import Synthesis, preview
+from ovseg.limits import limits
 from ovseg.methods import suited_to
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.progress import Report
-from ovseg.words.classes import parse_classes
+from ovseg.words.classes import check_amount, parse_classes
 
-MOST = 64  # pictures, on the page; the command line makes any number
 SHOWN = 24
 
 
@@ -45,7 +46,7 @@ def build_dataset_tab(models: Models, durations: Durations) -> None:
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
             words = gr.Textbox("cat, dog, car", label="Classes", elem_id="dataset-classes")
-            count = gr.Slider(1, MOST, 8, step=1, label="Pictures", elem_id="dataset-count")
+            count = gr.Slider(1, limits().pictures, 8, step=1, label="Pictures", elem_id="dataset-count")
             pairs = gr.Slider(0, 1, 0.5, step=0.05, label="Share of prompts with two classes", elem_id="dataset-pairs")
             seed = gr.Number(0, label="Seed of the first picture", precision=0, elem_id="dataset-seed")
             with gr.Row():
@@ -79,14 +80,18 @@ def _maker(models: Models, durations: Durations) -> Any:
 
     def dataset(words: str, count: float, pairs: float, seed: float | None) -> Iterator[tuple[str, Any, Any]]:
         with as_sentences():
-            classes = tuple(word.name for word in parse_classes(words))
-            asked = Asked(classes, int(count), pairs, whole("The seed", seed))
+            parsed = parse_classes(words or "")
+            check_amount(parsed)
+            asked = Asked(
+                tuple(word.name for word in parsed), inputs.whole("pictures", count, 1, limits().pictures),
+                inputs.number("share of prompts with two classes", pairs, 0, 1), whole("The seed", seed),
+            )  # fmt: skip
         folder = new_folder()
         (counted,) = to_synthesize(models, asked.count)
         for stage, share, made in learning(durations, counted, work(asked, folder)):
             if made is None:
                 yield status_line(stage, share), gr.skip(), gr.skip()
             else:
-                yield (status_line(f"{int(count)} pictures made.", None), *made)
+                yield (status_line(f"{asked.count} pictures made.", None), *made)
 
     return dataset

@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 
 from ovseg.demo.durations import Durations
 from ovseg.demo.work import NETWORK, as_sentences, new_folder, on_accelerator
-from ovseg.demo.workload import Work, learn_speed, seconds_for, to_draw, to_segment
+from ovseg.demo.workload import Work, check_work, learn_speed, seconds_for, to_draw, to_segment
 from ovseg.doors import (
     About,
     Captioned,
@@ -32,6 +32,7 @@ from ovseg.doors import (
     SegmentRequest,
     inputs,
 )
+from ovseg.limits import limits
 from ovseg.models import Models
 from ovseg.output import view
 
@@ -68,7 +69,13 @@ class Doors:
         self._models, self._durations, self._work = models, durations, work
 
     def _answered(self, request: Request) -> Any:
-        """The answer to a request; how long it took is learned."""
+        """The answer to a request; how long it took is learned.
+
+        Raises:
+            gr.Error: it asks for too much work.
+        """
+        with as_sentences():
+            check_request(self._models, request)
         answer = self._work(request)
         for part, seconds in took(self._models, request, answer):
             learn_speed(self._durations, part, seconds)
@@ -110,7 +117,7 @@ class Doors:
         """  # noqa: E501
         with as_sentences():
             image = picture_of(picture, longest_side)
-            about = About.of(image, classes=classes, caption=caption, captioner=captioner, seed=seed)
+            about = About.of(self._models, image, classes=classes, caption=caption, captioner=captioner, seed=seed)
             request = SegmentRequest(
                 about, inputs.method(self._models, method, settings), inputs.yes_or_no("only_present", only_present)
             )
@@ -140,7 +147,7 @@ class Doors:
         """  # noqa: E501
         with as_sentences():
             image = picture_of(picture, longest_side)
-            about = About.of(image, classes=classes, caption=caption, captioner=captioner, seed=seed)
+            about = About.of(self._models, image, classes=classes, caption=caption, captioner=captioner, seed=seed)
             request = CompareRequest.of(self._models, about, methods)
         return self._answered(request)
 
@@ -190,15 +197,28 @@ def works_of(models: Models, request: Request) -> tuple[Work, ...]:
     """What a request asks of the networks, to say beforehand how long it takes."""
     match request:
         case SegmentRequest():
-            works = to_segment(models, [request.method], request.about.words, request.about.caption)
+            about = request.about
+            works = to_segment(models, [request.method], about.words, about.caption, about.image.shape[:2])
             return (*works, *([Work("look for classes")] * request.only_present))
         case CompareRequest():
             methods = [variant.method for variant in request.variants]
-            return to_segment(models, methods, request.about.words, request.about.caption)
+            return to_segment(models, methods, request.about.words, request.about.caption, request.about.image.shape[:2])
         case CaptionRequest():
             return (Work("caption"),)
         case GenerateRequest():
             return to_draw(models, request.steps)
+
+
+def check_request(models: Models, request: Request) -> None:
+    """Pass if programs may ask for so much work at once.
+
+    Raises:
+        ValueError: they may not.
+    """
+    if isinstance(request, (SegmentRequest, CompareRequest)):
+        about = request.about
+        methods = [request.method] if isinstance(request, SegmentRequest) else [v.method for v in request.variants]
+        check_work(models, methods, about.words, about.image.shape[:2], about.caption)
 
 
 def took(models: Models, request: Request, answer: Any) -> list[tuple[Work, float]]:
@@ -236,6 +256,8 @@ def picture_of(given: Any, longest_side: Any) -> UInt8[np.ndarray, "H W 3"]:
             "picture must be an uploaded file (with gradio_client: handle_file(path or address)), but got"
             f" {inputs.brief(given)}."
         )
+    if path.stat().st_size > limits().upload_bytes:  # what a web address gave is no upload, and Gradio does not look
+        raise ValueError(f"The picture must have {limits().upload_bytes} bytes at most, but has {path.stat().st_size}.")
     return inputs.picture(path.read_bytes(), "it", longest_side)
 
 

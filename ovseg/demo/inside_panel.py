@@ -14,6 +14,8 @@ from ovseg.backbones.base import Sampling
 from ovseg.demo.board import data_url
 from ovseg.demo.picture import EXAMPLES, Picture, example_names
 from ovseg.demo.work import whole
+from ovseg.doors import inputs
+from ovseg.doors.requests import MOST_GUIDANCE
 from ovseg.models import Models
 from ovseg.scene import shrunk
 from ovseg.words.classes import indefinite, parse_classes
@@ -48,9 +50,9 @@ class Wish:
         """What is asked of the network.
 
         Raises:
-            ValueError: the sentence is empty.
+            ValueError: the sentence is empty or too long.
         """
-        return Request((self.sentence or "").strip(), KEEP.get(self.keep, self.keep), MOST_BYTES)
+        return Request(inputs.text("The sentence", self.sentence or "").strip(), KEEP.get(self.keep, self.keep), MOST_BYTES)
 
     def image(self) -> np.ndarray:
         """The chosen picture (H, W, 3).
@@ -83,11 +85,10 @@ class Wish:
         """How the picture is drawn.
 
         Raises:
-            ValueError: the steps are no whole number, or the guidance is empty.
+            ValueError: the steps are no whole number, or the guidance is no number.
         """
-        if self.guidance is None:
-            raise ValueError("The guidance must be a number, but it is empty.")
-        return models.checkpoint.sampling(whole("Steps", self.steps), float(self.guidance))
+        guidance = inputs.number("The guidance", self.guidance, 0, MOST_GUIDANCE)
+        return models.checkpoint.sampling(inputs.steps(self.steps), guidance)
 
 
 @dataclass(frozen=True)

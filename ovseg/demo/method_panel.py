@@ -1,7 +1,7 @@
 """The methods to compare: a line for each, a dialogue with its settings, and variants of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from typing import Any
 
 import gradio as gr
@@ -9,7 +9,9 @@ from gradio.components import Component
 
 from ovseg.demo.choice import Run, as_text, label_of
 from ovseg.demo.controls import build_control, read_controls, settings_of, shown
-from ovseg.demo.work import QUIET
+from ovseg.demo.work import QUIET, as_sentences
+from ovseg.doors.offers import check_choices, choices
+from ovseg.limits import check_count, limits
 from ovseg.methods import METHODS, Method, modes_of, obstacle_to, suited_to
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models
@@ -72,6 +74,9 @@ class MethodPanel:
         methods += [kept[title].build(models) for title in ticked or () if title in kept]
         if not methods:
             raise ValueError("At least one method must be ticked, but none is.")
+        check_count("Methods and variants", len(methods), limits().methods)
+        for method in methods:
+            check_choices(models, method)
         return tuple(methods)
 
 
@@ -125,12 +130,17 @@ def _dialogue(models: Models, kind: type[Method], use: gr.Checkbox) -> tuple[Met
             group = settings_of(kind, main)
             with gr.Accordion("What most people turn" if main else "The rest", open=main, visible=bool(group)):
                 names += [field.name for field in group]
-                controls += [build_control(kind, field, getattr(suited, field.name)) for field in group]
+                controls += [_control(models, kind, field, getattr(suited, field.name)) for field in group]
         add = gr.Button("Add these settings as a variant", size="sm", elem_id=f"add-{kind.name}")
     row = MethodRow(kind, use, tuple(names), tuple(controls))
     close.click(None, None, None, js=CLOSE.format(kind.name), api_visibility="private")
     _wire_changes(models, row, mode, changed)
     return row, add
+
+
+def _control(models: Models, kind: type[Method], field: Field, value: object) -> Component:
+    offered = choices(models, kind, field.name, value) if isinstance(value, str) else None
+    return build_control(kind, field, value, offered)
 
 
 def _wire_changes(models: Models, row: MethodRow, mode: gr.Radio, changed: gr.CheckboxGroup) -> None:
@@ -180,11 +190,12 @@ def _one_or_all(values: list[object]) -> object:
 
 def _wire_variant(models: Models, row: MethodRow, add: gr.Button, variants: gr.CheckboxGroup, kept: gr.State) -> None:
     def keep(ticked: list[str], known: dict[str, Run], *values: object) -> tuple[gr.CheckboxGroup, dict[str, Run]]:
-        try:
-            run = Run.of(models, row.read(models, values))
-        except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-        known = known | {run.title(): run}
+        with as_sentences():
+            method = row.read(models, values)
+            check_choices(models, method)
+            run = Run.of(models, method)
+            known = known | {run.title(): run}
+            check_count("The variants", len(known), limits().methods)
         ticked = [*dict.fromkeys([*(ticked or ()), run.title()])]
         return gr.CheckboxGroup(list(known), value=ticked, visible=True), known
 

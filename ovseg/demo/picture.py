@@ -9,7 +9,7 @@ from ovseg.assets import ASSETS
 from ovseg.compare import Truth, read_legend, read_truth
 from ovseg.pocket.captions import SYNONYMS
 from ovseg.pocket.world import LABELS, scene
-from ovseg.scene import read_image, shrunk
+from ovseg.scene import read_image
 from ovseg.words.classes import ClassWord
 
 EXAMPLES = ASSETS / "examples"
@@ -75,12 +75,12 @@ def of_scene(index: int) -> Picture:
 
 
 def of_file(path: str | Path) -> Picture:
-    """A picture file, shrunk to what the page bears.
+    """A picture file, read as the command line reads it, and shrunk to what the page bears.
 
     Raises:
-        ValueError: it is no picture.
+        ValueError: it is no picture, or too large.
     """
-    return Picture(shrunk(read_image(path), LONGEST_SIDE))
+    return Picture(read_image(path, LONGEST_SIDE))
 
 
 def example_names() -> list[str]:

@@ -12,6 +12,8 @@ from ovseg.demo.durations import Durations
 from ovseg.demo.picture import EXAMPLES, Picture, example_names, of_example, of_file, of_scene
 from ovseg.demo.work import QUIET, as_sentences, on_accelerator, on_the_network, status_line, stream, whole
 from ovseg.demo.workload import learning, seconds_for, to_draw
+from ovseg.doors import inputs
+from ovseg.limits import limits
 from ovseg.models import Models
 from ovseg.progress import Report
 from ovseg.scene import from_prompt
@@ -60,7 +62,7 @@ def build_picture_panel(models: Models) -> PicturePanel:
         with gr.Tab("Draw", id="draw"):
             prompt = gr.Textbox(checkpoint.prompt, label="Prompt", elem_id="prompt")
             with gr.Row():
-                steps = gr.Slider(1, 100, checkpoint.steps, step=1, label="Steps", elem_id="steps", min_width=120)
+                steps = gr.Slider(1, limits().steps, checkpoint.steps, step=1, label="Steps", elem_id="steps", min_width=120)
                 draw_seed = gr.Number(1, label="Seed", precision=0, minimum=0, elem_id="picture-seed", min_width=80)
             draw = gr.Button("Draw it", elem_id="draw", size="sm")
         with gr.Tab("Examples", id="examples"):
@@ -137,8 +139,8 @@ def wire_picture_panel(
 
     def draw(prompt: str, seed: float | None, steps: float) -> Iterator[tuple[Any, ...]]:
         with as_sentences():
-            asked = prompt, whole("The seed", seed), whole("Steps", steps)
-        (counted,) = to_draw(models, steps)
+            asked = inputs.text("The prompt", prompt, needed=True), whole("The seed", seed), inputs.steps(steps)
+        (counted,) = to_draw(models, asked[2])
         for stage, share, made in learning(durations, counted, work(*asked)):
             if made is None:
                 yield (*(gr.skip() for _ in chosen.outputs), status_line(stage, share))

@@ -12,17 +12,20 @@ from ovseg.demo.picture import Picture
 from ovseg.demo.static_files import static
 from ovseg.demo.work import QUIET, as_sentences, on_accelerator, on_the_network, status_line, stream
 from ovseg.demo.workload import Work, learning, seconds_for
+from ovseg.doors import inputs
+from ovseg.doors.offers import captioners
 from ovseg.models import Models
 from ovseg.output.view import palette
 from ovseg.pocket.captions import SYNONYMS
 from ovseg.pretrained.captioner import CAPTIONERS
 from ovseg.pretrained.lavis import MODELS as LAVIS_MODELS
 from ovseg.progress import Report
-from ovseg.words.classes import parse_classes
+from ovseg.words.classes import check_amount, parse_classes
 from ovseg.words.nouns import classes_of
 from ovseg.words.presence import Presence, look_for
 
 COLOURS = 64  # chips with colours of their own, one after the other
+MUST_BE_DOWNLOADED = "Others must be downloaded first, which this server does not let visitors do."
 OWN = "own"  # the captioner that goes with the backbone, as the choice on the page calls it
 
 
@@ -75,6 +78,8 @@ def _captioner_choice(models: Models) -> gr.Radio:
     titles = {"": "the backbone's own", **{name: spec.title for name, spec in CAPTIONERS.items()}}
     titles |= {name: f"LAVIS's {kind}/{variant}" for name, (kind, variant) in LAVIS_MODELS.items()}
     reasons = {name: models.captioner_obstacle(name) for name in titles}
+    offered = captioners(models)
+    reasons |= {name: MUST_BE_DOWNLOADED for name in titles if name not in offered and not reasons[name]}
     usable = [(title, name or OWN) for name, title in titles.items() if not reasons[name]]
     why = " ".join(dict.fromkeys(reason for reason in reasons.values() if reason))
     return gr.Radio(usable, value=usable[0][1] if usable else None, label="Captioner", info=why or None, elem_id="captioner")
@@ -141,7 +146,7 @@ def _captioning(models: Models, durations: Durations) -> Callable[..., Iterator[
 
     def say(given: Picture | None, captioner: str | None) -> Iterator[tuple[Any, Any, str]]:
         with as_sentences():
-            image, name = given_image(given), captioner_name(captioner)
+            image, name = given_image(given), inputs.captioner(models, captioner_name(captioner))
             if obstacle := models.captioner_obstacle(name):
                 raise ValueError(f"Another captioner must be chosen: {obstacle}")
         for stage, share, sentence in learning(durations, captioning, describe(image, name)):
@@ -170,7 +175,8 @@ def _looking_for(models: Models, durations: Durations) -> Callable[..., Iterator
     def check(given: Picture | None, words: str, caption: str) -> Iterator[tuple[Any, Any, str]]:
         with as_sentences():
             image = given_image(given)
-            parse_classes(words or "")
+            check_amount(parse_classes(words or ""))
+            inputs.text("The caption", caption or "")
         for stage, share, seen in learning(durations, looking, look(image, words, caption or "")):
             if seen is None:
                 yield gr.skip(), gr.skip(), status_line(stage, share)

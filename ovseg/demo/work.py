@@ -16,6 +16,8 @@ import spaces
 import torch
 from gradio.utils import get_upload_folder
 
+from ovseg.doors import inputs
+from ovseg.doors.inputs import LARGEST_SEED
 from ovseg.progress import Report, StoppedError, with_time_left
 
 QUIET = {"api_visibility": "private", "show_progress": "hidden"}
@@ -109,15 +111,13 @@ def new_folder() -> Path:
     return Path(tempfile.mkdtemp(dir=get_upload_folder()))
 
 
-def whole(name: str, value: float | None) -> int:
+def whole(name: str, value: object, most: int = LARGEST_SEED) -> int:
     """What a number field holds.
 
     Raises:
-        ValueError: it is empty, negative, or no whole number.
+        ValueError: it is empty, negative, too large, or no whole number.
     """
-    if value is None or value != int(value) or value < 0:
-        raise ValueError(f"{name} must be a whole number, 0 or more, but got {value}.")
-    return int(value)
+    return inputs.whole(name, value, 0, most)
 
 
 def on_the_network(status: gr.HTML) -> dict[str, Any]:

@@ -12,16 +12,19 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ovseg.demo.durations import Durations
+from ovseg.limits import limits
 from ovseg.methods import DiffSegmenter, FreeSegDiff, GroundedDiffusion, Method
 from ovseg.methods.ovdiff.cost import without_prototypes
+from ovseg.methods.ovdiff.matching import count_boxes, working_hw
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models
-from ovseg.words.classes import parse_classes, rows_of
+from ovseg.words.classes import ClassWord, parse_classes, rows_of
 
 START_SECONDS = 5.0  # to take the weights to the accelerator
 CALL_SECONDS = 2.0  # of a call beside the diffusion network, until runs here have shown better
 ROW_SECONDS = 0.05  # of a row, likewise
 MARGIN = 1.5  # between what is expected and what is asked for
+USUAL_HW = (512, 512)  # of a picture, where it is not known yet
 UNKNOWN_WORDS = 4  # classes, where a caption shall give them
 SLOWEST, FASTEST = 20.0, 0.05  # how far what was learned may be from the seconds above
 
@@ -66,31 +69,61 @@ def _speed(work: Work) -> str:
     return f"speed of {work.kind}"
 
 
-def to_segment(models: Models, methods: Sequence[Method], words: str, caption: str = "") -> tuple[Work, ...]:
+def to_segment(
+    models: Models, methods: Sequence[Method], words: str, caption: str = "", image_hw: tuple[int, int] = USUAL_HW
+) -> tuple[Work, ...]:
     """The work of segmenting one picture by these methods.
 
     Args:
         words: classes as they were typed; where they are blank, or cannot be read, a few are assumed.
         caption: the picture's; where it is blank and a method may ask for it, the captioner's work is counted.
     """
-    try:
-        phrases = rows_of(parse_classes(words))[0]
-    except ValueError:
-        phrases = [f"unknown {k}" for k in range(UNKNOWN_WORDS)]
+    phrases = rows_of(_classes_of(words))[0]
     captions = not caption.strip() and (not words.strip() or any(method.finds_words for method in methods))
-    works = [Work(method.name, rows_of_method(models, method, phrases)) for method in methods]
+    works = [Work(method.name, rows_of_method(models, method, phrases, image_hw)) for method in methods]
     return (*([Work("caption")] if captions else []), *works)
 
 
-def rows_of_method(models: Models, method: Method, phrases: Sequence[str]) -> int:
+def _classes_of(words: str) -> tuple[ClassWord, ...]:
+    try:
+        return parse_classes(words)
+    except ValueError:
+        return tuple(ClassWord((f"unknown {k}",)) for k in range(UNKNOWN_WORDS))
+
+
+def check_work(models: Models, methods: Sequence[Method], words: str, image_hw: tuple[int, int], caption: str = "") -> None:
+    """Pass if visitors may ask for so much on one picture at once. OVDiff's missing prototypes are counted.
+
+    Raises:
+        ValueError: it would take too many rows of the network, or too much memory for its masks.
+    """
+    count = len(_classes_of(words)) + 1
+    pixels = [math.prod(working_hw(method, image_hw) if isinstance(method, OVDiff) else image_hw) for method in methods]
+    if (scores := count * sum(pixels)) > limits().scores:
+        raise ValueError(
+            f"The masks must be made of {limits().scores} numbers at most, but would be of {scores}: take fewer classes,"
+            " fewer methods or a smaller picture."
+        )
+    rows = sum(work.rows for work in to_segment(models, methods, words, caption, image_hw))
+    if rows > limits().rows:
+        raise ValueError(
+            f"The work must be {limits().rows} rows of the network at most, but would be {rows}: take fewer classes, noise"
+            " levels, noise samples, support images or windows."
+        )
+
+
+def rows_of_method(models: Models, method: Method, phrases: Sequence[str], image_hw: tuple[int, int] = USUAL_HW) -> int:
     """Rows of the diffusion network that a method takes for one picture; with what OVDiff must draw first."""
     if isinstance(method, DiffSegmenter):
         return len(method.timesteps) * method.draws * len(phrases)
     if isinstance(method, OVDiff):
         missing = without_prototypes(models, method, phrases)
         reads = "diffusion" in method.extractors
-        return len(missing) * method.images * (2 * method.steps + reads) + reads
-    return {FreeSegDiff: 1, GroundedDiffusion: 2}.get(type(method), len(phrases) + 1)
+        windows = count_boxes(method, working_hw(method, image_hw)) + 1
+        return len(missing) * method.images * (2 * method.steps + reads) + windows * reads
+    if isinstance(method, FreeSegDiff):
+        return method.draws
+    return {GroundedDiffusion: 2}.get(type(method), len(phrases) + 1)
 
 
 def to_draw(models: Models, steps: float | None, count: int = 1) -> tuple[Work, ...]:

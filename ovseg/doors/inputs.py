@@ -9,31 +9,32 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from ovseg.doors.offers import check_captioner, check_choices
+from ovseg.limits import check_text, is_unicode, limits
 from ovseg.methods import METHODS, Method, find_method, modes_of
 from ovseg.methods.settings import as_text, read_setting
 from ovseg.models import Models
-from ovseg.pretrained.captioner import CAPTIONERS
-from ovseg.pretrained.lavis import MODELS as LAVIS_MODELS
-from ovseg.scene import decode_image, shrunk
+from ovseg.scene import decode_image
 from ovseg.types import named
-from ovseg.words.classes import parse_classes
+from ovseg.words.classes import check_amount, parse_classes
 
 LONGEST_SIDE = 2048  # pixels that may be asked for; a float is kept for every class at every pixel
-LONGEST_TEXT = 4000  # letters
 LARGEST_SEED = 2**53 - 1  # JSON has no larger whole number that every reader keeps
-OF_A_SERVER = {("grounded-diffusion", "module")}  # settings that may name a folder of this machine: names alone are taken
 
 
-def text(name: str, value: Any, *, needed: bool = False) -> str:
+def text(name: str, value: Any, *, needed: bool = False, most: int | None = None) -> str:
     """A text.
+
+    Args:
+        needed: whether it must not be blank.
+        most: letters; those of `Limits.text_letters` if not given.
 
     Raises:
         ValueError: it is none, too long, or blank although it is needed.
     """
     if not isinstance(value, str):
         raise ValueError(f"{name} must be text, but got {brief(value)}.")
-    if len(value) > LONGEST_TEXT:
-        raise ValueError(f"{name} must have {LONGEST_TEXT} letters at most, but got {len(value)}.")
+    check_text(name, value, most)
     if needed and not value.strip():
         raise ValueError(f"{name} must say something, but it is empty.")
     return value
@@ -63,6 +64,15 @@ def number(name: str, value: Any, least: float, most: float) -> float:
     return float(value)
 
 
+def steps(value: Any) -> int:
+    """Sampling steps of one picture.
+
+    Raises:
+        ValueError: it is no whole number from 1 to `Limits.steps`.
+    """
+    return whole("steps", value, 1, limits().steps)
+
+
 def yes_or_no(name: str, value: Any) -> bool:
     """True or false.
 
@@ -80,20 +90,23 @@ def classes(value: Any) -> str:
     Raises:
         ValueError: they cannot be read.
     """
-    words = text("classes", value)
-    if words.strip():
-        parse_classes(words)
-    return words
+    if not isinstance(value, str):
+        raise ValueError(f"classes must be text, but got {brief(value)}.")
+    if value.strip():
+        check_amount(parse_classes(value))
+    return value
 
 
-def captioner(value: Any) -> str:
+def captioner(models: Models, value: Any) -> str:
     """The name of a captioner; empty for the backbone's own.
 
     Raises:
-        ValueError: there is none of this name.
+        ValueError: this server offers none of this name.
     """
-    known = {name: name for name in ("", *CAPTIONERS, *LAVIS_MODELS)}
-    return named(known, "captioner", text("captioner", value))
+    name = text("captioner", value)
+    if name:
+        check_captioner(models, name)
+    return name
 
 
 def picture(content: bytes, name: str, longest_side: Any) -> UInt8[np.ndarray, "H W 3"]:
@@ -106,7 +119,7 @@ def picture(content: bytes, name: str, longest_side: Any) -> UInt8[np.ndarray, "
         ValueError: it is no picture, or the limit is none.
     """
     limit = whole("longest_side", longest_side, 16, LONGEST_SIDE)
-    return shrunk(decode_image(content, name), limit)
+    return decode_image(content, name, limit)
 
 
 def method(models: Models, name: Any, settings: Any) -> Method:
@@ -123,7 +136,9 @@ def method(models: Models, name: Any, settings: Any) -> Method:
         )
     usual = named(modes_of(models, kind), f"mode of {kind.title}", text("mode", given.get("mode", "suited")))
     changed = {field: _setting(kind, field, value) for field, value in given.items() if field != "mode"}
-    return checked(replace(usual, **changed))
+    method = replace(usual, **changed)
+    check_choices(models, method)
+    return method
 
 
 def _setting(kind: type[Method], field: str, value: Any) -> object:
@@ -132,18 +147,6 @@ def _setting(kind: type[Method], field: str, value: Any) -> object:
     if not parts or not all(isinstance(part, (str, int, float)) for part in parts):
         raise ValueError(f"{field} must be text, a number, true, false or a list of these, but got {brief(value)}.")
     return read_setting(kind, field, ",".join(as_text(part) for part in parts))
-
-
-def checked(method: Method) -> Method:
-    """The method, if none of its settings names a folder of this machine.
-
-    Raises:
-        ValueError: one does.
-    """
-    for name, field in OF_A_SERVER:
-        if method.name == name and any(mark in getattr(method, field) for mark in "/\\~"):
-            raise ValueError(f"{field} must be a name and no path here, but got {brief(getattr(method, field))}.")
-    return method
 
 
 def names(value: Any) -> list[str]:
@@ -162,5 +165,7 @@ def names(value: Any) -> list[str]:
 
 def brief(value: Any) -> str:
     """A value as an error's sentence shows it: as JSON writes it, and not too long."""
-    shown = json.dumps(value, ensure_ascii=False, default=repr)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+    most = limits().quoted_letters
+    shown = json.dumps(value[: most + 1] if isinstance(value, str) else value, ensure_ascii=False, default=repr)
+    shown = shown if is_unicode(shown) else ascii(shown)
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."

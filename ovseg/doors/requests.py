@@ -13,6 +13,8 @@ from jaxtyping import UInt8
 from ovseg.compare import Comparison, Failure, Variant, compare, read_variants, run_variant, variant_of
 from ovseg.doors import inputs
 from ovseg.doors.answers import Captioned, Compared, Drawn, Segmented, compared, segmented
+from ovseg.doors.offers import check_choices
+from ovseg.limits import check_count, limits
 from ovseg.methods import METHODS, Method, obstacle_to
 from ovseg.models import Models
 from ovseg.progress import Report, silent
@@ -22,8 +24,7 @@ from ovseg.words.classes import ClassWord
 from ovseg.words.nouns import noun_phrases
 from ovseg.words.presence import asked_for, look_for
 
-MOST_STEPS, MOST_GUIDANCE = 100, 50.0
-MOST_METHODS = 12
+MOST_GUIDANCE = 50.0
 PREPARED = "ovdiff"  # draws pictures of a class before it can find it, which nobody should start unawares
 
 
@@ -42,14 +43,16 @@ class About:
     seed: int = 0
 
     @classmethod
-    def of(cls, image: np.ndarray, *, classes: Any = "", caption: Any = "", captioner: Any = "", seed: Any = 0) -> "About":
+    def of(
+        cls, models: Models, image: np.ndarray, *, classes: Any = "", caption: Any = "", captioner: Any = "", seed: Any = 0
+    ) -> "About":
         """What is asked about a picture, checked.
 
         Raises:
             ValueError: a value is not what it must be.
         """
         return cls(
-            image, inputs.classes(classes), inputs.text("caption", caption), inputs.captioner(captioner),
+            image, inputs.classes(classes), inputs.text("caption", caption), inputs.captioner(models, captioner),
             inputs.whole("seed", seed, 0, inputs.LARGEST_SEED),
         )  # fmt: skip
 
@@ -114,10 +117,9 @@ class CompareRequest:
         """
         usual = [kind.name for kind in METHODS if kind.name != PREPARED and not obstacle_to(models, kind)]
         variants = read_variants(models, usual if methods is None else inputs.names(methods))
-        if len(variants) > MOST_METHODS:
-            raise ValueError(f"methods must name {MOST_METHODS} at most, but names {len(variants)}.")
+        check_count("methods", len(variants), limits().methods, "names")
         for variant in variants:
-            inputs.checked(variant.method)
+            check_choices(models, variant.method)
         Comparison(about.image, (), failures=tuple(Failure(variant.title, "") for variant in variants))
         return cls(about, variants)
 
@@ -147,7 +149,7 @@ class CaptionRequest:
         Raises:
             ValueError: there is no such captioner, or it cannot be used here.
         """
-        name = inputs.captioner(captioner)
+        name = inputs.captioner(models, captioner)
         if obstacle := models.captioner_obstacle(name):
             raise ValueError(f"captioner must be one that can be used here. {obstacle}")
         return cls(image, name, inputs.text("prefix", prefix))
@@ -182,7 +184,7 @@ class GenerateRequest:
         """
         return cls(
             inputs.text("prompt", prompt, needed=True), inputs.whole("seed", seed, 0, inputs.LARGEST_SEED),
-            None if steps is None else inputs.whole("steps", steps, 1, MOST_STEPS),
+            None if steps is None else inputs.steps(steps),
             None if guidance is None else inputs.number("guidance", guidance, 0, MOST_GUIDANCE),
             negative=inputs.text("negative", negative),
         )  # fmt: skip

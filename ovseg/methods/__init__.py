@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from types import MappingProxyType
 
+from ovseg.limits import quoted
 from ovseg.methods.base import Method
 from ovseg.methods.diffsegmenter import DiffSegmenter
 from ovseg.methods.freeseg_diff.method import FreeSegDiff
@@ -44,7 +45,7 @@ def check_setting(method: type[Method], name: str) -> None:
     """
     known = [field.name for field in fields(method)]
     if name not in known:
-        raise ValueError(f"A setting of {method.title} must be one of {', '.join(known)}, but got {name!r}.")
+        raise ValueError(f"A setting of {method.title} must be one of {', '.join(known)}, but got {quoted(name)}.")
 
 
 def suited_to(models: Models, method: type[Method], settings: Mapping[str, object] = MappingProxyType({})) -> Method:

@@ -86,6 +86,7 @@ class DiffSegmenter(Method):
         " averaged. The released code uses 100 alone.",
         label="Noise levels",
         group="main",
+        high=999,
     )
     draws: int = knob(
         1,
@@ -101,6 +102,7 @@ class DiffSegmenter(Method):
         "How much the cross-attention of each resolution counts, from the finest to the coarsest. The released code's 0.1,"
         " 0.1, 0.5, 0.3 are for the 64, 32, 16 and 8 grids of Stable Diffusion.",
         label="Weights of the resolutions, finest first",
+        high=100,
     )
     refinements: int = knob(
         1,
@@ -108,7 +110,6 @@ class DiffSegmenter(Method):
         " the released code does it once.",
         label="Refinements by self-attention",
         group="main",
-        low=0,
         high=5,
         step=1,
     )

@@ -1,12 +1,15 @@
 """Settings of a method as text: reading a value that was typed, and describing every setting."""
 
 import ast
+import math
 import typing
 from dataclasses import dataclass, fields
 
+from ovseg.limits import check_count, check_number, check_text, limits, quoted
 from ovseg.methods import Method, check_setting
 
 _KINDS = {int: "whole number", float: "number", bool: "true or false", str: "text"}
+LONGEST_NUMBER = 40  # letters
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,28 @@ def read_setting(method: type[Method], name: str, text: str) -> object:
     """The value that `text` means for a field of the method.
 
     Raises:
-        ValueError: the method has no such field, or the text is not a value of the field's type.
+        ValueError: the method has no such field, or the text is not a value of the field's type, or out of its range.
     """
     check_setting(method, name)
-    return parse_value(name, typing.get_type_hints(method)[name], text)
+    value = parse_value(name, typing.get_type_hints(method)[name], text)
+    check_value(method, name, value)
+    return value
+
+
+def check_value(method: type[Method], name: str, value: object) -> None:
+    """Pass if a value of a field's type is in the field's range, and no longer than a setting may be.
+
+    Raises:
+        ValueError: it is not.
+    """
+    (about,) = (field.metadata for field in fields(method) if field.name == name)
+    parts = value if isinstance(value, tuple) else (value,)
+    check_count(f"The values of {name}", len(parts), limits().list_values)
+    for part in parts:
+        if isinstance(part, str):
+            check_text(name, part)
+        elif not isinstance(part, bool):
+            check_number(name, part, about["low"], about["high"])
 
 
 def parse_value(name: str, kind: object, text: str) -> object:
@@ -93,9 +114,10 @@ def parse_value(name: str, kind: object, text: str) -> object:
         return _yes_or_no(name, text)
     if typing.get_origin(kind) is typing.Literal:
         if text not in typing.get_args(kind):
-            raise ValueError(f"{name} must be one of {', '.join(typing.get_args(kind))}, but got {text!r}.")
+            raise ValueError(f"{name} must be one of {', '.join(typing.get_args(kind))}, but got {quoted(text)}.")
         return text
     if typing.get_origin(kind) is tuple:
+        check_count(f"The letters of {name}", len(text), limits().text_letters)
         inner = typing.get_args(kind)[0]
         if inner is str:
             return tuple(part.strip() for part in text.split(",") if part.strip())
@@ -105,16 +127,18 @@ def parse_value(name: str, kind: object, text: str) -> object:
 
 def _number(name: str, kind: object, text: str) -> object:
     try:
-        value = ast.literal_eval(text.strip())
-        if isinstance(value, bool) or kind(value) != value:
+        value = ast.literal_eval(text.strip()) if len(text) <= LONGEST_NUMBER else None
+        if isinstance(value, bool) or not math.isfinite(value) or kind(value) != value:
             raise ValueError
         return kind(value)
     except (ValueError, TypeError, SyntaxError):
-        raise ValueError(f"{name} must be {'a whole number' if kind is int else 'a number'}, but got {text!r}.") from None
+        raise ValueError(
+            f"{name} must be {'a whole number' if kind is int else 'a number'}, but got {quoted(text)}."
+        ) from None
 
 
 def _yes_or_no(name: str, text: str) -> bool:
     answers = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     if text.strip().lower() not in answers:
-        raise ValueError(f"{name} must be true or false, but got {text!r}.")
+        raise ValueError(f"{name} must be true or false, but got {quoted(text)}.")
     return answers[text.strip().lower()]

@@ -109,12 +109,25 @@ def as_sentence(text: str, prefix: str) -> str:
     lower case, without accents or with other spaces: it is still the prefix.
     """
     answer, beginning = " ".join(text.split()).rstrip(" ."), prefix.strip()
-    length = next((k for k in range(len(answer) + 1) if _letters(answer[:k]) == _letters(beginning)), None)
+    length = _length_of(beginning, answer)
     rest = f" {answer}" if length is None else answer[length:]
     return f"{beginning}{rest}".strip()
 
 
-def _letters(text: str) -> str:
-    """All but spaces and accents, in lower case."""
-    apart = unicodedata.normalize("NFD", text.lower())
+def _length_of(beginning: str, answer: str) -> int | None:
+    """How many characters of the answer are the beginning, but for spaces, accents and case; None where it is not there."""
+    wanted, place = "".join(map(_letters, beginning)), 0
+    for length, character in enumerate(answer):
+        if place == len(wanted):
+            return length
+        letters = _letters(character)
+        if not wanted.startswith(letters, place):
+            return None
+        place += len(letters)
+    return len(answer) if place == len(wanted) else None
+
+
+def _letters(character: str) -> str:
+    """A character in lower case and without accents; nothing for a space or an accent."""
+    apart = unicodedata.normalize("NFD", character.lower())
     return "".join(letter for letter in apart if not letter.isspace() and not unicodedata.combining(letter))

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ovseg.backbones.weights import check_finite, name_of_weights
+from ovseg.limits import quoted
 from ovseg.pretrained.prefixes import encode_tree, shares_prefixes
 from ovseg.pretrained.templates import TEMPLATES
 
@@ -21,6 +22,7 @@ LOCAL = "local-dir:"
 Picture = UInt8[np.ndarray, "_h _w 3"]
 """RGB; pictures of one call may have different shapes."""
 KEPT_SUBSETS = 16  # sets of prompts whose embeddings are kept
+TEXT_ROWS = 256  # prompts that the text network is given at once
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 """Colour statistics with which OVDiff's released code gives pictures to CLIP."""
 
@@ -86,7 +88,7 @@ class Clip:
             ValueError: a prompt does not fit the text tower.
         """
         tokens = self._tokens(prompts).to(self.device)
-        vectors = self._model.encode_text(tokens).float()
+        vectors = torch.cat([self._model.encode_text(part).float() for part in tokens.split(TEXT_ROWS)])
         check_finite("CLIP's vectors of words", self.dtype, vectors)
         return torch.nn.functional.normalize(vectors, dim=-1)
 
@@ -120,7 +122,7 @@ class Clip:
         filler = {int(nothing[1]), int(nothing[-1])}  # the end and what follows it
         for prompt, row in zip(prompts, rows, strict=True):
             if not set(row[room - 1 :].tolist()) <= filler:
-                raise ValueError(f"CLIP's prompts must fit {room} tokens, but this one does not: {prompt!r}.")
+                raise ValueError(f"CLIP's prompts must fit {room} tokens, but this one does not: {quoted(prompt)}.")
         return torch.stack(rows)[:, :room]
 
     @torch.inference_mode()
@@ -243,5 +245,5 @@ def _name_and_tag(source: str) -> tuple[str, str | None]:
         return source, None
     name, _, tag = source.partition("/")
     if (name, tag) not in open_clip.list_pretrained():
-        raise ValueError(f"The CLIP must be {LOCAL}FOLDER or NAME/TAG of open_clip's table, but got {source!r}.")
+        raise ValueError(f"The CLIP must be {LOCAL}FOLDER or NAME/TAG of open_clip's table, but got {quoted(source)}.")
     return name, tag

@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ovseg.limits import check_count, check_text, limits, quoted
 from ovseg.types import BACKGROUND
 
 
@@ -42,8 +43,10 @@ def parse_classes(text: str) -> tuple[ClassWord, ...]:
     """Read "dog|puppy, traffic light, sky": commas or new lines part classes, bars part the phrases of one class.
 
     Raises:
-        ValueError: nothing is named, a phrase is empty, a phrase occurs twice, or a class is called "background".
+        ValueError: nothing is named, a phrase is empty, a phrase occurs twice, a class is called "background", or there are
+            more letters, words or phrases than `Limits` allows.
     """
+    check_text("The classes", text.replace("|", " ").replace(",", " "), limits().words_letters)
     entries = [entry for entry in text.replace("\n", ",").split(",") if entry.strip()]
     if not entries:
         raise ValueError('Classes must be words with commas between them, such as "cat, grass", but none was given.')
@@ -53,18 +56,21 @@ def parse_classes(text: str) -> tuple[ClassWord, ...]:
 
 
 def _check(classes: tuple[ClassWord, ...]) -> None:
+    if len(classes) > 254:
+        raise ValueError(f"At most 254 classes fit one picture, but got {len(classes)}.")
     seen: set[str] = set()
     for word in classes:
+        check_count("The phrases of a class", len(word.phrases), limits().phrases)
         for phrase in word.phrases:
             if not phrase:
-                raise ValueError(f'Every phrase between bars must be a word, but got "{"|".join(word.phrases)}".')
+                raise ValueError(f"Every phrase between bars must be a word, but got {quoted('|'.join(word.phrases))}.")
             if phrase.lower() == BACKGROUND:
                 raise ValueError(f'"{BACKGROUND}" is what remains and cannot be a class; leave it out.')
             if phrase.lower() in seen:
-                raise ValueError(f'Each phrase must be given once, but "{phrase}" is there twice.')
+                raise ValueError(f"Each phrase must be given once, but {quoted(phrase)} is there twice.")
+            if len(phrase) > limits().word_letters:
+                raise ValueError(f"A phrase must have {limits().word_letters} letters at most, but one has {len(phrase)}.")
             seen.add(phrase.lower())
-    if len(classes) > 254:
-        raise ValueError(f"At most 254 classes fit one picture, but got {len(classes)}.")
 
 
 def check_prompt(prompt: str) -> None:
@@ -74,7 +80,7 @@ def check_prompt(prompt: str) -> None:
         ValueError: it has none, or several.
     """
     if prompt.count("{}") != 1:
-        raise ValueError(f"The prompt must hold {{}} once, where the class goes, but got {prompt!r}.")
+        raise ValueError(f"The prompt must hold {{}} once, where the class goes, but got {quoted(prompt)}.")
 
 
 def rows_of(classes: tuple[ClassWord, ...]) -> tuple[list[str], list[int]]:
@@ -82,3 +88,13 @@ def rows_of(classes: tuple[ClassWord, ...]) -> tuple[list[str], list[int]]:
     phrases = [phrase for word in classes for phrase in word.phrases]
     owners = [index for index, word in enumerate(classes) for _ in word.phrases]
     return phrases, owners
+
+
+def check_amount(classes: tuple[ClassWord, ...]) -> None:
+    """Pass if a visitor or a program may ask for so many classes and phrases at once.
+
+    Raises:
+        ValueError: there are more than `Limits` allows.
+    """
+    check_count("The classes", len(classes), limits().classes)
+    check_count("The phrases of all classes", len(rows_of(classes)[0]), limits().all_phrases)

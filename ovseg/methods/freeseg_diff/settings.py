@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ovseg.limits import quoted
 from ovseg.models import Models
 from ovseg.types import knob
 
@@ -155,7 +156,7 @@ class Settings:
             ValueError: one does not.
         """
         if self.template.count("{}") != 1:
-            raise ValueError(f"The template must hold {{}} once, where the word goes, but got {self.template!r}.")
+            raise ValueError(f"The template must hold {{}} once, where the word goes, but got {quoted(self.template)}.")
         if self.draws < 1 or self.clusters < 1:
             raise ValueError(f"draws and clusters must be 1 or more, but got {self.draws} and {self.clusters}.")
         if self.query_stride not in models.backbone.strides:

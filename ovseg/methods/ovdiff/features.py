@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ovseg.backbones import Capture, Site
 from ovseg.backbones.base import Text
+from ovseg.limits import quoted
 from ovseg.maths.maps import resize
 from ovseg.methods.ovdiff.settings import Settings, parse_numbers
 from ovseg.models import Models
@@ -89,7 +90,7 @@ def _sites(models: Models, numbers: str) -> tuple[Site, ...]:
     """The cross-attention of these numbers, counted in the order of computing."""
     crossing, chosen = [site for site in models.backbone.sites if site.kind == "cross"], parse_numbers(numbers)
     if not chosen or max(chosen) >= len(crossing):
-        raise ValueError(f"sites must name some of 0 to {len(crossing) - 1} on this backbone, but got {numbers!r}.")
+        raise ValueError(f"sites must name some of 0 to {len(crossing) - 1} on this backbone, but got {quoted(numbers)}.")
     return tuple(crossing[number] for number in chosen)
 
 

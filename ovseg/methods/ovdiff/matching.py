@@ -1,6 +1,7 @@
 """Pixels and prototypes: the matrix of all prototypes that are compared, and the cosines of a picture's places with it."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -169,7 +170,8 @@ def compare(
         count: of the classes that the tables' labels speak of.
         seed: of the noise on the picture.
     """
-    picture, device = _working(image, settings.short_side), next(iter(tables.values())).vectors.device
+    picture = resized(image, working_hw(settings, image.shape[:2])) if settings.short_side else image
+    device = next(iter(tables.values())).vectors.device
     total = torch.zeros(count + 1, *picture.shape[:2], device=device)
     weight, whole = torch.zeros(picture.shape[:2], device=device), {}
     for boxes in _of_one_size((*boxes_of(settings, picture.shape[:2]), (slice(None), slice(None))), picture):
@@ -190,11 +192,16 @@ def _of_one_size(boxes: Sequence[tuple[slice, slice]], picture: np.ndarray) -> I
         yield list(same)
 
 
-def _working(image: np.ndarray, short_side: int) -> np.ndarray:
-    if not short_side:
-        return image
-    scale = short_side / min(image.shape[:2])
-    return resized(image, tuple(round(side * scale) for side in image.shape[:2]))
+def working_hw(settings: Settings, image_hw: tuple[int, int]) -> tuple[int, int]:
+    """The size at which a picture is compared."""
+    scale = settings.short_side / min(image_hw) if settings.short_side else 1
+    return round(image_hw[0] * scale), round(image_hw[1] * scale)
+
+
+def count_boxes(settings: Settings, hw: tuple[int, int]) -> int:
+    """How many windows `boxes_of` gives."""
+    sides = [side for side in settings.windows if side < max(hw) or settings.windows_always]
+    return sum(math.prod(len(window_starts(length, side, settings.window_stride)) for length in hw) for side in sides)
 
 
 def boxes_of(settings: Settings, hw: tuple[int, int]) -> Iterator[tuple[slice, slice]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ovseg.backbones import Backbone
+from ovseg.limits import check_count, limits, quoted
 from ovseg.models import Models
 from ovseg.types import knob
 from ovseg.words.classes import check_prompt
@@ -120,6 +121,8 @@ class Settings:
         "Pixels of the side of the square in which CLIP's features are read: for a picture and its windows, and for a"
         " support image; 0 for CLIP's own. The released code uses 448 and 512, which are 28 and 32 patches.",
         label="Sides for CLIP's features",
+        low=0,
+        high=2048,
     )
     imagenet: bool = knob(
         False,
@@ -202,6 +205,8 @@ class Settings:
         "Sides of the square windows in which the picture is compared as well as in the whole, in pixels. The released code"
         " uses 448 and 336.",
         label="Sides of the windows",
+        low=1,
+        high=4096,
     )
     window_stride: int = knob(
         224,
@@ -232,8 +237,12 @@ class Settings:
         """
         unknown = [name for name in self.extractors if name not in EXTRACTORS]
         if unknown or not self.extractors:
-            raise ValueError(f"extractors must be some of {', '.join(EXTRACTORS)}, but got {', '.join(self.extractors)!r}.")
+            raise ValueError(
+                f"extractors must be some of {', '.join(EXTRACTORS)}, but got {quoted(', '.join(self.extractors))}."
+            )
+        check_count("The extractors", len(self.extractors), len(EXTRACTORS))
         check_prompt(self.prompt)
+        parse_numbers(self.sites)
         if min(self.images, self.parts, self.steps, self.window_stride) < 1 or min(self.windows, default=1) < 1:
             raise ValueError("images, parts, steps, windows and window_stride must be 1 or more.")
         if len(self.clip_sides) != 2 or min(self.clip_sides) < 0:
@@ -282,12 +291,14 @@ def parse_numbers(text: str) -> tuple[int, ...]:
     """ "0, 6-8" as (0, 6, 7, 8).
 
     Raises:
-        ValueError: it is no such list.
+        ValueError: it is no such list, or too long.
     """
     numbers: list[int] = []
     for entry in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", entry)
+        match = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", entry)
         if not match:
-            raise ValueError(f"sites must be numbers and ranges such as 0, 6-12, 15, but got {text!r}.")
-        numbers += range(int(match[1]), int(match[2] or match[1]) + 1)
+            raise ValueError(f"sites must be numbers and ranges such as 0, 6-12, 15, but got {quoted(text)}.")
+        chosen = range(int(match[1]), int(match[2] or match[1]) + 1)
+        check_count("The layers of sites", len(numbers) + len(chosen), limits().list_values)
+        numbers += chosen
     return tuple(numbers)

@@ -1,0 +1,143 @@
+"""How much a request may ask for: every limit in one place, checked before any work. docs/security.md has them as a table.
+
+Each can be changed by an environment variable: OVSEG_MAX_ and the field's name in capitals, such as OVSEG_MAX_CLASSES.
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+
+PREFIX = "OVSEG_MAX_"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that may be asked for.
+
+    Args:
+        word_letters: letters of one class word, and of a word in a caption or a prompt.
+        words_letters: letters of all class words together, as they are typed.
+        text_letters: letters of a caption, a prompt or the text of a setting.
+        phrases: words for the same class, between bars.
+        classes: classes in one request of a visitor or a program; the command line takes as many as one mask can number.
+        all_phrases: phrases of all classes of such a request.
+        list_values: numbers or names in the list of a setting.
+        quoted_letters: letters of what was sent that an error's sentence repeats.
+        pixels: pixels of a picture file, width times height.
+        aspect: how many times the longer side of a visitor's picture may be the shorter one.
+        upload_bytes: bytes of one uploaded file.
+        request_bytes: bytes of a request that is no upload.
+        rows: rows of the diffusion network (one prompt in one pass) in one request of a visitor or a program: classes times
+            noise levels times draws, and what support images take to be drawn.
+        methods: methods and variants that run on one picture, and variants that a visitor keeps.
+        scores: numbers that the masks of one such request are made of: classes and background times pixels times methods.
+        steps: sampling steps of one picture that a visitor draws.
+        pictures: pictures of a data set that a visitor makes.
+        queue: events that wait in line, of all visitors together.
+    """
+
+    word_letters: int = 200
+    words_letters: int = 10_000
+    text_letters: int = 2_000
+    phrases: int = 32
+    classes: int = 128
+    all_phrases: int = 256
+    list_values: int = 100
+    quoted_letters: int = 80
+    pixels: int = 50_000_000
+    aspect: int = 16
+    upload_bytes: int = 32_000_000
+    request_bytes: int = 2_000_000
+    rows: int = 8_000
+    scores: int = 100_000_000
+    methods: int = 12
+    steps: int = 100
+    pictures: int = 64
+    queue: int = 128
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> "Limits":
+        """The limits with what the environment changes.
+
+        Raises:
+            ValueError: a variable is no whole number of 1 or more.
+        """
+        names = {field.name: f"{PREFIX}{field.name.upper()}" for field in fields(cls)}
+        return cls(**{field: _count(name, environment[name]) for field, name in names.items() if environment.get(name)})
+
+
+def _count(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 16 and int(text)):
+        raise ValueError(f"The variable {name} must be a whole number, 1 or more, but is {text[:80]!r}.")
+    return int(text)
+
+
+@cache
+def limits() -> Limits:
+    """The limits of this process: those of its environment when they were first asked for."""
+    return Limits.of(os.environ)
+
+
+def quoted(value: object) -> str:
+    """A value as an error's sentence repeats it: in quotation marks where it is text, and not too long."""
+    most = limits().quoted_letters
+    short = value[: most + 1] if isinstance(value, str) else value
+    shown = ascii(short) if isinstance(value, str) and not is_unicode(short) else repr(short)
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written: JSON's "\\ud800" is half of a letter, which no file or answer can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_text(name: str, text: str, most: int | None = None) -> None:
+    """Pass if a text is short enough, and each of its words.
+
+    Args:
+        name: what the text is, as a sentence begins: "The caption".
+        most: letters; those of `Limits.text_letters` if not given.
+
+    Raises:
+        ValueError: it is too long, has a word that is, or cannot be written.
+    """
+    most = limits().text_letters if most is None else most
+    if len(text) > most:
+        raise ValueError(f"{name} must have {most} letters at most, but has {len(text)}.")
+    if not is_unicode(text):
+        raise ValueError(f"{name} must be letters that can be written, but one of them is half a letter: {quoted(text)}.")
+    longest = max(map(len, text.split()), default=0)
+    if longest > limits().word_letters:
+        raise ValueError(f"{name} must have words of {limits().word_letters} letters at most, but one has {longest}.")
+
+
+def check_count(what: str, count: int, most: int, given: str = "got") -> None:
+    """Pass if there are not too many of something.
+
+    Args:
+        what: the things, as a sentence begins with them: "The phrases of a class".
+        given: how the sentence goes on: "but got 7".
+
+    Raises:
+        ValueError: there are.
+    """
+    if count > most:
+        raise ValueError(f"{what} must be {most} at most, but {given} {count}.")
+
+
+def check_number(name: str, value: float, low: float = -math.inf, high: float = math.inf) -> None:
+    """Pass if a number is finite and from `low` to `high`.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, but got {value}.")
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be from {low:g} to {high:g}, but got {quoted(value)}.")
