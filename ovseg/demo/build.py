@@ -3,6 +3,7 @@
 import html
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from ovseg.demo.about_tab import build_about_tab
 from ovseg.demo.compare_tab import build_compare_tab, wire_opening
@@ -10,6 +11,7 @@ from ovseg.demo.dataset_tab import build_dataset_tab
 from ovseg.demo.doors import Page, build_doors
 from ovseg.demo.durations import Durations
 from ovseg.demo.inside_tab import build_inside_tab
+from ovseg.demo.listening import ListeningMiddleware
 from ovseg.demo.mcp_content import content_of
 from ovseg.demo.picture_panel import FIRST_SCENE
 from ovseg.demo.preload import load_everything, on_zero_gpu
@@ -22,7 +24,7 @@ from ovseg.models import Models
 TITLE = "ovseg: how a text-to-image diffusion model segments a picture"
 
 
-def build(models: Models, example: WorkedExample | None = None, durations: Durations | None = None) -> gr.Blocks:
+def build(models: Models, example: WorkedExample | None = None, durations: Durations | None = None) -> Page:
     """The page. Loads no weight and opens no port.
 
     Args:
@@ -47,7 +49,8 @@ def build(models: Models, example: WorkedExample | None = None, durations: Durat
         with gr.Tab("About", id="about"):
             build_about_tab(models)
         wire_opening(models, tab, example, durations, page)
-    page.queue(default_concurrency_limit=8, max_size=limits().queue)
+    # Nothing goes past the line.
+    page.queue(default_concurrency_limit=8, max_size=limits().queue, api_open=False)
     return page
 
 
@@ -100,6 +103,7 @@ def launch(models: Models, host: str, port: int | None, *, mcp: bool = False, wa
         head=f"<script>{static('page.js')}</script>",
         ssr_mode=False,
         mcp_server=mcp or None,
+        app_kwargs={"middleware": [Middleware(ListeningMiddleware, page.listeners)]},
         prevent_thread_lock=True,
     )
     if page.mcp_server_obj:

@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 
 from ovseg.demo.durations import Durations
-from ovseg.demo.work import as_sentences, new_folder, on_accelerator, on_the_network, status_line, stream, whole
+from ovseg.demo.work import QUIET, as_sentences, new_folder, on_accelerator, on_the_network, status_line, stream, whole
 from ovseg.demo.workload import learning, seconds_for, to_synthesize
 from ovseg.doors import inputs
 from ovseg.factory.synthesize import Synthesis, preview
@@ -60,7 +60,9 @@ def build_dataset_tab(models: Models, durations: Durations) -> None:
         _maker(models, durations), [words, count, pairs, seed], [status, sheet, archive], api_visibility="private",
         **on_the_network(status),
     )  # fmt: skip
-    stop.click(lambda: status_line("Stopped.", None), outputs=status, cancels=[making], api_visibility="private")
+    # First cancelled, then said: a step that was already on its way must not come after the word.
+    stopped = stop.click(None, None, None, cancels=[making], api_visibility="private")
+    stopped.then(lambda: status_line("Stopped.", None), None, status, **QUIET)
 
 
 def _maker(models: Models, durations: Durations) -> Any:

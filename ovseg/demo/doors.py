@@ -3,7 +3,7 @@
 A door checks what it is given and answers bad input with a sentence, before the accelerator is asked for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from gradio_client.utils import is_file_obj_with_meta
 from jaxtyping import UInt8
 
 from ovseg.demo.durations import Durations
-from ovseg.demo.work import NETWORK, as_sentences, new_folder, on_accelerator
+from ovseg.demo.listening import Listeners
+from ovseg.demo.work import NETWORK, as_sentences, new_folder, on_accelerator, stream
 from ovseg.demo.workload import Work, check_work, learn_speed, seconds_for, to_draw, to_segment
 from ovseg.doors import (
     About,
@@ -62,9 +63,8 @@ class Doors:
 
     def __init__(self, models: Models, durations: Durations) -> None:
         @on_accelerator(lambda request: seconds_for(durations, works_of(models, request)))
-        def work(request: Any) -> Any:
-            with as_sentences():
-                return request.run(models)
+        def work(request: Any) -> Iterator[tuple[str, float, Any]]:
+            yield from stream(lambda report: request.run(models, report))
 
         self._models, self._durations, self._work = models, durations, work
 
@@ -76,7 +76,7 @@ class Doors:
         """
         with as_sentences():
             check_request(self._models, request)
-        answer = self._work(request)
+        *_, (_, _, answer) = self._work(request)
         for part, seconds in took(self._models, request, answer):
             learn_speed(self._durations, part, seconds)
         return answer
@@ -262,7 +262,14 @@ def picture_of(given: Any, longest_side: Any) -> UInt8[np.ndarray, "H W 3"]:
 
 
 class Page(gr.Blocks):
-    """A page whose doors answer with a sentence also where Gradio itself cannot take what was sent."""
+    """A page whose doors answer with a sentence also where Gradio itself cannot take what was sent.
+
+    `listeners` knows who reads what its jobs give, once it is served.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.listeners = Listeners()
 
     async def preprocess_data(
         self, block_fn: BlockFunction, inputs: list[Any], state: SessionState | None, explicit_call: bool = False

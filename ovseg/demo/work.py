@@ -1,5 +1,6 @@
 """Long work behind a page: in a thread, with progress as it goes, and stopped when the visitor stops or leaves."""
 
+import functools
 import html
 import queue
 import re
@@ -7,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import spaces
 import torch
 from gradio.utils import get_upload_folder
 
+from ovseg.demo.listening import nobody_listens
 from ovseg.doors import inputs
 from ovseg.doors.inputs import LARGEST_SEED
 from ovseg.progress import Report, StoppedError, with_time_left
@@ -72,7 +74,9 @@ def stream_parts(work: Callable[[Report, Publish], Any]) -> Iterator[tuple[str, 
 
 
 def on_accelerator(seconds: Callable[..., int]) -> Callable[[Callable], Callable]:
-    """A decorator for what uses the networks. On ZeroGPU it then runs in a forked process that has the accelerator.
+    """A decorator for what uses the networks, a generator of its steps. It ends when nobody listens to them any more.
+
+    On ZeroGPU it then runs in a forked process that has the accelerator.
 
     Arguments and results are pickled there, and what the function loads or changes is lost: it must return all that is
     wanted, and what it needs must be loaded before.
@@ -80,7 +84,21 @@ def on_accelerator(seconds: Callable[..., int]) -> Callable[[Callable], Callable
     Args:
         seconds: from the same arguments, how long the work may take; it runs before the fork.
     """
-    return spaces.GPU(duration=seconds)
+
+    def decorate(steps: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+        accelerated = spaces.GPU(duration=seconds)(steps)
+
+        @functools.wraps(steps)
+        def heard(*args: Any) -> Iterator[Any]:
+            with closing(accelerated(*args)) as running:
+                for step in running:
+                    if nobody_listens():
+                        raise gr.Error("Stopped, as nobody listened any more.", print_exception=False)
+                    yield step
+
+        return heard
+
+    return decorate
 
 
 @contextmanager

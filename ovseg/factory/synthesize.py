@@ -22,7 +22,7 @@ from ovseg.methods.base import Method
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.output.coco import coco_file
-from ovseg.progress import Report, silent
+from ovseg.progress import Report, silent, within
 from ovseg.types import BACKGROUND, Scene
 from ovseg.words.classes import ClassWord
 
@@ -67,8 +67,11 @@ class Synthesis:
         self._check(out)
         for number in range(self.count):
             if not prompt_path(out, number).exists():
-                report(f"picture {number + 1} of {self.count}", number / self.count)
-                self._make(out, order(number, self.classes, self.pairs, self.seed))
+                part = within(report, number / self.count, (number + 1) / self.count)
+                about = f"picture {number + 1} of {self.count}"
+                part(about, 0.0)
+                item = order(number, self.classes, self.pairs, self.seed)
+                self._make(out, item, lambda stage, share, part=part, about=about: part(f"{about}, {stage}", share))
         report("lists and annotations", 0.99)
         self._finish(out)
 
@@ -86,10 +89,13 @@ class Synthesis:
         self.models.backbone.timesteps(self._sampling)  # refuses too few steps, and too many
         write_or_check_settings(out, self.settings())
 
-    def _make(self, out: Path, item: Order) -> None:
-        drawn = self.models.backbone.generate(item.prompt, [item.seed], self._sampling)[0]
+    def _make(self, out: Path, item: Order, report: Report) -> None:
+        (drawn,) = self.models.backbone.generate(
+            item.prompt, [item.seed], self._sampling, on_step=lambda done, total: report("drawing", 0.8 * done / total)
+        )
         scene = Scene(drawn.image, drawn.latent, item.prompt, item.seed)
-        result = self.method.segment(self.models, scene, tuple(ClassWord((word,)) for word in item.words))
+        classes = tuple(ClassWord((word,)) for word in item.words)
+        result = self.method.segment(self.models, scene, classes, within(report, 0.8, 1.0))
         labels = np.array([0, *(self.classes.index(word) + 1 for word in item.words)], np.uint8)
         mask = view.indexed_png(labels[result.label_map], view.palette(len(self.classes) + 1))
         write_whole(out / "JPEGImages" / f"{name_of(item.number)}.jpg", _jpeg(drawn.image), lasting=True)

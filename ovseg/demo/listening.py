@@ -1,0 +1,103 @@
+"""Who listens to a job: one whose visitor is gone ends at its next step, and the network is free for the others.
+
+What a job gives is read from a stream, which browsers and programs open after they have asked for the job. Gradio notes
+that a stream was closed, and then ends a job that is a generator. It does not see that a stream was never opened, and does
+not end a function that returns once. Here every stream is counted where it passes, before Gradio answers it.
+"""
+
+import os
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from urllib.parse import parse_qs
+
+from gradio.context import LocalContext
+from gradio.queueing import Event
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+GRACE = 5.0  # seconds between asking for a job and listening, or between two streams of a visitor whose line broke
+CALL = re.compile(r"/call/(?:v2/)?[^/]+/([^/]+)/?$")  # the stream of a job that a program asked for, by the job's name
+
+
+class Listeners:
+    """The streams that are open, by what they ask for: a session, or one job."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock, self._process = clock, threading.Lock(), None
+        self._open: Counter[str] = Counter()
+        self._closed: dict[str, float] = {}
+
+    def begin(self) -> None:
+        """From now on every stream passes here. Until then, nothing is known of who listens."""
+        self._process = os.getpid()
+
+    def opened(self, key: str) -> None:
+        """A stream was opened."""
+        with self._lock:
+            self._open[key] += 1
+
+    def closed(self, key: str) -> None:
+        """A stream was closed."""
+        with self._lock:
+            self._open[key] -= 1
+            self._open += Counter()  # without those of which none is open
+            now = self._clock()
+            self._closed = {name: since for name, since in self._closed.items() if now - since <= GRACE} | {key: now}
+
+    def have_left(self, session: str, job: str, asked: float) -> bool:
+        """Whether nobody has listened to a job for `GRACE` seconds.
+
+        Args:
+            session: that asked for it.
+            job: its name.
+            asked: when, by the clock.
+        """
+        if self._process != os.getpid():  # in another process than the one that streams pass through
+            return False
+        with self._lock:
+            if self._open[session] > 0 or self._open[job] > 0:
+                return False
+            last = max(asked, self._closed.get(session, asked), self._closed.get(job, asked))
+        return self._clock() - last > GRACE
+
+
+class ListeningMiddleware:
+    """Counts the streams of an application. Everything else passes as it is."""
+
+    def __init__(self, app: ASGIApp, listeners: Listeners) -> None:
+        self.app, self.listeners = app, listeners
+        listeners.begin()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request on; while it is answered, its stream counts as open."""
+        key = stream_of(scope)
+        if key is None:
+            await self.app(scope, receive, send)
+            return
+        self.listeners.opened(key)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.listeners.closed(key)
+
+
+def stream_of(scope: Scope) -> str | None:
+    """The session or the job whose stream a request asks for; None where it asks for something else."""
+    if scope["type"] != "http" or scope["method"] != "GET":
+        return None
+    if scope["path"].rstrip("/").endswith("/queue/data"):
+        return (parse_qs(scope["query_string"].decode("latin-1")).get("session_hash") or [None])[0]
+    called = CALL.search(scope["path"])
+    return called[1] if called else None
+
+
+def nobody_listens() -> bool:
+    """Whether the visitor of the job that this thread works on is gone. False where it is no job of a page's queue."""
+    page, job = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    listeners = getattr(page, "listeners", None)
+    event: Event | None = page._queue.event_ids_to_events.get(job) if listeners else None
+    if event is None:
+        return False
+    return not event.alive or listeners.have_left(event.session_hash, event._id, event.enqueue_time)
