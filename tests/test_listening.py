@@ -11,14 +11,12 @@ import pytest
 from ovseg.demo import listening
 from ovseg.demo.build import launch
 from ovseg.demo.listening import Listeners, stream_of
-from ovseg.factory.orders import Order
-from ovseg.factory.synthesize import Synthesis
 from ovseg.models import Models
-from ovseg.progress import Report
-from tests.attack.server import Page, Visitor
+from ovseg.scene import from_prompt
+from ovseg.types import Scene
+from tests.attack.server import Answer, Visitor
 
 SECONDS = 60.0  # until a test gives up
-PICTURES = 64
 
 
 class Clock:
@@ -69,12 +67,13 @@ def test_who_listens_to_the_session_or_the_job_is_there(listeners: Listeners, cl
     assert not listeners.have_left("session", "job", asked=100.0)
 
 
-def test_those_who_are_gone_are_forgotten(listeners: Listeners, clock: Clock) -> None:
+def test_those_who_are_gone_are_forgotten(listeners: Listeners, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listening, "REMEMBERED", 10.0)
     for number in range(100):
         listeners.opened(f"session {number}")
         listeners.closed(f"session {number}")
         clock.now += 1
-    assert len(listeners._open) == 0 and len(listeners._closed) <= listening.GRACE + 2
+    assert len(listeners._open) == 0 and len(listeners._closed) <= 12
 
 
 @pytest.mark.parametrize(
@@ -87,6 +86,7 @@ def test_those_who_are_gone_are_forgotten(listeners: Listeners, clock: Clock) ->
         ("GET", "/gradio_api/call/v2/segment/12ab", b"", "12ab"),
         ("POST", "/gradio_api/call/segment", b"", None),
         ("POST", "/gradio_api/queue/join", b"session_hash=abc", None),
+        ("GET", "/gradio_api/heartbeat/abc", b"", "page abc"),
         ("GET", "/config", b"", None),
     ],
 )
@@ -98,83 +98,56 @@ def test_streams_are_told_from_other_requests(method: str, path: str, query: byt
 
 @pytest.fixture(scope="module")
 def address(with_clip: Models) -> Iterator[str]:
-    yield launch(with_clip, "127.0.0.1", None, wait=False)
+    yield launch(with_clip, "127.0.0.1", None, wait=False).rstrip("/")
     gr.close_all(verbose=False)
 
 
 @pytest.fixture
-def pictures(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The number of each picture that a data set begins; each takes a while, in which it reports."""
-    begun, original = [], Synthesis._make
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The steps that a slow drawing of the prompt "slow" has begun, of 1000; any other prompt is drawn as usual."""
+    begun: list[int] = []
 
-    def slowly(self: Synthesis, out: Any, item: Order, report: Report) -> None:
-        begun.append(item.number)
-        for step in range(20):
+    def draw(models: Models, prompt: str, *given: Any, on_step: Any, **more: Any) -> Scene:
+        for step in range(1000 if prompt == "slow" else 0):
+            begun.append(step)
+            on_step(step, 1000)
             time.sleep(0.02)
-            report("waiting", step / 100)
-        original(self, out, item, report)
+        return from_prompt(models, "a cat", *given, on_step=on_step, **more)
 
-    monkeypatch.setattr(Synthesis, "_make", slowly)
+    monkeypatch.setattr("ovseg.doors.requests.from_prompt", draw)
     monkeypatch.setattr(listening, "GRACE", 1.0)
     return begun
 
 
-def join(visitor: Visitor, elem_id: str, values: dict[int, Any]) -> None:
-    """Join the queue, and listen to nothing."""
-    event = Page(visitor).event(elem_id)
-    data = event.usual | values
-    body = {"fn_index": event.number, "data": [data[k] for k in range(len(data))], "session_hash": visitor.session}
-    assert visitor.send("POST", "/gradio_api/queue/join", json=body).status == 200
-
-
-def wait_until(condition: Any) -> None:
+def wait_for(begun: list[int]) -> None:
     end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end, "it did not come"
+    while not begun:
+        assert time.monotonic() < end, "it did not begin"
         time.sleep(0.05)
 
 
-def test_a_visitor_who_joins_and_leaves_does_not_hold_the_network(address: str, pictures: list[int]) -> None:
-    join(Visitor(address), "dataset-make", {1: PICTURES})
-    wait_until(lambda: pictures)
-    answer = Visitor(address).call("generate", ["a photo of a cat", 0, 1])
-    assert answer.is_good and len(pictures) < PICTURES / 2
+def draws(address: str) -> Answer:
+    return Visitor(address).call("generate", ["a cat", 0, 1, None, ""])
 
 
-def test_a_visitor_who_stops_listening_does_not_hold_the_network(address: str, pictures: list[int]) -> None:
-    visitor = Visitor(address)
-    join(visitor, "dataset-make", {1: PICTURES})
-    with httpx.stream("GET", f"{address}/gradio_api/queue/data", params={"session_hash": visitor.session}) as stream:
-        lines = stream.iter_lines()
-        while not pictures:
-            next(lines)
-    answer = Visitor(address).call("generate", ["a photo of a cat", 0, 1])
-    assert answer.is_good and len(pictures) < PICTURES / 2
+def test_a_program_that_never_reads_its_answer_does_not_hold_the_network(address: str, steps: list[int]) -> None:
+    asked = Visitor(address).send("POST", "/gradio_api/call/generate", json={"data": ["slow", 0, 1, None, ""]})
+    assert asked.status == 200
+    wait_for(steps)
+    assert draws(address).is_good and len(steps) < 500
 
 
-def test_a_program_that_never_reads_its_answer_does_not_hold_the_network(
-    address: str, pictures: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps: list[int] = []
-    monkeypatch.setattr("ovseg.doors.requests.from_prompt", _slow(steps))
-    assert Visitor(address).send("POST", "/gradio_api/call/generate", json={"data": ["a cat", 0, 1, None, ""]}).status == 200
-    wait_until(lambda: steps)
-    join(Visitor(address), "dataset-make", {1: 1})
-    wait_until(lambda: pictures)
-    assert len(steps) < 500
+def test_a_program_that_stops_reading_does_not_hold_the_network(address: str, steps: list[int]) -> None:
+    asked = httpx.post(f"{address}/gradio_api/call/generate", json={"data": ["slow", 0, 1, None, ""]}).json()
+    with httpx.stream("GET", f"{address}/gradio_api/call/generate/{asked['event_id']}"):
+        wait_for(steps)
+    assert draws(address).is_good and len(steps) < 500
 
 
-def _slow(steps: list[int]) -> Any:
-    def draw(*given: Any, on_step: Any, **more: Any) -> None:
-        for step in range(1000):
-            steps.append(step)
-            on_step(step, 1000)
-            time.sleep(0.02)
-        raise ValueError("it was drawn to its end")
-
-    return draw
+def test_a_program_that_reads_gets_its_answer(address: str, steps: list[int]) -> None:
+    assert Visitor(address).call("generate", ["slow", 0, 1, None, ""]).is_good and len(steps) == 1000
 
 
-def test_who_listens_gets_the_whole_data_set(address: str, pictures: list[int]) -> None:
-    answer = Visitor(address).press(Page(Visitor(address)), "dataset-make", {1: 4})
-    assert answer.is_good and pictures == [0, 1, 2, 3] and "4 pictures made" in answer.text
+def test_no_request_goes_past_the_line(address: str) -> None:
+    answer = httpx.post(f"{address}/gradio_api/run/generate", json={"data": ["a cat", 0, 1, None, ""]})
+    assert answer.status_code == 404 and "join the queue" in answer.text

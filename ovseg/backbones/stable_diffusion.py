@@ -24,6 +24,7 @@ from ovseg.limits import quoted
 CPU_BUDGET = 2 * 2**30  # bytes that the recorded maps and activations of one pass may take off an accelerator
 CUDA_SHARE = 0.6  # of the free memory, on an accelerator that can say how much is free
 MOST_ROWS = 64
+MOST_ROWS_ON_CPU = 16  # a pass of more is no faster there, and cannot be stopped for seconds
 TEXT_ROWS = 256  # prompts that the text encoder is given at once
 ACTIVATIONS = 40  # tensors of the first block's size that are alive at once in a forward pass: an upper estimate
 
@@ -310,10 +311,11 @@ class StableDiffusion:
         given = [math.prod(grid_at(latent_hw, site.stride)) * self.width(site) * size for site in capture.states]
         maps = sum(given) + 4 * max(given, default=0)
         activations = self.unet.config.block_out_channels[0] * math.prod(latent_hw) * size * ACTIVATIONS
-        budget = CPU_BUDGET
+        budget, most = CPU_BUDGET, MOST_ROWS_ON_CPU
         if self.unet.device.type == "cuda":
+            most = MOST_ROWS
             budget = CUDA_SHARE * torch.cuda.mem_get_info(self.unet.device)[0]
-        return int(min(max(budget // (maps + activations), 1), MOST_ROWS))
+        return int(min(max(budget // (maps + activations), 1), most))
 
     def tokens(self, prompt: str) -> tuple[Token, ...]:
         """What each column of the encoded prompt reads.

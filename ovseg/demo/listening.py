@@ -18,7 +18,9 @@ from gradio.queueing import Event
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 GRACE = 5.0  # seconds between asking for a job and listening, or between two streams of a visitor whose line broke
+REMEMBERED = 1200.0  # seconds for which it is known when a stream was closed
 CALL = re.compile(r"/call/(?:v2/)?[^/]+/([^/]+)/?$")  # the stream of a job that a program asked for, by the job's name
+PAGE = re.compile(r"/heartbeat/([^/]+)/?$")  # the stream that a page keeps open while it is looked at
 
 
 class Listeners:
@@ -44,7 +46,18 @@ class Listeners:
             self._open[key] -= 1
             self._open += Counter()  # without those of which none is open
             now = self._clock()
-            self._closed = {name: since for name, since in self._closed.items() if now - since <= GRACE} | {key: now}
+            self._closed = {name: since for name, since in self._closed.items() if now - since <= REMEMBERED} | {key: now}
+
+    def is_open(self, key: str) -> bool:
+        """Whether a stream is open."""
+        with self._lock:
+            return self._open[key] > 0
+
+    def seconds_since(self, key: str) -> float | None:
+        """For how long a stream has been closed; None where it never was, or long ago."""
+        with self._lock:
+            closed = self._closed.get(key)
+        return None if closed is None else self._clock() - closed
 
     def have_left(self, session: str, job: str, asked: float) -> bool:
         """Whether nobody has listened to a job for `GRACE` seconds.
@@ -84,11 +97,16 @@ class ListeningMiddleware:
 
 
 def stream_of(scope: Scope) -> str | None:
-    """The session or the job whose stream a request asks for; None where it asks for something else."""
+    """What a request's stream is counted under; None where it asks for something else.
+
+    That is the session that listens, or the job that is listened to, or "page " and the session whose page is open.
+    """
     if scope["type"] != "http" or scope["method"] != "GET":
         return None
     if scope["path"].rstrip("/").endswith("/queue/data"):
         return (parse_qs(scope["query_string"].decode("latin-1")).get("session_hash") or [None])[0]
+    if looked_at := PAGE.search(scope["path"]):
+        return f"page {looked_at[1]}"
     called = CALL.search(scope["path"])
     return called[1] if called else None
 

@@ -4,18 +4,15 @@ import functools
 import html
 import queue
 import re
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import spaces
 import torch
-from gradio.utils import get_upload_folder
 
 from ovseg.demo.listening import nobody_listens
 from ovseg.doors import inputs
@@ -121,12 +118,6 @@ def as_sentences() -> Iterator[None]:
 def without_paths(sentence: str) -> str:
     """A sentence with every absolute path in it cut to its last part."""
     return re.sub(r"(?<![\w:/.])/(?:[^\s/'\"]+/)+([^\s/'\"]*)", r"\1", sentence)
-
-
-def new_folder() -> Path:
-    """An empty folder in Gradio's own, whose files it may hand out and `delete_cache` removes."""
-    Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(dir=get_upload_folder()))
 
 
 def whole(name: str, value: object, most: int = LARGEST_SEED) -> int:

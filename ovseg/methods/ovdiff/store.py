@@ -7,9 +7,11 @@ whole or not at all, so that several processes can share it. A file says what ma
 import hashlib
 import io
 import json
+import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from ovseg.assets import variable
 from ovseg.files import write_whole
 from ovseg.models import Models
 
@@ -28,6 +31,8 @@ MadeBy = Mapping[str, Any]
 """All that decides a file's content beside the word, JSON-ready."""
 
 FORMAT = "ovseg prototypes 1"
+LEFT_OVER = 86_400.0  # seconds after which a lock, or what a stop has left of a file, is of no use
+MOST_BYTES = 2_000_000_000  # of a server's store, if the environment does not say otherwise
 NOWHERE = 255  # in `Side.regions`: a place that belongs to no part
 
 
@@ -91,10 +96,14 @@ class Store:
     Args:
         folder: made when something is written to it.
         shipped: another folder that is looked into where this one has nothing, and never written to.
+        most_bytes: of all files of the folder; where there would be more, those that were read longest ago are deleted.
+        is_closed: nothing may be added.
     """
 
-    def __init__(self, folder: Path, shipped: Path | None = None) -> None:
-        self.folder, self.shipped = folder, shipped
+    def __init__(
+        self, folder: Path, shipped: Path | None = None, *, most_bytes: int | None = None, is_closed: bool = False
+    ) -> None:
+        self.folder, self.shipped, self.most_bytes, self.is_closed = folder, shipped, most_bytes, is_closed
 
     def read_pictures(self, word: str, made_by: MadeBy, most: int | None = None) -> tuple[SupportImage, ...]:
         """The pictures that were drawn so far, or the first `most` of them; none where there are none.
@@ -127,8 +136,10 @@ class Store:
             waiting: called about once a second while another makes the word; it may raise to stop waiting.
 
         Raises:
-            ValueError: the folder cannot be written.
+            ValueError: the folder cannot be written, or nothing may be added.
         """
+        if self.is_closed:
+            raise ValueError(f"OVDiff's classes must be among those that this server keeps, but {word!r} is not.")
         path = self.folder / self._name(word, "lock", made_by).replace(".safetensors", "")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -214,7 +225,11 @@ class Store:
         for folder in (self.folder, self.shipped):
             path = folder and folder / self._name(word, kind, made_by)
             if path and path.exists():
-                return read(path, {"word": word, "kind": kind, "made_by": made_by})
+                tensors = read(path, {"word": word, "kind": kind, "made_by": made_by})
+                if folder == self.folder:
+                    with suppress(OSError):  # deleted meanwhile, or another's: that it was read is then not noted
+                        os.utime(path)
+                return tensors
         return None
 
     def _write(self, word: str, kind: str, made_by: MadeBy, tensors: dict[str, np.ndarray]) -> None:
@@ -228,6 +243,22 @@ class Store:
         }
         path = self.folder / self._name(word, kind, made_by)
         write_whole(path, save(tensors, header))
+        self._make_room(path)
+
+    def _make_room(self, written: Path) -> None:
+        """Delete what was read longest ago until the files have `most_bytes`, and what stops have left; never `written`."""
+        if self.most_bytes is None:
+            return
+        found = []
+        for path in self.folder.iterdir():
+            with suppress(FileNotFoundError):  # another process makes room, too
+                found.append((path.stat().st_mtime, path.stat().st_size, path))
+        total = sum(size for _, size, _ in found)
+        for modified, size, path in sorted(found):
+            left_over = path.suffix != ".safetensors" and time.time() - modified > LEFT_OVER
+            if path != written and (left_over or (total > self.most_bytes and path.suffix == ".safetensors")):
+                path.unlink(missing_ok=True)
+                total -= size
 
     def files(self) -> Iterator[tuple[Path, dict[str, Any]]]:
         """Every file of the store with what it says of itself, in the order of their names.
@@ -241,7 +272,11 @@ class Store:
 
 def store_of(models: Models) -> Store:
     """The store of these models' folders."""
-    return Store(*models.prototype_folders)
+    closed = variable("OVSEG_PROTOTYPES_CLOSED") is not None
+    most = variable("OVSEG_MAX_PROTOTYPE_BYTES") or str(MOST_BYTES)
+    if not (most.isascii() and most.isdecimal()):
+        raise ValueError(f"The variable OVSEG_MAX_PROTOTYPE_BYTES must be a whole number, but is {most[:80]!r}.")
+    return Store(*models.prototype_folders, most_bytes=int(most), is_closed=closed)
 
 
 def describe(path: Path) -> dict[str, Any]:
