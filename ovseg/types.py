@@ -1,11 +1,13 @@
 """The values that move through the program: `Scene`, `Segmentation`, `Evidence`, `Paper`, and `knob` for settings."""
 
 import threading
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float16, Float32, Integer, UInt8
 from torch import Tensor
@@ -13,6 +15,7 @@ from torch import Tensor
 from ovseg.limits import quoted
 
 BACKGROUND = "background"
+PACKED_FROM = 2**18  # numbers, from which scores are worth being compressed
 
 Named = TypeVar("Named")
 
@@ -171,17 +174,76 @@ class EvidenceOnDemand:
         return cls(lambda: made)
 
 
+@dataclass(frozen=True, eq=False)
+class OwnScores:
+    """Scores at a method's own resolution, which take a fraction of what they take at the picture's.
+
+    Args:
+        content: rows of classes (k, y, x) on the CPU; or their bytes, compressed.
+        grid: k, y, x.
+        image_hw: what they are expanded to.
+        threshold: a background row of this score comes first, if it is not None.
+    """
+
+    content: Tensor | bytes
+    grid: tuple[int, int, int]
+    image_hw: tuple[int, int]
+    threshold: float | None = None
+
+    @classmethod
+    def of(cls, rows: Float[Tensor, "k y x"], image_hw: tuple[int, int], threshold: float | None = None) -> "OwnScores":
+        """The scores of these rows, on any device. Half precision is expanded in single."""
+        held = rows.detach().cpu()
+        held = held if held.dtype in (torch.float32, torch.float64) else held.float()
+        return cls(held, tuple(held.shape), tuple(image_hw), threshold)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the expanded scores."""
+        return self.grid[0] + (self.threshold is not None), *self.image_hw
+
+    def expanded(self) -> Float32[np.ndarray, "k H W"]:
+        """The scores of every pixel; expansion is bilinear."""
+        rows = self.content
+        if isinstance(rows, bytes):
+            rows = torch.frombuffer(bytearray(zlib.decompress(rows)), dtype=torch.float32).reshape(self.grid)
+        grown = F.interpolate(rows[None], self.image_hw, mode="bilinear", align_corners=False)[0].float().numpy()
+        if self.threshold is None:
+            return grown
+        return np.concatenate([np.full((1, *self.image_hw), self.threshold, np.float32), grown])
+
+    def packed(self) -> "OwnScores":
+        """The same, compressed without loss where that saves more than it costs: where rows are large."""
+        if isinstance(self.content, bytes) or self.content.dtype != torch.float32 or self.content.numel() < PACKED_FROM:
+            return self
+        return replace(self, content=zlib.compress(self.content.contiguous().numpy(), 1))
+
+
+class _Scores:
+    """The field `Segmentation.scores`: an array, or `OwnScores`, which are expanded whenever somebody looks."""
+
+    def __set__(self, segmentation: "Segmentation", given: np.ndarray | OwnScores) -> None:
+        vars(segmentation)["_scores"] = given
+
+    def __get__(self, segmentation: "Segmentation | None", kind: type) -> np.ndarray:
+        if segmentation is None:
+            raise AttributeError("scores")  # so that the field has no default
+        given = vars(segmentation)["_scores"]
+        return given.expanded() if isinstance(given, OwnScores) else given
+
+
 @dataclass(frozen=True)
 class Segmentation:
     """What every method returns and every view shows. `scores` is primary; the label map is derived from it.
 
     `evidence` is made when it is first looked at. `threshold` is the constant score of the background, where the method
-    decides so; None where it scores the background by itself.
+    decides so; None where it scores the background by itself. `scores` are float32 (k, H, W); where they are kept at the
+    method's own resolution, each look expands them.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
     labels: tuple[str, ...]
-    scores: Float32[np.ndarray, "k H W"]
+    scores: Float32[np.ndarray, "k H W"] | OwnScores = _Scores()
     on_demand: EvidenceOnDemand = field(default_factory=EvidenceOnDemand, repr=False, compare=False)
     timings: dict[str, float] = field(default_factory=dict)
     threshold: float | None = None
@@ -189,9 +251,9 @@ class Segmentation:
     def __post_init__(self) -> None:
         if not self.labels or self.labels[0] != BACKGROUND:
             raise ValueError(f"labels[0] must be {BACKGROUND!r}, but got {self.labels[:1]!r}.")
-        if self.scores.shape != (len(self.labels), *self.image.shape[:2]):
-            expected = (len(self.labels), *self.image.shape[:2])
-            raise ValueError(f"scores must have shape {expected}, but got {self.scores.shape}.")
+        shape, expected = vars(self)["_scores"].shape, (len(self.labels), *self.image.shape[:2])
+        if shape != expected:
+            raise ValueError(f"scores must have shape {expected}, but got {shape}.")
 
     @classmethod
     def from_scores(
@@ -204,7 +266,7 @@ class Segmentation:
         evidence: Callable[[], tuple[Evidence, ...]] = tuple,
         timings: dict[str, float] | None = None,
     ) -> "Segmentation":
-        """Expand scores to the image and leave the accelerator: the one place that does so.
+        """Scores that expand to the image, off the accelerator: the one place that does so.
 
         Args:
             classes: names of the classes, without background.
@@ -213,11 +275,8 @@ class Segmentation:
             evidence: makes the evidence, when it is first looked at.
             timings: seconds of each stage.
         """
-        grown = F.interpolate(scores[None], image.shape[:2], mode="bilinear", align_corners=False)[0]
-        grown = grown.float().cpu().numpy()
-        if threshold is not None:
-            grown = np.concatenate([np.full((1, *image.shape[:2]), threshold, np.float32), grown])
-        return cls(image, (BACKGROUND, *classes), grown, EvidenceOnDemand(evidence), timings or {}, threshold)
+        own = OwnScores.of(scores, image.shape[:2], threshold)
+        return cls(image, (BACKGROUND, *classes), own, EvidenceOnDemand(evidence), timings or {}, threshold)
 
     @property
     def evidence(self) -> tuple[Evidence, ...]:
@@ -245,9 +304,22 @@ class Segmentation:
             raise ValueError(
                 "The background of this segmentation must be a threshold to be moved, but it has its own score."
             )
-        scores = self.scores.copy()
+        given = vars(self)["_scores"]
+        if isinstance(given, OwnScores):
+            return replace(self, scores=replace(given, threshold=threshold), threshold=threshold)
+        scores = given.copy()
         scores[0] = threshold
         return replace(self, scores=scores, threshold=threshold)
+
+    def with_timings(self, timings: dict[str, float]) -> "Segmentation":
+        """The same with other seconds of its stages."""
+        return replace(self, scores=vars(self)["_scores"], timings=timings)
+
+    def packed(self) -> "Segmentation":
+        """The same in less memory, for what is kept and looked at now and then."""
+        given = vars(self)["_scores"]
+        own = given if isinstance(given, OwnScores) else OwnScores.of(torch.from_numpy(given), self.image.shape[:2])
+        return replace(self, scores=own.packed())
 
 
 def knob(

@@ -10,7 +10,8 @@ import gradio as gr
 import numpy as np
 
 from ovseg.demo.durations import Durations
-from ovseg.demo.work import QUIET, as_sentences, new_folder, on_accelerator, on_the_network, status_line, stream, whole
+from ovseg.demo.offered import new_folder
+from ovseg.demo.work import QUIET, as_sentences, on_accelerator, on_the_network, status_line, stream, whole
 from ovseg.demo.workload import learning, seconds_for, to_synthesize
 from ovseg.doors import inputs
 from ovseg.factory.synthesize import Synthesis, preview

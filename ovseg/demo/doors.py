@@ -19,7 +19,8 @@ from jaxtyping import UInt8
 
 from ovseg.demo.durations import Durations
 from ovseg.demo.listening import Listeners
-from ovseg.demo.work import NETWORK, as_sentences, new_folder, on_accelerator, stream
+from ovseg.demo.offered import new_folder
+from ovseg.demo.work import NETWORK, as_sentences, on_accelerator, stream
 from ovseg.demo.workload import Work, check_work, learn_speed, seconds_for, to_draw, to_segment
 from ovseg.doors import (
     About,

@@ -13,8 +13,9 @@ from ovseg.backbones.base import Sampling, Site
 from ovseg.demo.durations import NETWORK_ROW, Durations
 from ovseg.demo.inside import heads_value, inside_component, inside_value, place_value, token_maps
 from ovseg.demo.inside_panel import SOURCES, InsidePanel, Wish, build_inside_panel, sentence_of, thumbnail_of
+from ovseg.demo.offered import new_folder
 from ovseg.demo.picture import Picture, example_names, of_example, of_file
-from ovseg.demo.work import QUIET, as_sentences, new_folder, on_accelerator, on_the_network, status_line, stream
+from ovseg.demo.work import QUIET, as_sentences, on_accelerator, on_the_network, status_line, stream
 from ovseg.demo.workload import Work, learn_speed, seconds_for
 from ovseg.models import Models
 from ovseg.output.attention_files import Inside, attention_card, usual_weights, zip_of_attention

@@ -7,8 +7,9 @@ import gradio as gr
 import numpy as np
 
 from ovseg.compare import Entry
+from ovseg.demo.offered import new_folder
 from ovseg.demo.running import Results
-from ovseg.demo.work import QUIET, new_folder
+from ovseg.demo.work import QUIET
 from ovseg.output import view
 from ovseg.output.files import Result, slug, zip_of
 from ovseg.types import Evidence

@@ -49,13 +49,13 @@ class Results:
 
     def with_outcome(self, outcome: Entry | Failure, card: dict | None) -> "Results":
         """These results with one more variant done."""
-        done = self.comparison
+        done, drawn = self.comparison, (*self.drawn, _drawn(outcome))
         if isinstance(outcome, Entry):
+            outcome = replace(outcome, segmentation=outcome.segmentation.packed())
             done = replace(done, entries=(*done.entries, outcome))
         else:
             done = replace(done, failures=(*done.failures, outcome))
         cards = (*self.cards, (outcome.title, card)) if card else self.cards
-        drawn = (*self.drawn, _drawn(outcome))
         rest = {title: seconds for title, seconds in self.waiting.items() if title != outcome.title}
         return replace(self, comparison=done, waiting=rest, cards=cards, drawn=drawn)
 

@@ -1,0 +1,37 @@
+"""How many bytes a value holds: every array, tensor, text and bytes that can be reached from it, once."""
+
+import gc
+from types import FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from ovseg.models import Models
+
+NOT_HELD = (type, ModuleType, Models, torch.nn.Module)  # what all sessions share
+
+
+def held_bytes(value: Any) -> int:
+    """The bytes that would be free if this value, and nothing else, were gone."""
+    total, seen, rest = 0, set(), [value]
+    while rest:
+        item = rest.pop()
+        if id(item) in seen or isinstance(item, NOT_HELD):
+            continue
+        seen.add(id(item))
+        if isinstance(item, np.ndarray):
+            total += item.nbytes if item.base is None else 0
+            rest += [] if item.base is None else [item.base]
+        elif isinstance(item, torch.Tensor):
+            storage = item.untyped_storage()
+            if storage.data_ptr() not in seen:
+                seen.add(storage.data_ptr())
+                total += storage.nbytes()
+        elif isinstance(item, str | bytes):
+            total += len(item)
+        elif isinstance(item, FunctionType):
+            rest += [cell.cell_contents for cell in item.__closure__ or ()] + list(item.__defaults__ or ())
+        else:
+            rest += gc.get_referents(item)
+    return total
