@@ -36,6 +36,9 @@ class Limits:
         steps: sampling steps of one picture that a visitor draws.
         pictures: pictures of a data set that a visitor makes.
         queue: events that wait in line, of all visitors together.
+        sessions: visitors of whom is kept what they see; the one who asked for something longest ago is forgotten.
+        file_seconds: for how long a file that is offered is kept.
+        prototype_bytes: of OVDiff's own folder; what was read longest ago is deleted.
     """
 
     word_letters: int = 200
@@ -56,6 +59,9 @@ class Limits:
     steps: int = 100
     pictures: int = 64
     queue: int = 128
+    sessions: int = 64
+    file_seconds: int = 3600
+    prototype_bytes: int = 2_000_000_000
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Limits":

@@ -10,7 +10,7 @@ from ovseg.demo.compare_tab import build_compare_tab, wire_opening
 from ovseg.demo.dataset_tab import build_dataset_tab
 from ovseg.demo.doors import Page, build_doors
 from ovseg.demo.durations import Durations
-from ovseg.demo.housekeeping import FILE_SECONDS, housekeeping
+from ovseg.demo.housekeeping import housekeeping
 from ovseg.demo.inside_tab import build_inside_tab
 from ovseg.demo.listening import ListeningMiddleware
 from ovseg.demo.mcp_content import content_of
@@ -22,7 +22,6 @@ from ovseg.demo.worked_example import WorkedExample
 from ovseg.limits import limits
 from ovseg.models import Models
 
-SESSIONS = 64  # visitors of whom is kept what they see; the one who came first is forgotten
 TITLE = "ovseg: how a text-to-image diffusion model segments a picture"
 
 
@@ -35,7 +34,7 @@ def build(models: Models, example: WorkedExample | None = None, durations: Durat
     """
     durations = durations or Durations()
     example = example or WorkedExample(models, durations, FIRST_SCENE)
-    with Page(title=TITLE, fill_width=True, delete_cache=(300, FILE_SECONDS)) as page:  # seconds between looks, and of age
+    with Page(title=TITLE, fill_width=True, delete_cache=(60, limits().file_seconds)) as page:
         build_doors(page, models, durations)  # first, so that no event of the page takes their names
         with gr.Row(elem_id="header"):
             gr.HTML(_header(models), elem_id="title")
@@ -109,7 +108,7 @@ def launch(models: Models, host: str, port: int | None, *, mcp: bool = False, wa
             "middleware": [Middleware(ListeningMiddleware, page.listeners)],
             "lifespan": housekeeping(page),
         },
-        state_session_capacity=SESSIONS,
+        state_session_capacity=limits().sessions,
         prevent_thread_lock=True,
     )
     if page.mcp_server_obj:

@@ -13,9 +13,9 @@ from starlette.types import ASGIApp
 from ovseg.demo.doors import Page
 from ovseg.demo.listening import Listeners
 from ovseg.demo.offered import delete_old
+from ovseg.limits import limits
 
 OFTEN = 10.0  # seconds between two looks
-FILE_SECONDS = 3600
 AFTER_A_REQUEST = 60.0  # seconds for which a session is kept that has no page open, after its last request
 AFTER_A_PAGE = 600.0  # after its page was closed, or its line broke
 
@@ -41,7 +41,7 @@ async def _again_and_again(page: Page) -> None:
         await asyncio.sleep(OFTEN)
         if forget_the_gone(page, page.listeners):
             give_memory_back()
-        await asyncio.to_thread(delete_old, FILE_SECONDS)
+        await asyncio.to_thread(delete_old, limits().file_seconds)
 
 
 def forget_the_gone(page: gr.Blocks, listeners: Listeners) -> int:

@@ -25,6 +25,7 @@ from safetensors.numpy import save
 
 from ovseg.assets import variable
 from ovseg.files import write_whole
+from ovseg.limits import limits
 from ovseg.models import Models
 
 MadeBy = Mapping[str, Any]
@@ -32,7 +33,6 @@ MadeBy = Mapping[str, Any]
 
 FORMAT = "ovseg prototypes 1"
 LEFT_OVER = 86_400.0  # seconds after which a lock, or what a stop has left of a file, is of no use
-MOST_BYTES = 2_000_000_000  # of a server's store, if the environment does not say otherwise
 NOWHERE = 255  # in `Side.regions`: a place that belongs to no part
 
 
@@ -273,10 +273,7 @@ class Store:
 def store_of(models: Models) -> Store:
     """The store of these models' folders."""
     closed = variable("OVSEG_PROTOTYPES_CLOSED") is not None
-    most = variable("OVSEG_MAX_PROTOTYPE_BYTES") or str(MOST_BYTES)
-    if not (most.isascii() and most.isdecimal()):
-        raise ValueError(f"The variable OVSEG_MAX_PROTOTYPE_BYTES must be a whole number, but is {most[:80]!r}.")
-    return Store(*models.prototype_folders, most_bytes=int(most), is_closed=closed)
+    return Store(*models.prototype_folders, most_bytes=limits().prototype_bytes, is_closed=closed)
 
 
 def describe(path: Path) -> dict[str, Any]:
