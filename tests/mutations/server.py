@@ -5,6 +5,9 @@ from tests.mutations import Mutant
 FILES, NOTES, TRIPLETS = "ovseg/files.py", "ovseg/factory/notes.py", "ovseg/factory/triplets.py"
 WHOLE, LINES, DISK = "tests/test_files.py::", "tests/test_bad_command_lines.py", "tests/test_full_disk.py"
 SETS = "tests/test_factory.py::"
+LISTENING, HEARD = "ovseg/demo/listening.py", "tests/test_listening.py::"
+TYPES, STORE, HOUSE = "ovseg/types.py", "ovseg/methods/ovdiff/store.py", "ovseg/demo/housekeeping.py"
+CEILINGS = "tests/test_ceilings.py::"
 
 MUTANTS = (
     Mutant(
@@ -82,5 +85,93 @@ MUTANTS = (
         "workers outlive the process that started them", "ovseg/processes.py",
         "        os._exit(1)\n", "        pass\n",
         ("tests/test_evaluation.py::test_workers_end_when_the_process_that_started_them_is_killed",),
+    ),
+    Mutant(
+        "a visitor who never listens is waited for", LISTENING,
+        "return self._clock() - last > GRACE", "return False",
+        (HEARD + "test_a_visitor_who_never_listens_has_left",
+         HEARD + "test_a_program_that_never_reads_its_answer_does_not_hold_the_network"),
+    ),
+    Mutant(
+        "whose line breaks has left at once", LISTENING,
+        "last = max(asked, self._closed.get(session, asked), self._closed.get(job, asked))", "last = asked",
+        (HEARD + "test_who_listens_to_the_session_or_the_job_is_there",),
+    ),
+    Mutant(
+        "one of two streams that closes is the last", LISTENING,
+        "            self._open[key] -= 1\n", "            self._open[key] = 0\n",
+        (HEARD + "test_who_listens_to_the_session_or_the_job_is_there",),
+    ),
+    Mutant(
+        "who stopped listening is remembered for ever", LISTENING,
+        "if now - since <= REMEMBERED}", "if True}",
+        (HEARD + "test_those_who_are_gone_are_forgotten",),
+    ),
+    Mutant(
+        "a function that answers once is never stopped", "ovseg/demo/work.py",
+        "                    if nobody_listens():\n", "                    if False:\n",
+        (HEARD + "test_a_program_that_never_reads_its_answer_does_not_hold_the_network",
+         HEARD + "test_a_program_that_stops_reading_does_not_hold_the_network"),
+    ),
+    Mutant(
+        "requests go past the line", "ovseg/demo/build.py",
+        "api_open=False", "api_open=True",
+        (HEARD + "test_no_request_goes_past_the_line",),
+    ),
+    Mutant(
+        "every result keeps the scores of every pixel", TYPES,
+        "        own = OwnScores.of(scores, image.shape[:2], threshold)\n",
+        "        own = OwnScores.of(scores, image.shape[:2], threshold).expanded()\n",
+        (CEILINGS + "test_scores_at_their_own_resolution_give_the_same_masks",),
+    ),
+    Mutant(
+        "new seconds expand the scores", TYPES,
+        'return replace(self, scores=vars(self)["_scores"], timings=timings)', "return replace(self, timings=timings)",
+        (CEILINGS + "test_copies_of_a_result_stay_small",),
+    ),
+    Mutant(
+        "large scores are kept as they are", TYPES,
+        "zlib.compress(self.content.contiguous().numpy(), 1)", "self.content",
+        (CEILINGS + "test_scores_as_fine_as_the_picture_are_packed_without_loss",),
+    ),
+    Mutant(
+        "a moved threshold is lost", TYPES,
+        "replace(given, threshold=threshold), threshold=threshold)", "given, threshold=threshold)",
+        (CEILINGS + "test_scores_at_their_own_resolution_give_the_same_masks",),
+    ),
+    Mutant(
+        "who looks at the page is forgotten", HOUSE,
+        'and not listeners.is_open(f"page {session}")', "",
+        (CEILINGS + "test_sessions_that_are_gone_are_forgotten",),
+    ),
+    Mutant(
+        "nobody is forgotten", HOUSE,
+        "            holder.session_data.pop(session, None)\n", "            pass\n",
+        (CEILINGS + "test_sessions_that_are_gone_are_forgotten",),
+    ),
+    Mutant(
+        "offered files stay", "ovseg/demo/offered.py",
+        "            shutil.rmtree(folder, ignore_errors=True)\n", "            pass\n",
+        (CEILINGS + "test_offered_files_are_deleted_after_their_hour",),
+    ),
+    Mutant(
+        "files of others are deleted", "ovseg/demo/offered.py",
+        '.glob(f"{PREFIX}*")', '.glob("*")',
+        (CEILINGS + "test_offered_files_are_deleted_after_their_hour",),
+    ),
+    Mutant(
+        "the store grows without end", STORE,
+        "(total > self.most_bytes and", "(False and",
+        (CEILINGS + "test_a_store_drops_what_was_read_longest_ago",),
+    ),
+    Mutant(
+        "what is read is dropped first", STORE,
+        "                        os.utime(path)\n", "                        pass\n",
+        (CEILINGS + "test_a_store_drops_what_was_read_longest_ago",),
+    ),
+    Mutant(
+        "a closed store is open", STORE,
+        "        if self.is_closed:\n", "        if False:\n",
+        (CEILINGS + "test_a_closed_store_says_so_and_takes_nothing",),
     ),
 )  # fmt: skip
