@@ -243,7 +243,7 @@ def test_a_report_stops_it(models: Models, picture: np.ndarray) -> None:
         (lambda m, s: look_inside(m, s, REQUEST, ()), "1 noise level or more"),
         (lambda m, s: look_inside(m, s, REQUEST, (20, 1000)), "must be from 0 to 999, but got 1000"),
         (lambda m, s: look_inside(m, s, Request("a photo of " * 30), LEVELS), "please shorten it"),
-        (lambda m, s: draw_inside(m, REQUEST, Sampling(0, 1.0)), "1 step or more, but got 0"),
+        (lambda m, s: draw_inside(m, REQUEST, Sampling(0, 1.0)), "1 step or more"),
     ],
 )
 def test_bad_input_is_one_sentence_before_the_network_runs(models: Models, picture: np.ndarray, work, sentence: str) -> None:
