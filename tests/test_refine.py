@@ -44,13 +44,13 @@ def test_pamr_is_its_formula(dilations: tuple[int, ...]) -> None:
 def test_pamrs_weights_are_computed_once_where_they_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     image, scores, calls = torch.rand(3, 12, 16), torch.rand(2, 12, 16), []
-    plain = refine._affinity
-    monkeypatch.setattr(refine, "_affinity", lambda *parts: calls.append(1) or plain(*parts))
+    plain = refine._shifts
+    monkeypatch.setattr(refine, "_shifts", lambda values, *more: calls.append(len(values)) or plain(values, *more))
     kept = pamr(image, scores, 5, (1, 2))
-    assert len(calls) == 2 * 16  # for the sum of all neighbours' weights, and for the weights
+    assert calls.count(3) == 2 + 1 and calls.count(2) == 5  # of colours: for their deviation, and for the weights
     monkeypatch.setattr(refine, "MOST_WEIGHTS", 16 * 12 * 16 - 1)
     calls.clear()
-    assert torch.equal(pamr(image, scores, 5, (1, 2)), kept) and len(calls) == (1 + 5) * 16
+    assert torch.equal(pamr(image, scores, 5, (1, 2)), kept) and calls.count(3) == 2 + 1 + 5
 
 
 def test_pamr_does_not_care_for_the_range_of_colours_and_expands() -> None:

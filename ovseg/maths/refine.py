@@ -33,27 +33,25 @@ def pamr(
     if scores.shape[1:] != image.shape[1:]:
         scores = F.interpolate(scores[None], (height, width), mode="bilinear", align_corners=True)[0]
     scale = 1e-8 + SHARPNESS * _local_deviation(image, dilations)
+
+    def affinities() -> Iterator[Tensor]:
+        for shifted in _shifts(image, dilations):
+            yield -((image - shifted).abs() / scale).mean(0)
+
+    few = len(dilations) * len(NEIGHBOURS) * height * width <= MOST_WEIGHTS
+    kept = list(affinities()) if few else None
     # The log of the softmax's denominator, gathered one neighbour at a time.
     total = torch.full((height, width), -torch.inf, dtype=image.dtype, device=image.device)
-    for shifted in _shifts(image, dilations):
-        total = torch.logaddexp(total, _affinity(image, shifted, scale))
-
-    def weights() -> Iterator[Tensor]:
-        for shifted in _shifts(image, dilations):
-            yield (_affinity(image, shifted, scale) - total).exp()
-
-    few = len(dilations) * len(NEIGHBOURS) * total.numel() <= MOST_WEIGHTS
-    kept = list(weights()) if few else None
+    for affinity in kept or affinities():
+        total = torch.logaddexp(total, affinity)
+    weights = [affinity.sub_(total).exp_() for affinity in kept] if few else None
     for _ in range(iterations):
         gathered = torch.zeros_like(scores)
-        for weight, values in zip(kept or weights(), _shifts(scores, dilations), strict=True):
+        every = weights or ((affinity - total).exp() for affinity in affinities())
+        for weight, values in zip(every, _shifts(scores, dilations), strict=True):
             gathered += weight * values
         scores = gathered
     return scores
-
-
-def _affinity(image: Tensor, shifted: Tensor, scale: Tensor) -> Tensor:
-    return -((image - shifted).abs() / scale).mean(0)
 
 
 def _shifts(values: Tensor, dilations: tuple[int, ...]) -> Iterator[Tensor]:

@@ -226,8 +226,8 @@ MUTANTS = (
     Mutant(
         "PAMR's weights are computed at each iteration",
         "ovseg/maths/refine.py",
-        "kept = list(weights()) if few else None",
-        "kept = None",
+        "kept = list(affinities()) if few else None",
+        "few, kept = False, None",
         ("tests/test_refine.py::test_pamrs_weights_are_computed_once_where_they_are_few",),
     ),
 )
