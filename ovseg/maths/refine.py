@@ -49,7 +49,7 @@ def pamr(
         gathered = torch.zeros_like(scores)
         every = weights or ((affinity - total).exp() for affinity in affinities())
         for weight, values in zip(every, _shifts(scores, dilations), strict=True):
-            gathered += weight * values
+            gathered.addcmul_(weight, values)
         scores = gathered
     return scores
 

@@ -302,9 +302,11 @@ class PreparedDiffSegmenter(Prepared):
             with stages.stage("encoding the words"):
                 chosen = tuple(self.classes[number] for number in asked)
                 text = method.encode(models, chosen, scene.image if method.continued else None)
-        if method.squashed or method.sampled:
-            latent = latent_of(models, scene.image, scene.seed, square=method.squashed, sample_posterior=method.sampled)
-            scene = replace(scene, latent=latent)
+        with stages.stage("encoding the picture"):
+            if method.squashed or method.sampled:
+                latent = latent_of(models, scene.image, scene.seed, square=method.squashed, sample_posterior=method.sampled)
+                scene = replace(scene, latent=latent)
+            _ = scene.latent  # made here, so that the seconds are this stage's
         rows = method.average(models, scene, text, stages)
         with stages.stage("scoring", 1.0):
             phrases, owners = rows_of(tuple(self.classes[number] for number in asked))
@@ -356,8 +358,7 @@ class Rows:
         return Rows(self.refined + other.refined, self.fused + other.fused, strides)
 
     def __truediv__(self, count: float) -> "Rows":
-        strides = {s: m / count for s, m in self.per_stride.items()}
-        return Rows(self.refined / count, self.fused / count, strides)
+        return Rows(self.refined / count, self.fused / count, {s: m / count for s, m in self.per_stride.items()})
 
     @classmethod
     def join(cls, parts: list["Rows"]) -> "Rows":
