@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from ovseg.__main__ import main
 from ovseg.evaluation.growth import Sweep, exponent, growth_table, table_of
-from ovseg.evaluation.growth_plot import growth_plot
+from ovseg.evaluation.growth_plot import _short, growth_plot
 from ovseg.evaluation.sizes import Size, Taken, measure_making, measure_size, width_of, words_for
 from ovseg.maths.flops import flop_counter, matmul_peak
 from ovseg.methods import DiffSegmenter
@@ -126,6 +126,8 @@ def test_the_plot_has_a_line_for_each_method_and_sweep() -> None:
     # Equal steps on a logarithmic axis, upwards as seconds grow.
     assert points[1][0] - points[0][0] == pytest.approx(points[2][0] - points[1][0], abs=0.2)
     assert points[0][1] > points[1][1] > points[2][1]
+    short = {value: _short(value) for value in (0.0251, 1.5, 120, 4096, 65536, 262144, 4194304)}
+    assert list(short.values()) == ["0.0251", "1.5", "120", "4096", "65.5k", "262k", "4.19M"]
     assert all(0 <= float(number) <= 300 for line in lines for number in re.split("[ ,]", line))
 
 

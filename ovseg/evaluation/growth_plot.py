@@ -91,8 +91,7 @@ def _ticks(values: list[float]) -> list[float]:
 
 
 def _short(value: float) -> str:
-    """At most three digits: 0.025, 1.5, 120, 65k, 4.2M."""
-    for size, letter in ((1e6, "M"), (1e4, "k")):
-        if value >= size:
-            return f"{value / (1e6 if letter == 'M' else 1e3):.2g}{letter}"
-    return f"{value:.0f}" if value >= 100 else f"{value:.2g}"
+    """Three digits: 0.025, 1.52, 120, 4096, 65.5k, 4.19M."""
+    if value >= 1e6:
+        return f"{value / 1e6:.3g}M"
+    return f"{value / 1e3:.3g}k" if value >= 1e4 else f"{value:.0f}" if value >= 1e3 else f"{value:.3g}"

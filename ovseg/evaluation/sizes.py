@@ -89,7 +89,7 @@ def measure_size(models: Models, method: Method, size: Size, peak: float, runs: 
     """
     if runs < 1:
         raise ValueError(f"The number of runs must be 1 or more, but got {runs}.")
-    words = words_for(models, size.classes)
+    words, _ = words_for(models, size.classes), [load() for load in method.helpers(models).values()]
     if isinstance(method, OVDiff):
         method = replace(method, images=size.images)
         keep_random_prototypes(models, method, [word.name for word in words])
