@@ -254,8 +254,7 @@ class DiffSegmenter(Method):
 
     def average(self, models: Models, scene: Scene, text: Text, stages: Stages) -> "Rows":
         """Trace every row at every timestep and draw, and average what comes of it."""
-        backbone = models.backbone
-        finest = finest_sites(backbone)
+        backbone, finest = models.backbone, finest_sites(models.backbone)
         if self.refinements and not finest:
             raise ValueError("refinements must be 0 for a backbone without self-attention at stride 1, as this one is.")
         capture = Capture(phrases=backbone.strides, states=finest if self.refinements else ())
