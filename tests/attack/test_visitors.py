@@ -1,0 +1,171 @@
+"""Visitors of a public page: many at once, many one after the other, and those who leave, stop or meet a server that was
+killed. Prints the figures that docs/security.md holds: python -m pytest -m attack -s tests/attack/test_visitors.py
+"""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from ovseg.methods.ovdiff.store import Store, read
+from ovseg.pocket.world import scene
+from tests.attack.server import HANG_SECONDS, Page, Server, Visitor, started
+
+pytestmark = [pytest.mark.attack, pytest.mark.timeout(3600)]
+
+AT_ONCE, IN_A_ROW, FIRST = 50, 200, 10
+WORDS, METHODS = 1, (5, 6, 7, 8)  # places of the words and of the methods' ticks among what Run takes
+GROWTH = 100e6  # bytes of resident memory between the first ten visitors and the last
+RIGHT, SLACK = 1 / 3, 3.0  # how far a wait may be from what was expected: a share of it, and seconds that all waits have
+MOST_BYTES = 1.5e9  # that one request may add
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with started(tmp_path_factory.mktemp("visitors")) as server:
+        yield server
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a visitor saw of a run: places in line and expected waits with the seconds at which they were said, the end."""
+
+    said: tuple[tuple[float, int, float | None], ...]
+    seconds: float
+    masks: tuple[str, ...]
+
+
+def watched(visitor: Visitor, page: Page, elem_id: str, values: dict[int, object], begun: float) -> Seen:
+    """Press a button, and watch until the run ends.
+
+    Raises:
+        AssertionError: it did not end well.
+    """
+    event, said = page.event(elem_id), []
+    data = event.usual | values
+    body = {"fn_index": event.number, "data": [data[k] for k in range(len(data))], "session_hash": visitor.session}
+    assert visitor.send("POST", "/gradio_api/queue/join", json=body).status == 200
+    waits = httpx.Timeout(600.0)
+    with httpx.stream("GET", f"{visitor.address}/gradio_api/queue/data", params={"session_hash": visitor.session},
+                      timeout=waits) as stream:  # fmt: skip
+        for line in stream.iter_lines():
+            message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
+            if message.get("msg") == "estimation":
+                said.append((time.monotonic() - begun, message["rank"], message["rank_eta"]))
+            if message.get("msg") == "process_completed":
+                assert message["success"], message["output"]
+                board = message["output"]["data"][1]
+                return Seen(tuple(said), time.monotonic() - begun, tuple(entry["best"] for entry in board["entries"]))
+    raise AssertionError("the stream ended before the run")
+
+
+def visit(server: Server, number: int, begun: float | None = None) -> Seen:
+    """A new visitor segments one scene by one method, with words of its own."""
+    visitor = Visitor(server.address)
+    page = Page(visitor)
+    assert visitor.press(page, "scene-number", {0: number}, event="submit").is_good
+    words = ", ".join(scene("val", number).things)
+    ticks = dict(zip(METHODS, (True, False, False, False), strict=True))
+    return watched(visitor, page, "run", {WORDS: words, **ticks}, begun or time.monotonic())
+
+
+def test_fifty_visitors_at_once_each_get_their_own_answer_and_a_true_wait(server: Server) -> None:
+    numbers = range(100, 100 + AT_ONCE)
+    alone = [visit(server, number) for number in numbers]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        begun = time.monotonic()
+        together = list(pool.map(lambda number: visit(server, number, begun), numbers))
+    wrong = [n for n, one, many in zip(numbers, alone, together, strict=True) if one.masks != many.masks]
+    assert not wrong and len({one.masks for one in alone}) > AT_ONCE * 0.9
+    errors = []
+    for seen in together:
+        expected = [(at, eta) for at, _, eta in seen.said if eta is not None]
+        assert expected, "a visitor saw no expected wait"
+        at, eta = expected[0]
+        errors.append(abs(seen.seconds - at - eta) / max(seen.seconds - at, eta, 1e-9))
+        assert abs(seen.seconds - at - eta) <= RIGHT * max(seen.seconds - at, eta) + SLACK
+    longest, median = max(seen.seconds for seen in together), sorted(errors)[len(errors) // 2]
+    print(
+        f"\n{AT_ONCE} at once: all right; waits up to {longest:.0f} s, said {median:.0%} wrong (median), {max(errors):.0%} (most)"
+    )
+
+
+def test_new_visitors_in_a_row_leave_no_memory_behind(server: Server) -> None:
+    for number in range(FIRST):
+        visit(server, number)
+    after_ten = server.memory()
+    for number in range(FIRST, IN_A_ROW):
+        visit(server, number)
+    growth = server.memory() - after_ten
+    print(
+        f"\n{IN_A_ROW} in a row: {growth / 1e6:+.0f} MB between visitor {FIRST} and {IN_A_ROW}, at {after_ten / 1e6:.0f} MB"
+    )
+    assert growth < GROWTH
+
+
+def ask_for_a_data_set(visitor: Visitor) -> None:
+    """Ask for 64 pictures, which takes minutes, and listen to nothing."""
+    event = Page(visitor).event("dataset-make")
+    data = event.usual | {1: 64}
+    body = {"fn_index": event.number, "data": [data[k] for k in range(len(data))], "session_hash": visitor.session}
+    assert visitor.send("POST", "/gradio_api/queue/join", json=body).status == 200
+
+
+def seconds_until_free(server: Server) -> float:
+    """How long another visitor waits for the network."""
+    begun = time.monotonic()
+    answer = Visitor(server.address).call("generate", ["a photo of a cat", 0, 1, None, ""])
+    assert answer.is_good, answer
+    return time.monotonic() - begun
+
+
+def test_who_joins_and_never_listens_does_not_hold_the_network(server: Server) -> None:
+    before = server.memory()
+    ask_for_a_data_set(Visitor(server.address))
+    time.sleep(1)
+    waited = seconds_until_free(server)
+    print(f"\njoined and never listened: the network was free after {waited:.1f} s")
+    assert waited < HANG_SECONDS and server.memory() - before < MOST_BYTES
+
+
+@pytest.mark.parametrize("how", ["leaves", "stops"])
+def test_who_leaves_or_stops_frees_the_network(server: Server, how: str) -> None:
+    visitor = Visitor(server.address)
+    ask_for_a_data_set(visitor)
+    with httpx.stream("GET", f"{server.address}/gradio_api/queue/data", params={"session_hash": visitor.session},
+                      timeout=60) as stream:  # fmt: skip
+        for line in stream.iter_lines():
+            message = json.loads(line.removeprefix("data: ")) if line.startswith("data: ") else {}
+            if message.get("msg") == "process_generating":
+                break
+        if how == "stops":
+            number = Page(visitor).event("dataset-make").number
+            body = {"session_hash": visitor.session, "fn_index": number, "event_id": message["event_id"]}
+            assert visitor.send("POST", "/gradio_api/cancel", json=body).status == 200
+            waited = seconds_until_free(server)
+    if how == "leaves":
+        waited = seconds_until_free(server)
+    print(f"\n{how}: the network was free after {waited:.1f} s")
+    assert waited < HANG_SECONDS
+
+
+def test_a_server_that_is_killed_loses_nothing_that_was_whole(tmp_path: Path) -> None:
+    for seconds in (2.0, 5.0):
+        with started(tmp_path) as server:
+            picture = Visitor(server.address).upload(Path("assets/examples/cat-car.png").read_bytes())
+            asked = [picture, f"green thing {seconds}", "ovdiff", {"images": 4}]
+            thread = threading.Thread(target=lambda a=server.address, v=asked: Visitor(a).call("segment", v), daemon=True)
+            thread.start()
+            time.sleep(seconds)
+            server.process.kill()
+            server.process.wait()
+    whole = [read(path) for path, _ in Store(tmp_path / "prototypes").files()]
+    with started(tmp_path) as server:
+        assert visit(server, 100).masks
+    print(f"\nkilled twice: {len(whole)} files of the store, all whole; the page came up again")
