@@ -90,11 +90,9 @@ def test_fifty_visitors_at_once_each_get_their_own_answer_and_a_true_wait(server
         at, eta = expected[0]
         errors.append(abs(seen.seconds - at - eta) / max(seen.seconds - at, eta, 1e-9))
         assert abs(seen.seconds - at - eta) <= RIGHT * max(seen.seconds - at, eta) + SLACK
-    longest, median = max(seen.seconds for seen in together), sorted(errors)[len(errors) // 2]
-    print(
-    most = max(errors)
+    longest, most = max(seen.seconds for seen in together), max(errors)
+    median = sorted(errors)[len(errors) // 2]
     print(f"\n{AT_ONCE} at once: all right; waits up to {longest:.0f} s, {median:.0%} wrong (median), {most:.0%} at most")
-    )
 
 
 def test_new_visitors_in_a_row_leave_no_memory_behind(server: Server) -> None:
