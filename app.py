@@ -10,9 +10,12 @@ from ovseg.demo import launch
 from ovseg.models import Models
 
 if __name__ == "__main__":
+    port = os.environ.get("GRADIO_SERVER_PORT", "7860")
+    if not (port.isascii() and port.isdecimal() and int(port) < 2**16):
+        sys.exit(f"The variable GRADIO_SERVER_PORT must be from 0 to 65535, but is {port[:80]!r}.")
     launch(
         Models(variable("OVSEG_BACKBONE") or "pocket"),
         host=os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"),
-        port=int(os.environ.get("GRADIO_SERVER_PORT", "7860")),
+        port=int(port),
         mcp="--mcp" in sys.argv[1:],
     )
