@@ -15,6 +15,7 @@ VARIABLES: dict[str, str] = {
     "OVSEG_GROUNDING": "the folder of grounding modules; the backbone's own, or one of the user's cache, if not set",
     "OVSEG_LAVIS": "the folder of the LAVIS captioner's environment; a folder of the user's cache if not set",
     "OVSEG_ALLOW_DOWNLOADS": "1 lets visitors choose networks that must be downloaded first; without it they may not",
+    "OVSEG_HOSTS": "the names under which the page may be asked for, with commas between them",
     "OVSEG_CUTLER": "the folder of a CutLER checkout with its weights; without it there are no masks by CutLER",
 }
 """The environment variables of the package, each with what it says. No other is read under the name OVSEG_."""

@@ -10,6 +10,7 @@ from ovseg.demo.compare_tab import build_compare_tab, wire_opening
 from ovseg.demo.dataset_tab import build_dataset_tab
 from ovseg.demo.doors import Page, build_doors
 from ovseg.demo.durations import Durations
+from ovseg.demo.guard import HANDLERS, guard
 from ovseg.demo.housekeeping import housekeeping
 from ovseg.demo.inside_tab import build_inside_tab
 from ovseg.demo.listening import ListeningMiddleware
@@ -103,9 +104,11 @@ def launch(models: Models, host: str, port: int | None, *, mcp: bool = False, wa
         css=static("page.css"),
         head=f"<script>{static('page.js')}</script>",
         ssr_mode=False,
+        max_file_size=limits().upload_bytes,
         mcp_server=mcp or None,
         app_kwargs={
-            "middleware": [Middleware(ListeningMiddleware, page.listeners)],
+            "middleware": [guard(host), Middleware(ListeningMiddleware, page.listeners)],
+            "exception_handlers": HANDLERS,
             "lifespan": housekeeping(page),
         },
         state_session_capacity=limits().sessions,

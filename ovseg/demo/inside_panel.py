@@ -13,6 +13,7 @@ from ovseg.attention.plan import NOISE_LEVELS, parse_levels
 from ovseg.backbones.base import Sampling
 from ovseg.demo.board import data_url
 from ovseg.demo.picture import EXAMPLES, Picture, example_names
+from ovseg.demo.picture_file import picture_upload
 from ovseg.demo.work import whole
 from ovseg.doors import inputs
 from ovseg.doors.requests import MOST_GUIDANCE
@@ -139,10 +140,7 @@ def build_inside_panel(models: Models) -> InsidePanel:
     with gr.Column() as compare:
         thumbnail = gr.HTML(thumbnail_of(None, ""), elem_id="inside-compared")
     with gr.Column(visible=False) as upload_part:
-        upload = gr.Image(
-            label="Picture", type="filepath", format="png", sources=["upload", "clipboard"], height=200,
-            elem_id="inside-upload",
-        )  # fmt: skip
+        upload = picture_upload("inside-upload", height=200)
     with gr.Column(visible=False) as example_part:
         example_shown = gr.HTML("", elem_id="inside-example")
         names = {name: name.replace("-", ", ").replace("_", " ") for name in example_names()}

@@ -10,6 +10,7 @@ import gradio as gr
 
 from ovseg.demo.durations import Durations
 from ovseg.demo.picture import EXAMPLES, Picture, example_names, of_example, of_file, of_scene
+from ovseg.demo.picture_file import picture_upload
 from ovseg.demo.work import QUIET, as_sentences, on_accelerator, on_the_network, status_line, stream, whole
 from ovseg.demo.workload import learning, seconds_for, to_draw
 from ovseg.doors import inputs
@@ -49,9 +50,7 @@ def build_picture_panel(models: Models) -> PicturePanel:
                 FIRST_SCENE, label="Scene number", precision=0, minimum=0, elem_id="scene-number", min_width=80
             )
         with gr.Tab("Upload", id="upload"):
-            upload = gr.Image(
-                label="Picture", type="filepath", format="png", sources=["upload", "clipboard"], elem_id="upload", height=170
-            )
+            upload = picture_upload("upload", height=170)
             with gr.Accordion("Its truth, if you have one", open=False, elem_id="truth-panel"):
                 gr.HTML(
                     '<p class="ov-note">An indexed or grey PNG of the picture\'s size: 0 is background, 1 the first class,'

@@ -120,7 +120,7 @@ class Visitor:
 
     address: str
     session: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
-    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=httpx.Timeout(HANG_SECONDS + 5)))
+    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=httpx.Timeout(HANG_SECONDS + 5), verify=False))
 
     def send(self, method: str, path: str, **given: Any) -> Answer:
         """One request. `given` is what httpx takes: json, content, headers, files, params."""
@@ -167,7 +167,8 @@ class Visitor:
     def join(self, body: Mapping[str, Value]) -> Answer:
         """Join the queue with any body, and wait for the end."""
         begun = time.monotonic()
-        sent = self.send("POST", "/gradio_api/queue/join", json={"session_hash": self.session, **body})
+        content = json.dumps({"session_hash": self.session, **body}).encode()  # httpx itself refuses to send NaN
+        sent = self.send("POST", "/gradio_api/queue/join", content=content, headers={"content-type": "application/json"})
         if sent.status != 200:
             return sent
         hash_of = body.get("session_hash", self.session)
@@ -239,11 +240,15 @@ class Page:
                 return Event(event["id"], {k: self._value(part) for k, part in enumerate(event["inputs"])})
         raise AssertionError(f"the page has no event {name} of {elem_id}")
 
+    def inputs_of(self, elem_id: str, name: str = "click") -> list[str]:
+        """The names of the parts whose values an event takes; "" for a part without one."""
+        number = self.event(elem_id, name).number
+        (found,) = (each for each in self.events if each["id"] == number)
+        return [self._elem_id(part) for part in found["inputs"]]
+
     def place_of(self, elem_id: str, event: str, input_id: str) -> int:
         """The place of a part among the inputs of an event."""
-        number = self.event(elem_id, event).number
-        (found,) = (each for each in self.events if each["id"] == number)
-        return [self._elem_id(part) for part in found["inputs"]].index(input_id)
+        return self.inputs_of(elem_id, event).index(input_id)
 
     def _elem_id(self, part: int) -> str:
         return self.parts.get(part, {"props": {}})["props"].get("elem_id") or ""

@@ -1,0 +1,101 @@
+"""Whether the values that a browser or a program sends are ones that the parts of the page can hold, in sentences.
+
+The page itself sends no others. Gradio answers most of what is wrong with an error that says nothing.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import Block
+from gradio.components import Component
+
+from ovseg.doors.inputs import brief
+from ovseg.limits import is_unicode
+
+
+def check_values(parts: Sequence[Block], values: Sequence[Any]) -> None:
+    """Pass if each value is one that its part of the page can hold.
+
+    Raises:
+        ValueError: one is not, or there are too few.
+    """
+    if len(values) < len(parts):
+        raise ValueError(f"The page sends {len(parts)} values here, but got {len(values)}.")
+    check_letters(values)
+    for part, value in zip(parts, values, strict=False):
+        if isinstance(part, Component) and not isinstance(part, gr.State):
+            check_value(part, value)
+
+
+def check_letters(value: Any) -> None:
+    """Pass if all texts in a value of JSON can be written.
+
+    Raises:
+        ValueError: one holds half a letter.
+    """
+    rest = [value]
+    while rest:  # no recursion: what is sent may be deep
+        item = rest.pop()
+        if isinstance(item, str) and not is_unicode(item):
+            raise ValueError(f"Texts must be letters that can be written, but one holds half a letter: {brief(item)}.")
+        if isinstance(item, dict):
+            rest += [*item, *item.values()]
+        elif isinstance(item, (list, tuple)):
+            rest += item
+
+
+def check_value(part: Component, value: Any) -> None:
+    """Pass if a value is one that a part of the page can hold.
+
+    Raises:
+        ValueError: it is not.
+    """
+    wanted = _wanted(part, value)
+    if wanted:
+        name = getattr(part, "label", None) or part.elem_id or type(part).__name__
+        raise ValueError(f"{name} must be {wanted}, but got {brief(value)}.")
+
+
+def _wanted(part: Component, value: Any) -> str:
+    """What a part needs where the value is something else; empty where the value fits."""
+    match part:
+        case gr.Slider() | gr.Number():
+            return _wanted_number(part, value)
+        case gr.Checkbox():
+            return "" if isinstance(value, bool) else "true or false"
+        case gr.CheckboxGroup():
+            return (
+                "" if isinstance(value, list) and all(_is_choice(part, item) for item in value) else "a list of its choices"
+            )
+        case gr.Radio() | gr.Dropdown():
+            return "" if value is None or _is_choice(part, value) else "one of its choices"
+        case gr.Textbox():
+            return "" if value is None or isinstance(value, (str, int, float)) else "text"
+        case gr.Image():
+            return "" if value is None or _is_file(value) else "an uploaded file"
+        case gr.File():  # a browser sends one file also as a list of one
+            files = value if isinstance(value, list) else [value]
+            return "" if value is None or (len(files) == 1 and _is_file(files[0])) else "an uploaded file"
+        case gr.BrowserState():
+            return "" if value is None or isinstance(value, str) else "text"
+    return ""
+
+
+def _is_file(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("path"), str)
+
+
+def _wanted_number(part: gr.Slider | gr.Number, value: Any) -> str:
+    if value is None and not isinstance(part, gr.Slider):
+        return ""  # an empty field, which the event itself refuses by its own sentence
+    low, high = (limit if limit is not None else sign * math.inf for limit, sign in ((part.minimum, -1), (part.maximum, 1)))
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+    if is_number and low <= value <= high:
+        return ""
+    return "a number" + (f" from {low:g} to {high:g}" if math.isfinite(high) else f", {low:g} or more" * math.isfinite(low))
+
+
+def _is_choice(part: gr.Radio | gr.Dropdown | gr.CheckboxGroup, value: Any) -> bool:
+    return any(type(value) is type(choice) and value == choice for _, choice in part.choices)
