@@ -28,7 +28,9 @@ GROWTH = {"classes": (1, 2, 4, 8, 16, 32), "sides": (1, 2, 4, 8), "images": (2, 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of `timings`."""
     known, first = ", ".join(kind.name for kind in METHODS), METHODS[0].name
-    parser.add_argument("--runs", type=int, help="repetitions; the median is printed (default: 5; 1 for sizes)")
+    parser.add_argument(
+        "--runs", type=int, help="repetitions: the median is printed, of sizes the fastest (default: 5; 1 for sizes)"
+    )
     parser.add_argument(
         "--methods", help=f"some of {known}, with commas (default: {first}; all with --full-size or --growth)"
     )

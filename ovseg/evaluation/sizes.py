@@ -1,6 +1,5 @@
 """What a method takes for inputs of some size: seconds by stage, memory, passes, and the floor of the arithmetic."""
 
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -82,7 +81,8 @@ def measure_size(models: Models, method: Method, size: Size, peak: float, runs: 
     Args:
         models: with a folder for prototypes of their own.
         peak: floating-point operations a second that the device does at most.
-        runs: the median of so many is told; where a CPU's floor is above `LONG` seconds, the one that is counted.
+        runs: the fastest of so many is told, as other programs can only slow one down; where a CPU's floor is above `LONG`
+            seconds, the one that is counted.
 
     Raises:
         ValueError: a number is out of its range, or a class does not fit a network.
@@ -105,8 +105,7 @@ def measure_size(models: Models, method: Method, size: Size, peak: float, runs: 
     with counted(models) as counts:
         seconds, stages = segment()
     if models.device.type == "cuda" or counts.flops / peak < LONG:
-        times, all_stages = zip(*(segment() for _ in range(runs)), strict=True)
-        seconds, stages = statistics.median(times), all_stages[times.index(statistics.median_low(times))]
+        seconds, stages = min((segment() for _ in range(runs)), key=lambda run: run[0])
     return _taken(method.name, size, seconds, sum(prepared.timings.values()), stages, counts, peak)
 
 
