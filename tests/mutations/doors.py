@@ -59,7 +59,7 @@ MUTANTS = (
     Mutant(
         "pictures are never shrunk",
         "ovseg/doors/inputs.py",
-        "return shrunk(decode_image(content, name), limit)",
+        "return decode_image(content, name, limit)",
         "return decode_image(content, name)",
         (f"{DOORS}test_only_present_leaves_classes_out_and_pictures_are_shrunk_as_asked",),
     ),
@@ -75,8 +75,8 @@ MUTANTS = (
     Mutant(
         "a module may be any folder of the server",
         "ovseg/doors/inputs.py",
-        'if method.name == name and any(mark in getattr(method, field) for mark in "/\\\\~"):',
-        "if False:",
+        "    check_choices(models, method)\n",
+        "",
         (BAD_INPUT,),
     ),
     Mutant(
@@ -96,15 +96,15 @@ MUTANTS = (
     Mutant(
         "what Gradio cannot take in is an error without words",
         "ovseg/demo/doors.py",
-        "        except Exception as error:",
+        "        except Exception as error:  # Gradio raises any kind where it cannot fetch or read a file",
         "        except ZeroDivisionError as error:",
         (BAD_INPUT,),
     ),
     Mutant(
         "values that are left out are missing",
         "ovseg/demo/doors.py",
-        "given = [*inputs, *(item.default for item in left_out)]",
-        "given = inputs",
+        "    return [*values, *(item.default for item in left_out)]",
+        "    return values",
         (f"{DOORS}test_values_that_are_left_out_have_their_defaults",),
     ),
     Mutant(
@@ -117,9 +117,8 @@ MUTANTS = (
     Mutant(
         "a damaged file ends in a traceback",
         "ovseg/scene.py",
-        "BROKEN = (OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error, zlib.error,"
-        " Image.DecompressionBombError)",
-        "BROKEN = (EOFError,)",
+        "    OSError, SyntaxError, ValueError, IndexError, KeyError, EOFError,",
+        "    EOFError,",
         (f"{DOORS}test_damaged_files_are_pictures_or_one_sentence",),
     ),
     Mutant(
@@ -160,7 +159,7 @@ MUTANTS = (
     Mutant(
         "what OVDiff must draw first is not counted",
         "ovseg/demo/workload.py",
-        "return len(missing) * method.images * (2 * method.steps + reads) + reads",
+        "return len(missing) * method.images * (2 * method.steps + reads) + windows * reads",
         "return int(reads)",
         (f"{ZERO}test_rows_are_counted_beforehand",),
     ),
@@ -181,7 +180,7 @@ MUTANTS = (
     Mutant(
         "bad input is seen on the accelerator only",
         "ovseg/demo/word_panel.py",
-        '            parse_classes(words or "")\n',
+        '            check_amount(parse_classes(words or ""))\n',
         "            pass\n",
         (f"{ZERO}test_bad_input_is_refused_before_the_accelerator_is_asked_for",),
     ),

@@ -115,8 +115,8 @@ MUTANTS = (
     Mutant(
         "a truth of another size is taken",
         TRUTH,
-        "if values.shape != image_hw:",
-        "if values.size < 0:",
+        "if picture.size != image_hw[::-1]:",
+        "if picture.size == (0, 0):",
         (COMPARE + "test_a_truth_that_does_not_fit_is_refused",),
     ),
     Mutant(
