@@ -70,7 +70,7 @@ def visit(server: Server, number: int, begun: float | None = None) -> Seen:
     visitor = Visitor(server.address)
     page = Page(visitor)
     assert visitor.press(page, "scene-number", {0: number}, event="submit").is_good
-    words = ", ".join(scene("val", number).things)
+    words = ", ".join(dict.fromkeys(scene("val", number).things))
     ticks = dict(zip(METHODS, (True, False, False, False), strict=True))
     return watched(visitor, page, "run", {WORDS: words, **ticks}, begun or time.monotonic())
 
