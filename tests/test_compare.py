@@ -1,11 +1,13 @@
 import csv
 import json
 import math
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ovseg.__main__ import main
@@ -39,7 +41,7 @@ from ovseg.pocket.world import LABELS
 from ovseg.pocket.world import scene as world_scene
 from ovseg.progress import StoppedError
 from ovseg.scene import from_image
-from ovseg.types import Segmentation
+from ovseg.types import Scene, Segmentation
 from ovseg.words.classes import parse_classes
 
 IMAGE = np.zeros((2, 4, 3), np.uint8)
@@ -262,6 +264,20 @@ def test_a_comparison_gives_what_the_methods_give(with_clip: Models, picture: np
     assert steps[0] == ("DiffSegmenter: encoding the words", 0.0)
     shares = [share for _, share in steps]
     assert shares == sorted(shares) and 0.75 <= shares[-1] <= 1
+
+
+def test_nobody_pays_for_encoding_the_picture(with_clip: Models, picture: np.ndarray) -> None:
+    classes, latent = parse_classes("cat, dog"), from_image(with_clip, picture).latent
+
+    def slowly() -> torch.Tensor:
+        time.sleep(3)  # far more than the tiny networks take
+        return latent
+
+    scene, variants = Scene(picture, slowly), [Variant(title, DiffSegmenter()) for title in ("first", "second")]
+    [_] = run_variants(with_clip, Scene(picture, latent), classes, variants[:1])  # loads the networks
+    first, second = run_variants(with_clip, scene, classes, variants)
+    assert 0 < first.seconds < 3 and 0 < second.seconds < 3
+    assert DiffSegmenter().reads_latent and not OVDiff().reads_latent
 
 
 def test_what_was_done_before_a_stop_is_kept(with_clip: Models, picture: np.ndarray) -> None:

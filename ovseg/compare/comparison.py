@@ -26,9 +26,9 @@ there is background; a class is taken for another. `IGNORED`, 255, where the tru
 class Entry:
     """What one variant made of the picture, and what it took.
 
-    `seconds` is the whole run; its stages are in `segmentation.timings`. `passes` says how many times the diffusion network
-    was run, and `rows` how many prompts it was given in all of them; `peak_bytes` is the device's highest memory. None
-    where nobody counted.
+    `seconds` is the whole run but encoding the picture, which all share; its stages are in `segmentation.timings`. `passes`
+    says how many times the diffusion network was run, and `rows` how many prompts it was given in all of them;
+    `peak_bytes` is the device's highest memory. None where nobody counted.
     """
 
     title: str

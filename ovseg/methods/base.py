@@ -70,6 +70,11 @@ class Method(ABC):
         """The whole pipeline of the released code, whatever the backbone is."""
         return cls(**cls.released)
 
+    @property
+    def reads_latent(self) -> bool:
+        """Whether `Scene.latent` is read: the picture as the backbone's codec encodes it, which methods share."""
+        return True
+
     def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
         """The networks beside the backbone that these settings use, by what they are; each is loaded when it is called."""
         return {}

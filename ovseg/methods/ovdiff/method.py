@@ -84,6 +84,11 @@ class OVDiff(Settings, Method):
         " of your own where OVSEG_CUTLER says, or take MaskCut's masks with --set masks=maskcut."
     )
 
+    @property
+    def reads_latent(self) -> bool:
+        """No: windows are encoded one by one."""
+        return False
+
     def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
         """CLIP, DINO and CutLER, each where it is used."""
         networks: dict[str, Callable[[], Network]] = {}
