@@ -111,7 +111,7 @@ class Comparison:
                 return entry
         raise ValueError(f"The title must be one of {', '.join(e.title for e in self.entries)}, but got {quoted(title)}.")
 
-    def indices(self, entry: Entry) -> UInt8[np.ndarray, "k"]:
+    def indices(self, entry: Entry) -> UInt8[np.ndarray, " k"]:
         """For each label of an entry's own list, its index in `Comparison.labels`; colours follow it."""
         return view.indices_in(self.labels, entry.segmentation.labels).astype(np.uint8)
 

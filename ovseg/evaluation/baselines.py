@@ -95,7 +95,7 @@ class CentrePrior(Trivial):
         scores = self._weights(models, scene, classes)[:, None, None] * prior
         return Segmentation.from_scores(scene.image, _names(classes), scores, self.threshold)
 
-    def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, "k"]:
+    def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, " k"]:
         """1 for the first class and 0 for the others."""
         return torch.eye(len(classes))[0]
 
@@ -112,7 +112,7 @@ class ClipCentrePrior(CentrePrior):
         """The CLIP of the backbone."""
         return {"clip": lambda: models.clip}
 
-    def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, "k"]:
+    def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, " k"]:
         """CLIP's probabilities of the classes, divided by the highest."""
         likely = models.clip.probabilities([scene.image], photo_prompts(classes))[0].cpu()
         return likely / likely.max()

@@ -13,6 +13,7 @@ from ovseg.assets import ASSETS
 from ovseg.evaluation.baselines import BASELINES, ClipCentrePrior
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import POCKET
+from ovseg.files import write_whole
 from ovseg.methods import METHODS, Method, obstacle_to, suited_to
 from ovseg.models import Models
 from ovseg.output import view

@@ -113,7 +113,7 @@ def synthetic_sets(data: Path) -> tuple[Masked, Masked]:
     return one, two
 
 
-def numbers_of(names: Sequence[str]) -> UInt8[np.ndarray, "labels"]:
+def numbers_of(names: Sequence[str]) -> UInt8[np.ndarray, " labels"]:
     """A table from labels of these names to labels of all things; 0 is the background in both."""
     return np.array([0, *(THINGS.index(name) + 1 for name in names)], np.uint8)
 

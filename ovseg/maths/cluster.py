@@ -12,7 +12,7 @@ ROUNDING = 1e-6  # share of two points' squared lengths; a squared distance belo
 
 def kmeans(
     points: Float[Tensor, "n d"], count: int, restarts: int = 10, seed: int = 0, iterations: int = 300
-) -> tuple[Int[Tensor, "n"], Float[Tensor, "k d"]]:
+) -> tuple[Int[Tensor, " n"], Float[Tensor, "k d"]]:
     """Lloyd's k-means from greedy k-means++ starts (Arthur and Vassilvitskii 2007); the best of several restarts.
 
     Where there are fewer points than dimensions, distances are computed from the Gram matrix: the objective is the same,
@@ -42,7 +42,7 @@ def kmeans(
     return labels, membership(labels, int(labels.max()) + 1) @ rows
 
 
-def agglomerate(points: Float[Tensor, "n d"], count: int) -> Int[Tensor, "n"]:
+def agglomerate(points: Float[Tensor, "n d"], count: int) -> Int[Tensor, " n"]:
     """Ward's agglomerative clustering, by scikit-learn on the CPU: the cluster of each point; no more than points."""
     from sklearn.cluster import AgglomerativeClustering
 
@@ -51,14 +51,14 @@ def agglomerate(points: Float[Tensor, "n d"], count: int) -> Int[Tensor, "n"]:
     return torch.from_numpy(np.asarray(labels, np.int64)).to(points.device)
 
 
-def inertia_of(points: Float[Tensor, "n d"], labels: Int[Tensor, "n"]) -> float:
+def inertia_of(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
     """The k-means objective: the sum of the points' squared distances to the centres of their clusters."""
     rows = points.double()
     centres = membership(labels, int(labels.max()) + 1).double() @ rows
     return float((rows - centres[labels]).pow(2).sum())
 
 
-def membership(labels: Int[Tensor, "n"], count: int) -> Float[Tensor, "k n"]:
+def membership(labels: Int[Tensor, " n"], count: int) -> Float[Tensor, "k n"]:
     """A matrix that, multiplied with the points, gives the mean of each cluster; an empty cluster has a row of zeros."""
     chosen = torch.nn.functional.one_hot(labels, count).T.float()
     return chosen / chosen.sum(1, keepdim=True).clamp(min=1)

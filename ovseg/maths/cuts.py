@@ -40,7 +40,7 @@ def mask_cut(features: Float[Tensor, "c y x"], objects: int = 3, alike: float = 
     return tuple(masks)
 
 
-def second_eigenvector(columns: Float[Tensor, "c n"], alike: float) -> Float[np.ndarray, "n"]:
+def second_eigenvector(columns: Float[Tensor, "c n"], alike: float) -> Float[np.ndarray, " n"]:
     """The generalised eigenvector of (D - A) v = l D v with the second-smallest eigenvalue, by Lanczos' method.
 
     Its signs split the graph into the two halves that are least alike.

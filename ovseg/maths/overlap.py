@@ -38,14 +38,14 @@ def confusion(
     return np.bincount(true * count + guess, minlength=count * count).reshape(count, count)
 
 
-def iou_per_label(matrix: Integer[np.ndarray, "k k"]) -> Float[np.ndarray, "k"]:
+def iou_per_label(matrix: Integer[np.ndarray, "k k"]) -> Float[np.ndarray, " k"]:
     """Intersection over union of each label; NaN for a label that neither truth nor prediction has."""
     intersection = np.diagonal(matrix).astype(np.float64)
     union = matrix.sum(0) + matrix.sum(1) - intersection
     return np.divide(intersection, union, out=np.full(len(matrix), np.nan), where=union > 0)
 
 
-def dataset_miou(total: Integer[np.ndarray, "k k"], scored: Bool[np.ndarray, "k"] | None = None) -> float:
+def dataset_miou(total: Integer[np.ndarray, "k k"], scored: Bool[np.ndarray, " k"] | None = None) -> float:
     """The standard mIoU: of the counts of all pictures together, the mean IoU over the labels that occur.
 
     Args:

@@ -134,13 +134,13 @@ class Painter(nn.Module):
     """
 
     def __init__(
-        self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, empty: Int[Tensor, "tokens"], end: int
+        self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel, empty: Int[Tensor, " tokens"], end: int
     ) -> None:
         super().__init__()
         self.unet, self.text_encoder, self.end = unet, text_encoder, end
         self.register_buffer("empty", empty, persistent=False)
 
-    def text_states(self, ids: Int[Tensor, "b tokens"], words_only: Bool[Tensor, "b"]) -> Float[Tensor, "b tokens width"]:
+    def text_states(self, ids: Int[Tensor, "b tokens"], words_only: Bool[Tensor, " b"]) -> Float[Tensor, "b tokens width"]:
         """States of the prompts' tokens. In the rows of `words_only`, the tokens after the words carry no information.
 
         A causal encoder lets the end token and the padding see all words before them. Without this treatment the U-Net
@@ -153,14 +153,14 @@ class Painter(nn.Module):
         return torch.where((after_words & words_only[:, None])[..., None], neutral, states)
 
     def forward(
-        self, noised: Float[Tensor, "b 4 y x"], timesteps: Int[Tensor, "b"], ids: Int[Tensor, "b tokens"]
+        self, noised: Float[Tensor, "b 4 y x"], timesteps: Int[Tensor, " b"], ids: Int[Tensor, "b tokens"]
     ) -> Float[Tensor, "b 4 y x"]:
         """The predicted noise in noised latents, given the prompts' token ids."""
         words_only = torch.rand(len(ids), device=ids.device) < WORDS_ONLY_SHARE
         return self.unet(noised, timesteps, encoder_hidden_states=self.text_states(ids, words_only)).sample
 
 
-def loss_weights(ratio: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+def loss_weights(ratio: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
     """Weights of the noise's squared error at these signal-to-noise ratios.
 
     What is drawn where is decided at much noise, and there the error of the noise is small even if the picture that it

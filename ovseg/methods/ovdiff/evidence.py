@@ -31,7 +31,7 @@ class Nearest:
         """The nearest rows of a table to the features at each place."""
         return cls(table, *(part.permute(1, 2, 0).cpu().numpy() for part in table.nearest(features, NEAREST)))
 
-    def times(self, phrases: int) -> Int[np.ndarray, "phrases"]:
+    def times(self, phrases: int) -> Int[np.ndarray, " phrases"]:
         """How many times a prototype of each phrase, its background included, is among the nearest."""
         owner = np.array([source.number for source, _ in self.table.origin], int)
         return np.bincount(owner[self.rows.ravel()], minlength=phrases)

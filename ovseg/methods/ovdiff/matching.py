@@ -43,7 +43,7 @@ class Table:
     """
 
     vectors: Float[Tensor, "n d"]
-    labels: Int[Tensor, "n"]
+    labels: Int[Tensor, " n"]
     origin: tuple[tuple[Source, int], ...]
 
     @classmethod
@@ -58,7 +58,7 @@ class Table:
             origin += [(source, row) for row in rows]
         return cls(F.normalize(torch.cat(vectors), dim=1), torch.tensor(labels, dtype=torch.long), tuple(origin))
 
-    def only(self, kept: Bool[Tensor, "n"]) -> "Table":
+    def only(self, kept: Bool[Tensor, " n"]) -> "Table":
         """The rows that are kept."""
         origin = tuple(item for item, stays in zip(self.origin, kept.tolist(), strict=True) if stays)
         return Table(self.vectors[kept.to(self.vectors.device)], self.labels[kept], origin)

@@ -53,7 +53,7 @@ class Things:
     """
 
     rows: Float[Tensor, "n d"]
-    subsets: Mapping[str, Float[Tensor, "d"]]
+    subsets: Mapping[str, Float[Tensor, " d"]]
 
     @classmethod
     def of(cls, models: Models, classes: Sequence[ClassWord], stuff: Sequence[bool], clip: str = "") -> "Things | None":

@@ -62,7 +62,7 @@ class Side:
     """
 
     vectors: Float16[np.ndarray, "n d"]
-    pictures: Int[np.ndarray, "n"]
+    pictures: Int[np.ndarray, " n"]
     parts: int
     regions: UInt8[np.ndarray, "k y x"]
 

@@ -120,7 +120,7 @@ def masks_by_small_otsu(
     return tuple(Mask(a > high, a < low) for a in attributions)
 
 
-def two_thresholds(values: Float[np.ndarray, "n"], bins: int = BINS, *, at_centres: bool = False) -> tuple[float, float]:
+def two_thresholds(values: Float[np.ndarray, " n"], bins: int = BINS, *, at_centres: bool = False) -> tuple[float, float]:
     """The two thresholds that part values in [0, 1] into three classes of the least variance (Otsu 1979).
 
     Where the values are too few to part, the fixed ones.
