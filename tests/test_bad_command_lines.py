@@ -28,7 +28,7 @@ LINES = {
     "segment {picture} --classes cat --out {new} --seed 1e3": "must be a whole number",
     "segment {picture} --classes cat --out {new} --set timesteps=5000": "from 0 to 999",
     "segment {picture} --classes cat --out {new} --set threshold=nan": "threshold must be a number",
-    "segment {picture} --classes cat --out {new} --set draws=0": "draws must be 1 or more",
+    "segment {picture} --classes cat --out {new} --set draws=0": "draws must be from 1 to 16",
     "segment {picture} --classes cat --out {new} --set timesteps=": "at least one noise level",
     "segment {picture} --classes cat --out {new} --dtype int8": "dtype must be one of",
     "segment {picture} --classes cat --out {new} --device tpu": "device must be one that",

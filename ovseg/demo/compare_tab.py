@@ -210,10 +210,9 @@ def _wire_stop(tab: CompareTab, events: list[gr.events.Dependency]) -> None:
         text = f"Stopped: {count} of {count + len(results.waiting) + len(kept.comparison.failures)} methods are done."
         return status_line(text, None), drawn(kept, uuid.uuid4().hex), kept
 
-    tab.stop.click(
-        stopped, tab.results, [tab.status, tab.board, tab.results], cancels=events, api_visibility="private",
-        show_progress="hidden",
-    )  # fmt: skip
+    # First cancelled, then said: a step that was already on its way must not come after the word.
+    cancelled = tab.stop.click(None, None, None, cancels=events, api_visibility="private")
+    cancelled.then(stopped, tab.results, [tab.status, tab.board, tab.results], **QUIET)
 
 
 def _wire_estimates(tab: CompareTab, durations: Durations) -> None:
