@@ -212,9 +212,9 @@ def test_truth_is_uploaded_and_a_wrong_one_is_one_sentence(visit: Visit, tmp_pat
     page.locator("#classes textarea, #classes input").first.fill("|".join(dict.fromkeys(item.things)))
     page.get_by_role("button", name="Its truth, if you have one").click()
     page.locator("#truth input[type=file]").set_input_files(wrong)
-    visit.wait_for_status("^The truth must be")
+    visit.wait_for_status("^The truth must have the picture's size, 96 x 96")
     page.locator("#run").click()
-    page.get_by_text("The truth must be").first.wait_for()
+    page.get_by_text("The truth must have").first.wait_for()
     page.locator("#truth button[aria-label='Clear'], #truth button[aria-label='Remove']").first.click()
     page.locator("#truth input[type=file]").set_input_files(right)
     visit.choose_methods("diffsegmenter")
@@ -262,6 +262,9 @@ def test_a_link_brings_everything_back(visit: Visit, address: str) -> None:
     page.wait_for_function("document.querySelector('#setting-diffsegmenter-threshold input[type=number]').value === '0.7'")
     page.goto(address)
     page.locator("#run").wait_for()
+    # What a page still asked for when it was left is broken off: an error in the console of the page that is gone.
+    broken_off = ("AbortError", "Connection errored out")
+    visit.errors = [error for error in visit.errors if not any(words in error for words in broken_off)]
     visit.well()
 
 
