@@ -174,11 +174,16 @@ def write_or_check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         )
 
 
+def file_checksum(path: Path) -> str:
+    """The SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def checksum(files: Iterable[Path], folder: Path) -> str:
     """12 digits that depend on the content of files and on their paths from `folder`, in no order."""
     total = hashlib.sha256()
     for path in sorted(files):
         total.update(path.relative_to(folder).as_posix().encode())
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
+        total.update(bytes.fromhex(file_checksum(path)))
     return total.hexdigest()[:12]

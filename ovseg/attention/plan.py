@@ -10,6 +10,7 @@ import torch
 
 from ovseg.backbones.base import Backbone, Capture, Sampling, Site, Token, grid_at
 from ovseg.limits import check_count, limits, quoted
+from ovseg.maths.flops import settle
 from ovseg.models import Models
 
 NOISE_LEVELS = (20, 50, 100, 200, 300, 400, 500, 600, 700, 800)
@@ -181,6 +182,5 @@ def measured_row_seconds(models: Models, shape: tuple[int, int, int]) -> float:
     for _ in range(1 if models.device.type == "cpu" else 2):  # an accelerator's first pass chooses kernels
         begun = time.perf_counter()
         backbone.trace(latent, text, 100, Capture(), 0)
-        if models.device.type == "cuda":
-            torch.cuda.synchronize(models.device)
+        settle(models.device)
     return time.perf_counter() - begun

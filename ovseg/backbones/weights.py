@@ -10,6 +10,8 @@ import torch
 from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 
+from ovseg.files import file_checksum
+
 WEIGHT_FILE = re.compile(
     r"(model|pytorch_model|diffusion_pytorch_model|open_clip_model|open_clip_pytorch_model)"
     r"(?P<half>\.fp16)?(-\d+-of-\d+)?(?P<half_behind>\.fp16)?\.(?P<kind>safetensors|bin)"
@@ -40,8 +42,7 @@ def name_of_weights(source: str | Path) -> str:
         return f"{source}@{revision_of(str(source))[:12]}"
     total = hashlib.sha256()
     for path in weight_files(folder):
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
+        total.update(bytes.fromhex(file_checksum(path)))
     name = total.hexdigest()[:12]
     return EARLIER_NAMES.get(name, name)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from ovseg.backbones import BACKBONES
-from ovseg.files import read_json
+from ovseg.files import file_checksum, read_json
 from ovseg.models import Models
 
 FITS = (
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _import(models: Models, path: Path | None, name: str) -> None:
     from ovseg.pretrained.grounding import save_grounding
-    from ovseg.pretrained.published_grounding import checksum, read_published
+    from ovseg.pretrained.published_grounding import read_published
 
     if path is None:
         raise ValueError("`grounding import` needs the checkpoint's file, such as: grounding import FILE.pth.")
@@ -62,7 +62,7 @@ def _import(models: Models, path: Path | None, name: str) -> None:
         )
     folder = models.new_grounding(name)
     module = read_published(path)
-    source = {"file": path.name, "sha256": checksum(path)}
+    source = {"file": path.name, "sha256": file_checksum(path)}
     if (folder / "config.json").is_file():
         if read_json(folder / "config.json")["training"].get("source", {}).get("sha256") != source["sha256"]:
             raise ValueError(f"The module's name must be new, but there is another module in {folder}: give another --name.")

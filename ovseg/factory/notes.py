@@ -1,10 +1,9 @@
 """What is known of a file since it was written: its checksum, its bytes and when it was last changed."""
 
-import hashlib
 import json
 from pathlib import Path
 
-from ovseg.files import read_json, write_whole
+from ovseg.files import file_checksum, read_json, write_whole
 
 
 def note_path(path: Path) -> Path:
@@ -38,9 +37,3 @@ def checked(path: Path, known: str | None) -> str:
         )
     write_note(path, checksum)
     return checksum
-
-
-def file_checksum(path: Path) -> str:
-    """The SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

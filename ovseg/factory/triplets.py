@@ -22,10 +22,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from ovseg.backbones.base import Generated, Sampling
-from ovseg.factory.notes import checked, file_checksum, note_path, write_note
+from ovseg.factory.notes import checked, note_path, write_note
 from ovseg.factory.orders import Order, order
 from ovseg.factory.shards import joined
-from ovseg.files import read_json, write_or_check_settings, write_whole, write_whole_parts
+from ovseg.files import file_checksum, read_json, write_or_check_settings, write_whole, write_whole_parts
 from ovseg.models import Models
 from ovseg.pretrained.detector import Detector
 from ovseg.pretrained.grounding import step_features

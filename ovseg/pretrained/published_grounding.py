@@ -8,7 +8,6 @@ Differs from ours:
   stores both vectors after that step. Its `sv0`, the last singular value, is not needed.
 """
 
-import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,12 +82,6 @@ def from_published(theirs: Mapping[str, Tensor]) -> GroundingModule:
     counters = {name: value for name, value in module.state_dict().items() if name.endswith("num_batches_tracked")}
     module.load_state_dict(state | counters)
     return module.eval().requires_grad_(False)
-
-
-def checksum(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def published_shapes() -> dict[str, tuple[int, ...]]:

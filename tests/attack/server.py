@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.browsers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 240
@@ -54,9 +55,7 @@ def started(folder: Path, **variables: str) -> Iterator[Server]:
         folder: for the log, uploads and prototypes of this server.
         variables: of its environment.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     own = {"GRADIO_SERVER_PORT": str(port), "OVSEG_PROTOTYPES": str(folder / "prototypes")}
     own |= {"GRADIO_TEMP_DIR": str(folder / "uploads")}
