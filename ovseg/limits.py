@@ -37,6 +37,7 @@ class Limits:
         pictures: pictures of a data set that a visitor makes.
         queue: events that wait in line, of all visitors together.
         sessions: visitors of whom is kept what they see; the one who asked for something longest ago is forgotten.
+        session_bytes: of what is kept for one of them to look at: half of it for Compare, half for Look inside.
         file_seconds: for how long a file that is offered is kept.
         prototype_bytes: of OVDiff's own folder; what was read longest ago is deleted.
     """
@@ -60,6 +61,7 @@ class Limits:
     pictures: int = 64
     queue: int = 128
     sessions: int = 64
+    session_bytes: int = 64_000_000
     file_seconds: int = 3600
     prototype_bytes: int = 2_000_000_000
 

@@ -15,15 +15,16 @@ from gradio.state_holder import StateHolder
 
 from ovseg.demo import housekeeping, offered
 from ovseg.demo.durations import Durations
+from ovseg.demo.held import held_bytes
 from ovseg.demo.listening import Listeners
 from ovseg.demo.picture import Picture
 from ovseg.demo.running import Request, Results, run
-from ovseg.methods import METHODS, OVDiff, suited_to
+from ovseg.limits import limits
+from ovseg.methods import METHODS, DiffSegmenter, OVDiff, suited_to
 from ovseg.methods.ovdiff.store import Mask, Store, store_of
 from ovseg.models import Models
 from ovseg.progress import silent
 from ovseg.types import Segmentation
-from tests.held_memory import held_bytes
 
 MADE_BY = {"images": 2}
 MASKS = (Mask(np.random.default_rng(0).random((64, 64)) > 0.5, np.zeros((64, 64), bool)),)
@@ -76,7 +77,31 @@ def test_a_session_keeps_little_of_a_large_picture(with_clip: Models) -> None:
     for entry in kept[-1].comparison.entries:
         assert held_bytes(entry.segmentation.packed()) < 20_000_000
         assert np.array_equal(entry.segmentation.label_map, entry.segmentation.scores.argmax(0))
-    assert held_bytes([e.segmentation for e in kept[-1].comparison.entries]) < 50_000_000
+    for entry in kept[-1].comparison.entries:
+        assert entry.segmentation.evidence
+    assert held_bytes(kept[-1]) < 30_000_000
+
+
+def test_a_result_beyond_the_ceiling_of_a_session_is_refused_and_the_others_stand(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (256, 384, 3), dtype=np.uint8)
+    first, second = (replace(suited_to(models, DiffSegmenter), timesteps=(level,)) for level in (100, 300))
+    asked, parts = Request(Picture(image), "cat, dog", "", "", (first, second), 0), []
+    whole = run(models, asked, Durations(), silent, parts.append)
+    one, both = (held_bytes(part) for part in parts[1:])
+    assert both == held_bytes(whole) < 32_000_000
+    monkeypatch.setenv("OVSEG_MAX_SESSION_BYTES", str(one + both))
+    limits.cache_clear()
+    try:
+        kept = run(models, asked, Durations(), silent, parts.append)
+    finally:
+        monkeypatch.undo()
+        limits.cache_clear()
+    assert [entry.title for entry in kept.comparison.entries] == [whole.comparison.entries[0].title]
+    (failure,) = kept.comparison.failures
+    assert failure.title == whole.comparison.entries[1].title and "MB at most, but would be" in failure.sentence
+    assert held_bytes(kept) < (one + both) // 2 and not kept.waiting and len(kept.drawn) == 2
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def test_a_place_is_x_from_the_left_and_y_from_the_top(models: Models, looked: L
 
 def test_one_visitors_maps_are_bounded(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     wish = replace(WISH, compared=picture_of())
-    monkeypatch.setattr("ovseg.demo.inside_panel.MOST_BYTES", 100_000)
+    monkeypatch.setattr("ovseg.demo.inside_panel.most_kept", lambda: 100_000)
     assert "must take 0.1 MB at most, but would take" in estimate_line(models, Durations(), wish)
     with counting() as count, pytest.raises(ValueError, match="choose fewer levels"):
         look_as(models, wish)
@@ -372,6 +372,7 @@ def test_a_drawn_picture_is_looked_into_step_by_step_and_can_be_stopped(opened: 
     page.wait_for_function("document.querySelector('#inside .ov-in-place-said').innerText.includes('step 3 (t = ')")
     assert page.locator("#inside .ov-in-place-said").inner_text().startswith("What the place 30% from the left, 45% from")
     assert big.bounding_box() == box  # texts that change do not move the page
+    page.locator("#inside-keep").get_by_label("nowhere").check()  # 50 steps with self-attention are more than is kept
     opened.set_slider("inside-steps", 50)
     page.locator("#inside-estimate", has_text="50 passes").wait_for()
     page.locator("#inside-look").click()

@@ -12,6 +12,7 @@ from ovseg.attention import Request
 from ovseg.attention.plan import NOISE_LEVELS, parse_levels
 from ovseg.backbones.base import Sampling
 from ovseg.demo.board import data_url
+from ovseg.demo.held import most_kept
 from ovseg.demo.picture import EXAMPLES, Picture, example_names
 from ovseg.demo.picture_file import picture_upload
 from ovseg.demo.work import whole
@@ -21,7 +22,6 @@ from ovseg.models import Models
 from ovseg.scene import shrunk
 from ovseg.words.classes import indefinite, parse_classes
 
-MOST_BYTES = 256 * 10**6  # that one visitor's maps may take on the server
 SHOWN_SIDE = 320  # pixels of the chosen picture on the left
 SOURCES = {"Of Compare": "compare", "Upload": "upload", "Example": "example", "Draw": "draw"}
 KEEP = {"at every level": "every", "at the middle one": "middle", "nowhere": "none"}
@@ -53,7 +53,8 @@ class Wish:
         Raises:
             ValueError: the sentence is empty or too long.
         """
-        return Request(inputs.text("The sentence", self.sentence or "").strip(), KEEP.get(self.keep, self.keep), MOST_BYTES)
+        sentence = inputs.text("The sentence", self.sentence or "").strip()
+        return Request(sentence, KEEP.get(self.keep, self.keep), most_kept())
 
     def image(self) -> np.ndarray:
         """The chosen picture (H, W, 3).

@@ -9,6 +9,7 @@ from ovseg.compare import Comparison, Entry, Failure, Variant, run_variants
 from ovseg.demo import board
 from ovseg.demo.choice import Run
 from ovseg.demo.durations import NETWORK_ROW, Durations
+from ovseg.demo.held import held_bytes, most_kept
 from ovseg.demo.picture import Picture
 from ovseg.demo.workload import Work, learn_speed
 from ovseg.methods import DiffSegmenter, Method
@@ -48,7 +49,7 @@ class Results:
     drawn: tuple[dict, ...] = ()  # what the board shows of each outcome, packed once
 
     def with_outcome(self, outcome: Entry | Failure, card: dict | None) -> "Results":
-        """These results with one more variant done."""
+        """These results with one more variant done; it has failed where it would be more than is kept of a visitor."""
         done, drawn = self.comparison, (*self.drawn, _drawn(outcome))
         if isinstance(outcome, Entry):
             outcome = replace(outcome, segmentation=outcome.segmentation.packed())
@@ -57,7 +58,10 @@ class Results:
             done = replace(done, failures=(*done.failures, outcome))
         cards = (*self.cards, (outcome.title, card)) if card else self.cards
         rest = {title: seconds for title, seconds in self.waiting.items() if title != outcome.title}
-        return replace(self, comparison=done, waiting=rest, cards=cards, drawn=drawn)
+        grown = replace(self, comparison=done, waiting=rest, cards=cards, drawn=drawn)
+        if isinstance(outcome, Entry) and (needed := held_bytes(grown)) > most_kept():
+            return self.with_outcome(Failure(outcome.title, too_much(needed)), None)
+        return grown
 
     @property
     def truth(self) -> np.ndarray | None:
@@ -69,6 +73,14 @@ def _drawn(outcome: Entry | Failure) -> dict:
     if isinstance(outcome, Failure):
         return board.failed(outcome.title, outcome.title, outcome.sentence)
     return board.done(outcome.title, outcome.title, outcome.segmentation, seconds=outcome.seconds, passes=outcome.passes)
+
+
+def too_much(needed: int) -> str:
+    """The sentence of a result that a visitor has no room for."""
+    return (
+        f"What is kept of your results must be {most_kept() / 1e6:.0f} MB at most, but would be {needed / 1e6:.0f} MB: "
+        "run fewer methods at once, or take fewer classes or a smaller picture."
+    )
 
 
 def titled(models: Models, methods: Sequence[Method]) -> tuple[Variant, ...]:

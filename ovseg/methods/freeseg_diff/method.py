@@ -35,8 +35,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from ovseg.backbones.base import Text
@@ -54,13 +53,15 @@ from ovseg.methods.freeseg_diff.naming import (
     spoken_of,
     with_words_of,
 )  # fmt: skip
-from ovseg.methods.freeseg_diff.regions import clusters_of, features_of, picture_of
+from ovseg.methods.freeseg_diff.regions import clusters_of, features_of, masks_of, picture_of
 from ovseg.methods.freeseg_diff.settings import Settings
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
-from ovseg.scene import latent_of
+from ovseg.scene import latent_of, shrunk
 from ovseg.types import Evidence, Paper, Scene, Segmentation
 from ovseg.words.classes import ClassWord
+
+SHOWN_SIDE = 448  # pixels of a cluster's picture in the evidence: twice what CLIP reads
 
 
 @dataclass(frozen=True)
@@ -144,22 +145,28 @@ class PreparedFreeSegDiff(Prepared):
             features = features_of(models, method, scene, self.nothing)
         with stages.stage("clustering", 0.5):
             clusters = clusters_of(features, method, sum(candidates.allowed))
-        grown = F.interpolate(clusters[None, None].float(), image.shape[:2], mode="nearest")[0, 0].long().cpu()
-        inside = [grown == k for k in range(int(grown.max()) + 1)]
         with stages.stage("naming the clusters", 0.6):
-            pictures = [picture_of(image, mask.numpy(), method.crop == "tight") for mask in inside]
-            similar = self.similarity(pictures, candidates)
+            inside = masks_of(clusters, image.shape[:2])
+            similar = self.similarity(self.pictures(image, inside), candidates)
             chosen = assign(similar, candidates.allowed, method.one_each)
         with stages.stage("refining the edges", 0.8):
             named = [mask.float() for mask in inside]
             for k in (k for k, name in enumerate(chosen) if name is not None):
                 named[k] = refined(image, named[k], method.refinement, models.device, method.refine_side)
             scores = scores_of(named, chosen, len(candidates.names))
-        look = Look(candidates, pictures, similar, chosen)
-        return Segmentation.from_scores(
-            image, tuple(word.name for word in candidates.names), scores,
-            evidence=lambda: (*_maps(clusters, features, candidates.caption), *look.evidence()), timings=stages.timings,
-        )  # fmt: skip
+
+        def evidence() -> tuple[Evidence, ...]:
+            small = [shrunk(picture, SHOWN_SIDE) for picture in self.pictures(image, masks_of(clusters, image.shape[:2]))]
+            return *_maps(clusters, features, candidates.caption), *Look(candidates, small, similar, chosen).evidence()
+
+        names = tuple(word.name for word in candidates.names)
+        return Segmentation.from_scores(image, names, scores, evidence=evidence, timings=stages.timings)
+
+    def pictures(
+        self, image: UInt8[np.ndarray, "H W 3"], inside: Sequence[Bool[Tensor, "H W"]]
+    ) -> list[UInt8[np.ndarray, "_h _w 3"]]:
+        """What CLIP is shown of each cluster."""
+        return [picture_of(image, mask.numpy(), self.method.crop == "tight") for mask in inside]
 
     def candidates(self, scene: Scene) -> Candidates:
         """The names among which CLIP chooses; the scene is captioned where that decides and it has no caption."""
@@ -187,7 +194,7 @@ class PreparedFreeSegDiff(Prepared):
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """What CLIP saw of each cluster, how well each name fits it (`similar`), and the name that it got, or None."""
+    """What CLIP saw of each cluster, not too large, how well each name fits it (`similar`), and its name, or None."""
 
     candidates: Candidates
     pictures: Sequence[UInt8[np.ndarray, "_h _w 3"]]

@@ -57,6 +57,12 @@ def clusters_of(features: Float[Tensor, "c y x"], settings: Settings, words: int
     return labels.reshape(features.shape[1:])
 
 
+def masks_of(clusters: Int[Tensor, "y x"], image_hw: tuple[int, int]) -> list[Bool[Tensor, "H W"]]:
+    """Where each cluster is in the picture, on the CPU."""
+    grown = F.interpolate(clusters[None, None].float(), image_hw, mode="nearest")[0, 0].long().cpu()
+    return [grown == k for k in range(int(grown.max()) + 1)]
+
+
 def picture_of(
     image: UInt8[np.ndarray, "H W 3"], inside: Bool[np.ndarray, "H W"], tight: bool
 ) -> UInt8[np.ndarray, "h w 3"]:

@@ -1,4 +1,4 @@
-"""How many bytes a value holds: every array, tensor, text and bytes that can be reached from it, once."""
+"""What is kept of a visitor, in bytes. Its ceiling is `Limits.session_bytes`, for Compare and Look inside together."""
 
 import gc
 from types import FunctionType, ModuleType
@@ -7,13 +7,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from ovseg.limits import limits
 from ovseg.models import Models
 
 NOT_HELD = (type, ModuleType, Models, torch.nn.Module)  # what all sessions share
 
 
+def most_kept() -> int:
+    """Bytes that the results of Compare may have, and as many what Look inside gathers."""
+    return limits().session_bytes // 2
+
+
 def held_bytes(value: Any) -> int:
-    """The bytes that would be free if this value, and nothing else, were gone."""
+    """The bytes that would be free if this value, and nothing else, were gone: those of every array, tensor, text and bytes
+    that can be reached from it, once.
+    """
     total, seen, rest = 0, set(), [value]
     while rest:
         item = rest.pop()
