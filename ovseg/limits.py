@@ -35,6 +35,7 @@ class Limits:
         scores: numbers that the masks of one such request are made of: classes and background times pixels times methods.
         steps: sampling steps of one picture that a visitor draws.
         pictures: pictures of a data set that a visitor makes.
+        busy_seconds: for how long a job keeps the network where others wait for it.
         queue: events that wait in line, of all visitors together.
         sessions: visitors of whom is kept what they see; the one who asked for something longest ago is forgotten.
         session_bytes: of what is kept for one of them to look at: half of it for Compare, half for Look inside.
@@ -59,6 +60,7 @@ class Limits:
     methods: int = 12
     steps: int = 100
     pictures: int = 64
+    busy_seconds: int = 60
     queue: int = 128
     sessions: int = 64
     session_bytes: int = 64_000_000

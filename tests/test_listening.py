@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -11,6 +13,7 @@ import pytest
 from ovseg.demo import listening
 from ovseg.demo.build import launch
 from ovseg.demo.listening import Listeners, stream_of
+from ovseg.limits import Limits
 from ovseg.models import Models
 from ovseg.scene import from_prompt
 from ovseg.types import Scene
@@ -146,6 +149,16 @@ def test_a_program_that_stops_reading_does_not_hold_the_network(address: str, st
 
 def test_a_program_that_reads_gets_its_answer(address: str, steps: list[int]) -> None:
     assert Visitor(address).call("generate", ["slow", 0, 1, None, ""]).is_good and len(steps) == 1000
+
+
+def test_a_long_job_gives_way_to_those_who_wait(address: str, steps: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ovseg.demo.work.limits", lambda: replace(Limits(), busy_seconds=1))
+    with ThreadPoolExecutor(1) as pool:
+        long = pool.submit(Visitor(address).call, "generate", ["slow", 0, 1, None, ""])
+        wait_for(steps)
+        assert draws(address).is_good and 25 < len(steps) < 500
+        given_way = long.result(SECONDS)
+    assert given_way.event == "error" and "Stopped after 1 seconds, because others wait" in given_way.text
 
 
 def test_no_request_goes_past_the_line(address: str) -> None:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from urllib.parse import parse_qs
 
+import gradio as gr
 from gradio.context import LocalContext
 from gradio.queueing import Event
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -111,11 +112,24 @@ def stream_of(scope: Scope) -> str | None:
     return called[1] if called else None
 
 
+def _job() -> tuple[gr.Blocks, Event] | None:
+    """The page and the job that this thread works on; None where it is no job of a served page's queue."""
+    page, job = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    event = page._queue.event_ids_to_events.get(job) if getattr(page, "listeners", None) else None
+    return None if event is None else (page, event)
+
+
 def nobody_listens() -> bool:
     """Whether the visitor of the job that this thread works on is gone. False where it is no job of a page's queue."""
-    page, job = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
-    listeners = getattr(page, "listeners", None)
-    event: Event | None = page._queue.event_ids_to_events.get(job) if listeners else None
-    if event is None:
+    if (found := _job()) is None:
         return False
-    return not event.alive or listeners.have_left(event.session_hash, event._id, event.enqueue_time)
+    page, event = found
+    return not event.alive or page.listeners.have_left(event.session_hash, event._id, event.enqueue_time)
+
+
+def others_wait() -> bool:
+    """Whether another job waits until the one that this thread works on has ended. False where it is no such job."""
+    if (found := _job()) is None:
+        return False
+    page, event = found
+    return any(other.alive for other in page._queue.event_queue_per_concurrency_id[event.concurrency_id].queue)

@@ -5,6 +5,7 @@ import html
 import queue
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -14,9 +15,10 @@ import gradio as gr
 import spaces
 import torch
 
-from ovseg.demo.listening import nobody_listens
+from ovseg.demo.listening import nobody_listens, others_wait
 from ovseg.doors import inputs
 from ovseg.doors.inputs import LARGEST_SEED
+from ovseg.limits import limits
 from ovseg.progress import Report, StoppedError, with_time_left
 
 QUIET = {"api_visibility": "private", "show_progress": "hidden"}
@@ -24,6 +26,8 @@ QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 
 NETWORK = {"concurrency_id": "network", "concurrency_limit": 1}
 """Events that use the network run one at a time, those of programs among them."""
+
+GAVE_WAY = "Stopped after {} seconds, because others wait for the network. Ask for less at once, or when nobody waits."
 
 Publish = Callable[[Any], None]
 """Hands a part of the result to the visitor while the work goes on."""
@@ -71,7 +75,8 @@ def stream_parts(work: Callable[[Report, Publish], Any]) -> Iterator[tuple[str, 
 
 
 def on_accelerator(seconds: Callable[..., int]) -> Callable[[Callable], Callable]:
-    """A decorator for what uses the networks, a generator of its steps. It ends when nobody listens to them any more.
+    """A decorator for what uses the networks, a generator of its steps. It ends when nobody listens to them any more, and
+    where others wait for the networks, after `Limits.busy_seconds`.
 
     On ZeroGPU it then runs in a forked process that has the accelerator.
 
@@ -87,10 +92,13 @@ def on_accelerator(seconds: Callable[..., int]) -> Callable[[Callable], Callable
 
         @functools.wraps(steps)
         def heard(*args: Any) -> Iterator[Any]:
+            begun = time.monotonic()
             with closing(accelerated(*args)) as running:
                 for step in running:
                     if nobody_listens():
                         raise gr.Error("Stopped, as nobody listened any more.", print_exception=False)
+                    if time.monotonic() - begun > limits().busy_seconds and others_wait():
+                        raise gr.Error(GAVE_WAY.format(limits().busy_seconds), print_exception=False)
                     yield step
 
         return heard

@@ -115,10 +115,11 @@ class Answer:
 
 @dataclass
 class Visitor:
-    """One visitor: a session, and the page that it loaded."""
+    """One visitor: a session, and the page that it loaded. It reads no stream for longer than its patience, in seconds."""
 
     address: str
     session: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    patience: float = HANG_SECONDS + 5
     http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=httpx.Timeout(HANG_SECONDS + 5), verify=False))
 
     def send(self, method: str, path: str, **given: Any) -> Answer:
@@ -173,6 +174,10 @@ class Visitor:
         hash_of = body.get("session_hash", self.session)
         return self._stream("/gradio_api/queue/data", {"session_hash": hash_of}, begun)
 
+    def hears_to_the_end(self) -> Answer:
+        """Read what a job gives that this session has asked for."""
+        return self._stream("/gradio_api/queue/data", {"session_hash": self.session}, time.monotonic())
+
     def _stream(self, path: str, params: Mapping[str, str], begun: float) -> Answer:
         """The last event of a stream: of a door's call, or of the queue."""
         event, data = "", ""
@@ -183,7 +188,7 @@ class Visitor:
                         event = line.removeprefix("event: ")
                     elif line.startswith("data: "):
                         data, event = _kept(line.removeprefix("data: "), data, event)
-                    if (data and event) or time.monotonic() - begun > HANG_SECONDS + 5:
+                    if (data and event) or time.monotonic() - begun > self.patience:
                         break
                 status = made.status_code
         except httpx.HTTPError as error:

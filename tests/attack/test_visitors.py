@@ -24,6 +24,7 @@ WORDS, METHODS = 1, (5, 6, 7, 8)  # places of the words and of the methods' tick
 GROWTH = 100e6  # bytes of resident memory between the first ten visitors and the last
 RIGHT, SLACK = 1 / 3, 3.0  # how far a wait may be from what was expected: a share of it, and seconds that all waits have
 MOST_BYTES = 1.5e9  # that one request may add
+MOST_SECONDS = 60 + 5  # for which one request may keep the network from others: `Limits.busy_seconds`, and a step
 
 
 @pytest.fixture(scope="module")
@@ -65,22 +66,28 @@ def watched(visitor: Visitor, page: Page, elem_id: str, values: dict[int, object
     raise AssertionError("the stream ended before the run")
 
 
-def visit(server: Server, number: int, begun: float | None = None) -> Seen:
-    """A new visitor segments one scene by one method, with words of its own."""
+def visit(server: Server, number: int, together: threading.Barrier | None = None) -> Seen:
+    """A new visitor segments one scene by one method, with words of its own.
+
+    Args:
+        together: where those meet who press Run at the same moment.
+    """
     visitor = Visitor(server.address)
     page = Page(visitor)
     assert visitor.press(page, "scene-number", {0: number}, event="submit").is_good
     words = ", ".join(dict.fromkeys(scene("val", number).things))
     ticks = dict(zip(METHODS, (True, False, False, False), strict=True))
-    return watched(visitor, page, "run", {WORDS: words, **ticks}, begun or time.monotonic())
+    if together:
+        together.wait(300)
+    return watched(visitor, page, "run", {WORDS: words, **ticks}, time.monotonic())
 
 
 def test_fifty_visitors_at_once_each_get_their_own_answer_and_a_true_wait(server: Server) -> None:
     numbers = range(100, 100 + AT_ONCE)
     alone = [visit(server, number) for number in numbers]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        begun = time.monotonic()
-        together = list(pool.map(lambda number: visit(server, number, begun), numbers))
+        meeting = threading.Barrier(AT_ONCE)
+        together = list(pool.map(lambda number: visit(server, number, meeting), numbers))
     wrong = [n for n, one, many in zip(numbers, alone, together, strict=True) if one.masks != many.masks]
     assert not wrong and len({one.masks for one in alone}) > AT_ONCE * 0.9
     errors = []
@@ -119,7 +126,8 @@ def ask_for_a_data_set(visitor: Visitor) -> None:
 def seconds_until_free(server: Server) -> float:
     """How long another visitor waits for the network."""
     begun = time.monotonic()
-    answer = Visitor(server.address).call("generate", ["a photo of a cat", 0, 1, None, ""])
+    waiting = Visitor(server.address, patience=MOST_SECONDS + HANG_SECONDS)
+    answer = waiting.call("generate", ["a photo of a cat", 0, 1, None, ""])
     assert answer.is_good, answer
     return time.monotonic() - begun
 
@@ -152,6 +160,17 @@ def test_who_leaves_or_stops_frees_the_network(server: Server, how: str) -> None
         waited = seconds_until_free(server)
     print(f"\n{how}: the network was free after {waited:.1f} s")
     assert waited < HANG_SECONDS
+
+
+def test_who_asks_for_much_gives_way_to_who_waits(server: Server) -> None:
+    visitor = Visitor(server.address, patience=MOST_SECONDS + HANG_SECONDS)
+    ask_for_a_data_set(visitor)
+    with ThreadPoolExecutor(1) as pool:
+        reads = pool.submit(visitor.hears_to_the_end)
+        waited = seconds_until_free(server)
+        given_way = reads.result()
+    print(f"\na data set of 64 pictures, while another waits: the network was free after {waited:.1f} s")
+    assert waited < MOST_SECONDS and "because others wait" in given_way.text
 
 
 def test_a_server_that_is_killed_loses_nothing_that_was_whole(tmp_path: Path) -> None:
