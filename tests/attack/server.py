@@ -39,8 +39,19 @@ class Server:
 
     def memory(self) -> int:
         """Bytes of resident memory, as Linux says them."""
+        return self._bytes("VmRSS")
+
+    def peak(self) -> int:
+        """The most bytes of resident memory since `forget_the_peak`."""
+        return self._bytes("VmHWM")
+
+    def forget_the_peak(self) -> None:
+        """The peak is what is resident now."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def _bytes(self, name: str) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return 1024 * int(re.search(r"VmRSS:\s+(\d+)", status)[1])
+        return 1024 * int(re.search(rf"{name}:\s+(\d+)", status)[1])
 
     def printed(self) -> str:
         """All that it has printed so far."""

@@ -1,0 +1,103 @@
+"""The largest requests that are allowed: what each adds to the server's memory, and how long it keeps the network.
+
+Prints the table that docs/security.md holds: python -m pytest -m attack -s tests/attack/test_largest.py
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ovseg.limits import limits
+from tests.attack.requests import saved
+from tests.attack.server import Answer, Server, Visitor, started
+
+pytestmark = [pytest.mark.attack, pytest.mark.timeout(1200)]
+
+MOST_BYTES = 1.5e9  # that one request may add
+PATIENCE = 1000.0  # seconds
+COLOURS = ("red", "green", "blue", "grey")
+WORDS = (
+    "airplane bicycle bird boat bottle bus car cat chair cow dog horse motorbike person sheep sofa train tv tree house"
+    " flower fish apple sky grass water sand snow road bricks"
+)
+
+
+@dataclass(frozen=True)
+class Large:
+    """A request: a door and its values behind the picture, whose longer side is `side`; without a side there is none."""
+
+    name: str
+    door: str
+    values: list = field(default_factory=list)
+    side: int = 2048
+
+
+def words(count: int, *colours: str) -> str:
+    """So many classes: of the pocket world, or things in colours, for which OVDiff must draw first."""
+    plain = WORDS.split()
+    return ", ".join(([f"{colour} {thing}" for colour in colours for thing in plain] or plain)[:count])
+
+
+def segment(method: str, classes: str, settings: dict | None = None, caption: str = "") -> list:
+    """The values of the door "segment" for a picture at its own size."""
+    return [classes, method, settings, 0, caption, "", False, 2048]
+
+
+LARGEST = (
+    Large("DiffSegmenter, 2048 px, 22 classes", "segment", segment("diffsegmenter", words(22))),
+    Large("DiffSegmenter, 1024 px, 93 classes", "segment", segment("diffsegmenter", words(93, *COLOURS)), 1024),
+    Large(
+        "DiffSegmenter, 512 px, 30 classes, 100 noise levels", "segment",
+        segment("diffsegmenter", words(30), {"timesteps": ",".join(map(str, range(100))), "draws": 2}), 512,
+    ),
+    Large("OVDiff, 2048 px, 22 classes", "segment", segment("ovdiff", words(22))),
+    Large("OVDiff, 512 px, 16 classes to be drawn", "segment", segment("ovdiff", words(16, "red")), 512),
+    Large("FreeSeg-Diff, 2048 px, 22 classes", "segment", segment("freeseg-diff", words(22), {"words": "classes"})),
+    Large(
+        "FreeSeg-Diff, 2048 px, CRF, the finest grid, 20 clusters", "segment",
+        segment("freeseg-diff", words(22), {"words": "classes", "refinement": "crf", "refine_side": 0, "clusters": 20,
+                                            "one_each": False, "algorithm": "agglomerative"}),
+    ),
+    Large("Grounded Diffusion, 2048 px, 22 classes", "segment", segment("grounded-diffusion", words(22))),
+    Large("four methods, 1024 px, 22 classes", "compare",
+          [words(22), ["diffsegmenter", "ovdiff", "freeseg-diff", "grounded-diffusion"], 0, "a cat and a dog", "", 1024]),
+    Large("a caption, 2048 px", "caption", ["", "", 2048]),
+    Large("a picture of 100 steps", "generate", ["a photo of a cat and a dog", 0, 100, 6, "a car"], 0),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with started(tmp_path_factory.mktemp("largest")) as running:
+        # The networks are loaded first: they stay, whoever asks for them.
+        visitor = Visitor(running.address, patience=PATIENCE)
+        warm = Large(
+            "", "compare", ["cat", ["diffsegmenter", "ovdiff", "freeseg-diff", "grounded-diffusion"], 0, "", "", 64]
+        )
+        assert ask(visitor, warm).is_good
+        yield running
+
+
+def ask(visitor: Visitor, large: Large) -> Answer:
+    """Send it."""
+    if not large.side:
+        return visitor.call(large.door, large.values)
+    pixels = np.random.default_rng(0).integers(0, 256, (large.side // 8, large.side // 8, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels).resize((large.side, large.side))
+    return visitor.call(large.door, [visitor.upload(saved(picture, "PNG")), *large.values])
+
+
+@pytest.mark.parametrize("large", LARGEST, ids=lambda large: large.name)
+def test_a_request_stays_in_its_bounds(server: Server, large: Large) -> None:
+    before = server.memory()
+    server.forget_the_peak()
+    answer = ask(Visitor(server.address, patience=PATIENCE), large)
+    grown = server.peak() - before
+    outcome = "" if answer.is_good else answer.text[:160]
+    print(f"\n| {large.name} | {answer.seconds:.0f} s | {grown / 1e6:+,.0f} MB | {outcome} |")
+    assert grown < MOST_BYTES and server.is_alive()
+    assert answer.is_good or answer.event == "error"
+    assert limits().busy_seconds == 60
