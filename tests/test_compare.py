@@ -28,7 +28,7 @@ from ovseg.compare import (
     run_variants,
     variant_of,
 )  # fmt: skip
-from ovseg.methods.diffsegmenter import DiffSegmenter
+from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.methods.freeseg_diff.method import FreeSegDiff
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.methods.ovdiff.method import OVDiff

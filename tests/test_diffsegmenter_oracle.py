@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from ovseg.backbones.base import Text
 from ovseg.backbones.stable_diffusion import StableDiffusion
-from ovseg.methods.diffsegmenter import DiffSegmenter
+from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.models import Models
 from ovseg.pocket.bundle import build_pipeline
 from ovseg.types import Scene

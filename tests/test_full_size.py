@@ -10,7 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from ovseg.backbones.base import Capture
 from ovseg.backbones.stable_diffusion import StableDiffusion
-from ovseg.methods.diffsegmenter import DiffSegmenter
+from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.models import Models
 from ovseg.pocket.bundle import build_pipeline
 from ovseg.pocket.tokenizer import build_tokenizer

@@ -14,7 +14,7 @@ from ovseg.backbones.base import Capture, Sampling, Text
 from ovseg.backbones.recording import Wanted, _attend, _attend_fast, recording
 from ovseg.backbones.stable_diffusion import StableDiffusion
 from ovseg.backbones.unet_layout import Layout
-from ovseg.methods.diffsegmenter import DiffSegmenter
+from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.models import Models
 from ovseg.scene import from_image
 from ovseg.words.classes import parse_classes

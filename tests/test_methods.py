@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from ovseg.backbones.base import Capture, Text, Trace
+from ovseg.backbones.base import Capture, Text, Trace, grid_at
 from ovseg.maths import maps
 from ovseg.methods import METHODS, find_method, obstacle_to, suited_to
-from ovseg.methods.diffsegmenter import DiffSegmenter, participle_at
+from ovseg.methods.diffsegmenter.method import DiffSegmenter, participle_at
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.progress import StoppedError
@@ -178,6 +178,28 @@ def test_reference_steps_worked_out_again(models: Models, scene: Scene, emphasis
     assert np.array_equal(result.label_map == 1, scores.numpy() > 0.5)
 
 
+@pytest.mark.parametrize("stride", [2, 4])
+def test_maps_are_refined_at_the_grid_that_is_asked_for(models: Models, scene: Scene, stride: int) -> None:
+    """The mean of the map in each place of the coarser grid, one multiplication there, expand, min-max."""
+    result = DiffSegmenter(refine_stride=stride).segment(models, scene, parse_classes("cat"))
+    text = models.backbone.encode_text(["a photograph of cat"], ["cat"], 1.21)
+    trace = models.backbone.trace(scene.latent, text, 100, Capture(states=selves(models.backbone, stride)), seed=4)
+    fused = torch.from_numpy(next(e.map for e in result.evidence if e.group == FUSED))[None, None].float()
+    grid, finest = grid_at(trace.latent_hw, stride), trace.latent_hw
+    edges = [
+        [(k * side // count, -(-(k + 1) * side // count)) for k in range(count)]
+        for side, count in zip(finest, grid, strict=True)
+    ]
+    means = torch.stack([fused[0, 0, a:b, c:d].mean() for a, b in edges[0] for c, d in edges[1]])
+    refined = (self_attention(trace)[stride][0].to(means) @ means).reshape(1, 1, *grid)
+    for size in (finest, (60, 90)):
+        refined = torch.nn.functional.interpolate(refined, size, mode="bilinear")
+    scores = (refined - refined.min()) / (refined.max() - refined.min())
+    assert np.allclose(result.scores[1], scores[0, 0].numpy(), atol=1e-4)
+    (affinity,) = (item.affinity for item in result.evidence if item.kind == "affinity")
+    assert affinity.grid == grid
+
+
 def test_phrases_of_one_class_count_as_their_highest(models: Models, scene: Scene) -> None:
     plain = DiffSegmenter(refinements=0)
     both = plain.segment(models, scene, parse_classes("cat|dog"))
@@ -239,6 +261,7 @@ def test_draws_average_over_noise(models: Models, scene: Scene) -> None:
     [
         ({"timesteps": ()}, "at least one noise level"),
         ({"draws": 0}, "draws must be 1 or more"),
+        ({"refine_stride": 3}, "refine_stride must be one of 1, 2, 4, 8, where this backbone has self-attention, but got 3"),
         ({"prompt": "a photo"}, "must hold {} once"),
         ({"stride_weights": (0.0, 0.0)}, "must have a weight above 0"),
         ({"timesteps": (1000,)}, "from 0 to 999"),

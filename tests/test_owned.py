@@ -14,7 +14,7 @@ from ovseg.evaluation.benchmark import Benchmark, as_markdown
 from ovseg.evaluation.datasets import LAYOUTS, PocketDataset, Sample, find_dataset
 from ovseg.evaluation.names import class_words
 from ovseg.evaluation.protocols import PROTOCOLS, Sureness, segment_under
-from ovseg.methods.diffsegmenter import DiffSegmenter
+from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.methods.freeseg_diff.method import FreeSegDiff
 from ovseg.methods.ovdiff import matching
 from ovseg.methods.ovdiff.method import OVDiff, PreparedOVDiff

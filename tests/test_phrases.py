@@ -13,7 +13,7 @@ from ovseg.backbones.phrases import filled
 from ovseg.backbones.stable_diffusion import StableDiffusion
 from ovseg.doctor.vocabularies import write_clip_vocabulary
 from ovseg.factory.orders import Order
-from ovseg.methods.diffsegmenter import DiffSegmenter, shortened
+from ovseg.methods.diffsegmenter.method import DiffSegmenter, shortened
 from ovseg.models import Models
 from ovseg.pocket.bundle import build_pipeline
 from ovseg.pretrained.captioner import as_sentence, rejoined

@@ -14,7 +14,7 @@ from ovseg.__main__ import main
 from ovseg.backbones import BACKBONES
 from ovseg.backbones.base import Sampling
 from ovseg.methods import METHODS, modes_of, released_for, words_on_released
-from ovseg.methods.diffsegmenter import DiffSegmenter
+from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.methods.freeseg_diff.masks import refined
 from ovseg.methods.freeseg_diff.method import FreeSegDiff
 from ovseg.methods.freeseg_diff.naming import meanings_of, nouns_of, spoken_of
@@ -40,8 +40,9 @@ from ovseg.words.nouns import every_noun, votes
 RELEASED = {
     "diffsegmenter": {
         "threshold": 0.5, "timesteps": (100,), "draws": 1, "stride_weights": (0.1, 0.1, 0.5, 0.3), "refinements": 1,
-        "emphasis": 1.21, "prompt": "a photograph of {}", "last_token": True, "continued": True, "captioner": "blip-large",
-        "greedy": True, "squashed": True, "sampled": True, "filtered": True, "clip": "ViT-L-14-quickgelu/openai",
+        "refine_stride": 1, "emphasis": 1.21, "prompt": "a photograph of {}", "last_token": True, "continued": True,
+        "captioner": "blip-large", "greedy": True, "squashed": True, "sampled": True, "filtered": True,
+        "clip": "ViT-L-14-quickgelu/openai",
     },
     "ovdiff": {
         "images": 32, "prompt": "A good picture of a {}",
@@ -204,7 +205,7 @@ def test_classes_that_the_filter_does_not_find_have_no_pixels(
         assert (captioner, clip) == ("", "")
         return [presence.Presence(word.name, 0.0, 0.0, found[word.name]) for word in classes]
 
-    monkeypatch.setattr("ovseg.methods.diffsegmenter.look_as_released", look)
+    monkeypatch.setattr("ovseg.methods.diffsegmenter.method.look_as_released", look)
     filtered = DiffSegmenter(filtered=True).segment(models, wide, CLASSES)
     alone = DiffSegmenter().segment(models, wide, parse_classes("dog, sky"))
     assert np.allclose(filtered.scores[[2, 4]], alone.scores[1:], atol=1e-4)

@@ -21,7 +21,7 @@ from PIL import Image
 from ovseg.backbones.base import Sampling
 from ovseg.demo.about_tab import FOLDER, STEPS
 from ovseg.methods import METHODS, suited_to
-from ovseg.methods.diffsegmenter import DiffSegmenter
+from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.methods.freeseg_diff.method import FreeSegDiff
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.methods.ovdiff.method import OVDiff

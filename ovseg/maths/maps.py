@@ -25,6 +25,11 @@ def resize(maps: Float[Tensor, "*rows y x"], grid: Sequence[int]) -> Float[Tenso
     return F.interpolate(maps[:, None], grid, mode="bilinear", align_corners=False)[:, 0]
 
 
+def pooled(maps: Float[Tensor, "b y x"], grid: Sequence[int]) -> Float[Tensor, "b y2 x2"]:
+    """Maps on a coarser grid: each place has the mean of those that it covers."""
+    return maps if tuple(maps.shape[-2:]) == tuple(grid) else F.adaptive_avg_pool2d(maps[None], tuple(grid))[0]
+
+
 def box_of(inside: Bool[np.ndarray, "y x"]) -> tuple[slice, slice]:
     """Rows and columns of the smallest box around a mask; two empty slices for an empty mask."""
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))

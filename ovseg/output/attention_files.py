@@ -17,7 +17,7 @@ from ovseg.attention.value import Attention, Heads
 from ovseg.backbones.base import Site
 from ovseg.files import write_whole
 from ovseg.methods import suited_to
-from ovseg.methods.diffsegmenter import DiffSegmenter
+from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.output.cost import Cost

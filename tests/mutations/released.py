@@ -4,7 +4,7 @@ from tests.mutations import Mutant
 
 MODES, OWNED, WORDS = "tests/test_released.py::", "tests/test_owned.py::", "tests/test_singular.py::"
 OVDIFF, FREESEG = "ovseg/methods/ovdiff/", "ovseg/methods/freeseg_diff/"
-DIFFSEGMENTER, PROTOCOLS = "ovseg/methods/diffsegmenter.py", "ovseg/evaluation/protocols.py"
+DIFFSEGMENTER, PROTOCOLS = "ovseg/methods/diffsegmenter/method.py", "ovseg/evaluation/protocols.py"
 
 MUTANTS = (
     Mutant(

@@ -76,9 +76,9 @@ MUTANTS = (
     ),
     Mutant(
         "attention is kept although nothing refines",
-        "ovseg/methods/diffsegmenter.py",
-        "states=finest if self.refinements else ()",
-        "states=finest",
+        "ovseg/methods/diffsegmenter/method.py",
+        "states=refining if self.refinements else ()",
+        "states=refining",
         ("tests/test_speed.py::test_what_nobody_uses_is_not_recorded",),
     ),
     Mutant(
@@ -162,8 +162,8 @@ MUTANTS = (
     ),
     Mutant(
         "what every layer was given is kept",
-        "ovseg/methods/diffsegmenter.py",
-        "states=finest if self.refinements else ()",
+        "ovseg/methods/diffsegmenter/method.py",
+        "states=refining if self.refinements else ()",
         "states=backbone.sites if self.refinements else ()",
         MEMORY,
     ),

@@ -27,7 +27,7 @@ MUTANTS = (
     ),
     mutant(
         "DiffSegmenter does not say where the class stands",
-        "ovseg/methods/diffsegmenter.py",
+        "ovseg/methods/diffsegmenter/method.py",
         "emphasised, starts=starts)",
         "emphasised)",
         PHRASES + "test_methods_and_queries_ask_for_the_words_place",

@@ -30,33 +30,32 @@ The mode "suited" differs from "released" in this as well; the row of the backbo
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 
-from ovseg.backbones.base import Backbone, Capture, Site, Text, Trace
+from ovseg.backbones.base import Backbone, Capture, Text, Trace, grid_at
 from ovseg.backbones.phrases import filled
 from ovseg.maths import maps
 from ovseg.methods.base import Method, Network, Prepared
+from ovseg.methods.diffsegmenter.rows import Rows, refining_sites, self_attention
+from ovseg.methods.diffsegmenter.settings import Settings
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
 from ovseg.scene import latent_of
-from ovseg.types import Affinity, Evidence, Paper, Scene, Segmentation, knob
-from ovseg.words.classes import ClassWord, check_prompt, rows_of
+from ovseg.types import Paper, Scene, Segmentation
+from ovseg.words.classes import ClassWord, rows_of
 from ovseg.words.presence import look_as_released
-
-FINEST = 1  # the stride whose self-attention refines
 
 
 @dataclass(frozen=True)
-class DiffSegmenter(Method):
-    """Hyper-parameters with the values of the released code for Stable Diffusion 1.5."""
+class DiffSegmenter(Settings, Method):
+    """One pass for each class: cross-attention says what, self-attention says where."""
 
     name: ClassVar[str] = "diffsegmenter"
     title: ClassVar[str] = "DiffSegmenter"
@@ -72,109 +71,6 @@ class DiffSegmenter(Method):
         "filtered": True, "clip": "ViT-L-14-quickgelu/openai",
     })  # fmt: skip
 
-    threshold: float = knob(
-        0.5,
-        "Constant score of the background: pixels where no class scores more are background. The released evaluation tries"
-        " 0.30 to 0.74.",
-        label="Background threshold",
-        group="main",
-        step=0.01,
-    )
-    timesteps: tuple[int, ...] = knob(
-        (100,),
-        "How much noise is added to the picture before the network looks at it, 0 to 999. The results of several levels are"
-        " averaged. The released code uses 100 alone.",
-        label="Noise levels",
-        group="main",
-        high=999,
-    )
-    draws: int = knob(
-        1,
-        "How many different noises are tried at each level; their results are averaged. The released code uses 1.",
-        label="Noise samples",
-        group="main",
-        low=1,
-        high=16,
-        step=1,
-    )
-    stride_weights: tuple[float, ...] = knob(
-        (0.1, 0.1, 0.5, 0.3),
-        "How much the cross-attention of each resolution counts, from the finest to the coarsest. The released code's 0.1,"
-        " 0.1, 0.5, 0.3 are for the 64, 32, 16 and 8 grids of Stable Diffusion.",
-        label="Weights of the resolutions, finest first",
-        high=100,
-    )
-    refinements: int = knob(
-        1,
-        "How often the maps are multiplied by the self-attention, which spreads them over whole objects. 0 leaves it out;"
-        " the released code does it once.",
-        label="Refinements by self-attention",
-        group="main",
-        high=5,
-        step=1,
-    )
-    emphasis: float = knob(
-        1.21,
-        'How strongly the class word counts in its prompt; 1 leaves the prompt as it is. 1.21 is the "++" of the released'
-        " code.",
-        label="Emphasis of the class word",
-        low=0.5,
-        high=2,
-        step=0.01,
-    )
-    prompt: str = knob(
-        "a photograph of {}",
-        "The prompt of each class; {} is replaced by the class. This is the released code's prompt for PASCAL VOC.",
-        label="Prompt",
-    )
-    last_token: bool = knob(
-        False,
-        "Read the attention of the last token of a class name only, and emphasise its last word only, as the released code"
-        " does. Otherwise all its tokens are averaged.",
-        label="Last token only",
-    )
-    continued: bool = knob(
-        False,
-        'Let the captioner complete each prompt with what it sees, and read a following word that ends in "ing" together'
-        " with the class. The released code does both.",
-        label="Prompts completed by the captioner",
-    )
-    captioner: str = knob(
-        "",
-        "Which captioner completes the prompts and describes the picture to the filter: a name such as blip-large, or a"
-        " folder. Empty for the one that goes with the backbone. The released code uses BLIP large.",
-        label="Captioner",
-    )
-    greedy: bool = knob(
-        False,
-        "Complete a prompt with the likeliest word each time, up to 20 tokens in all, as the released code does. Otherwise"
-        " the three likeliest sentences are kept while it grows.",
-        label="Greedy completion",
-    )
-    squashed: bool = knob(
-        False,
-        "Squash the picture to the square that the backbone was trained on, as the released code does. Otherwise it keeps"
-        " its aspect.",
-        label="Picture squashed to a square",
-    )
-    sampled: bool = knob(
-        False,
-        "Draw the picture's latent from the distribution that the codec gives, as the released code does. Otherwise it is"
-        " the mean of it.",
-        label="Latent drawn at random",
-    )
-    filtered: bool = knob(
-        False,
-        "Leave out classes that neither CLIP nor two captions of the picture find, as the released label files do.",
-        label="Classes filtered by CLIP and captions",
-    )
-    clip: str = knob(
-        "",
-        "Which CLIP the filter looks with, and in whose text network it compares words: what open_clip calls it. Empty for"
-        " the one that goes with the backbone. The released code uses OpenAI's ViT-L/14.",
-        label="CLIP of the filter",
-    )
-
     def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
         """The captioner and the CLIP, where prompts are completed or classes filtered."""
         networks: dict[str, Callable[[], Network]] = {}
@@ -183,11 +79,6 @@ class DiffSegmenter(Method):
         if self.filtered:
             networks["clip"] = lambda: models.clip_named(self.clip)
         return networks
-
-    @property
-    def weight_of_strides(self) -> dict[int, float]:
-        """For each stride of the latent grid how much it counts."""
-        return {2**power: weight for power, weight in enumerate(self.stride_weights)}
 
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedDiffSegmenter":
         """Encode the prompts of all phrases.
@@ -198,7 +89,7 @@ class DiffSegmenter(Method):
         Raises:
             ValueError: a setting is out of its range, a network cannot be loaded, or a phrase does not fit the text encoder.
         """
-        self._check()
+        self.check()
         stages = Stages(report)
         if self.continued or self.filtered:
             _ = [load() for load in self.helpers(models).values()]
@@ -206,15 +97,6 @@ class DiffSegmenter(Method):
         with stages.stage("encoding the words"):
             text = self.encode(models, classes)
         return PreparedDiffSegmenter(models, classes, self, text, timings=stages.timings)
-
-    def _check(self) -> None:
-        if not self.timesteps:
-            raise ValueError("timesteps must name at least one noise level, but it is empty.")
-        if self.draws < 1 or self.refinements < 0:
-            raise ValueError(
-                f"draws must be 1 or more and refinements 0 or more, but got {self.draws} and {self.refinements}."
-            )
-        check_prompt(self.prompt)
 
     def encode(
         self, models: Models, classes: tuple[ClassWord, ...], image: UInt8[np.ndarray, "H W 3"] | None = None
@@ -254,10 +136,14 @@ class DiffSegmenter(Method):
 
     def average(self, models: Models, scene: Scene, text: Text, stages: Stages) -> "Rows":
         """Trace every row at every timestep and draw, and average what comes of it."""
-        backbone, finest = models.backbone, finest_sites(models.backbone)
-        if self.refinements and not finest:
-            raise ValueError("refinements must be 0 for a backbone without self-attention at stride 1, as this one is.")
-        capture = Capture(phrases=backbone.strides, states=finest if self.refinements else ())
+        backbone, refining = models.backbone, refining_sites(models.backbone, self.refine_stride)
+        if self.refinements and not refining:
+            strides = ", ".join(str(stride) for stride in sorted({s.stride for s in backbone.sites if s.kind == "self"}))
+            raise ValueError(
+                f"refine_stride must be one of {strides}, where this backbone has self-attention, but got"
+                f" {self.refine_stride}."
+            )
+        capture = Capture(phrases=backbone.strides, states=refining if self.refinements else ())
         parts = list(text.split(backbone.rows_per_pass(tuple(scene.latent.shape[-2:]), capture)))
         passes = [(t, draw) for t in self.timesteps for draw in range(self.draws)]
         done: list[Rows] = []
@@ -273,11 +159,14 @@ class DiffSegmenter(Method):
         return Rows.join(done)
 
     def analyse(self, trace: Trace) -> "Rows":
-        """Steps 8 to 13 of the method: what of each resolution, fused; where, by the finest self-attention."""
+        """Steps 8 to 13 of the method: what of each resolution, fused; where, by the self-attention at `refine_stride`."""
         per_stride = trace.phrases_by_stride()
         fused = maps.fuse_strides(per_stride, self.weight_of_strides, trace.latent_hw)
-        refined = trace.spread(fused, FINEST, self.refinements) if self.refinements else fused
-        return Rows(refined, fused, per_stride)
+        if not self.refinements:
+            return Rows(fused, fused, per_stride)
+        grid = grid_at(trace.latent_hw, self.refine_stride)
+        spread = trace.spread(maps.pooled(fused, grid), self.refine_stride, self.refinements)
+        return Rows(maps.resize(spread, trace.latent_hw), fused, per_stride)
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,7 +208,7 @@ class PreparedDiffSegmenter(Prepared):
             scene.image, self.names, scores, self.method.threshold,
             evidence=lambda: (
                 *rows.evidence(phrases, [self.names[asked[owner]] for owner in owners], was_refined=refined),
-                *self_attention(models, scene, text, method.timesteps[0]),
+                *self_attention(models, scene, text, method.timesteps[0], method.refine_stride),
             ),
             timings=stages.timings,
         )  # fmt: skip
@@ -342,59 +231,3 @@ def participle_at(prompt: str, stop: int) -> tuple[str, int]:
     """
     match = re.compile(r"\s+(\w+ing)(?!\w)", re.IGNORECASE).match(prompt, stop)
     return (match.group(1), match.start(1)) if match else ("", stop)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Maps of some rows, one for each phrase: refined and fused, and of each stride."""
-
-    refined: Float[Tensor, "b y x"]
-    fused: Float[Tensor, "b y x"]
-    per_stride: dict[int, Float[Tensor, "b _y _x"]]
-
-    def __add__(self, other: "Rows") -> "Rows":
-        strides = {s: m + other.per_stride[s] for s, m in self.per_stride.items()}
-        return Rows(self.refined + other.refined, self.fused + other.fused, strides)
-
-    def __truediv__(self, count: float) -> "Rows":
-        return Rows(self.refined / count, self.fused / count, {s: m / count for s, m in self.per_stride.items()})
-
-    @classmethod
-    def join(cls, parts: list["Rows"]) -> "Rows":
-        """Rows of several passes one after the other."""
-        return cls(
-            torch.cat([part.refined for part in parts]),
-            torch.cat([part.fused for part in parts]),
-            {stride: torch.cat([part.per_stride[stride] for part in parts]) for stride in parts[0].per_stride},
-        )
-
-    def evidence(self, phrases: list[str], labels: list[str], was_refined: bool) -> tuple[Evidence, ...]:
-        """What the viewer may look at: for each row its maps, under its phrase and the name of its class."""
-        items, rows = [], list(enumerate(zip(phrases, labels, strict=True)))
-        for row, (phrase, label) in rows:
-            if was_refined:
-                items.append(_heat(f"{phrase}: refined", self.refined[row], "Refined by self-attention", label))
-            items.append(_heat(f"{phrase}: fused", self.fused[row], "Cross-attention, fused", label))
-        for per_row in self.per_stride.values():
-            grid = "x".join(str(side) for side in per_row.shape[-2:])
-            for row, (phrase, label) in rows:
-                items.append(_heat(f"{phrase}: {grid}", per_row[row], f"{grid} grid", label))
-        return tuple(items)
-
-
-def _heat(title: str, values: Tensor, group: str, label: str) -> Evidence:
-    return Evidence(title, "heat", map=values.float().cpu().numpy(), group=group, label=label)
-
-
-def finest_sites(backbone: Backbone) -> tuple[Site, ...]:
-    """The self-attention whose grid is the latent's, which the maps are multiplied by."""
-    return tuple(site for site in backbone.sites if site.kind == "self" and site.stride == FINEST)
-
-
-def self_attention(models: Models, scene: Scene, text: Text, timestep: int) -> Iterator[Evidence]:
-    """What each place attends to in the pass of the first prompt, which is run again for it; nothing without such layers."""
-    if sites := finest_sites(models.backbone):
-        trace = models.backbone.trace(scene.latent, text[:1], timestep, Capture(states=sites), seed=scene.seed)
-        layers = (tuple(part[0].half().cpu().numpy() for part in (s.query, s.key)) for s in trace.states.values())
-        title = f"Self-attention from any point, with the prompt “{text.prompts[0]}”"
-        yield Evidence(title, "affinity", group="Self-attention", affinity=Affinity(trace.latent_hw, tuple(layers)))
