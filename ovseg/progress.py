@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 
@@ -35,6 +36,10 @@ class Stages:
         if torch.cuda.is_initialized():  # what was begun on a GPU belongs to this stage, not to the next one
             torch.cuda.synchronize()
         self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+
+    def progress(self, name: str, begin: float, end: float) -> Callable[[float], None]:
+        """What reports how far a stage is, 0 to 1, which takes the whole from `begin` to `end`."""
+        return partial(within(self.report, begin, end), name)
 
 
 def within(report: Report, begin: float, end: float) -> Report:

@@ -1,11 +1,14 @@
 """PAMR against a loop over its formula; the CRF against matrices that are written out."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from ovseg.maths import refine
 from ovseg.maths.refine import NEIGHBOURS, Lattice, dense_crf, pamr
+from ovseg.progress import StoppedError
 
 
 def pamr_by_loops(image: torch.Tensor, scores: torch.Tensor, iterations: int, dilations: tuple[int, ...]) -> torch.Tensor:
@@ -51,6 +54,22 @@ def test_pamrs_weights_are_computed_once_where_they_are_few(monkeypatch: pytest.
     monkeypatch.setattr(refine, "MOST_WEIGHTS", 16 * 12 * 16 - 1)
     calls.clear()
     assert torch.equal(pamr(image, scores, 5, (1, 2)), kept) and calls.count(3) == 2 + 1 + 5
+
+
+@pytest.mark.parametrize("refine", ["pamr", "crf"])
+def test_a_refinement_says_how_far_it_is_and_can_be_stopped(refine: str) -> None:
+    torch.manual_seed(0)
+    image, scores, shares = 255 * torch.rand(3, 12, 16), torch.rand(2, 12, 16), []
+    run = partial(pamr, image, scores, 2, (1, 2)) if refine == "pamr" else partial(dense_crf, image, scores, iterations=5)
+    run(progress=shares.append)
+    assert len(shares) >= 5 and shares == sorted(shares) and 0 <= shares[0] < 0.1 and 0.8 <= shares[-1] <= 1
+
+    def stop(share: float) -> None:
+        if share > 0.3:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        run(progress=stop)
 
 
 def test_pamr_does_not_care_for_the_range_of_colours_and_expands() -> None:

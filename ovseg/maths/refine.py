@@ -1,6 +1,6 @@
 """Edge refinement of scores against the picture: PAMR and a fully connected CRF."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +12,20 @@ NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx
 MOST_WEIGHTS = 2**26  # weights of neighbours that are kept: 256 MB
 SHARPNESS = 0.1  # share of the local deviation of colours by which differences of colours are divided
 
+Progress = Callable[[float], None]
+"""Is called with the share of the work that is done, 0 to 1. It may raise to stop the work."""
+
+
+def unwatched(share: float) -> None:
+    """A `Progress` that does nothing."""
+
 
 def pamr(
     image: Float[Tensor, "3 H W"],
     scores: Float[Tensor, "k h w"],
     iterations: int = 10,
     dilations: tuple[int, ...] = DILATIONS,
+    progress: Progress = unwatched,
 ) -> Float[Tensor, "k H W"]:
     """Pixel-adaptive mask refinement (Araslanov and Roth 2020, arXiv 2005.08104, section 3.2).
 
@@ -45,11 +53,12 @@ def pamr(
     for affinity in kept or affinities():
         total = torch.logaddexp(total, affinity)
     weights = [affinity.sub_(total).exp_() for affinity in kept] if few else None
-    for _ in range(iterations):
+    for iteration in range(iterations):
         gathered = torch.zeros_like(scores)
         every = weights or ((affinity - total).exp() for affinity in affinities())
-        for weight, values in zip(every, _shifts(scores, dilations), strict=True):
+        for number, (weight, values) in enumerate(zip(every, _shifts(scores, dilations), strict=True)):
             gathered.addcmul_(weight, values)
+            progress((iteration + (number + 1) / (len(dilations) * len(NEIGHBOURS))) / iterations)
         scores = gathered
     return scores
 
@@ -81,6 +90,7 @@ def dense_crf(
     smoothness: tuple[float, float] = (20.0, 5.0),
     appearance: tuple[float, float, float] = (20.0, 20.0, 100.0),
     iterations: int = 10,
+    progress: Progress = unwatched,
 ) -> Float[Tensor, "k H W"]:
     """Mean field of a fully connected CRF with Potts compatibility (Krähenbühl and Koltun 2011, arXiv 1210.5644).
 
@@ -109,7 +119,8 @@ def dense_crf(
     )
     energies = unary.reshape(len(unary), -1).T.float()
     beliefs = (-energies).softmax(1)
-    for _ in range(iterations):
+    for iteration in range(iterations):
+        progress(iteration / iterations)
         support = sum(weight * lattice.filter(beliefs) for weight, lattice in kernels)
         beliefs = (support - energies).softmax(1)
     return beliefs.T.reshape(unary.shape)

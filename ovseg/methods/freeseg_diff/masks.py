@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ovseg.maths.refine import dense_crf, pamr
+from ovseg.maths.refine import Progress, dense_crf, pamr, unwatched
 from ovseg.scene import shrunk
 
 CERTAINTY = 0.9  # probability that the CRF gives to the label of a mask; the released code's setting
@@ -42,6 +42,7 @@ def refined(
     by: Literal["crf", "pamr", "pamr-max", "none"],
     device: torch.device,
     longest: int = 0,
+    progress: Progress = unwatched,
 ) -> Float[Tensor, "H W"]:
     """A mask of zeros and ones as probabilities, its edges moved to those of the picture; on the CPU.
 
@@ -52,13 +53,13 @@ def refined(
     if longest and by != "none" and max(image.shape[:2]) > longest:
         small = shrunk(image, longest)
         coarse = F.interpolate(mask[None, None], small.shape[:2], mode="area")[0, 0]
-        done = refined(small, (coarse > 0.5).float(), by, device)
+        done = refined(small, (coarse > 0.5).float(), by, device, progress=progress)
         return F.interpolate(done[None, None], mask.shape, mode="bilinear", align_corners=False)[0, 0]
     pixels = torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1).float()
     if by == "crf":
         likely = torch.where(mask.to(device) > 0.5, CERTAINTY, 1 - CERTAINTY)
-        return dense_crf(pixels, -torch.stack([1 - likely, likely]).log())[1].cpu()
+        return dense_crf(pixels, -torch.stack([1 - likely, likely]).log(), progress=progress)[1].cpu()
     if by == "none":
         return mask
-    moved = pamr(pixels, mask[None].to(device))[0].cpu()
+    moved = pamr(pixels, mask[None].to(device), progress=progress)[0].cpu()
     return moved / moved.max().clamp(min=torch.finfo(moved.dtype).tiny) if by == "pamr-max" else moved

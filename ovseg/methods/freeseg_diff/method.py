@@ -151,8 +151,11 @@ class PreparedFreeSegDiff(Prepared):
             chosen = assign(similar, candidates.allowed, method.one_each)
         with stages.stage("refining the edges", 0.8):
             named = [mask.float() for mask in inside]
-            for k in (k for k, name in enumerate(chosen) if name is not None):
-                named[k] = refined(image, named[k], method.refinement, models.device, method.refine_side)
+            todo = [k for k, name in enumerate(chosen) if name is not None]
+            for number, k in enumerate(todo):
+                begin, end = (0.8 + 0.2 * count / len(todo) for count in (number, number + 1))
+                progress = stages.progress("refining the edges", begin, end)
+                named[k] = refined(image, named[k], method.refinement, models.device, method.refine_side, progress)
             scores = scores_of(named, chosen, len(candidates.names))
 
         def evidence() -> tuple[Evidence, ...]:

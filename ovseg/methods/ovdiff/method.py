@@ -44,7 +44,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ovseg.maths.refine import pamr
+from ovseg.maths.refine import Progress, pamr
 from ovseg.methods.base import Method, Network, Prepared
 from ovseg.methods.ovdiff.evidence import evidence_of
 from ovseg.methods.ovdiff.features import Extractor, resized
@@ -166,7 +166,9 @@ class PreparedOVDiff(Prepared):
             compared = compare(self.extractors, method, scene.image, tables, count=len(asked), seed=scene.seed)
         scores = torch.full((len(classes) + 1, *compared.scores.shape[1:]), -1.0)
         with stages.stage("refining the edges", 0.8):
-            refined = _by_pamr(models, scene.image, compared.scores) if method.refinement == "pamr" else compared.scores
+            refined = compared.scores
+            if method.refinement == "pamr":
+                refined = _by_pamr(models, scene.image, refined, stages.progress("refining the edges", 0.8, 1.0))
             scores[[0, *(k + 1 for k in asked)]] = refined
         phrases, owners = rows_of(classes)
         compared_phrases = {n: (phrases[n], self.names[k]) for n, k in enumerate(owners) if k in asked}
@@ -176,9 +178,9 @@ class PreparedOVDiff(Prepared):
         )  # fmt: skip
 
 
-def _by_pamr(models: Models, image: np.ndarray, scores: Tensor) -> Tensor:
+def _by_pamr(models: Models, image: np.ndarray, scores: Tensor, progress: Progress) -> Tensor:
     pixels = torch.from_numpy(np.array(resized(image, tuple(scores.shape[1:])))).to(models.device).permute(2, 0, 1).float()
-    return pamr(pixels, scores.to(models.device)).cpu()
+    return pamr(pixels, scores.to(models.device), progress=progress).cpu()
 
 
 def report_on_class(report: Report, number: int, count: int) -> Report:
