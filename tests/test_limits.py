@@ -1,6 +1,7 @@
 """How much may be asked for: each limit refuses what is beyond it, before any work, and can be changed."""
 
 import io
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
@@ -21,7 +22,7 @@ from ovseg.demo.work import whole
 from ovseg.demo.workload import check_work, rows_of_method
 from ovseg.doors import About, CaptionRequest, CompareRequest, GenerateRequest, inputs
 from ovseg.doors.offers import captioners, check_choices, choices, clips
-from ovseg.limits import PREFIX, Limits, limits, quoted
+from ovseg.limits import PREFIX, Limits, check_number, limits, quoted
 from ovseg.methods import DiffSegmenter, FreeSegDiff, GroundedDiffusion, OVDiff, suited_to
 from ovseg.methods.ovdiff.matching import boxes_of, count_boxes
 from ovseg.methods.ovdiff.settings import parse_numbers
@@ -206,8 +207,15 @@ def test_a_large_jpeg_is_decoded_at_a_smaller_size(monkeypatch: pytest.MonkeyPat
 
 def test_files_that_are_pictures_of_other_kinds_are_refused() -> None:
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
-    with pytest.raises(ValueError, match="must be an image file that Pillow reads, but it is not"):
-        decode_image(postscript, "it")
+    for content in (postscript, png(Image.new("1", (8, 8)), "XBM")):
+        with pytest.raises(ValueError, match=r"must be an image file that Pillow reads, but it is not\.$"):
+            decode_image(content, "it")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_are_finite_where_they_have_no_range(value: float) -> None:
+    with pytest.raises(ValueError, match="x must be a finite number, but got"):
+        check_number("x", value)
 
 
 def test_work_is_counted_before_it_is_done(small: Callable[..., None]) -> None:

@@ -147,7 +147,10 @@ def test_a_program_that_stops_reading_does_not_hold_the_network(address: str, st
     assert draws(address).is_good and len(steps) < 500
 
 
-def test_a_program_that_reads_gets_its_answer(address: str, steps: list[int]) -> None:
+def test_a_program_that_reads_gets_its_answer_however_long_it_takes_where_nobody_waits(
+    address: str, steps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ovseg.demo.work.limits", lambda: replace(Limits(), busy_seconds=1))
     assert Visitor(address).call("generate", ["slow", 0, 1, None, ""]).is_good and len(steps) == 1000
 
 

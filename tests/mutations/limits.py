@@ -33,7 +33,7 @@ MUTANTS = (
         "ovseg/limits.py",
         "    if not math.isfinite(value):",
         "    if False:",
-        (f"{LIMITS}test_controls_have_the_same_ranges",),
+        (f"{LIMITS}test_numbers_are_finite_where_they_have_no_range",),
     ),
     Mutant(
         "numbers have no range",
