@@ -174,4 +174,39 @@ MUTANTS = (
         "        if self.is_closed:\n", "        if False:\n",
         (CEILINGS + "test_a_closed_store_says_so_and_takes_nothing",),
     ),
+    Mutant(
+        "a job keeps the network although others wait", "ovseg/demo/work.py",
+        "> limits().busy_seconds and others_wait():", "> limits().busy_seconds and False:",
+        (HEARD + "test_a_long_job_gives_way_to_those_who_wait",),
+    ),
+    Mutant(
+        "a long job ends although nobody waits", "ovseg/demo/work.py",
+        "> limits().busy_seconds and others_wait():", "> limits().busy_seconds:",
+        (HEARD + "test_a_program_that_reads_gets_its_answer_however_long_it_takes_where_nobody_waits",),
+    ),
+    Mutant(
+        "a session keeps any number of bytes", "ovseg/demo/running.py",
+        "if isinstance(outcome, Entry) and (needed := held_bytes(grown)) > most_kept():", "if (needed := 0):",
+        (CEILINGS + "test_a_result_beyond_the_ceiling_of_a_session_is_refused_and_the_others_stand",),
+    ),
+    Mutant(
+        "a look inside keeps any number of bytes", "ovseg/demo/inside_panel.py",
+        "KEEP.get(self.keep, self.keep), most_kept())", "KEEP.get(self.keep, self.keep), 10**12)",
+        ("tests/test_inside.py::test_one_visitors_maps_are_bounded",),
+    ),
+    Mutant(
+        "CLIP's pictures are kept at the picture's size", "ovseg/methods/freeseg_diff/method.py",
+        "[shrunk(picture, SHOWN_SIDE) for picture in", "[picture for picture in",
+        (CEILINGS + "test_a_session_keeps_little_of_a_large_picture",),
+    ),
+    Mutant(
+        "PAMR cannot be stopped", "ovseg/maths/refine.py",
+        "            progress((iteration + (number + 1) / (len(dilations) * len(NEIGHBOURS))) / iterations)\n", "",
+        ("tests/test_refine.py::test_a_refinement_says_how_far_it_is_and_can_be_stopped",),
+    ),
+    Mutant(
+        "the CRF cannot be stopped", "ovseg/maths/refine.py",
+        "        progress(iteration / iterations)\n", "",
+        ("tests/test_refine.py::test_a_refinement_says_how_far_it_is_and_can_be_stopped",),
+    ),
 )  # fmt: skip
