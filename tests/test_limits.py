@@ -76,7 +76,7 @@ def test_a_sentence_repeats_a_few_letters_of_what_was_sent() -> None:
     assert quoted("cat") == "'cat'" and quoted(5) == "5" and quoted("half \ud800") == "'half \\ud800'"
     assert len(quoted("x" * 10**6)) == len(quoted(["x"] * 1000)) == 80 == len(inputs.brief("x" * 10**6))
     for call in (
-        lambda: DiffSegmenter(prompt="x" * 10**5)._check(), lambda: read_setting(DiffSegmenter, "draws", "x" * 10**5),
+        lambda: DiffSegmenter(prompt="x" * 10**5).check(), lambda: read_setting(DiffSegmenter, "draws", "x" * 10**5),
         lambda: read_setting(FreeSegDiff, "words", "x" * 10**5), lambda: inputs.method(Models("pocket"), "x" * 1999, None),
         lambda: parse_numbers("x" * 10**5), lambda: Run("diffsegmenter", {"x" * 10**5: "1"}).build(Models("pocket")),
     ):  # fmt: skip
@@ -226,6 +226,10 @@ def test_work_is_counted_before_it_is_done(small: Callable[..., None]) -> None:
         check_work(models, [method], "a, b, c, d, e|f", (64, 64))
     with pytest.raises(ValueError, match="made of 100000000 numbers at most, but would be of 106954752"):
         check_work(models, [DiffSegmenter(), FreeSegDiff()], ",".join(f"w{k}" for k in range(50)), (1024, 1024))
+    check_work(models, [FreeSegDiff(refinement="crf")], "a", (1024, 1024))
+    check_work(models, [FreeSegDiff(refinement="crf", refine_side=1024), FreeSegDiff(refinement="pamr")], "a", (2048, 2000))
+    with pytest.raises(ValueError, match="must have 1100000 pixels at most where a CRF moves its edges, but has 2359296"):
+        check_work(models, [FreeSegDiff(refinement="crf")], "a", (1536, 1536))
     assert rows_of_method(models, FreeSegDiff(draws=5), ["a"]) == 5
     small(rows=3)
     with pytest.raises(ValueError, match="must be 3 rows of the network at most, but would be 4"):

@@ -95,7 +95,7 @@ def check_work(models: Models, methods: Sequence[Method], words: str, image_hw: 
     """Pass if visitors may ask for so much on one picture at once. OVDiff's missing prototypes are counted.
 
     Raises:
-        ValueError: it would take too many rows of the network, or too much memory for its masks.
+        ValueError: it would take too many rows of the network, or too much memory for its masks or for their edges.
     """
     count = len(_classes_of(words)) + 1
     pixels = [math.prod(working_hw(method, image_hw) if isinstance(method, OVDiff) else image_hw) for method in methods]
@@ -104,11 +104,25 @@ def check_work(models: Models, methods: Sequence[Method], words: str, image_hw: 
             f"The masks must be made of {limits().scores} numbers at most, but would be of {scores}: take fewer classes,"
             " fewer methods or a smaller picture."
         )
+    for method in methods:
+        _check_crf(method, image_hw)
     rows = sum(work.rows for work in to_segment(models, methods, words, caption, image_hw))
     if rows > limits().rows:
         raise ValueError(
             f"The work must be {limits().rows} rows of the network at most, but would be {rows}: take fewer classes, noise"
             " levels, noise samples, support images or windows."
+        )
+
+
+def _check_crf(method: Method, image_hw: tuple[int, int]) -> None:
+    if not isinstance(method, FreeSegDiff) or method.refinement != "crf":
+        return
+    scale = min(1.0, method.refine_side / max(image_hw)) if method.refine_side else 1.0
+    pixels = math.prod(round(side * scale) for side in image_hw)
+    if pixels > limits().crf_pixels:
+        raise ValueError(
+            f"The picture must have {limits().crf_pixels} pixels at most where a CRF moves its edges, but has {pixels}: take"
+            " a smaller picture, a refine_side, or PAMR."
         )
 
 

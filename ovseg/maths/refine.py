@@ -181,23 +181,25 @@ def _simplices(features: Tensor) -> tuple[Tensor, Tensor]:
     weights.scatter_add_(1, dimensions - rank, rest).scatter_add_(1, corners - rank, -rest)
     weights[:, 0] += 1 + weights[:, corners]
     remainder = torch.arange(corners, device=features.device)
-    # Corner k adds k to every coordinate, and takes d + 1 from those of the k highest ranks.
-    step = remainder[:, None] - corners * (rank[:, None, :] > (dimensions - remainder)[:, None])
-    keys = (corners * nearest)[:, None, :].long() + step
+    # Corner k adds k to every coordinate, and takes d + 1 from those of the k highest ranks. In 32 bits and in place: this
+    # is what a CRF takes most memory for.
+    keys = (corners * nearest)[:, None, :].int().repeat(1, corners, 1)
+    keys += remainder[:, None].int()
+    keys -= corners * (rank[:, None, :] > (dimensions - remainder)[:, None]).int()
     return keys, weights[:, :corners].float()
 
 
 def _coded(keys: Tensor) -> tuple[Tensor, list[int]]:
     """A whole number for each vertex (n, d + 1), and what a step along each axis of the lattice adds to it."""
     coordinates = keys[..., :-1]  # the last follows from the others
-    low = coordinates.amin((0, 1)) - 1
+    low = coordinates.amin((0, 1)).long() - 1
     radix = (coordinates.amax((0, 1)) - low + 2).tolist()
     corners, places, place = keys.shape[-1], [], 1
     for extent in radix:
         places.append(place)
         place *= extent
     assert place < 2**62, f"The lattice has too many places for one number each: {radix}."
-    codes = ((coordinates - low) * torch.tensor(places, device=keys.device)).sum(-1)
+    codes = sum(place * (coordinates[..., axis] - low[axis]) for axis, place in enumerate(places))
     every = sum(places)
     return codes, [every - (corners * places[axis] if axis < len(places) else 0) for axis in range(corners)]
 
