@@ -33,7 +33,7 @@ class Limits:
             noise levels times draws, and what support images take to be drawn.
         methods: methods and variants that run on one picture, and variants that a visitor keeps.
         scores: numbers that the masks of one such request are made of: classes and background times pixels times methods.
-        crf_pixels: pixels of a picture whose edges a CRF moves, for visitors and programs: it takes about a kilobyte for each.
+        crf_pixels: pixels of a picture whose edges a CRF moves for a visitor or a program: about a kilobyte for each.
         steps: sampling steps of one picture that a visitor draws.
         pictures: pictures of a data set that a visitor makes.
         busy_seconds: for how long a job keeps the network where others wait for it.

@@ -60,9 +60,9 @@ LARGEST = (
     Large("OVDiff, 512 px, 16 classes to be drawn", "segment", segment("ovdiff", words(16, "red")), 512),
     Large("FreeSeg-Diff, 2048 px, 22 classes", "segment", segment("freeseg-diff", words(22), {"words": "classes"})),
     Large(
-        "FreeSeg-Diff, 2048 px, CRF, the finest grid, 20 clusters", "segment",
+        "FreeSeg-Diff, 1024 px, 22 classes, CRF, 20 clusters", "segment",
         segment("freeseg-diff", words(22), {"words": "classes", "refinement": "crf", "refine_side": 0, "clusters": 20,
-                                            "one_each": False, "algorithm": "agglomerative"}),
+                                            "one_each": False, "algorithm": "agglomerative"}), 1024,
     ),
     Large("Grounded Diffusion, 2048 px, 22 classes", "segment", segment("grounded-diffusion", words(22))),
     Large("four methods, 1024 px, 22 classes", "compare",
