@@ -60,13 +60,12 @@ LARGEST = (
     Large("OVDiff, 512 px, 16 classes to be drawn", "segment", segment("ovdiff", words(16, "red")), 512),
     Large("FreeSeg-Diff, 2048 px, 22 classes", "segment", segment("freeseg-diff", words(22), {"words": "classes"})),
     Large(
-        "FreeSeg-Diff, 1024 px, 22 classes, CRF, 20 clusters", "segment",
-        segment("freeseg-diff", words(22), {"words": "classes", "refinement": "crf", "refine_side": 0, "clusters": 20,
+        "FreeSeg-Diff, 1024 px, 22 classes, CRF", "segment",
+        segment("freeseg-diff", words(22), {"words": "classes", "refinement": "crf", "refine_side": 0, "clusters": 4,
                                             "one_each": False, "algorithm": "agglomerative"}), 1024,
     ),
-    Large("Grounded Diffusion, 2048 px, 22 classes", "segment", segment("grounded-diffusion", words(22))),
-    Large("four methods, 1024 px, 22 classes", "compare",
-          [words(22), METHODS, 0, "a cat and a dog", "", 1024]),
+    Large("Grounded Diffusion, 2048 px, 22 classes", "segment", segment("grounded-diffusion", words(22), None, "pets")),
+    Large("four methods, 1024 px, 22 classes", "compare", [words(22), METHODS, 0, "a cat and a dog", "", 1024]),
     Large("a caption, 2048 px", "caption", ["", "", 2048]),
     Large("a picture of 100 steps", "generate", ["a photo of a cat and a dog", 0, 100, 6, "a car"], 0),
 )  # fmt: skip
