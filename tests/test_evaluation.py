@@ -349,7 +349,7 @@ def test_evaluate_passes_its_options_on(tiny_folder: Path, tmp_path: Path, capsy
 
 
 def test_ablate_command_takes_some_rows(tiny_folder: Path, tmp_path: Path) -> None:
-    arguments = ["ablate", "--count", "1", "--only", "stride 2", "--backbone", str(tiny_folder), "--device", "cpu"]
+    arguments = ["ablate", "--count", "1", "--only", "stride 2 alone", "--backbone", str(tiny_folder), "--device", "cpu"]
     assert main([*arguments, "--out", str(tmp_path)]) == 0
     assert [row["what"] for row in json.loads((tmp_path / "ablation.json").read_text())] == ["stride 2 alone"]
 

@@ -42,7 +42,7 @@ ABLATIONS: dict[str, tuple[Variant, ...]] = {
     "diffsegmenter": (
         Variant("the settings that suit the backbone"),
         Variant("self-attention applied once, as in the paper", {"refinements": 1, "refine_stride": 1}),
-        *(Variant(f"self-attention of stride {s} applied once", {"refinements": 1, "refine_stride": s}) for s in (2, 4)),
+        *(Variant(f"self-attention applied once, at stride {s}", {"refinements": 1, "refine_stride": s}) for s in (2, 4)),
         Variant("without self-attention", {"refinements": 0}),
         Variant("stride 1 alone", {"stride_weights": (1.0, 0.0, 0.0)}),
         Variant("stride 2 alone", {"stride_weights": (0.0, 1.0, 0.0)}),
