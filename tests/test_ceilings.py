@@ -13,18 +13,20 @@ import pytest
 import torch
 from gradio.state_holder import StateHolder
 
+from ovseg.compare import Entry
 from ovseg.demo import housekeeping, offered
 from ovseg.demo.durations import Durations
 from ovseg.demo.held import held_bytes
 from ovseg.demo.listening import Listeners
 from ovseg.demo.picture import Picture
 from ovseg.demo.running import Request, Results, run
+from ovseg.doors.answers import segmented
 from ovseg.limits import limits
 from ovseg.methods import METHODS, DiffSegmenter, OVDiff, suited_to
 from ovseg.methods.ovdiff.store import Mask, Store, store_of
 from ovseg.models import Models
 from ovseg.progress import silent
-from ovseg.types import Segmentation
+from ovseg.types import OwnScores, Segmentation
 
 MADE_BY = {"images": 2}
 MASKS = (Mask(np.random.default_rng(0).random((64, 64)) > 0.5, np.zeros((64, 64), bool)),)
@@ -65,6 +67,17 @@ def test_smooth_scores_are_packed_to_half_without_loss() -> None:
     packed = made.packed()
     assert np.array_equal(packed.scores, smooth.numpy())
     assert held_bytes(packed) - made.image.nbytes < smooth.numel() * 4 * 0.65
+
+
+def test_an_answer_expands_scores_as_often_for_many_classes_as_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    expand, looks = OwnScores.expanded, []
+    monkeypatch.setattr(OwnScores, "expanded", lambda own: looks.append(own) or expand(own))
+    for count in (2, 12):
+        rows = torch.rand(count, 8, 8, generator=torch.Generator().manual_seed(count))
+        made = Segmentation.from_scores(np.zeros((64, 64, 3), np.uint8), tuple(f"w{k}" for k in range(count)), rows, 0.3)
+        segmented(Entry("x", made, 1.0), "", 0, "pocket")
+        assert len(looks) == 3 and sum(share > 0 for share in made.shares.values()) > 2
+        looks.clear()
 
 
 def test_a_session_keeps_little_of_a_large_picture(with_clip: Models) -> None:

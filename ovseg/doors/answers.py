@@ -91,11 +91,10 @@ class Drawn(TypedDict):
 
 def masks_of(segmentation: Segmentation) -> list[Mask]:
     """The masks of the classes that were found, in the order of the labels."""
-    label_map = segmentation.label_map
-    masks = []
+    label_map, scores, masks = segmentation.label_map, segmentation.scores, []  # each look expands the scores
     for annotation in annotations_of(label_map, image_id=1):
         index = annotation["category_id"]
-        score = float(segmentation.scores[index][label_map == index].mean(dtype=np.float64))
+        score = float(scores[index][label_map == index].mean(dtype=np.float64))
         masks.append(Mask(label=segmentation.labels[index], score=score, **annotation))
     return masks
 
