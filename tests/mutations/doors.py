@@ -38,8 +38,8 @@ MUTANTS = (
     Mutant(
         "an answer's score is that of the whole picture",
         "ovseg/doors/answers.py",
-        "segmentation.scores[index][label_map == index].mean(dtype=np.float64)",
-        "segmentation.scores[index].mean(dtype=np.float64)",
+        "float(scores[index][label_map == index].mean(dtype=np.float64)",
+        "float(scores[index].mean(dtype=np.float64)",
         (f"{DOORS}test_an_answer_says_what_a_result_holds",),
     ),
     Mutant(
