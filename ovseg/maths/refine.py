@@ -199,7 +199,7 @@ def _coded(keys: Tensor) -> tuple[Tensor, list[int]]:
         places.append(place)
         place *= extent
     assert place < 2**62, f"The lattice has too many places for one number each: {radix}."
-    codes = sum(place * (coordinates[..., axis] - low[axis]) for axis, place in enumerate(places))
+    codes = sum(place * (coordinates[..., axis].long() - low[axis]) for axis, place in enumerate(places))
     every = sum(places)
     return codes, [every - (corners * places[axis] if axis < len(places) else 0) for axis in range(corners)]
 
