@@ -36,6 +36,15 @@ def chromium(**options: Any) -> Iterator[BrowserContext]:
         browser.close()
 
 
+def forget_visitor(page: Page, address: str) -> None:
+    """Forget what pages of an address keep in the browser, as if another visitor came. No such page may be open: it could
+    write its choices again.
+    """
+    page.context.new_cdp_session(page).send(
+        "Storage.clearDataForOrigin", {"origin": address, "storageTypes": "local_storage"}
+    )
+
+
 def free_port() -> int:
     """A port of this machine that nobody listens on."""
     with socket.socket() as probe:

@@ -14,7 +14,7 @@ import ovseg
 from ovseg.__main__ import main
 from ovseg.demo.picture import example_names
 from ovseg.pocket.world import scene
-from tests.browsers import ROOT, SCREENSHOTS, Watched, served
+from tests.browsers import ROOT, SCREENSHOTS, Watched, forget_visitor, served
 
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 
@@ -88,13 +88,15 @@ class Visit(Watched):
 def visit(address: str, browser: BrowserContext, request: pytest.FixtureRequest) -> Iterator[Visit]:
     width, height, theme = getattr(request, "param", WIDE)
     visitor = Visit(browser.new_page())
-    visitor.page.set_viewport_size({"width": width, "height": height})
-    visitor.page.goto(f"{address}?__theme={theme}")
-    visitor.page.locator("#run").wait_for()
-    visitor.wait_for_board()
-    yield visitor
-    visitor.page.evaluate("localStorage.clear()")  # the next visitor is another one
-    visitor.page.close()
+    try:
+        forget_visitor(visitor.page, address)
+        visitor.page.set_viewport_size({"width": width, "height": height})
+        visitor.page.goto(f"{address}?__theme={theme}")
+        visitor.page.locator("#run").wait_for()
+        visitor.wait_for_board()
+        yield visitor
+    finally:
+        visitor.page.close()
 
 
 WIDE, NARROW = (1400, 900, "light"), (390, 844, "light")
@@ -221,6 +223,8 @@ def test_truth_is_uploaded_and_a_wrong_one_is_one_sentence(visit: Visit, tmp_pat
     visit.run_and_wait()
     page.locator("#board", has_text="IoU").wait_for()
     visit.screenshot("truth")
+    page.reload()
+    visit.wait_for_status("^Words and methods are as they were chosen. Choose a picture")
     visit.well()
 
 

@@ -77,7 +77,7 @@ def test_a_variant_whose_network_is_missing_says_so(with_clip: Models, tmp_path:
     task = Benchmark(models, DiffSegmenter(), PocketDataset("val"), 1)
     with pytest.raises(ValueError, match="rows must be some of the settings that suit"):
         Ablation(task, DiffSegmenter, ("nothing",)).run(tmp_path)
-    assert [r["what"] for r in Ablation(task, DiffSegmenter, ("stride 2", "t = 50")).run(tmp_path)] == [
+    assert [r["what"] for r in Ablation(task, DiffSegmenter, ("stride 2 alone", "t = 50")).run(tmp_path)] == [
         "stride 2 alone", "t = 50", "t = 500",
     ]  # fmt: skip
     rows = Ablation(task, DiffSegmenter).run(tmp_path)

@@ -23,7 +23,16 @@ from ovseg.demo.word_panel import (
     given_image,
     wire_word_panel,
 )
-from ovseg.demo.work import QUIET, as_sentences, on_accelerator, on_the_network, status_line, stream_parts, whole
+from ovseg.demo.work import (
+    QUIET,
+    as_sentences,
+    cancelled_by,
+    on_accelerator,
+    on_the_network,
+    status_line,
+    stream_parts,
+    whole,
+)
 from ovseg.demo.worked_example import WorkedExample
 from ovseg.demo.workload import Work, check_work, seconds_for, to_segment
 from ovseg.doors import inputs
@@ -210,9 +219,7 @@ def _wire_stop(tab: CompareTab, events: list[gr.events.Dependency]) -> None:
         text = f"Stopped: {count} of {count + len(results.waiting) + len(kept.comparison.failures)} methods are done."
         return status_line(text, None), drawn(kept, uuid.uuid4().hex), kept
 
-    # First cancelled, then said: a step that was already on its way must not come after the word.
-    cancelled = tab.stop.click(None, None, None, cancels=events, api_visibility="private")
-    cancelled.then(stopped, tab.results, [tab.status, tab.board, tab.results], **QUIET)
+    cancelled_by(tab.stop, events).then(stopped, tab.results, [tab.status, tab.board, tab.results], **QUIET)
 
 
 def _wire_estimates(tab: CompareTab, durations: Durations) -> None:
@@ -259,6 +266,12 @@ def wire_opening(models: Models, tab: CompareTab, example: WorkedExample, durati
     page.load(open_page, tab.last, outputs, **QUIET)
 
 
+BROUGHT_BACK = "Picture, words and methods are as they were chosen. Press Run."
+WITHOUT_ITS_PICTURE = (
+    "Words and methods are as they were chosen. Choose a picture, then press Run."  # it was a visitor's own
+)
+
+
 def _opened(
     models: Models, tab: CompareTab, choice: Choice, example: Results | None, durations: Durations
 ) -> tuple[Any, ...]:
@@ -266,7 +279,7 @@ def _opened(
     estimates = estimates_of(durations)
     if choice.picture or choice.words or choice.runs:
         picture = of_origin(choice.picture) if choice.picture else None
-        status = status_line("Picture, words and methods are as they were chosen. Press Run.", None)
+        status = status_line(BROUGHT_BACK if picture else WITHOUT_ITS_PICTURE, None)
         number = _number_of(picture)
         value = plain_board(picture, choice.words)[0] if picture else None
         runs = choice.runs or runs_of(models, [row.suited(models) for row in tab.methods.rows if row.kind.name in AT_FIRST])

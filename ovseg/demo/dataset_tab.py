@@ -11,7 +11,7 @@ import numpy as np
 
 from ovseg.demo.durations import Durations
 from ovseg.demo.offered import new_folder
-from ovseg.demo.work import QUIET, as_sentences, on_accelerator, on_the_network, status_line, stream, whole
+from ovseg.demo.work import as_sentences, on_accelerator, on_the_network, say_stopped, status_line, stream, whole
 from ovseg.demo.workload import learning, seconds_for, to_synthesize
 from ovseg.doors import inputs
 from ovseg.factory.synthesize import Synthesis, preview
@@ -61,9 +61,7 @@ def build_dataset_tab(models: Models, durations: Durations) -> None:
         _maker(models, durations), [words, count, pairs, seed], [status, sheet, archive], api_visibility="private",
         **on_the_network(status),
     )  # fmt: skip
-    # First cancelled, then said: a step that was already on its way must not come after the word.
-    stopped = stop.click(None, None, None, cancels=[making], api_visibility="private")
-    stopped.then(lambda: status_line("Stopped.", None), None, status, **QUIET)
+    say_stopped(stop, [making], status)
 
 
 def _maker(models: Models, durations: Durations) -> Any:

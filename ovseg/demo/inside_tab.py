@@ -15,7 +15,7 @@ from ovseg.demo.inside import heads_value, inside_component, inside_value, place
 from ovseg.demo.inside_panel import SOURCES, InsidePanel, Wish, build_inside_panel, sentence_of, thumbnail_of
 from ovseg.demo.offered import new_folder
 from ovseg.demo.picture import Picture, example_names, of_example, of_file
-from ovseg.demo.work import QUIET, as_sentences, on_accelerator, on_the_network, status_line, stream
+from ovseg.demo.work import QUIET, as_sentences, on_accelerator, on_the_network, say_stopped, status_line, stream
 from ovseg.demo.workload import Work, learn_speed, seconds_for
 from ovseg.models import Models
 from ovseg.output.attention_files import Inside, attention_card, usual_weights, zip_of_attention
@@ -67,9 +67,7 @@ def build_inside_tab(models: Models, durations: Durations, compared: gr.State) -
     _wire_looking(parts)
     _wire_sources(models, parts)
     _wire_estimate(models, durations, parts)
-    # First cancelled, then said: a step that was already on its way must not come after the word.
-    stopped = panel.stop.click(None, None, None, cancels=[looking, asking], api_visibility="private")
-    stopped.then(lambda: status_line("Stopped.", None), None, status, **QUIET)
+    say_stopped(panel.stop, [looking, asking], status)
 
     def as_zip(looked: Looked | None, given: dict[int, float] | None) -> gr.File:
         path = new_folder() / "look-inside.zip"

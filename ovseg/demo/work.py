@@ -6,7 +6,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import Any
@@ -140,6 +140,18 @@ def whole(name: str, value: object, most: int = LARGEST_SEED) -> int:
 def on_the_network(status: gr.HTML) -> dict[str, Any]:
     """How events that use the network run: one at a time, and a visitor who waits sees the queue at the status."""
     return {**NETWORK, "show_progress": "minimal", "show_progress_on": status}
+
+
+def cancelled_by(stop: gr.Button, events: Sequence[gr.events.Dependency]) -> gr.events.Dependency:
+    """Let a button stop events. What is said of it goes behind this, by `then`: a step that was already on its way must not
+    come after the word.
+    """
+    return stop.click(None, None, None, cancels=list(events), api_visibility="private")
+
+
+def say_stopped(stop: gr.Button, events: Sequence[gr.events.Dependency], status: gr.HTML) -> None:
+    """Let a button stop events, and say so at the status."""
+    cancelled_by(stop, events).then(lambda: status_line("Stopped.", None), None, status, **QUIET)
 
 
 def status_line(text: str, share: float | None) -> str:

@@ -10,8 +10,8 @@ MUTANTS = (
     Mutant(
         "the dataset event is a fifth door",
         "ovseg/demo/dataset_tab.py",
-        'api_visibility="private",\n        **on_the_network(status),\n    )  # fmt: skip\n    # First',
-        'api_visibility="public",\n        **on_the_network(status),\n    )  # fmt: skip\n    # First',
+        'api_visibility="private",\n        **on_the_network(status),\n    )  # fmt: skip\n    say_stopped',
+        'api_visibility="public",\n        **on_the_network(status),\n    )  # fmt: skip\n    say_stopped',
         (f"{DOORS}test_exactly_four_doors_are_listed",),
     ),
     Mutant(
