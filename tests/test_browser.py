@@ -33,7 +33,7 @@ class Visit(Watched):
 
     def wait_for_status(self, pattern: str) -> None:
         self.page.wait_for_function(
-            "pattern => new RegExp(pattern).test(document.querySelector('#status .ov-status').innerText)",
+            "pattern => new RegExp(pattern).test(document.querySelector('#status .ov-status')?.innerText || '')",
             arg=pattern, timeout=300_000,
         )  # fmt: skip
 
