@@ -223,9 +223,9 @@ def test_truth_is_uploaded_and_a_wrong_one_is_one_sentence(visit: Visit, tmp_pat
     visit.run_and_wait()
     page.locator("#board", has_text="IoU").wait_for()
     visit.screenshot("truth")
-    page.reload()
-    visit.wait_for_status("^Words and methods are as they were chosen. Choose a picture")
     visit.well()
+    page.reload()  # which breaks off what the page was asking for
+    visit.wait_for_status("^Words and methods are as they were chosen. Choose a picture")
 
 
 def test_a_method_that_fails_says_why_and_the_others_stand(visit: Visit) -> None:
