@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import ViTModel
 
-from ovseg.pocket.train_dino import PATCH, Student, best_mask_iou, crops, dino_loss, train_dino
+from ovseg.pocket.train_dino import PATCH, Student, best_mask_iou, crops, dino_loss, other_colours, train_dino
 from ovseg.pocket.training import Budget
 from ovseg.pretrained.dino import Dino
 
@@ -40,6 +40,20 @@ def test_crops_are_seeded_and_stay_inside_the_picture() -> None:
     assert one.shape == (2, 3, 24, 24) and torch.equal(one, again) and one.abs().max() <= 1
     steps = one[:, 0, 12].diff(dim=1)
     assert all((row >= -1e-6).all() or (row <= 1e-6).all() for row in steps)
+
+
+def test_other_colours_keep_greys_and_brightness_and_turn_hues() -> None:
+    pictures = torch.rand(64, 3, 5, 6)
+    grey = pictures[:, :1].expand(-1, 3, -1, -1)
+    generator = torch.Generator().manual_seed(0)
+    assert torch.allclose(other_colours(grey, generator), grey, atol=1e-5)
+    other = other_colours(pictures, generator)
+    assert torch.allclose(other.mean(1), pictures.mean(1), atol=1e-5)
+    colour = (other - other.mean(1, keepdim=True)).flatten(1).norm(dim=1)
+    before = (pictures - pictures.mean(1, keepdim=True)).flatten(1).norm(dim=1)
+    without = colour < 1e-4
+    assert 5 < without.sum() < 25 and torch.all((colour / before)[~without].sub(1).abs() <= 0.6001)
+    assert (other - pictures)[~without].abs().mean() > 0.1
 
 
 def test_the_loss_is_lowest_where_the_student_says_what_the_teacher_says() -> None:

@@ -30,6 +30,7 @@ CENTRE_MOMENTUM = 0.9
 LARGE, SMALL = (0.2, 0.6), (0.05, 0.2)  # least and greatest area of crops, as shares of the scene
 SIDES = (72, 40)  # pixels of large and small crops: things are about as large as in whole scenes, where keys are taken
 SMALL_CROPS = 4
+GREY = 0.2  # share of crops without colour, as in the paper
 
 
 class Student(nn.Module):
@@ -78,8 +79,24 @@ def crops(
     grid = F.affine_grid(boxes.to(pictures.device), (count, 3, side, side), align_corners=False)
     boxed = F.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
     gain, lift = 1 + 0.4 * (2 * draw(count, 1, 1, 1) - 1), 0.2 * (2 * draw(count, 1, 1, 1) - 1)
-    tint = 0.1 * (2 * draw(count, 3, 1, 1) - 1)
-    return (boxed * gain.to(boxed) + (lift + tint).to(boxed)).clamp(-1, 1)
+    return (other_colours(boxed, generator) * gain.to(boxed) + lift.to(boxed)).clamp(-1, 1)
+
+
+def other_colours(pictures: Float[Tensor, "n 3 h w"], generator: torch.Generator) -> Float[Tensor, "n 3 h w"]:
+    """Each picture with its hues turned by any angle and its saturation changed; one in five becomes grey.
+
+    Much of a scene is one of eight kinds of ground. If their colours told them apart, the network would answer by them and
+    not by the things.
+    """
+    count = len(pictures)
+    angle = 2 * torch.pi * torch.rand(count, 1, 1, generator=generator)
+    saturation = 0.4 + 1.2 * torch.rand(count, 1, 1, generator=generator)
+    saturation *= torch.rand(count, 1, 1, generator=generator) >= GREY
+    grey = torch.full((3, 3), 1 / 3)
+    # A turn around the axis of greys, by Rodrigues' formula; it keeps the grey and moves the rest.
+    across = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / 3**0.5
+    turned = grey + saturation * (angle.cos() * (torch.eye(3) - grey) + angle.sin() * across)
+    return torch.einsum("nij,njhw->nihw", turned.to(pictures), pictures)
 
 
 def dino_loss(
