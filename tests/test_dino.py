@@ -7,7 +7,16 @@ import pytest
 import torch
 from transformers import ViTModel
 
-from ovseg.pocket.train_dino import PATCH, Student, best_mask_iou, crops, dino_loss, other_colours, train_dino
+from ovseg.pocket.train_dino import (
+    PATCH,
+    STUDENT_TEMPERATURE,
+    TEACHER_TEMPERATURE,
+    Student,
+    best_mask_iou,
+    crops,
+    dino_loss,
+    train_dino,
+)
 from ovseg.pocket.training import Budget
 from ovseg.pretrained.dino import Dino
 
@@ -42,18 +51,16 @@ def test_crops_are_seeded_and_stay_inside_the_picture() -> None:
     assert all((row >= -1e-6).all() or (row <= 1e-6).all() for row in steps)
 
 
-def test_other_colours_keep_greys_and_brightness_and_turn_hues() -> None:
-    pictures = torch.rand(64, 3, 5, 6)
-    grey = pictures[:, :1].expand(-1, 3, -1, -1)
-    generator = torch.Generator().manual_seed(0)
-    assert torch.allclose(other_colours(grey, generator), grey, atol=1e-5)
-    other = other_colours(pictures, generator)
-    assert torch.allclose(other.mean(1), pictures.mean(1), atol=1e-5)
-    colour = (other - other.mean(1, keepdim=True)).flatten(1).norm(dim=1)
-    before = (pictures - pictures.mean(1, keepdim=True)).flatten(1).norm(dim=1)
-    without = colour < 1e-4
-    assert 5 < without.sum() < 25 and torch.all((colour / before)[~without].sub(1).abs() <= 0.6001)
-    assert (other - pictures)[~without].abs().mean() > 0.1
+def test_what_the_loss_compares_are_crops_of_two_grounds() -> None:
+    torch.manual_seed(0)
+    student = Student(32)
+    own, other = torch.randn(4, 3, 24, 24), torch.randn(4, 3, 24, 24)
+    small = [torch.randn(4, 3, 16, 16) for _ in range(2)]
+    teacher_of = [((student(crop) - student.centre) / TEACHER_TEMPERATURE).softmax(1) for crop in (own, other)]
+    said_of = [(student(crop) / STUDENT_TEMPERATURE).log_softmax(1) for crop in (own, other, *small)]
+    pairs = [(0, 1), (0, 3), (1, 0), (1, 2)]
+    expected = torch.stack([-(teacher_of[k] * said_of[j]).sum(1).mean() for k, j in pairs]).mean()
+    assert torch.allclose(dino_loss(student, student, [own, other], small), expected, atol=1e-5)
 
 
 def test_the_loss_is_lowest_where_the_student_says_what_the_teacher_says() -> None:

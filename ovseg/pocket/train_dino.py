@@ -2,9 +2,14 @@
 
 A student sees large and small crops of a scene, and learns to give for each the output that its teacher, a running average
 of the student, gives for the large ones. The teacher's outputs are centred and sharpened, which prevents their collapse.
+
+Student and teacher see the same things on two grounds (Ryali et al. 2021, arXiv 2103.12719, change backgrounds for the same
+purpose): what they agree on is the things. With one ground, two kinds of it in a scene are told apart as well as a thing and
+its ground, and MaskCut cuts at the horizon.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,7 +35,6 @@ CENTRE_MOMENTUM = 0.9
 LARGE, SMALL = (0.2, 0.6), (0.05, 0.2)  # least and greatest area of crops, as shares of the scene
 SIDES = (72, 40)  # pixels of large and small crops: things are about as large as in whole scenes, where keys are taken
 SMALL_CROPS = 4
-GREY = 0.2  # share of crops without colour, as in the paper
 
 
 class Student(nn.Module):
@@ -79,24 +83,8 @@ def crops(
     grid = F.affine_grid(boxes.to(pictures.device), (count, 3, side, side), align_corners=False)
     boxed = F.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
     gain, lift = 1 + 0.4 * (2 * draw(count, 1, 1, 1) - 1), 0.2 * (2 * draw(count, 1, 1, 1) - 1)
-    return (other_colours(boxed, generator) * gain.to(boxed) + lift.to(boxed)).clamp(-1, 1)
-
-
-def other_colours(pictures: Float[Tensor, "n 3 h w"], generator: torch.Generator) -> Float[Tensor, "n 3 h w"]:
-    """Each picture with its hues turned by any angle and its saturation changed; one in five becomes grey.
-
-    Much of a scene is one of eight kinds of ground. If their colours told them apart, the network would answer by them and
-    not by the things.
-    """
-    count = len(pictures)
-    angle = 2 * torch.pi * torch.rand(count, 1, 1, generator=generator)
-    saturation = 0.4 + 1.2 * torch.rand(count, 1, 1, generator=generator)
-    saturation *= torch.rand(count, 1, 1, generator=generator) >= GREY
-    grey = torch.full((3, 3), 1 / 3)
-    # A turn around the axis of greys, by Rodrigues' formula; it keeps the grey and moves the rest.
-    across = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]]) / 3**0.5
-    turned = grey + saturation * (angle.cos() * (torch.eye(3) - grey) + angle.sin() * across)
-    return torch.einsum("nij,njhw->nihw", turned.to(pictures), pictures)
+    tint = 0.1 * (2 * draw(count, 3, 1, 1) - 1)
+    return (boxed * gain.to(boxed) + (lift + tint).to(boxed)).clamp(-1, 1)
 
 
 def dino_loss(
@@ -105,9 +93,12 @@ def dino_loss(
     large: Sequence[Float[Tensor, "n 3 _h _w"]],
     small: Sequence[Float[Tensor, "n 3 _h _w"]],
 ) -> Float[Tensor, ""]:
-    """Cross-entropy between the teacher's outputs on large crops and the student's on all other crops (equation 3).
+    """Cross-entropy of the teacher's outputs on large crops and the student's on crops of the other ground (equation 3).
 
     The centre of the teacher's outputs, a buffer of the student, is updated.
+
+    Args:
+        large: crops of a scene on one ground and on another in turn, and so are the `small`.
     """
     with torch.no_grad():
         outputs = teacher(torch.cat(large))
@@ -118,7 +109,7 @@ def dino_loss(
         -(target * (answer / STUDENT_TEMPERATURE).log_softmax(1)).sum(1).mean()
         for k, target in enumerate(targets)
         for j, answer in enumerate(answers)
-        if j != k
+        if j % 2 != k % 2
     ]
     return torch.stack(losses).mean()
 
@@ -136,22 +127,34 @@ def best_mask_iou(dino: Dino, split: str, count: int) -> float:
     return float(np.mean(overlaps))
 
 
-def train_dino(budget: Budget) -> bool:
+def train_dino(budget: Budget, start: Path | None = None) -> bool:
     """Train (or go on training) the self-supervised transformer; once finished, writes the folder `dino` to `root/dino`.
+
+    Args:
+        start: a pipeline; where a DINO lies beside it, as in the shipped bundle, it is trained further.
 
     Returns:
         Whether the training is finished.
     """
     torch.manual_seed(0)
-    out, device, size, pictures = budget.root / "dino", budget.device, budget.size, budget.pictures()
+    out, device, size, pictures = (
+        budget.root / "dino",
+        budget.device,
+        budget.size,
+        [budget.pictures(ground) for ground in (0, 1)],
+    )
     student = Student(size).to(device)
+    if start and (start.parent / "dino").is_dir():
+        student.vit = ViTModel.from_pretrained(start.parent / "dino", dtype=torch.float32, add_pooling_layer=False).to(
+            device
+        )
     trainable(student.vit, device)
     training = Training(student, out, budget.minutes, learning_rate=5e-4, ema=0.996, piece=budget.piece)
     for step in training:
-        rows = np.random.default_rng([7, step]).integers(0, len(pictures.images), batch_size(BATCH, device))
-        batch, generator = to_tensor(pictures.images[rows], device), torch.Generator().manual_seed(step)
-        large = [crops(batch, generator, LARGE, SIDES[0]) for _ in range(2)]
-        small = [crops(batch, generator, SMALL, SIDES[1]) for _ in range(SMALL_CROPS)]
+        rows = np.random.default_rng([7, step]).integers(0, budget.scenes, batch_size(BATCH, device))
+        grounds, generator = [to_tensor(p.images[rows], device) for p in pictures], torch.Generator().manual_seed(step)
+        large = [crops(batch, generator, LARGE, SIDES[0]) for batch in grounds]
+        small = [crops(batch, generator, SMALL, SIDES[1]) for _ in range(SMALL_CROPS // 2) for batch in grounds]
         with budget.autocast:
             loss = dino_loss(training.module, training.averaged.module, large, small)
         training.update(loss, len(rows))
