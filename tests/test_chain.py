@@ -38,7 +38,7 @@ def test_steps_are_in_order_and_a_new_codec_comes_first(tmp_path: Path) -> None:
         (["clip", "--minutes", "judge=20"], "with `all` and a network's name, but got 'judge=20'"),
         (["all", "--minutes", "clip=soon"], "must be a number, but got 'soon'"),
         (["clip", "--anew"], "--anew is for all, but the network is clip"),
-        (["judge", "--start", "x"], "--start is for denoiser, clip, dino or all, but the network is judge"),
+        (["judge", "--start", "x"], "--start is for denoiser, clip or all, but the network is judge"),
         (["cat"], "must be one of codec, denoiser, clip, judge, captioner, dino, detector, grounding, bundle, all"),
     ],
 )

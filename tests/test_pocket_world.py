@@ -220,19 +220,3 @@ def test_zoom_enlarges_the_things_and_nothing_else() -> None:
     plain, large = (scene("train", 5, 64, zoom) for zoom in (1.0, 1.4))
     assert plain.things == large.things and plain.caption == large.caption
     assert np.count_nonzero(large.instances) > 1.2 * np.count_nonzero(plain.instances)
-
-
-def test_another_ground_is_under_the_same_things() -> None:
-    differ = []
-    for index in range(12):
-        own, other = scene("train", index), scene("train", index, ground=1)
-        assert np.array_equal(own.instances, other.instances) and own.things == other.things
-        on_things = own.instances > 0
-        assert (
-            np.array_equal(own.labels[on_things], other.labels[on_things])
-            and (other.labels[~on_things] >= len(THINGS)).all()
-        )
-        assert {LABELS[k] for k in np.unique(other.labels[~on_things])} <= set(other.stuff)
-        differ.append((own.labels != other.labels).mean())
-    assert np.mean(differ) > 0.4
-    assert not np.array_equal(scene("train", 0, ground=1).image, scene("train", 0, ground=2).image)

@@ -23,7 +23,7 @@ from ovseg.types import named
 POCKET = Path("runs/pocket")
 NETWORKS = (*MINUTES, "bundle", "all")
 OPTIONS_OF = {
-    "start": ("denoiser", "clip", "dino", "all"), "split": ("detector", "grounding", "all"), "anew": ("all",),
+    "start": ("denoiser", "clip", "all"), "split": ("detector", "grounding", "all"), "anew": ("all",),
     "dtype": ("grounding",),
 }  # fmt: skip
 
@@ -53,7 +53,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="folder for all networks (default: runs/pocket; for the grounding module of another backbone, runs/BACKBONE)",
     )
     parser.add_argument(
-        "--start", type=Path, help="denoiser, clip, dino, all: saved pipeline to begin with, such as the shipped one"
+        "--start", type=Path, help="denoiser, clip, all: saved pipeline to begin with, such as the shipped one"
     )
     parser.add_argument(
         "--to", type=out_folder, default=ASSETS / "pocket", help="bundle, all: folder for the result (default: %(default)s)"

@@ -18,7 +18,6 @@ from ovseg.models import Models
 from ovseg.pocket.recipes import MINUTES, RECIPES, pack
 from ovseg.pocket.train_clip import train_clip
 from ovseg.pocket.train_denoiser import train_denoiser
-from ovseg.pocket.train_dino import train_dino
 from ovseg.pocket.train_segmenter import train_detector
 from ovseg.pocket.training import Budget
 from ovseg.pretrained.detector import load_detector
@@ -43,8 +42,8 @@ class Chain:
         to: folder of the bundle that is written.
         minutes: of each network.
         anew: train a new codec and a new denoiser, in place of going on from `start`.
-        start: the pipeline that the denoiser goes on from, whose codec and text encoder are kept; CLIP and DINO go on from
-            those beside it.
+        start: the pipeline that the denoiser goes on from, whose codec and text encoder are kept; CLIP goes on from the one
+            beside it.
         split: class split of the detector and of the grounding module.
         triplets: number of generated pictures that the grounding module is trained on.
         steps: of sampling these pictures.
@@ -99,9 +98,8 @@ class Chain:
         steps: dict[str, Step] = {"codec": lambda: RECIPES["codec"](self._of("codec"))} if self.anew else {}
         steps["denoiser"] = lambda: train_denoiser(self._of("denoiser"), start)
         steps["clip"] = lambda: train_clip(self._of("clip"), start)
-        for name in ("judge", "captioner"):
+        for name in ("judge", "captioner", "dino"):
             steps[name] = lambda name=name: RECIPES[name](self._of(name))
-        steps["dino"] = lambda: train_dino(self._of("dino"), start)
         steps["bundle"] = self._pack
         steps["detector"] = lambda: train_detector(self._of("detector"), seen_of(self.split), self.split)
         steps["triplets"] = self._make_triplets

@@ -16,7 +16,7 @@ from ovseg.pocket.world import scene
 from ovseg.processes import end_with_parent
 
 PART = 500  # scenes that a process renders at a time
-View = tuple[int, float, int]  # pixels of a side, the zoom of the things, and the ground: see `world.scene`
+Scale = tuple[int, float]  # pixels of a side, and the zoom of the things: see `world.scene`
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,18 @@ class ScenePictures:
         return np.where(rng.random(len(rows))[:, None, None, None] < 0.5, images, images[:, :, ::-1])
 
 
-def rendered(
-    folder: Path, split: str, count: int, size: int, *, workers: int = 2, zoom: float = 1.0, ground: int = 0
-) -> ScenePictures:
+def rendered(folder: Path, split: str, count: int, size: int, *, workers: int = 2, zoom: float = 1.0) -> ScenePictures:
     """The first `count` scenes of a split: the first call renders them into `folder`, later calls map its files.
 
     Args:
         size: of a side, in pixels.
         workers: processes that render.
         zoom: of the things, as in `world.scene`.
-        ground: that they are on, as in `world.scene`.
     """
     name = f"{split}-{size}px-{count}" + (f"-zoom-{round(100 * zoom)}" if zoom != 1 else "")
-    name += f"-ground-{ground}" if ground else ""
     stem = folder / name
     if not stem.with_suffix(".json").exists():
-        _render(stem, split, count, view=(size, zoom, ground), workers=workers)
+        _render(stem, split, count, scale=(size, zoom), workers=workers)
     words = read_json(stem.with_suffix(".json"), list)
     return ScenePictures(
         np.load(stem.with_suffix(".npy"), mmap_mode="r"),
@@ -65,17 +61,17 @@ def rendered_labels(
     """The label maps of the same scenes, rendered and mapped in the same way."""
     path = folder / f"{split}-{size}px-{count}-labels.npy"
     if not path.exists():
-        parts = _by_parts(_label_part, "labels of", split, count, view=(size, 1.0, 0), workers=workers)
+        parts = _by_parts(_label_part, "labels of", split, count, scale=(size, 1.0), workers=workers)
         with whole_array(path, np.uint8, (count, size, size)) as maps:
             for rows, part in parts:
                 maps[rows] = part
     return np.load(path, mmap_mode="r")
 
 
-def _render(stem: Path, split: str, count: int, *, view: View, workers: int) -> None:
+def _render(stem: Path, split: str, count: int, *, scale: Scale, workers: int) -> None:
     words: list[dict] = []
-    parts = _by_parts(_render_part, "rendering", split, count, view=view, workers=workers)
-    with whole_array(stem.with_suffix(".npy"), np.uint8, (count, view[0], view[0], 3)) as images:
+    parts = _by_parts(_render_part, "rendering", split, count, scale=scale, workers=workers)
+    with whole_array(stem.with_suffix(".npy"), np.uint8, (count, scale[0], scale[0], 3)) as images:
         for rows, (pictures, entries) in parts:
             images[rows] = pictures
             words.extend(entries)
@@ -84,23 +80,23 @@ def _render(stem: Path, split: str, count: int, *, view: View, workers: int) -> 
 
 
 def _by_parts(
-    work: Callable[[str, range, View], Any], what: str, split: str, count: int, *, view: View, workers: int
+    work: Callable[[str, range, Scale], Any], what: str, split: str, count: int, *, scale: Scale, workers: int
 ) -> Iterator[tuple[slice, Any]]:
-    """Call `work(split, indices, view)` for `PART` scenes at a time in several processes; yields rows and results."""
+    """Call `work(split, indices, scale)` for `PART` scenes at a time in several processes; yields rows and results."""
     parts = [range(start, min(start + PART, count)) for start in range(0, count, PART)]
     with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
-        for part, result in zip(parts, pool.map(work, repeat(split), parts, repeat(view)), strict=True):
+        for part, result in zip(parts, pool.map(work, repeat(split), parts, repeat(scale)), strict=True):
             yield slice(part.start, part.stop), result
             print(f"\r{what} {split} scenes: {part.stop}/{count}", end="", flush=True)
     print()
 
 
-def _label_part(split: str, indices: range, view: View) -> np.ndarray:
-    return np.stack([scene(split, index, *view).labels for index in indices])
+def _label_part(split: str, indices: range, scale: Scale) -> np.ndarray:
+    return np.stack([scene(split, index, *scale).labels for index in indices])
 
 
-def _render_part(split: str, indices: range, view: View) -> tuple[np.ndarray, list[dict]]:
-    scenes = [scene(split, index, *view) for index in indices]
+def _render_part(split: str, indices: range, scale: Scale) -> tuple[np.ndarray, list[dict]]:
+    scenes = [scene(split, index, *scale) for index in indices]
     return np.stack([s.image for s in scenes]), [
         {"caption": s.caption, "things": s.things, "stuff": s.stuff} for s in scenes
     ]

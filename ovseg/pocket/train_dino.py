@@ -2,14 +2,9 @@
 
 A student sees large and small crops of a scene, and learns to give for each the output that its teacher, a running average
 of the student, gives for the large ones. The teacher's outputs are centred and sharpened, which prevents their collapse.
-
-Student and teacher see the same things on two grounds (Ryali et al. 2021, arXiv 2103.12719, change backgrounds for the same
-purpose): what they agree on is the things. With one ground, two kinds of it in a scene are told apart as well as a thing and
-its ground, and MaskCut cuts at the horizon.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -93,12 +88,9 @@ def dino_loss(
     large: Sequence[Float[Tensor, "n 3 _h _w"]],
     small: Sequence[Float[Tensor, "n 3 _h _w"]],
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the teacher's outputs on large crops and the student's on crops of the other ground (equation 3).
+    """Cross-entropy between the teacher's outputs on large crops and the student's on all other crops (equation 3).
 
     The centre of the teacher's outputs, a buffer of the student, is updated.
-
-    Args:
-        large: crops of a scene on one ground and on another in turn, and so are the `small`.
     """
     with torch.no_grad():
         outputs = teacher(torch.cat(large))
@@ -109,7 +101,7 @@ def dino_loss(
         -(target * (answer / STUDENT_TEMPERATURE).log_softmax(1)).sum(1).mean()
         for k, target in enumerate(targets)
         for j, answer in enumerate(answers)
-        if j % 2 != k % 2
+        if j != k
     ]
     return torch.stack(losses).mean()
 
@@ -127,34 +119,22 @@ def best_mask_iou(dino: Dino, split: str, count: int) -> float:
     return float(np.mean(overlaps))
 
 
-def train_dino(budget: Budget, start: Path | None = None) -> bool:
+def train_dino(budget: Budget) -> bool:
     """Train (or go on training) the self-supervised transformer; once finished, writes the folder `dino` to `root/dino`.
-
-    Args:
-        start: a pipeline; where a DINO lies beside it, as in the shipped bundle, it is trained further.
 
     Returns:
         Whether the training is finished.
     """
     torch.manual_seed(0)
-    out, device, size, pictures = (
-        budget.root / "dino",
-        budget.device,
-        budget.size,
-        [budget.pictures(ground) for ground in (0, 1)],
-    )
+    out, device, size, pictures = budget.root / "dino", budget.device, budget.size, budget.pictures()
     student = Student(size).to(device)
-    if start and (start.parent / "dino").is_dir():
-        student.vit = ViTModel.from_pretrained(start.parent / "dino", dtype=torch.float32, add_pooling_layer=False).to(
-            device
-        )
     trainable(student.vit, device)
     training = Training(student, out, budget.minutes, learning_rate=5e-4, ema=0.996, piece=budget.piece)
     for step in training:
-        rows = np.random.default_rng([7, step]).integers(0, budget.scenes, batch_size(BATCH, device))
-        grounds, generator = [to_tensor(p.images[rows], device) for p in pictures], torch.Generator().manual_seed(step)
-        large = [crops(batch, generator, LARGE, SIDES[0]) for batch in grounds]
-        small = [crops(batch, generator, SMALL, SIDES[1]) for _ in range(SMALL_CROPS // 2) for batch in grounds]
+        rows = np.random.default_rng([7, step]).integers(0, len(pictures.images), batch_size(BATCH, device))
+        batch, generator = to_tensor(pictures.images[rows], device), torch.Generator().manual_seed(step)
+        large = [crops(batch, generator, LARGE, SIDES[0]) for _ in range(2)]
+        small = [crops(batch, generator, SMALL, SIDES[1]) for _ in range(SMALL_CROPS)]
         with budget.autocast:
             loss = dino_loss(training.module, training.averaged.module, large, small)
         training.update(loss, len(rows))

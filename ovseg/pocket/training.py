@@ -43,9 +43,9 @@ class Budget:
     size: int = 128
     tested: int = 256
 
-    def pictures(self, ground: int = 0) -> ScenePictures:
-        """The training scenes, rendered by the first recipe that asks for them; `ground` as in `world.scene`."""
-        return rendered(self.root / "scenes", "train", self.scenes, self.size, ground=ground)
+    def pictures(self) -> ScenePictures:
+        """The training scenes, rendered by the first recipe that asks for them."""
+        return rendered(self.root / "scenes", "train", self.scenes, self.size)
 
     @property
     def autocast(self) -> torch.autocast:

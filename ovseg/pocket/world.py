@@ -47,11 +47,10 @@ class WorldScene:
     sprites: tuple[str, ...] = field(default=())  # key of each instance's sprite
 
 
-def scene(split: str, index: int, size: int = 128, zoom: float = 1.0, ground: int = 0) -> WorldScene:
+def scene(split: str, index: int, size: int = 128, zoom: float = 1.0) -> WorldScene:
     """Scene `index` of a split at `size` x `size` pixels; the same composition at every size, with more detail above 128.
 
     Args:
-        ground: 0 is the scene's own; any other number shows the same things, at the same places, on another ground.
         zoom: factor on the things' share of the picture. A small picture with larger things shows them at a scale nearer
             to that of a large picture.
 
@@ -67,18 +66,14 @@ def scene(split: str, index: int, size: int = 128, zoom: float = 1.0, ground: in
     )
     sprites = _choose_sprites(choosing, novel=split == "novel")
     upper, lower, horizon = _choose_ground(choosing, [sprite.thing for sprite in sprites])
-    stuff, shown_horizon = (upper, lower), horizon
-    if ground:
-        painting = np.random.Generator(np.random.PCG64([SPLITS[split], index, 4, ground]))
-        *stuff, shown_horizon = _choose_ground(painting, [sprite.thing for sprite in sprites])
-    image, labels = _paint_ground(painting, size, tuple(stuff), shown_horizon)
+    image, labels = _paint_ground(painting, size, (upper, lower), horizon)
     instances = np.zeros((size, size), np.uint8)
     for sprite, placed in zip(sprites, place_all(placing, sprites, size, (upper, horizon), zoom), strict=True):
-        shadow = float(painting.uniform(0.2, 0.45)) * (not (sprite.thing in FLYING and stuff[0] == "sky"))
+        shadow = float(painting.uniform(0.2, 0.45)) * (not (sprite.thing in FLYING and upper == "sky"))
         lay_over(image, placed, shadow)
         label(labels, instances, placed, THINGS.index(sprite.thing))
     pixels = (np.clip(image, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
-    stuff = tuple(dict.fromkeys(stuff))
+    stuff = (upper,) if upper == lower else (upper, lower)
     things = tuple(sprite.thing for sprite in sprites)
     caption = describe(telling, things, stuff)
     return WorldScene(pixels, labels, instances, caption, things, stuff, tuple(sprite.key for sprite in sprites))
