@@ -14,7 +14,7 @@ from transformers import CLIPModel
 from ovseg.__main__ import main
 from ovseg.pocket.captions import names_in
 from ovseg.pocket.data import rendered
-from ovseg.pocket.open_clip_export import export_open_clip
+from ovseg.pocket.open_clip_export import export_open_clip, load_open_clip
 from ovseg.pocket.tokenizer import CONTEXT_LENGTH, build_tokenizer, tokenize
 from ovseg.pocket.train_clip import CaptionedBatches, average_precision, build_clip, clip_loss, name_prompts
 from ovseg.pocket.train_codec import build_codec, codec_loss, crops, peak_signal_to_noise, to_tensor
@@ -303,8 +303,10 @@ def test_captions_of_a_batch_are_true_of_their_pictures(tmp_path: Path) -> None:
     assert not torch.equal(images, CaptionedBatches(pictures, tokenizer).draw(4, "cpu")[0])
     assert fits.diagonal().all() and not fits.all() and images.shape == (len(ids), 3, 32, 32)
     # What a caption names decides which of the pictures it fits.
-    row_of = {to_tensor(pictures.images[k][None], "cpu").numpy().tobytes(): k for k in range(12)}
-    rows = [row_of[image.numpy().tobytes()] for image in images]
+    both_ways = {way: to_tensor(np.ascontiguousarray(pictures.images[:, :, ::way]), "cpu") for way in (1, -1)}
+    found = {image.numpy().tobytes(): (row, way) for way in both_ways for row, image in enumerate(both_ways[way])}
+    rows, ways = zip(*(found[image.numpy().tobytes()] for image in images), strict=True)
+    assert 0.3 < ways.count(1) / len(ways) < 0.7  # the others are mirrored
     for column in range(0, len(ids), 8):
         named = names_in(tokenizer.decode(ids[column], skip_special_tokens=True).replace("!", ""), THINGS)
         shown = [named <= set(pictures.things[row]) for row in rows]
@@ -334,6 +336,9 @@ def test_open_clip_loads_the_same_clip(tmp_path: Path) -> None:
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * 0.02)
     export_open_clip(model, tokenizer, tmp_path / "clip")
+    another = build_clip(build_text_encoder(tokenizer), 64)
+    load_open_clip(another, tmp_path / "clip")
+    assert all(torch.equal(weight, another.state_dict()[name]) for name, weight in model.state_dict().items())
     clip = Clip(f"local-dir:{tmp_path / 'clip'}")
     picture, prompts = scene("val", 0, 64).image, ["a photo of a cat", "Two dogs, on grass"]
     with torch.no_grad():

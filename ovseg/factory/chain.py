@@ -16,6 +16,7 @@ from ovseg.factory.triplets import Factory, index
 from ovseg.files import write_or_check_settings, write_whole
 from ovseg.models import Models
 from ovseg.pocket.recipes import MINUTES, RECIPES, pack
+from ovseg.pocket.train_clip import train_clip
 from ovseg.pocket.train_denoiser import train_denoiser
 from ovseg.pocket.train_segmenter import train_detector
 from ovseg.pocket.training import Budget
@@ -41,7 +42,8 @@ class Chain:
         to: folder of the bundle that is written.
         minutes: of each network.
         anew: train a new codec and a new denoiser, in place of going on from `start`.
-        start: the pipeline that the denoiser goes on from, whose codec and text encoder are kept.
+        start: the pipeline that the denoiser goes on from, whose codec and text encoder are kept; CLIP goes on from the one
+            beside it.
         split: class split of the detector and of the grounding module.
         triplets: number of generated pictures that the grounding module is trained on.
         steps: of sampling these pictures.
@@ -95,7 +97,8 @@ class Chain:
         start = None if self.anew else self.start
         steps: dict[str, Step] = {"codec": lambda: RECIPES["codec"](self._of("codec"))} if self.anew else {}
         steps["denoiser"] = lambda: train_denoiser(self._of("denoiser"), start)
-        for name in ("clip", "judge", "captioner", "dino"):
+        steps["clip"] = lambda: train_clip(self._of("clip"), start)
+        for name in ("judge", "captioner", "dino"):
             steps[name] = lambda name=name: RECIPES[name](self._of(name))
         steps["bundle"] = self._pack
         steps["detector"] = lambda: train_detector(self._of("detector"), seen_of(self.split), self.split)

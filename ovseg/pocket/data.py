@@ -28,6 +28,11 @@ class ScenePictures:
     things: tuple[tuple[str, ...], ...]
     stuff: tuple[tuple[str, ...], ...]
 
+    def mirrored(self, rows: np.ndarray, rng: np.random.Generator) -> UInt8[np.ndarray, "rows size size 3"]:
+        """Some scenes, each mirrored half of the time. No caption says left or right."""
+        images = self.images[rows]
+        return np.where(rng.random(len(rows))[:, None, None, None] < 0.5, images, images[:, :, ::-1])
+
 
 def rendered(folder: Path, split: str, count: int, size: int, *, workers: int = 2, zoom: float = 1.0) -> ScenePictures:
     """The first `count` scenes of a split: the first call renders them into `folder`, later calls map its files.

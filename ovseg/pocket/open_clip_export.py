@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
 
@@ -44,6 +44,25 @@ def open_clip_weights(model: CLIPModel) -> dict[str, Tensor]:
                 for name, other in _BLOCK.items():
                     weights[f"{theirs}.{other}.{kind}"] = state[f"{ours}.{name}.{kind}"]
     return {name: tensor.contiguous().clone() for name, tensor in weights.items()}
+
+
+def load_open_clip(model: CLIPModel, folder: Path) -> None:
+    """Load the weights of `export_open_clip` into a model of the same sizes."""
+    given, state = load_file(folder / "open_clip_model.safetensors"), {}
+    for theirs, like in open_clip_weights(model).items():
+        state[theirs] = given[theirs].to(like)
+    for ours, theirs in _REST.items():
+        model.get_parameter(ours).data.copy_(state[theirs])
+    model.text_projection.weight.data.copy_(state["text_projection"].T)
+    model.visual_projection.weight.data.copy_(state["visual.proj"].T)
+    for tower, blocks in (("text_model", "transformer"), ("vision_model", "visual.transformer")):
+        for layer, block in enumerate(getattr(model, tower).encoder.layers):
+            for kind in ("weight", "bias"):
+                parts = state[f"{blocks}.resblocks.{layer}.attn.in_proj_{kind}"].chunk(3)
+                for part, values in zip("qkv", parts, strict=True):
+                    block.get_parameter(f"self_attn.{part}_proj.{kind}").data.copy_(values)
+                for name, other in _BLOCK.items():
+                    block.get_parameter(f"{name}.{kind}").data.copy_(state[f"{blocks}.resblocks.{layer}.{other}.{kind}"])
 
 
 def open_clip_config(model: CLIPModel, tokenizer: CLIPTokenizer) -> dict:

@@ -160,8 +160,9 @@ def train_captioner(budget: Budget) -> bool:
     begin_with(model, CLIPVisionModel.from_pretrained(clip), to_tensor(pictures.images[:256], "cpu"))
     training = Training(trainable(model, device), out, budget.minutes, learning_rate=7e-4, ema=0.998, piece=budget.piece)
     for step in training:
-        rows = np.random.default_rng([6, step]).integers(0, len(ids), batch_size(BATCH, device))
-        batch = to_tensor(pictures.images[rows], device)
+        rng = np.random.default_rng([6, step])
+        rows = rng.integers(0, len(ids), batch_size(BATCH, device))
+        batch = to_tensor(pictures.mirrored(rows, rng), device)
         patches = some_patches(training.module.vision_model.embeddings, training)
         with budget.autocast, patches:
             loss = caption_loss(training.module, batch, ids[rows].to(device))

@@ -24,7 +24,7 @@ from transformers import (
 from ovseg.files import whole_folder
 from ovseg.pocket.captions import describe, describe_ground
 from ovseg.pocket.data import ScenePictures
-from ovseg.pocket.open_clip_export import export_open_clip
+from ovseg.pocket.open_clip_export import export_open_clip, load_open_clip
 from ovseg.pocket.tokenizer import tokenize
 from ovseg.pocket.train_codec import to_tensor
 from ovseg.pocket.training import Budget, Training, batch_size, some_patches, trainable
@@ -89,7 +89,7 @@ class CaptionedBatches:
         wanted = _bits(named)
         fits = (self.shown[rows][:, None] & wanted[None, :]) == wanted[None, :]
         return (
-            to_tensor(self.pictures.images[rows], device),
+            to_tensor(self.pictures.mirrored(rows, rng), device),
             tokenize(self.tokenizer, captions).to(device),
             torch.from_numpy(fits).to(device),
         )
@@ -139,7 +139,8 @@ def average_precision(scores: Float[np.ndarray, "n k"], truth: Bool[np.ndarray, 
 def train_clip(budget: Budget, start: Path | None = None) -> bool:
     """Train (or go on training) CLIP beside the text encoder of `root/denoiser/pipeline`, or of the pipeline `start`.
 
-    Once finished, writes `root/clip/clip`, which transformers loads, and `root/clip/open_clip`, which open_clip loads.
+    Where a CLIP lies beside `start`, as in the shipped bundle, its image tower is trained further. Once finished, writes
+    `root/clip/clip`, which transformers loads, and `root/clip/open_clip`, which open_clip loads.
 
     Returns:
         Whether the training is finished.
@@ -155,6 +156,8 @@ def train_clip(budget: Budget, start: Path | None = None) -> bool:
     pictures = budget.pictures()
     tokenizer = CLIPTokenizer.from_pretrained(source / "tokenizer")
     model = build_clip(CLIPTextModel.from_pretrained(source / "text_encoder", dtype=torch.float32), size)
+    if start and (start.parent / "open_clip").is_dir():
+        load_open_clip(model, start.parent / "open_clip")
     training = Training(trainable(model, device), out, budget.minutes, learning_rate=1e-3, ema=0.998, piece=budget.piece)
     batches, embeddings = CaptionedBatches(pictures, tokenizer), model.vision_model.embeddings
     for step in training:
