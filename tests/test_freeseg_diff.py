@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from ovseg.maths import refine
 from ovseg.maths.maps import principal
 from ovseg.methods import modes_of
 from ovseg.methods.freeseg_diff.masks import refined, scores_of
@@ -99,8 +100,25 @@ def test_a_mask_keeps_to_the_edges_of_the_picture() -> None:
     mask = torch.zeros(24, 40)
     mask[:, 23:] = 1
     for by in ("crf", "pamr"):
-        assert torch.equal(refined(image, mask, by, torch.device("cpu")).gt(0.5).any(0), torch.arange(40) >= 20), by
-    assert torch.equal(refined(image, mask, "none", torch.device("cpu")), mask)
+        (moved,) = refined(image, [mask], by, torch.device("cpu"))
+        assert torch.equal(moved.gt(0.5).any(0), torch.arange(40) >= 20), by
+    assert refined(image, [mask], "none", torch.device("cpu")) == [mask]
+
+
+@pytest.mark.parametrize("by", ["crf", "pamr"])
+def test_masks_are_refined_one_by_one_on_one_lattice(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (16, 20, 3), dtype=np.uint8)
+    halves, built, shares = [torch.zeros(16, 20) for _ in range(3)], [], []
+    for number, mask in enumerate(halves):
+        mask[:, : 5 + 5 * number] = 1
+    alone = [refined(image, [mask], by, torch.device("cpu"))[0] for mask in halves]
+    build = refine.Lattice.__init__
+    monkeypatch.setattr(refine.Lattice, "__init__", lambda self, features: built.append(build(self, features)))
+    together = refined(image, halves, by, torch.device("cpu"), progress=shares.append)
+    assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
+    assert len(built) == (2 if by == "crf" else 0)
+    assert shares == sorted(shares) and shares[0] < 0.05 and 0.9 < shares[-1] <= 1
+    assert refined(image, [], by, torch.device("cpu")) == []
 
 
 def test_without_classes_the_caption_gives_the_words(with_clip: Models, wide: Scene) -> None:
@@ -185,16 +203,14 @@ def test_components_as_colours() -> None:
     assert sorted({first[0], first[-1]}) == [0, 255] and (np.diff(first) >= 0).all() | (np.diff(first) <= 0).all()
 
 
-def test_a_large_picture_is_refined_on_a_small_copy(with_clip: Models) -> None:
+def test_a_large_picture_is_refined_on_a_small_copy() -> None:
     image = np.zeros((64, 96, 3), np.uint8)
     image[:, 48:] = 200
     mask = torch.zeros(64, 96)
     mask[:, 44:] = 1
-    small = refined(image[::2, ::2], mask[::2, ::2], "pamr", torch.device("cpu"))
-    large = refined(image, mask, "pamr", torch.device("cpu"), 48)
+    cpu = torch.device("cpu")
+    (small,), (large,) = refined(image[::2, ::2], [mask[::2, ::2]], "pamr", cpu), refined(image, [mask], "pamr", cpu, 48)
     assert large.shape == (64, 96) and float((large[::2, ::2] - small).abs().mean()) < 0.03
     assert bool((large[:, 52:] > 0.5).all()) and bool((large[:, :40] < 0.5).all())
-    assert torch.equal(
-        refined(image, mask, "pamr", torch.device("cpu"), 96), refined(image, mask, "pamr", torch.device("cpu"))
-    )
-    assert torch.equal(refined(image, mask, "none", torch.device("cpu"), 48), mask)
+    assert torch.equal(refined(image, [mask], "pamr", cpu, 96)[0], refined(image, [mask], "pamr", cpu)[0])
+    assert refined(image, [mask], "none", cpu, 48) == [mask]

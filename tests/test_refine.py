@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ovseg.maths import refine
-from ovseg.maths.refine import NEIGHBOURS, Lattice, dense_crf, pamr
+from ovseg.maths.refine import NEIGHBOURS, DenseCRF, Lattice, pamr
 from ovseg.progress import StoppedError
 
 
@@ -60,7 +60,7 @@ def test_pamrs_weights_are_computed_once_where_they_are_few(monkeypatch: pytest.
 def test_a_refinement_says_how_far_it_is_and_can_be_stopped(refine: str) -> None:
     torch.manual_seed(0)
     image, scores, shares = 255 * torch.rand(3, 12, 16), torch.rand(2, 12, 16), []
-    run = partial(pamr, image, scores, 2, (1, 2)) if refine == "pamr" else partial(dense_crf, image, scores, iterations=5)
+    run = partial(pamr, image, scores, 2, (1, 2)) if refine == "pamr" else partial(DenseCRF(image).mean_field, scores, 5)
     run(progress=shares.append)
     assert len(shares) >= 5 and shares == sorted(shares) and 0 <= shares[0] < 0.1 and 0.8 <= shares[-1] <= 1
 
@@ -149,9 +149,9 @@ def test_the_crf_moves_a_mask_to_the_edge_that_the_colours_have() -> None:
     guess[:, 10:] = 1  # four columns too far
     probability = torch.where(guess > 0, 0.9, 0.1)
     unary = -torch.stack([1 - probability, probability]).log()
-    result, expected = dense_crf(image, unary), crf_by_matrices(image, unary, 10)
+    result, expected = DenseCRF(image).mean_field(unary), crf_by_matrices(image, unary, 10)
     assert torch.equal(result.argmax(0), expected.argmax(0))
     assert result.argmax(0)[:, :14].max() == 0 and result.argmax(0)[:, 14:].min() == 1
     assert torch.allclose(result.sum(0), torch.tensor(1.0), atol=1e-5)
     # One step as well: with a wrong sign every second step would undo the one before.
-    assert torch.equal(dense_crf(image, unary, iterations=1).argmax(0), crf_by_matrices(image, unary, 1).argmax(0))
+    assert torch.equal(DenseCRF(image).mean_field(unary, 1).argmax(0), crf_by_matrices(image, unary, 1).argmax(0))

@@ -482,9 +482,9 @@ def test_pamr_can_be_divided_by_its_highest_value() -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     mask = torch.zeros(40, 40)
     mask[18:22, 18:22] = 1
-    plain, stretched_mask = (refined(image, mask, by, torch.device("cpu")) for by in ("pamr", "pamr-max"))
+    plain, stretched_mask = (refined(image, [mask], by, torch.device("cpu"))[0] for by in ("pamr", "pamr-max"))
     assert plain.max() < 0.5 and torch.allclose(stretched_mask, plain / plain.max())
-    assert not refined(image, torch.zeros(40, 40), "pamr-max", torch.device("cpu")).any()
+    assert not refined(image, [torch.zeros(40, 40)], "pamr-max", torch.device("cpu"))[0].any()
 
 
 # Grounded Diffusion

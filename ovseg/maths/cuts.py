@@ -10,7 +10,7 @@ from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from ovseg.maths.overlap import iou
-from ovseg.maths.refine import dense_crf
+from ovseg.maths.refine import DenseCRF
 
 WEAK_EDGE = 1e-5  # weight of an edge between two places that are not alike
 SMALLEST = 0.01  # share of the picture that an object must cover
@@ -91,6 +91,7 @@ def sharpen(
     likely = torch.from_numpy(np.where(grown, 0.9, 0.1).astype(np.float32)).to(device)
     pixels = torch.from_numpy(image).to(device).permute(2, 0, 1).float()
     energies = -torch.stack([1 - likely, likely]).log()
-    moved = dense_crf(pixels, energies, smoothness=(3, 7), appearance=(50, 5, 10)).argmax(0).cpu().numpy() == 1
+    crf = DenseCRF(pixels, smoothness=(3, 7), appearance=(50, 5, 10))
+    moved = crf.mean_field(energies).argmax(0).cpu().numpy() == 1
     filled = binary_fill_holes(moved)
     return filled if iou(filled, grown) >= SAME_OBJECT else None

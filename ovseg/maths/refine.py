@@ -84,46 +84,52 @@ def _local_deviation(image: Tensor, dilations: tuple[int, ...]) -> Tensor:
     return (squares / (count - 1)).sqrt()
 
 
-def dense_crf(
-    image: Float[Tensor, "3 H W"],
-    unary: Float[Tensor, "k H W"],
-    smoothness: tuple[float, float] = (20.0, 5.0),
-    appearance: tuple[float, float, float] = (20.0, 20.0, 100.0),
-    iterations: int = 10,
-    progress: Progress = unwatched,
-) -> Float[Tensor, "k H W"]:
-    """Mean field of a fully connected CRF with Potts compatibility (Krähenbühl and Koltun 2011, arXiv 1210.5644).
+class DenseCRF:
+    """A fully connected CRF with Potts compatibility (Krähenbühl and Koltun 2011, arXiv 1210.5644).
 
-    The two Gaussian kernels are applied on a permutohedral lattice, each normalised by D^-1/2 on both sides. A pixel is
-    one of its own neighbours, as in the authors' code.
+    Its two Gaussian kernels are applied on permutohedral lattices, each normalised by D^-1/2 on both sides. A pixel is one
+    of its own neighbours, as in the authors' code. The lattices, which take most of the time of a large picture, are built
+    once.
 
     Args:
         image: colours, 0 to 255.
-        unary: energies of the labels, such as the negative logarithm of probabilities.
         smoothness: of the kernel of positions: standard deviation in pixels, weight.
         appearance: of the kernel of positions and colours: standard deviations in pixels and in colour, weight.
-
-    Returns:
-        Probabilities of the labels.
     """
-    height, width = image.shape[1:]
-    ys, xs = torch.meshgrid(
-        torch.arange(height, device=image.device), torch.arange(width, device=image.device), indexing="ij"
-    )
-    places = torch.stack([ys.flatten(), xs.flatten()], 1).float()
-    colours = image.reshape(3, -1).T.float()
-    deviation_places, deviation_colours, weight = appearance
-    kernels = (
-        (smoothness[1], Lattice(places / smoothness[0])),
-        (weight, Lattice(torch.cat([places / deviation_places, colours / deviation_colours], 1))),
-    )
-    energies = unary.reshape(len(unary), -1).T.float()
-    beliefs = (-energies).softmax(1)
-    for iteration in range(iterations):
-        progress(iteration / iterations)
-        support = sum(weight * lattice.filter(beliefs) for weight, lattice in kernels)
-        beliefs = (support - energies).softmax(1)
-    return beliefs.T.reshape(unary.shape)
+
+    def __init__(
+        self,
+        image: Float[Tensor, "3 H W"],
+        smoothness: tuple[float, float] = (20.0, 5.0),
+        appearance: tuple[float, float, float] = (20.0, 20.0, 100.0),
+    ) -> None:
+        height, width = image.shape[1:]
+        ys, xs = torch.meshgrid(
+            torch.arange(height, device=image.device), torch.arange(width, device=image.device), indexing="ij"
+        )
+        places = torch.stack([ys.flatten(), xs.flatten()], 1).float()
+        colours = image.reshape(3, -1).T.float()
+        deviation_places, deviation_colours, weight = appearance
+        self._kernels = (
+            (smoothness[1], Lattice(places / smoothness[0])),
+            (weight, Lattice(torch.cat([places / deviation_places, colours / deviation_colours], 1))),
+        )
+
+    def mean_field(
+        self, unary: Float[Tensor, "k H W"], iterations: int = 10, progress: Progress = unwatched
+    ) -> Float[Tensor, "k H W"]:
+        """Probabilities of the labels.
+
+        Args:
+            unary: energies of the labels, such as the negative logarithm of probabilities.
+        """
+        energies = unary.reshape(len(unary), -1).T.float()
+        beliefs = (-energies).softmax(1)
+        for iteration in range(iterations):
+            progress(iteration / iterations)
+            support = sum(weight * lattice.filter(beliefs) for weight, lattice in self._kernels)
+            beliefs = (support - energies).softmax(1)
+        return beliefs.T.reshape(unary.shape)
 
 
 class Lattice:

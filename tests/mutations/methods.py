@@ -182,8 +182,8 @@ MUTANTS = (
     Mutant(
         "the CRF is told the mask's opposite",
         FREESEG + "masks.py",
-        "torch.where(mask.to(device) > 0.5, CERTAINTY",
-        "torch.where(mask.to(device) <= 0.5, CERTAINTY",
+        "torch.where(mask > 0.5, CERTAINTY",
+        "torch.where(mask <= 0.5, CERTAINTY",
         (OF_FREESEG + "test_a_mask_keeps_to_the_edges_of_the_picture",),
     ),
     Mutant(

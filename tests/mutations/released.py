@@ -115,8 +115,8 @@ MUTANTS = (
     Mutant(
         "PAMR is not divided by its highest value",
         FREESEG + "masks.py",
-        'if by == "pamr-max" else moved',
-        'if by == "never" else moved',
+        'if by == "pamr-max" else spread',
+        'if by == "never" else spread',
         (MODES + "test_pamr_can_be_divided_by_its_highest_value",),
     ),
     Mutant(

@@ -205,8 +205,13 @@ MUTANTS = (
         ("tests/test_refine.py::test_a_refinement_says_how_far_it_is_and_can_be_stopped",),
     ),
     Mutant(
+        "the lattice is built for each mask", "ovseg/methods/freeseg_diff/masks.py",
+        "return crf.mean_field(", "return DenseCRF(pixels).mean_field(",
+        ("tests/test_freeseg_diff.py::test_masks_are_refined_one_by_one_on_one_lattice",),
+    ),
+    Mutant(
         "the CRF cannot be stopped", "ovseg/maths/refine.py",
-        "        progress(iteration / iterations)\n", "",
+        "            progress(iteration / iterations)\n", "",
         ("tests/test_refine.py::test_a_refinement_says_how_far_it_is_and_can_be_stopped",),
     ),
 )  # fmt: skip

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ovseg.maths.refine import Progress, dense_crf, pamr, unwatched
+from ovseg.maths.refine import DenseCRF, Progress, pamr, unwatched
 from ovseg.scene import shrunk
 
 CERTAINTY = 0.9  # probability that the CRF gives to the label of a mask; the released code's setting
@@ -38,28 +38,36 @@ def scores_of(
 
 def refined(
     image: UInt8[np.ndarray, "H W 3"],
-    mask: Float[Tensor, "H W"],
+    masks: Sequence[Float[Tensor, "H W"]],
     by: Literal["crf", "pamr", "pamr-max", "none"],
     device: torch.device,
     longest: int = 0,
     progress: Progress = unwatched,
-) -> Float[Tensor, "H W"]:
-    """A mask of zeros and ones as probabilities, its edges moved to those of the picture; on the CPU.
+) -> list[Float[Tensor, "H W"]]:
+    """Masks of zeros and ones as probabilities, their edges moved to those of the picture; on the CPU.
 
     Args:
         by: "pamr-max" divides by the highest value, so that a small mask that PAMR has spread out is not lost.
-        longest: pixels of the longest side at which this is done, 0 for the picture's own; the result is enlarged.
+        longest: pixels of the longest side at which this is done, 0 for the picture's own; the results are enlarged.
     """
-    if longest and by != "none" and max(image.shape[:2]) > longest:
-        small = shrunk(image, longest)
-        coarse = F.interpolate(mask[None, None], small.shape[:2], mode="area")[0, 0]
-        done = refined(small, (coarse > 0.5).float(), by, device, progress=progress)
-        return F.interpolate(done[None, None], mask.shape, mode="bilinear", align_corners=False)[0, 0]
+    if by == "none" or not masks:
+        return list(masks)
+    if longest and max(image.shape[:2]) > longest:
+        small, shape = shrunk(image, longest), image.shape[:2]
+        coarse = [F.interpolate(mask[None, None], small.shape[:2], mode="area")[0, 0] > 0.5 for mask in masks]
+        done = refined(small, [mask.float() for mask in coarse], by, device, progress=progress)
+        return [F.interpolate(m[None, None], shape, mode="bilinear", align_corners=False)[0, 0] for m in done]
     pixels = torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1).float()
-    if by == "crf":
-        likely = torch.where(mask.to(device) > 0.5, CERTAINTY, 1 - CERTAINTY)
-        return dense_crf(pixels, -torch.stack([1 - likely, likely]).log(), progress=progress)[1].cpu()
-    if by == "none":
-        return mask
-    moved = pamr(pixels, mask[None].to(device), progress=progress)[0].cpu()
-    return moved / moved.max().clamp(min=torch.finfo(moved.dtype).tiny) if by == "pamr-max" else moved
+    crf = DenseCRF(pixels) if by == "crf" else None
+
+    def moved(mask: Tensor, progress: Progress) -> Tensor:
+        if crf:
+            likely = torch.where(mask > 0.5, CERTAINTY, 1 - CERTAINTY)
+            return crf.mean_field(-torch.stack([1 - likely, likely]).log(), progress=progress)[1]
+        spread = pamr(pixels, mask[None], progress=progress)[0]
+        return spread / spread.max().clamp(min=torch.finfo(spread.dtype).tiny) if by == "pamr-max" else spread
+
+    return [
+        moved(mask.to(device), lambda share, number=number: progress((number + share) / len(masks))).cpu()
+        for number, mask in enumerate(masks)
+    ]

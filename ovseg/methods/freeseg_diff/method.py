@@ -152,10 +152,10 @@ class PreparedFreeSegDiff(Prepared):
         with stages.stage("refining the edges", 0.8):
             named = [mask.float() for mask in inside]
             todo = [k for k, name in enumerate(chosen) if name is not None]
-            for number, k in enumerate(todo):
-                begin, end = (0.8 + 0.2 * count / len(todo) for count in (number, number + 1))
-                progress = stages.progress("refining the edges", begin, end)
-                named[k] = refined(image, named[k], method.refinement, models.device, method.refine_side, progress)
+            progress, longest = stages.progress("refining the edges", 0.8, 1.0), method.refine_side
+            moved = refined(image, [named[k] for k in todo], method.refinement, models.device, longest, progress)
+            for k, mask in zip(todo, moved, strict=True):
+                named[k] = mask
             scores = scores_of(named, chosen, len(candidates.names))
 
         def evidence() -> tuple[Evidence, ...]:
