@@ -109,6 +109,7 @@ LINES = {
     "methods magic": "method must be one of",
     "methods --backbone magic": "backbone must be one of",
     "prototypes build": "Classes must be named",
+    "prototypes ship": "A folder must be given",
     "prototypes build cat --images 0": "must be 1 or more",
     "prototypes build cat --mode magic": "must be one of suited",
     "prototypes build cat --set nothing=1": "must be one of images",

@@ -19,7 +19,7 @@ from ovseg.methods.ovdiff.features import Extractor, resized
 from ovseg.methods.ovdiff.matching import Source, Table, boxes_of, compare, sources_of
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.methods.ovdiff.prefilter import Things, chosen_classes, which_are_stuff
-from ovseg.methods.ovdiff.prototypes import make_prototypes, prototypes_of
+from ovseg.methods.ovdiff.prototypes import make_prototypes, prototypes_of, ship
 from ovseg.methods.ovdiff.settings import parse_numbers
 from ovseg.methods.ovdiff.store import (
     NOWHERE,
@@ -240,6 +240,40 @@ def test_a_stopped_build_goes_on_where_it_was(models: Models, monkeypatch: pytes
     assert np.array_equal(store_of(models).read_pictures("cat", settings)[1].image, begun[1].image)
     fewer = make_prototypes(models, replace(SMALL, images=2), "cat")
     assert fewer["dino"].foreground.regions.shape[0] == 2
+
+
+def test_what_ships_takes_no_drawing_and_still_shows_its_pictures(
+    models: Models, wide: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = replace(SMALL, prefilter=False)
+    drawn = method.segment(models, wide, CLASSES)
+    shown = drawn.evidence
+    folder = tmp_path / "shipped"
+    words = [phrase for cls in CLASSES for phrase in cls.phrases]
+    ship(models, method, ["tree"], folder)
+    ship(models, method, words, folder)
+    kinds = [(header["word"], header["kind"]) for _, header in Store(folder).files()]
+    assert sorted(kinds) == sorted((word, kind) for word in words for kind in (*method.extractors, "sheet"))
+    models.prototype_folders = (tmp_path / "empty", folder)
+    monkeypatch.setattr(type(models.backbone), "generate", lambda *_, **__: pytest.fail("pictures are drawn"))
+    result = method.segment(models, wide, CLASSES)
+    assert np.array_equal(result.scores, drawn.scores) and not (tmp_path / "empty").exists()
+    assert [item.title for item in result.evidence] == [item.title for item in shown]
+    for ours, exact in zip(result.evidence, shown, strict=True):
+        for a, b in zip(ours.images, exact.images, strict=True):
+            assert a.shape == b.shape and np.abs(a.astype(int) - b).mean() < 12
+            assert ((a == 0).all(-1) == (b == 0).all(-1)).mean() > 0.9
+        if ours.neighbours:
+            assert all(np.array_equal(a, b) for a, b in zip(ours.neighbours.places, exact.neighbours.places, strict=True))
+
+
+def test_regions_that_were_kept_before_they_were_packed_are_read(tmp_path: Path) -> None:
+    store, kept = Store(tmp_path), Prototypes(side(0), side(1))
+    packed = read(store.write_prototypes("cat", "dino", {}, kept))
+    older = {name: tensor for name, tensor in packed.items() if not name.endswith("shape")}
+    older |= {f"{name}/regions": getattr(kept, name).regions for name in ("foreground", "background")}
+    store._write("cat", "dino", {}, older)
+    assert np.array_equal(store.read_prototypes("cat", "dino", {}).background.regions, kept.background.regions)
 
 
 def ground(*vectors: tuple[float, float]) -> Side:

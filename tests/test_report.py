@@ -17,7 +17,9 @@ from ovseg.evaluation.labels import by_clip
 from ovseg.evaluation.pocket_report import PocketReport
 from ovseg.methods import DiffSegmenter
 from ovseg.models import Models
+from ovseg.pocket.train_dino import best_mask_iou
 from ovseg.pocket.train_judge import build_judge
+from ovseg.progress import silent
 
 
 def test_the_clip_filter_keeps_what_comes_near_the_best(with_clip: Models) -> None:
@@ -32,6 +34,7 @@ def test_the_clip_filter_keeps_what_comes_near_the_best(with_clip: Models) -> No
 
 def test_the_card_holds_every_figure(with_clip: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pocket_report, "CODEC_SCENES", 4)
+    monkeypatch.setattr(pocket_report, "MASKCUT_SCENES", 2)
     build_judge().save_pretrained(tmp_path / "judge")
     models = Models(with_clip.name, device="cpu")
     # OVDiff would draw 768 pictures first.
@@ -50,7 +53,9 @@ def test_the_card_holds_every_figure(with_clip: Models, tmp_path: Path, monkeypa
     without = Models(with_clip.name, device="cpu")
     without.checkpoint = replace(models.checkpoint, clip="local-dir:/nowhere", captioner="/nowhere/captioner")
     told = {row.what: row.value for row in replace(report, models=without).run()}
-    assert list(told.values()).count("not in this bundle") == 2 and not any("CLIP score" in what for what in told)
+    assert list(told.values()).count("not in this bundle") == 3 and not any("CLIP score" in what for what in told)
+    (masks,) = replace(report, models=with_clip)._dino(silent)
+    assert masks.value == f"{best_mask_iou(with_clip.dino, 'val', 2):.2f}" and "2 val scenes" in masks.what
     with pytest.raises(ValueError, match="1 or more, but got 1, 0 and 2"):
         replace(report, pairs=0).run()
 

@@ -1,13 +1,14 @@
-"""`prototypes build WORD ... | list | verify`: what OVDiff keeps of each class."""
+"""`prototypes build WORD ... | list | verify | ship --to FOLDER`: what OVDiff keeps of each class."""
 
 import argparse
 from dataclasses import replace
 
 from ovseg.commands.common import add_networks, add_settings, models_of, show_progress, with_settings
+from ovseg.commands.values import out_folder
 from ovseg.methods.ovdiff.cost import build_cost
 from ovseg.methods.ovdiff.method import OVDiff, report_on_class
-from ovseg.methods.ovdiff.prototypes import drop_damaged, make_prototypes
-from ovseg.methods.ovdiff.store import read, store_of
+from ovseg.methods.ovdiff.prototypes import drop_damaged, make_prototypes, ship
+from ovseg.methods.ovdiff.store import Store, read, store_of
 from ovseg.models import Models
 from ovseg.progress import with_time_left
 
@@ -15,10 +16,14 @@ from ovseg.progress import with_time_left
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of `prototypes`."""
     parser.add_argument(
-        "action", choices=["build", "list", "verify"], help="make them for some classes, list all files, or read all files"
+        "action",
+        choices=["build", "list", "verify", "ship"],
+        help="make them for some classes, list all files, read all files, or put prototypes and sheets of their pictures"
+        " into the folder of --to, and delete others that it holds",
     )
-    parser.add_argument("words", nargs="*", help="build: the classes")
-    parser.add_argument("--images", type=int, help="build: support images of each class (default: the mode's)")
+    parser.add_argument("words", nargs="*", help="build, ship: the classes (ship: default all that the backbone knows)")
+    parser.add_argument("--to", type=out_folder, metavar="FOLDER", help="ship: the folder")
+    parser.add_argument("--images", type=int, help="build, ship: support images of each class (default: the mode's)")
     parser.add_argument("--repair", action="store_true", help="build: make damaged files of these classes again")
     add_settings(parser)
     add_networks(parser)
@@ -34,6 +39,9 @@ def run(options: argparse.Namespace) -> None:
     if options.action == "build":
         _build(options, models)
         return
+    if options.action == "ship":
+        _ship(options, models)
+        return
     store, count = store_of(models), 0
     for path, header in store.files():
         if options.action == "verify":
@@ -43,13 +51,18 @@ def run(options: argparse.Namespace) -> None:
     print(f"{count} files in {store.folder}" + (", all undamaged" if options.action == "verify" else ""))
 
 
-def _build(options: argparse.Namespace, models: Models) -> None:
-    if not options.words:
-        raise ValueError('Classes must be named, such as: prototypes build "cat" "dog", but none was given.')
+def _method(options: argparse.Namespace, models: Models) -> OVDiff:
     method = with_settings(options, models, OVDiff)
     if options.images is not None:
         method = replace(method, images=options.images)
     method.check()
+    return method
+
+
+def _build(options: argparse.Namespace, models: Models) -> None:
+    if not options.words:
+        raise ValueError('Classes must be named, such as: prototypes build "cat" "dog", but none was given.')
+    method = _method(options, models)
     print(build_cost(models, method, len(options.words)))
     report = with_time_left(show_progress)
     for number, word in enumerate(options.words):
@@ -58,3 +71,14 @@ def _build(options: argparse.Namespace, models: Models) -> None:
         made = make_prototypes(models, method, word, report_on_class(report, number, len(options.words)))
         sizes = ", ".join(f"{name} {len(p.foreground.vectors)} + {len(p.background.vectors)}" for name, p in made.items())
         print(f"\n{word}: prototypes of foreground + background: {sizes}")
+
+
+def _ship(options: argparse.Namespace, models: Models) -> None:
+    if options.to is None:
+        raise ValueError("A folder must be given, such as: prototypes ship --to FOLDER, but none was.")
+    words = options.words or models.checkpoint.classes.split(", ")
+    if words == [""]:
+        raise ValueError(f'Classes must be named, such as: prototypes ship "cat", as {models.name} has no list of them.')
+    ship(models, _method(options, models), words, options.to, with_time_left(show_progress))
+    files = list(Store(options.to).files())
+    print(f"\n{len(words)} classes, {len(files)} files, {sum(path.stat().st_size for path, _ in files) / 1e6:.1f} MB")

@@ -267,9 +267,8 @@ def wire_opening(models: Models, tab: CompareTab, example: WorkedExample, durati
 
 
 BROUGHT_BACK = "Picture, words and methods are as they were chosen. Press Run."
-WITHOUT_ITS_PICTURE = (
-    "Words and methods are as they were chosen. Choose a picture, then press Run."  # it was a visitor's own
-)
+# A picture of the visitor's own is not kept.
+WITHOUT_ITS_PICTURE = "Words and methods are as they were chosen. Choose a picture, then press Run."
 
 
 def _opened(

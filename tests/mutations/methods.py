@@ -15,6 +15,7 @@ NAMES = (OF_FREESEG + "test_clusters_get_names_as_the_released_rule_says",)
 STEPS = (OF_METHODS + "test_reference_steps_worked_out_again",)
 GROUNDED = (OF_METHODS + "test_grounded_diffusion_worked_out_again",)
 PUBLISHED = ("tests/test_diffsegmenter_oracle.py",)
+SHIPPED = ("tests/test_ovdiff.py::test_what_ships_takes_no_drawing_and_still_shows_its_pictures",)
 ON_DEMAND = ("tests/test_types.py",)
 
 MUTANTS = (
@@ -24,6 +25,28 @@ MUTANTS = (
         "part.permute(1, 2, 0)",
         "part.permute(2, 1, 0)",
         NEAREST,
+    ),
+    Mutant(
+        "what ships shows no pictures",
+        OVDIFF + "evidence.py",
+        'return store.read_sheet(phrase, settings.made_by(models, "masks"))',
+        "return ()",
+        SHIPPED,
+    ),
+    Mutant("what ships keeps the files of other words", OVDIFF + "prototypes.py", "not in written", "in ()", SHIPPED),
+    Mutant(
+        "what ships lacks the sheets",
+        OVDIFF + "prototypes.py",
+        'written.add(to.write_sheet(word, settings.made_by(models, "masks"), [item.image for item in pictures], masks))',
+        "pass",
+        SHIPPED,
+    ),
+    Mutant(
+        "regions of older prototypes are taken for packed ones",
+        OVDIFF + "store.py",
+        "regions if shape is None else",
+        "regions if False else",
+        ("tests/test_ovdiff.py::test_regions_that_were_kept_before_they_were_packed_are_read",),
     ),
     Mutant(
         "a nearest prototype shows the region of another picture",

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ovseg.methods.ovdiff.matching import Table
 from ovseg.methods.ovdiff.settings import Settings
-from ovseg.methods.ovdiff.store import store_of
+from ovseg.methods.ovdiff.store import Mask, store_of
 from ovseg.methods.ovdiff.support import shaded
 from ovseg.models import Models
 from ovseg.types import Evidence, Neighbours
@@ -74,7 +74,7 @@ def evidence_of(
     """Support images and the nearest prototypes of each place, from the store; nothing is drawn for them.
 
     Of many phrases, the support images of those that are nearest most often; and only pictures that are nearest somewhere
-    are kept. Nothing where the pictures are not in the store: prototypes alone were shipped, or they were deleted.
+    are kept. Nothing where neither the pictures nor a sheet of them are in the store, because they were deleted.
 
     Args:
         phrases: by number, each phrase that was compared and the name of its class.
@@ -88,18 +88,17 @@ def evidence_of(
     times = sum(item.times(max(numbers) + 1) for item in nearest.values())[numbers]
     most = [numbers[k] for k in np.argsort(-times, kind="stable")[:SHEETS]]
     wanted = {key for item in nearest.values() for key in item.pictures()}
-    store, items, pictures = store_of(models), [], {}
+    items, pictures = [], {}
     for number, (phrase, label) in phrases.items():
         needed = sorted(picture for owner, picture in wanted if owner == number)
         if number not in most and not needed:
             continue
-        drawn = store.read_pictures(phrase, settings.made_by(models, "pictures"), settings.images)
-        if len(drawn) < settings.images:
+        drawn = _support_of(models, settings, phrase)
+        if not drawn:
             return ()
-        pictures |= {(number, picture): drawn[picture].image for picture in needed}
+        pictures |= {(number, picture): drawn[picture][0] for picture in needed}
         if number in most:
-            masks = store.read_masks(phrase, settings.made_by(models, "masks")) or ()
-            shown = tuple(shaded(item.image, mask) for item, mask in zip(drawn, masks, strict=False))
+            shown = tuple(shaded(picture, mask) for picture, mask in drawn)
             items.append(Evidence(f"{phrase}: support images", "images", images=shown, group="Support images", label=label))
     for extractor, item in nearest.items():
         neighbours = item.neighbours({key: pictures[key] for key in item.pictures()})
@@ -109,3 +108,13 @@ def evidence_of(
             )
         )
     return tuple(items)
+
+
+def _support_of(models: Models, settings: Settings, phrase: str) -> tuple[tuple[UInt8[np.ndarray, "_h _w 3"], Mask], ...]:
+    """The support images of a phrase with their masks: as they were drawn, or from the sheet that ships; or nothing."""
+    store = store_of(models)
+    drawn = store.read_pictures(phrase, settings.made_by(models, "pictures"), settings.images)
+    masks = store.read_masks(phrase, settings.made_by(models, "masks"))
+    if masks is None or len(drawn) < settings.images:
+        return store.read_sheet(phrase, settings.made_by(models, "masks"))
+    return tuple((item.image, mask) for item, mask in zip(drawn, masks, strict=True))

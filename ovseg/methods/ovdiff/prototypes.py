@@ -1,6 +1,7 @@
 """Prototypes of a class: means of the features of its support images (steps B and D of OVDiff's released code)."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from ovseg.maths.cluster import kmeans
 from ovseg.maths.maps import resize
 from ovseg.methods.ovdiff.features import TOGETHER, Extractor
 from ovseg.methods.ovdiff.settings import Settings
-from ovseg.methods.ovdiff.store import NOWHERE, Mask, Prototypes, Side, SupportImage, store_of
+from ovseg.methods.ovdiff.store import NOWHERE, Mask, Prototypes, Side, Store, SupportImage, store_of
 from ovseg.methods.ovdiff.support import support_images, support_masks
 from ovseg.models import Models
 from ovseg.progress import Report, silent, within
@@ -60,6 +61,27 @@ def _made(models: Models, settings: Settings, word: str, missing: Sequence[str],
         made[extractor] = prototypes_of(features, masks, settings.parts, skip_empty=settings.skip_empty)
         store.write_prototypes(word, extractor, settings.made_by(models, extractor), made[extractor])
     return made
+
+
+def ship(models: Models, settings: Settings, words: Sequence[str], folder: Path, report: Report = silent) -> None:
+    """Put the prototypes of words and sheets of their pictures into a folder; what is missing is made first.
+
+    Prototypes of other words or settings that the folder holds are deleted.
+
+    Raises:
+        ValueError: a file of the store is damaged, or no picture of a word shows it.
+    """
+    to, written = Store(folder), set()
+    for number, word in enumerate(words):
+        part = within(report, number / len(words), (number + 1) / len(words))
+        for extractor, prototypes in make_prototypes(models, settings, word, part).items():
+            written.add(to.write_prototypes(word, extractor, settings.made_by(models, extractor), prototypes))
+        pictures = support_images(models, settings, word, part)
+        masks = support_masks(models, settings, word, pictures, part)
+        written.add(to.write_sheet(word, settings.made_by(models, "masks"), [item.image for item in pictures], masks))
+    for path, _ in to.files():
+        if path not in written:
+            path.unlink()
 
 
 def drop_damaged(models: Models, settings: Settings, word: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 A store is a folder of safetensors files, for each class one of pictures, one of masks and one for each extractor, written
 whole or not at all, so that several processes can share it. A file says what made it and holds a checksum of its content.
+Prototypes that ship have no pictures, which are large, but a sheet: small copies to be looked at, with their masks.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import json
 import os
 import re
 import time
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,6 +35,7 @@ MadeBy = Mapping[str, Any]
 
 FORMAT = "ovseg prototypes 1"
 LEFT_OVER = 86_400.0  # seconds after which a lock, or what a stop has left of a file, is of no use
+SHEET_QUALITY = 75  # of a WebP of a picture that is to be looked at alone: 2 kB at 128 px, where an exact one has 16
 NOWHERE = 255  # in `Side.regions`: a place that belongs to no part
 
 
@@ -166,13 +169,31 @@ class Store:
         tensors = self._read(word, "masks", made_by)
         if tensors is None:
             return None
-        marks = [_picture(tensors[name], "L") for name in sorted(tensors)]
-        return tuple(Mask((m & 1) > 0, (m & 2) > 0) for m in marks)
+        return tuple(_mask(tensors[name]) for name in sorted(tensors))
 
     def write_masks(self, word: str, made_by: MadeBy, masks: Sequence[Mask]) -> None:
         """Keep masks."""
-        marks = [Image.fromarray(m.foreground.astype(np.uint8) + 2 * m.background.astype(np.uint8)) for m in masks]
-        self._write(word, "masks", made_by, {f"{n:04d}": _file_of(mark, "PNG") for n, mark in enumerate(marks)})
+        self._write(word, "masks", made_by, {f"{number:04d}": _marks(mask) for number, mask in enumerate(masks)})
+
+    def read_sheet(self, word: str, made_by: MadeBy) -> tuple[tuple[np.ndarray, Mask], ...]:
+        """Copies of the pictures, which are not exact, with their masks: to be looked at. None where there are none.
+
+        Raises:
+            ValueError: the file is damaged, or is another's.
+        """
+        tensors = self._read(word, "sheet", made_by) or {}
+        numbers = sorted({name.partition("/")[0] for name in tensors})
+        return tuple((_picture(tensors[f"{n}/picture"]), _mask(tensors[f"{n}/mask"])) for n in numbers)
+
+    def write_sheet(
+        self, word: str, made_by: MadeBy, pictures: Sequence[UInt8[np.ndarray, "_h _w 3"]], masks: Sequence[Mask]
+    ) -> Path:
+        """Keep copies of pictures, an eighth as large as the pictures' own files, and their masks; returns the file."""
+        tensors = {}
+        for number, (picture, mask) in enumerate(zip(pictures, masks, strict=True)):
+            tensors[f"{number:04d}/picture"] = _file_of(Image.fromarray(picture), "WEBP", quality=SHEET_QUALITY, method=6)
+            tensors[f"{number:04d}/mask"] = _marks(mask)
+        return self._write(word, "sheet", made_by, tensors)
 
     def read_prototypes(self, word: str, extractor: str, made_by: MadeBy) -> Prototypes | None:
         """An extractor's prototypes, or None where there are none.
@@ -185,19 +206,20 @@ class Store:
             return None
         sides = (
             Side(*(tensors[f"{side}/{part}"] for part in ("vectors", "pictures")), int(tensors[f"{side}/parts"][0]),
-                 tensors[f"{side}/regions"])
+                 _unpacked(tensors, side))
             for side in ("foreground", "background")
         )  # fmt: skip
         return Prototypes(*sides)
 
-    def write_prototypes(self, word: str, extractor: str, made_by: MadeBy, kept: Prototypes) -> None:
-        """Keep an extractor's prototypes."""
+    def write_prototypes(self, word: str, extractor: str, made_by: MadeBy, kept: Prototypes) -> Path:
+        """Keep an extractor's prototypes; returns the file."""
         tensors = {}
         for name, side in (("foreground", kept.foreground), ("background", kept.background)):
-            tensors[f"{name}/vectors"], tensors[f"{name}/regions"] = side.vectors, side.regions
+            tensors[f"{name}/vectors"], tensors[f"{name}/shape"] = side.vectors, np.array(side.regions.shape, np.int32)
+            tensors[f"{name}/regions"] = np.frombuffer(zlib.compress(side.regions.tobytes(), 9), np.uint8)
             tensors[f"{name}/pictures"] = side.pictures.astype(np.int32)
             tensors[f"{name}/parts"] = np.array([side.parts], np.int32)
-        self._write(word, extractor, made_by, tensors)
+        return self._write(word, extractor, made_by, tensors)
 
     def drop_damaged(self, word: str, kind: str, made_by: MadeBy) -> bool:
         """Delete a file, "pictures", "masks" or an extractor's, that cannot be read; whether there was one to delete."""
@@ -232,8 +254,8 @@ class Store:
                 return tensors
         return None
 
-    def _write(self, word: str, kind: str, made_by: MadeBy, tensors: dict[str, np.ndarray]) -> None:
-        """Write beside and rename: a reader sees the whole file or none."""
+    def _write(self, word: str, kind: str, made_by: MadeBy, tensors: dict[str, np.ndarray]) -> Path:
+        """Write beside and rename: a reader sees the whole file or none. Returns the file."""
         header = {
             "format": FORMAT,
             "word": word,
@@ -244,6 +266,7 @@ class Store:
         path = self.folder / self._name(word, kind, made_by)
         write_whole(path, save(tensors, header))
         self._make_room(path)
+        return path
 
     def _make_room(self, written: Path) -> None:
         """Delete what was read longest ago until the files have `most_bytes`, and what stops have left; never `written`."""
@@ -323,12 +346,28 @@ def _checksum(tensors: Mapping[str, np.ndarray]) -> str:
     return total.hexdigest()
 
 
-def _file_of(picture: Image.Image, kind: str) -> np.ndarray:
-    """The bytes of a picture file, PNG or WebP, from which the very pixels come back."""
+def _file_of(picture: Image.Image, kind: str, **options: int) -> np.ndarray:
+    """The bytes of a picture file, PNG or WebP, from which the very pixels come back; not so with a WebP's `quality`."""
     buffer = io.BytesIO()
-    picture.save(buffer, kind, lossless=True)  # which PNG is anyway
+    picture.save(buffer, kind, lossless="quality" not in options, **options)  # a PNG is lossless anyway
     return np.frombuffer(buffer.getvalue(), np.uint8)
 
 
 def _picture(content: np.ndarray, mode: str = "RGB") -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content.tobytes())).convert(mode))
+
+
+def _marks(mask: Mask) -> np.ndarray:
+    marks = mask.foreground.astype(np.uint8) + 2 * mask.background.astype(np.uint8)
+    return _file_of(Image.fromarray(marks), "PNG")
+
+
+def _mask(content: np.ndarray) -> Mask:
+    marks = _picture(content, "L")
+    return Mask((marks & 1) > 0, (marks & 2) > 0)
+
+
+def _unpacked(tensors: Mapping[str, np.ndarray], side: str) -> UInt8[np.ndarray, "k y x"]:
+    """The regions of a side; those of older files are not packed."""
+    regions, shape = tensors[f"{side}/regions"], tensors.get(f"{side}/shape")
+    return regions if shape is None else np.frombuffer(zlib.decompress(regions.tobytes()), np.uint8).reshape(shape)
