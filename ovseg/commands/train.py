@@ -46,7 +46,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--piece", type=more_than_nothing, metavar="MINUTES", help="stop this run earlier, with a checkpoint"
     )
-    parser.add_argument("--scenes", type=whole(1), default=24000, help="training scenes to render (default: 24000)")
+    parser.add_argument(
+        "--scenes",
+        type=whole(1),
+        default=24000,
+        help="training scenes to render (default: 24000; CLIP and the captioner take three times as many)",
+    )
     parser.add_argument(
         "--out",
         type=out_folder,

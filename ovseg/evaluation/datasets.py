@@ -51,7 +51,7 @@ class PocketDataset(Dataset):
     """Scenes of the pocket world, made when they are asked for.
 
     The first `stuff` kinds of stuff count as classes, the others as background. In the training split the first scene is
-    number 30 000: the bundle was trained on lower numbers.
+    number 100 000: the bundle was trained on lower numbers.
     """
 
     split: str
@@ -75,8 +75,8 @@ class PocketDataset(Dataset):
         return tuple(ClassWord((name,)) for name in LABELS[: len(THINGS) + self.stuff])
 
     def sample(self, index: int) -> Sample:
-        """Scene `index`, in the training split scene 30 000 + `index`. Every pixel is counted."""
-        number = index + 30_000 * (self.split == "train")
+        """Scene `index`, in the training split scene 100 000 + `index`. Every pixel is counted."""
+        number = index + 100_000 * (self.split == "train")
         item = scene(self.split, number)
         labels = np.where(item.labels >= len(THINGS) + self.stuff, 0, item.labels + 1)
         return Sample(f"{self.split}-{number:06d}", item.image, labels.astype(np.uint8))

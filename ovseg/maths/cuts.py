@@ -10,7 +10,7 @@ from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
 from ovseg.maths.overlap import iou
-from ovseg.maths.refine import DenseCRF
+from ovseg.maths.refine import DenseCRF, energies_of
 
 WEAK_EDGE = 1e-5  # weight of an edge between two places that are not alike
 SMALLEST = 0.01  # share of the picture that an object must cover
@@ -88,10 +88,8 @@ def sharpen(
     """
     height, width = image.shape[:2]
     grown = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
-    likely = torch.from_numpy(np.where(grown, 0.9, 0.1).astype(np.float32)).to(device)
     pixels = torch.from_numpy(image).to(device).permute(2, 0, 1).float()
-    energies = -torch.stack([1 - likely, likely]).log()
     crf = DenseCRF(pixels, smoothness=(3, 7), appearance=(50, 5, 10))
-    moved = crf.mean_field(energies).argmax(0).cpu().numpy() == 1
+    moved = crf.mean_field(energies_of(torch.from_numpy(grown).to(device))).argmax(0).cpu().numpy() == 1
     filled = binary_fill_holes(moved)
     return filled if iou(filled, grown) >= SAME_OBJECT else None

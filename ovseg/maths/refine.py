@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 DILATIONS = (1, 2, 4, 8, 12, 24)  # pixels to the neighbours, those of PAMR's published code
 NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
 MOST_WEIGHTS = 2**26  # weights of neighbours that are kept: 256 MB
 SHARPNESS = 0.1  # share of the local deviation of colours by which differences of colours are divided
+
+CERTAINTY = 0.9  # probability that a CRF gives to the label of a mask; FreeSeg-Diff's released code has this value
 
 Progress = Callable[[float], None]
 """Is called with the share of the work that is done, 0 to 1. It may raise to stop the work."""
@@ -82,6 +84,12 @@ def _local_deviation(image: Tensor, dilations: tuple[int, ...]) -> Tensor:
     for shifted in _shifts(image, dilations):
         squares = squares + (shifted - mean).pow(2)
     return (squares / (count - 1)).sqrt()
+
+
+def energies_of(mask: Bool[Tensor, "H W"]) -> Float[Tensor, "2 H W"]:
+    """Energies for `DenseCRF.mean_field` of being outside and inside a mask, each pixel `CERTAINTY` of its label."""
+    inside = torch.where(mask, CERTAINTY, 1 - CERTAINTY)
+    return -torch.stack([1 - inside, inside]).log()
 
 
 class DenseCRF:

@@ -133,20 +133,20 @@ def build(packages: Path, out: Path) -> None:
                 cells.append(sprite)
                 strip.append(erase(rasterise(icons, name, FINER * EDGE), boxes))
             save_strip(strip, out / strip_name(key, thing))
-        save_sheet(cells, out / f"{key}.png")
+        save_sheet(cells, out / f"{key}.webp")
         print(f"{key}: {len(cells)} sprites ({credit})")
     atlas = {"edge": EDGE, "columns": COLUMNS, "sets": {k: c for k, (_, c) in SETS.items()}, "sprites": sprites}
     (out / "atlas.json").write_text(json.dumps(atlas, indent=0) + "\n")
 
 
 def save_sheet(cells: list[np.ndarray], path: Path) -> None:
-    """Write the sprites of a set in rows of COLUMNS."""
+    """Write the sprites of a set in rows of COLUMNS, without loss, also of the colours of transparent pixels."""
     rows = -(-len(cells) // COLUMNS)
     sheet = np.zeros((rows * EDGE, COLUMNS * EDGE, 4), np.uint8)
     for index, cell in enumerate(cells):
         y, x = index // COLUMNS * EDGE, index % COLUMNS * EDGE
         sheet[y : y + EDGE, x : x + EDGE] = cell
-    Image.fromarray(sheet).save(path, optimize=True)
+    Image.fromarray(sheet).save(path, lossless=True, exact=True, quality=100, method=6)
 
 
 def save_strip(cells: list[np.ndarray], path: Path) -> None:

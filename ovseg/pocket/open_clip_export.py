@@ -1,6 +1,8 @@
 """A `transformers` CLIP as a folder that open_clip loads by `local-dir:`."""
 
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -28,41 +30,37 @@ _REST = {
 }
 
 
-def open_clip_weights(model: CLIPModel) -> dict[str, Tensor]:
-    """The model's weights by open_clip's names; there, query, key and value are one matrix."""
-    state = model.state_dict()
-    weights = {theirs: state[ours] for ours, theirs in _REST.items()}
-    weights["text_projection"] = state["text_projection.weight"].T
-    weights["visual.proj"] = state["visual_projection.weight"].T
+def _names(model: CLIPModel) -> Iterator[tuple[str, tuple[str, ...], bool]]:
+    """For each of open_clip's weights its name, the names of ours that it holds one below the other, and whether turned.
+
+    In open_clip query, key and value are one matrix, and projections are multiplied from the other side.
+    """
+    yield from ((theirs, (ours,), False) for ours, theirs in _REST.items())
+    yield from (("text_projection", ("text_projection.weight",), True), ("visual.proj", ("visual_projection.weight",), True))
     for tower, blocks in (("text_model", "transformer"), ("vision_model", "visual.transformer")):
         config = model.config.text_config if tower == "text_model" else model.config.vision_config
-        for layer in range(config.num_hidden_layers):
+        for layer, kind in itertools.product(range(config.num_hidden_layers), ("weight", "bias")):
             ours, theirs = f"{tower}.encoder.layers.{layer}", f"{blocks}.resblocks.{layer}"
-            for kind in ("weight", "bias"):
-                parts = [state[f"{ours}.self_attn.{part}_proj.{kind}"] for part in "qkv"]
-                weights[f"{theirs}.attn.in_proj_{kind}"] = torch.cat(parts)
-                for name, other in _BLOCK.items():
-                    weights[f"{theirs}.{other}.{kind}"] = state[f"{ours}.{name}.{kind}"]
-    return {name: tensor.contiguous().clone() for name, tensor in weights.items()}
+            yield f"{theirs}.attn.in_proj_{kind}", tuple(f"{ours}.self_attn.{part}_proj.{kind}" for part in "qkv"), False
+            yield from ((f"{theirs}.{other}.{kind}", (f"{ours}.{name}.{kind}",), False) for name, other in _BLOCK.items())
+
+
+def open_clip_weights(model: CLIPModel) -> dict[str, Tensor]:
+    """The model's weights by open_clip's names."""
+    state, weights = model.state_dict(), {}
+    for theirs, ours, turned in _names(model):
+        tensor = state[ours[0]] if len(ours) == 1 else torch.cat([state[name] for name in ours])
+        weights[theirs] = (tensor.T if turned else tensor).contiguous().clone()
+    return weights
 
 
 def load_open_clip(model: CLIPModel, folder: Path) -> None:
     """Load the weights of `export_open_clip` into a model of the same sizes."""
-    given, state = load_file(folder / "open_clip_model.safetensors"), {}
-    for theirs, like in open_clip_weights(model).items():
-        state[theirs] = given[theirs].to(like)
-    for ours, theirs in _REST.items():
-        model.get_parameter(ours).data.copy_(state[theirs])
-    model.text_projection.weight.data.copy_(state["text_projection"].T)
-    model.visual_projection.weight.data.copy_(state["visual.proj"].T)
-    for tower, blocks in (("text_model", "transformer"), ("vision_model", "visual.transformer")):
-        for layer, block in enumerate(getattr(model, tower).encoder.layers):
-            for kind in ("weight", "bias"):
-                parts = state[f"{blocks}.resblocks.{layer}.attn.in_proj_{kind}"].chunk(3)
-                for part, values in zip("qkv", parts, strict=True):
-                    block.get_parameter(f"self_attn.{part}_proj.{kind}").data.copy_(values)
-                for name, other in _BLOCK.items():
-                    block.get_parameter(f"{name}.{kind}").data.copy_(state[f"{blocks}.resblocks.{layer}.{other}.{kind}"])
+    given, state = load_file(folder / "open_clip_model.safetensors"), model.state_dict()
+    for theirs, ours, turned in _names(model):
+        tensor = given[theirs].T if turned else given[theirs]
+        for name, part in zip(ours, (tensor,) if len(ours) == 1 else tensor.chunk(len(ours)), strict=True):
+            state[name].copy_(part)
 
 
 def open_clip_config(model: CLIPModel, tokenizer: CLIPTokenizer) -> dict:

@@ -96,7 +96,7 @@ def load_sprites() -> dict[str, tuple[Sprite, ...]]:
     folder = ASSETS / "sprites"
     atlas = json.loads((folder / "atlas.json").read_text())
     edge, columns = atlas["edge"], atlas["columns"]
-    sheets = {name: np.asarray(Image.open(folder / f"{name}.png").convert("RGBA")) for name in atlas["sets"]}
+    sheets = {name: np.asarray(Image.open(folder / f"{name}.webp").convert("RGBA")) for name in atlas["sets"]}
     cells: dict[str, dict[str, np.ndarray]] = {}
     for sprite in atlas["sprites"]:
         y, x = sprite["cell"] // columns * edge, sprite["cell"] % columns * edge

@@ -31,6 +31,7 @@ from ovseg.pocket.world import THINGS, scene
 from ovseg.pretrained.captioner import Captioner
 
 BATCH = 64
+SCENES = 3  # times as many as other networks see, as for CLIP
 QUERIES = 16
 WIDTH = 160
 LONGEST = 24  # tokens of a caption
@@ -154,7 +155,7 @@ def train_captioner(budget: Budget) -> bool:
     out, clip, device = budget.root / "captioner", budget.root / "clip" / "clip", budget.device
     if not clip.is_dir():
         raise ValueError(f"The captioner needs the image tower in {clip}, which is not there: run `train clip` first.")
-    pictures, processor = budget.pictures(), build_processor(budget.size)
+    pictures, processor = budget.pictures(SCENES), build_processor(budget.size)
     ids = encode_captions(processor, pictures.captions)
     model = build_captioner(processor)
     begin_with(model, CLIPVisionModel.from_pretrained(clip), to_tensor(pictures.images[:256], "cpu"))

@@ -32,6 +32,7 @@ from ovseg.pocket.world import LABELS, THINGS, WorldScene, scene
 from ovseg.words.classes import indefinite
 
 BATCH = 128
+SCENES = 3  # times as many as other networks see: after thirty looks at each it knew them, and new ones less well
 KINDS = (0.4, 0.4, 0.2)  # shares of captions: the scene's own, of one of its things alone, of its stuff alone
 
 
@@ -153,7 +154,7 @@ def train_clip(budget: Budget, start: Path | None = None) -> bool:
     source = start or budget.root / "denoiser" / "pipeline"
     if not (source / "text_encoder").is_dir():
         raise ValueError(f"CLIP needs the text encoder in {source}, which is not there: run `train denoiser` first.")
-    pictures = budget.pictures()
+    pictures = budget.pictures(SCENES)
     tokenizer = CLIPTokenizer.from_pretrained(source / "tokenizer")
     model = build_clip(CLIPTextModel.from_pretrained(source / "text_encoder", dtype=torch.float32), size)
     if start and (start.parent / "open_clip").is_dir():

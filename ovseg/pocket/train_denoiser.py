@@ -58,8 +58,8 @@ class Stage:
 
 
 STAGES = (
-    Stage("half", time=0.6, side=0.5, batch=64, scenes=2, zoom=1.4),
-    Stage("full", time=0.4, side=1.0, batch=32, scenes=1, zoom=1.0),
+    Stage("half", time=0.32, side=0.5, batch=64, scenes=2, zoom=1.4),
+    Stage("full", time=0.68, side=1.0, batch=32, scenes=1, zoom=1.0),
 )
 SAMPLE_PROMPTS = (
     "a photo of a cat", "a photo of a car on road", "a photo of a tree on grass under sky", "a photo of a boat on water",

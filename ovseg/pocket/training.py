@@ -43,9 +43,9 @@ class Budget:
     size: int = 128
     tested: int = 256
 
-    def pictures(self) -> ScenePictures:
-        """The training scenes, rendered by the first recipe that asks for them."""
-        return rendered(self.root / "scenes", "train", self.scenes, self.size)
+    def pictures(self, times: int = 1) -> ScenePictures:
+        """The training scenes, or so many times as many, rendered by the first recipe that asks for them."""
+        return rendered(self.root / "scenes", "train", times * self.scenes, self.size)
 
     @property
     def autocast(self) -> torch.autocast:

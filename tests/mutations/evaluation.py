@@ -156,7 +156,7 @@ MUTANTS = (
     Mutant(
         "the training split begins with scenes that were trained on",
         "ovseg/evaluation/datasets.py",
-        '30_000 * (self.split == "train")',
+        '100_000 * (self.split == "train")',
         "0",
         (TESTS + "test_pocket_samples_hold_the_worlds_masks",),
     ),

@@ -205,8 +205,8 @@ MUTANTS = (
     Mutant(
         "the CRF is told the mask's opposite",
         FREESEG + "masks.py",
-        "torch.where(mask > 0.5, CERTAINTY",
-        "torch.where(mask <= 0.5, CERTAINTY",
+        "energies_of(mask > 0.5)",
+        "energies_of(mask <= 0.5)",
         (OF_FREESEG + "test_a_mask_keeps_to_the_edges_of_the_picture",),
     ),
     Mutant(

@@ -9,10 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ovseg.maths.refine import DenseCRF, Progress, pamr, unwatched
+from ovseg.maths.refine import DenseCRF, Progress, energies_of, pamr, unwatched
 from ovseg.scene import shrunk
-
-CERTAINTY = 0.9  # probability that the CRF gives to the label of a mask; the released code's setting
 
 
 def scores_of(
@@ -62,8 +60,7 @@ def refined(
 
     def moved(mask: Tensor, progress: Progress) -> Tensor:
         if crf:
-            likely = torch.where(mask > 0.5, CERTAINTY, 1 - CERTAINTY)
-            return crf.mean_field(-torch.stack([1 - likely, likely]).log(), progress=progress)[1]
+            return crf.mean_field(energies_of(mask > 0.5), progress=progress)[1]
         spread = pamr(pixels, mask[None], progress=progress)[0]
         return spread / spread.max().clamp(min=torch.finfo(spread.dtype).tiny) if by == "pamr-max" else spread
 
