@@ -104,15 +104,17 @@ BACKBONES: dict[str, Checkpoint] = {
             "diffsegmenter": {
                 "prompt": "a photo of a {}",
                 "stride_weights": (0.0, 1.0, 0.0),
-                "refinements": 0,
+                "refine_stride": 2,
                 "emphasis": 1.0,
-                "threshold": 0.4,
+                "threshold": 0.45,
             },
             "freeseg-diff": {
+                "vocabulary": "open",
+                "one_each": False,
                 "query_stride": 2,
                 "grid_stride": 1,
                 "timestep": 100,
-                "clusters": 6,
+                "clusters": 4,
                 "template": "a photo of a {}",
                 "refinement": "pamr",
                 "refine_side": 128,  # its masks come from a 32 x 32 grid; larger pictures gain nothing, and cost
@@ -124,7 +126,8 @@ BACKBONES: dict[str, Checkpoint] = {
                 "steps": 10,
                 "guidance": 6.0,
                 "masks": "otsu",
-                "sites": "0-8",
+                "extractors": ("diffusion", "clip"),
+                "sites": "5-6",
                 "parts": 16,
                 "prefilter": False,
                 "short_side": 128,  # the side of the scenes that its DINO was trained on
