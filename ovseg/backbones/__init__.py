@@ -96,7 +96,7 @@ BACKBONES: dict[str, Checkpoint] = {
         classes="airplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, dog, horse, motorbike, person,"
         " potted plant, sheep, sofa, train, tv, tree, house, flower, fish, apple, sky, grass, water, sand, snow, road,"
         " bricks, wood",
-        guidance=6.0,
+        guidance=9.0,
         clip_ratio=0.8,
         prompt="a photo of a cat and a car on grass",
         # Chosen on training-split scenes that were not trained on; docs/pocket.md has the figures.
