@@ -10,7 +10,7 @@ from ovseg.evaluation.pocket_report import PocketReport
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of `pocket-report`."""
     parser.add_argument("--per-thing", type=int, default=8, help="generated pictures of each thing (default: 8)")
-    parser.add_argument("--pairs", type=int, default=64, help="generated pictures of two things (default: 64)")
+    parser.add_argument("--pairs", type=int, default=128, help="generated pictures of two things (default: 128)")
     parser.add_argument("--count", type=int, default=256, help="scenes for CLIP and the segmenters (default: 256)")
     parser.add_argument(
         "--out", type=out_folder, required=True, help="folder for card.md, card.json, samples.jpg and the runs"
