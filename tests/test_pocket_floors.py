@@ -5,13 +5,16 @@ The floors are well above trivial answers (background everywhere 0.37, a class i
 FreeSeg-Diff, which is below them on these scenes: its floor shows that it became worse, not that it is good.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from ovseg.evaluation.baselines import AllBackground, CentrePrior, OneClass
 from ovseg.maths.overlap import confusion, image_miou
-from ovseg.methods import METHODS, suited_to
+from ovseg.methods import METHODS, OVDiff, suited_to
 from ovseg.methods.base import Method
+from ovseg.methods.ovdiff.cost import without_prototypes
 from ovseg.models import Models
 from ovseg.pocket.world import LABELS, scene
 from ovseg.scene import from_image
@@ -51,6 +54,17 @@ def test_the_shipped_weights_reach_their_floor(kind: type[Method], pocket: Model
     method = suited_to(pocket, kind, QUICK.get(kind.name, {}))
     reached = mean_image_miou(pocket, method)
     assert reached > FLOORS[kind.name]
+
+
+def test_every_word_of_the_world_ships_with_its_prototypes(tmp_path: Path) -> None:
+    """So OVDiff's first run draws nothing; its support images are looked at on the sheets that ship."""
+    models = Models("pocket", device="cpu")
+    models.prototype_folders = (tmp_path, models.prototype_folders[1])
+    method = suited_to(models, OVDiff)
+    assert without_prototypes(models, method, LABELS) == ()
+    item = scene("val", 16)
+    result = method.segment(models, from_image(models, item.image), parse_classes(", ".join(set(item.things))))
+    assert {"images", "neighbours"} == {part.kind for part in result.evidence} and not list(tmp_path.iterdir())
 
 
 def test_trivial_answers_stay_below_the_floors(pocket: Models) -> None:
