@@ -191,7 +191,7 @@ class Store:
         """Keep copies of pictures, an eighth as large as the pictures' own files, and their masks; returns the file."""
         tensors = {}
         for number, (picture, mask) in enumerate(zip(pictures, masks, strict=True)):
-            tensors[f"{number:04d}/picture"] = _file_of(Image.fromarray(picture), "WEBP", quality=SHEET_QUALITY, method=6)
+            tensors[f"{number:04d}/picture"] = _file_of(Image.fromarray(picture), "WEBP", SHEET_QUALITY)
             tensors[f"{number:04d}/mask"] = _marks(mask)
         return self._write(word, "sheet", made_by, tensors)
 
@@ -346,10 +346,11 @@ def _checksum(tensors: Mapping[str, np.ndarray]) -> str:
     return total.hexdigest()
 
 
-def _file_of(picture: Image.Image, kind: str, **options: int) -> np.ndarray:
+def _file_of(picture: Image.Image, kind: str, quality: int | None = None) -> np.ndarray:
     """The bytes of a picture file, PNG or WebP, from which the very pixels come back; not so with a WebP's `quality`."""
     buffer = io.BytesIO()
-    picture.save(buffer, kind, lossless="quality" not in options, **options)  # a PNG is lossless anyway
+    how = {"lossless": True} if quality is None else {"quality": quality, "method": 6}  # a PNG is lossless anyway
+    picture.save(buffer, kind, **how)
     return np.frombuffer(buffer.getvalue(), np.uint8)
 
 
