@@ -267,6 +267,17 @@ def test_what_ships_takes_no_drawing_and_still_shows_its_pictures(
             assert all(np.array_equal(a, b) for a, b in zip(ours.neighbours.places, exact.neighbours.places, strict=True))
 
 
+def test_support_images_are_shown_where_their_masks_are_gone(models: Models, wide: Scene) -> None:
+    result = replace(SMALL, prefilter=False).segment(models, wide, CLASSES)
+    for path in models.prototype_folders[0].glob("*.masks.safetensors"):
+        path.unlink()
+    assert [(item.kind, len(item.images)) for item in result.evidence if item.images] == [("images", 3)] * 3
+    assert any(item.kind == "neighbours" for item in result.evidence)
+    drawn = store_of(models).read_pictures("sky", SMALL.made_by(models, "pictures"))
+    sky = next(item for item in result.evidence if item.label == "sky")
+    assert all(np.array_equal(ours, exact.image) for ours, exact in zip(sky.images, drawn, strict=True))
+
+
 def test_regions_that_were_kept_before_they_were_packed_are_read(tmp_path: Path) -> None:
     store, kept = Store(tmp_path), Prototypes(side(0), side(1))
     packed = read(store.write_prototypes("cat", "dino", {}, kept))

@@ -54,7 +54,7 @@ def test_the_card_holds_every_figure(with_clip: Models, tmp_path: Path, monkeypa
     without.checkpoint = replace(models.checkpoint, clip="local-dir:/nowhere", captioner="/nowhere/captioner")
     told = {row.what: row.value for row in replace(report, models=without).run()}
     assert list(told.values()).count("not in this bundle") == 3 and not any("CLIP score" in what for what in told)
-    (masks,) = replace(report, models=with_clip)._dino(silent)
+    *_, masks = replace(report, models=with_clip)._networks(silent)
     assert masks.value == f"{best_mask_iou(with_clip.dino, 'val', 2):.2f}" and "2 val scenes" in masks.what
     with pytest.raises(ValueError, match="1 or more, but got 1, 0 and 2"):
         replace(report, pairs=0).run()

@@ -70,9 +70,7 @@ class PocketReport:
         figures = [
             *self._codec(),
             *self._generator(report),
-            *self._clip(),
-            *self._captioner(report),
-            *self._dino(report),
+            *self._networks(report),
             *self._segmenters(report),
         ]
         self._write(figures)
@@ -123,29 +121,31 @@ class PocketReport:
         backbone = self.models.backbone
         return np.stack([backbone.decode(backbone.encode(image)) for image in images])
 
-    def _clip(self) -> list[Figure]:
-        if self.models.obstacle("clip"):
-            return [Figure("CLIP: zero-shot mean average precision", "not in this bundle", "0.92")]
-        images = _val_images(self.count)
-        scores = self.models.clip.similarity(list(images), name_prompts()).cpu().numpy()
-        value = average_precision(scores, labels_held([scene("val", k) for k in range(self.count)]))
-        return [
-            Figure(f"CLIP: zero-shot mean average precision, {self.count} val scenes, 32 labels", f"{value:.2f}", "0.92")
-        ]
+    def _networks(self, report: Report) -> list[Figure]:
+        """What CLIP, the captioner and DINO reach beside the diffusion network."""
+        scenes = f"{self.count} val scenes"
+        rows = (
+            ("clip", f"CLIP: zero-shot mean average precision, {scenes}, 32 labels", self._average_precision, "0.92"),
+            ("captioner", f"captioner: F1 of the things named, {scenes}", self._captions_f1, "0.88"),
+            (
+                "dino",
+                f"MaskCut on DINO's keys: mean IoU of a thing with the best of three masks, {MASKCUT_SCENES} val scenes",
+                lambda: best_mask_iou(self.models.dino, "val", MASKCUT_SCENES),
+                "0.45",
+            ),
+        )
+        figures = []
+        for network, what, measured, aim in rows:
+            report(what.partition(":")[0], 0.0)
+            figures.append(Figure(what, "not in this bundle" if self.models.obstacle(network) else f"{measured():.2f}", aim))
+        return figures
 
-    def _captioner(self, report: Report) -> list[Figure]:
-        what = f"captioner: F1 of the things named, {self.count} val scenes"
-        if self.models.obstacle("captioner"):
-            return [Figure(what, "not in this bundle", "0.88")]
-        report("captions", 0.0)
-        return [Figure(what, f"{f1_of_things(self.models.captioner(), 'val', self.count):.2f}", "0.88")]
+    def _average_precision(self) -> float:
+        scores = self.models.clip.similarity(list(_val_images(self.count)), name_prompts()).cpu().numpy()
+        return average_precision(scores, labels_held([scene("val", k) for k in range(self.count)]))
 
-    def _dino(self, report: Report) -> list[Figure]:
-        what = f"MaskCut on DINO's keys: mean IoU of a thing with the best of three masks, {MASKCUT_SCENES} val scenes"
-        if self.models.obstacle("dino"):
-            return [Figure(what, "not in this bundle", "0.45")]
-        report("MaskCut", 0.0)
-        return [Figure(what, f"{best_mask_iou(self.models.dino, 'val', MASKCUT_SCENES):.2f}", "0.45")]
+    def _captions_f1(self) -> float:
+        return f1_of_things(self.models.captioner(), "val", self.count)
 
     def _segmenters(self, report: Report) -> list[Figure]:
         rows = []

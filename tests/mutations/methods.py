@@ -16,6 +16,7 @@ STEPS = (OF_METHODS + "test_reference_steps_worked_out_again",)
 GROUNDED = (OF_METHODS + "test_grounded_diffusion_worked_out_again",)
 PUBLISHED = ("tests/test_diffsegmenter_oracle.py",)
 SHIPPED = ("tests/test_ovdiff.py::test_what_ships_takes_no_drawing_and_still_shows_its_pictures",)
+NO_MASKS = (OF_OVDIFF + "test_support_images_are_shown_where_their_masks_are_gone",)
 ON_DEMAND = ("tests/test_types.py",)
 
 MUTANTS = (
@@ -29,9 +30,16 @@ MUTANTS = (
     Mutant(
         "what ships shows no pictures",
         OVDIFF + "evidence.py",
-        'return store.read_sheet(phrase, settings.made_by(models, "masks"))',
-        "return ()",
+        'sheet = store.read_sheet(phrase, settings.made_by(models, "masks"))',
+        "sheet = ()",
         SHIPPED,
+    ),
+    Mutant(
+        "support images are not shown where their masks are gone",
+        OVDIFF + "evidence.py",
+        "return sheet or tuple((item.image, None) for item in enough)",
+        "return sheet",
+        NO_MASKS,
     ),
     Mutant("what ships keeps the files of other words", OVDIFF + "prototypes.py", "not in written", "in ()", SHIPPED),
     Mutant(

@@ -98,7 +98,7 @@ def evidence_of(
             return ()
         pictures |= {(number, picture): drawn[picture][0] for picture in needed}
         if number in most:
-            shown = tuple(shaded(picture, mask) for picture, mask in drawn)
+            shown = tuple(shaded(picture, mask) if mask else picture for picture, mask in drawn)
             items.append(Evidence(f"{phrase}: support images", "images", images=shown, group="Support images", label=label))
     for extractor, item in nearest.items():
         neighbours = item.neighbours({key: pictures[key] for key in item.pictures()})
@@ -110,11 +110,18 @@ def evidence_of(
     return tuple(items)
 
 
-def _support_of(models: Models, settings: Settings, phrase: str) -> tuple[tuple[UInt8[np.ndarray, "_h _w 3"], Mask], ...]:
-    """The support images of a phrase with their masks: as they were drawn, or from the sheet that ships; or nothing."""
+def _support_of(
+    models: Models, settings: Settings, phrase: str
+) -> tuple[tuple[UInt8[np.ndarray, "_h _w 3"], Mask | None], ...]:
+    """The support images of a phrase, with their masks: as they were drawn, or from the sheet that ships; or nothing.
+
+    Where a store has no room and dropped the masks alone, the pictures come without them.
+    """
     store = store_of(models)
     drawn = store.read_pictures(phrase, settings.made_by(models, "pictures"), settings.images)
+    enough = drawn if len(drawn) == settings.images else ()
     masks = store.read_masks(phrase, settings.made_by(models, "masks"))
-    if masks is None or len(drawn) < settings.images:
-        return store.read_sheet(phrase, settings.made_by(models, "masks"))
-    return tuple((item.image, mask) for item, mask in zip(drawn, masks, strict=True))
+    if masks and enough:
+        return tuple((item.image, mask) for item, mask in zip(enough, masks, strict=True))
+    sheet = store.read_sheet(phrase, settings.made_by(models, "masks"))
+    return sheet or tuple((item.image, None) for item in enough)
