@@ -48,6 +48,7 @@ def test_the_card_holds_every_figure(with_clip: Models, tmp_path: Path, monkeypa
         assert part in what
     assert json.loads((tmp_path / "card" / "card.json").read_text())[0]["aim"] == "27 dB"
     assert (tmp_path / "card" / "card.md").read_text().count("\n") == len(rows) + 2
+    assert Image.open(tmp_path / "card" / "samples.jpg").height > 4 * 128  # the last of four rows: two things each
     times = [path.stat().st_mtime_ns for path in generated]
     assert report.run() == rows and [path.stat().st_mtime_ns for path in generated] == times
     without = Models(with_clip.name, device="cpu")

@@ -27,6 +27,7 @@ from ovseg.scene import from_prompt
 from ovseg.words.classes import indefinite
 
 CODEC_SCENES, MASKCUT_SCENES = 128, 64
+PAIRS_SHOWN = 8  # on the sheet of samples, below one picture of each thing
 SPLITS = ("pocket-val", "pocket-novel", "pocket-val-stuff")
 
 
@@ -95,26 +96,32 @@ class PocketReport:
         rows.append(Figure(f'"a photo of a X": X found by the judge, {len(single)} pictures', f"{hits.mean():.0%}", "97 %"))
         each = ", ".join(f"{thing} {share:.0%}" for thing, share in zip(THINGS, hits.mean(1), strict=True))
         rows.append(Figure("the same for each thing", each))
-        rng = np.random.default_rng(0)
-        two = [tuple(THINGS[k] for k in rng.permutation(len(THINGS))[:2]) for _ in range(self.pairs)]
+        two = self._two_things()
         found = judge.things_in(self._generated(two, report))
         both = np.array([all(found[k, THINGS.index(thing)] for thing in pair) for k, pair in enumerate(two)])
         rows.append(Figure(f'"a photo of a X and a Y": both found, {self.pairs} pictures', f"{both.mean():.0%}", "70 %"))
         return rows
 
+    def _two_things(self) -> list[tuple[str, ...]]:
+        """The things of each picture of two; the first ones are the same for every number of pairs."""
+        rng = np.random.default_rng(0)
+        return [tuple(THINGS[k] for k in rng.permutation(len(THINGS))[:2]) for _ in range(self.pairs)]
+
     def _generated(self, wanted: list[tuple[str, ...]], report: Report) -> np.ndarray:
         """One picture (n, h, w, 3) for each tuple of things; the seed counts the pictures of one prompt."""
-        folder = self.out / "generated"
         pictures, seen = [], {}
         for done, things in enumerate(wanted):
             seed = seen[things] = seen.get(things, -1) + 1
             prompt = "a photo of " + " and ".join(indefinite(thing) for thing in things)
-            path = folder / f"{'-'.join(things).replace(' ', '_')}-{seed}.png"
+            path = self._picture_file(things, seed)
             if not path.exists():
                 report(f"{prompt}, {done + 1}/{len(wanted)}", done / len(wanted))
                 write_whole(path, view.png(from_prompt(self.models, prompt, seed).image), lasting=True)
             pictures.append(np.asarray(Image.open(path).convert("RGB")))
         return np.stack(pictures)
+
+    def _picture_file(self, things: tuple[str, ...], seed: int = 0) -> Path:
+        return self.out / "generated" / f"{'-'.join(things).replace(' ', '_')}-{seed}.png"
 
     def _decoded(self, images: np.ndarray) -> np.ndarray:
         """Real pictures through the codec: what a perfect denoiser could give."""
@@ -170,10 +177,11 @@ class PocketReport:
         write_whole(self.out / "card.md", ("\n".join(lines) + "\n").encode())
         content = json.dumps([asdict(figure) for figure in figures], indent=2) + "\n"
         write_whole(self.out / "card.json", content.encode())
-        names = [f"{thing.replace(' ', '_')}-0.png" for thing in THINGS]
-        pictures = [np.asarray(Image.open(self.out / "generated" / name)) for name in names]
+        shown = [*((thing,) for thing in THINGS), *self._two_things()[:PAIRS_SHOWN]]
+        pictures = [np.asarray(Image.open(self._picture_file(things))) for things in shown]
+        titles = [", ".join(things) for things in shown]
         buffer = io.BytesIO()
-        Image.fromarray(view.contact_sheet(pictures, THINGS, columns=8, cell=128)).save(buffer, "JPEG", quality=92)
+        Image.fromarray(view.contact_sheet(pictures, titles, columns=8, cell=128)).save(buffer, "JPEG", quality=92)
         write_whole(self.out / "samples.jpg", buffer.getvalue())
 
 
