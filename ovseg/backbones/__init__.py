@@ -110,12 +110,10 @@ BACKBONES: dict[str, Checkpoint] = {
             },
             "freeseg-diff": {
                 "vocabulary": "open",
-                "one_each": False,
                 "query_stride": 2,
                 "grid_stride": 1,
-                "timestep": 100,
+                "timestep": 200,
                 "clusters": 4,
-                "template": "a photo of a {}",
                 "refinement": "pamr",
                 "refine_side": 128,  # its masks come from a 32 x 32 grid; larger pictures gain nothing, and cost
             },
@@ -130,7 +128,7 @@ BACKBONES: dict[str, Checkpoint] = {
                 "sites": "5-6",
                 "parts": 16,
                 "prefilter": False,
-                "short_side": 128,  # the side of the scenes that its DINO was trained on
+                "short_side": 128,  # the side of the scenes that its networks were trained on
                 "windows": (),
                 "refinement": "pamr",
             },
