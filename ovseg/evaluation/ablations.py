@@ -63,12 +63,15 @@ ABLATIONS: dict[str, tuple[Variant, ...]] = {
         Variant("with the category pre-filter", {"prefilter": True}),
         Variant("without the category pre-filter", {"prefilter": False}),
         Variant("without the stuff filter", {"stuff_filter": False}, paper="ovdiff-stuff"),
-        Variant("masks by MaskCut", {"masks": "maskcut"}),
+        Variant("masks by MaskCut", {"masks": "maskcut"}, needs=("dino",)),
         Variant("masks by Otsu's thresholds", {"masks": "otsu"}, paper="ovdiff-masks"),
         Variant("mean prototypes alone", {"kinds": "mean"}, paper="ovdiff-mean"),
         Variant("diffusion features alone", {"extractors": ("diffusion",)}, paper="ovdiff-diffusion"),
         Variant("CLIP features alone", {"extractors": ("clip",)}, paper="ovdiff-clip"),
-        Variant("DINO features alone", {"extractors": ("dino",)}, paper="ovdiff-dino"),
+        Variant("DINO features alone", {"extractors": ("dino",)}, paper="ovdiff-dino", needs=("dino",)),
+        Variant(
+            "diffusion, CLIP and DINO features together", {"extractors": ("diffusion", "clip", "dino")}, needs=("dino",)
+        ),
         *(Variant(f"{n} support images", {"images": n}) for n in (4, 8, 16, 32, 64)),
         Variant("refined by PAMR", {"refinement": "pamr"}, paper="ovdiff-pamr"),
         Variant("without refinement", {"refinement": "none"}),
