@@ -1,7 +1,7 @@
 """What the page does, without a browser."""
 
 import threading
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import gradio as gr
@@ -15,12 +15,12 @@ from ovseg.demo.choice import Choice, Run
 from ovseg.demo.controls import build_control, read_controls, settings_of, shown
 from ovseg.demo.durations import Durations, in_words
 from ovseg.demo.looking import best_here, place_views, results_as_files
-from ovseg.demo.method_panel import build_method_panel, restored
+from ovseg.demo.method_panel import at_first, build_method_panel, restored
 from ovseg.demo.picture import Picture, example_names, of_example, of_origin, of_scene
 from ovseg.demo.running import Request, expected_seconds, run, titled
 from ovseg.demo.word_panel import chips_value, known_words
 from ovseg.demo.work import stream, stream_parts
-from ovseg.methods import METHODS, DiffSegmenter, FreeSegDiff, find_method, modes_of, suited_to
+from ovseg.methods import METHODS, DiffSegmenter, FreeSegDiff, modes_of, obstacle_to, suited_to
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.methods.ovdiff.store import store_of
 from ovseg.models import Models
@@ -274,7 +274,10 @@ def test_errors_of_visitors_and_of_programs_are_told_apart() -> None:
         list(stream(bug))
 
 
-def test_every_method_that_the_page_ticks_at_first_exists() -> None:
-    from ovseg.demo.method_panel import AT_FIRST
-
-    assert [find_method(name).name for name in AT_FIRST] == list(AT_FIRST)
+def test_the_page_ticks_what_can_run_at_once(with_clip: Models) -> None:
+    models = Models(with_clip.name, device="cpu")
+    can_run = tuple(kind for kind in METHODS if not obstacle_to(models, kind))
+    assert OVDiff in can_run
+    assert at_first(models) == tuple(kind for kind in can_run if kind is not OVDiff)
+    models.checkpoint = replace(models.checkpoint, prototypes=True)
+    assert at_first(models) == can_run

@@ -11,7 +11,7 @@ from ovseg.demo.board import board, board_picture, board_value, running, waiting
 from ovseg.demo.choice import Choice, runs_of
 from ovseg.demo.durations import Durations, in_words
 from ovseg.demo.looking import LookPanel, build_look_panel, empty_views, first_views, wire_look_panel
-from ovseg.demo.method_panel import AT_FIRST, MethodPanel, build_method_panel, restored
+from ovseg.demo.method_panel import MethodPanel, at_first, build_method_panel, restored
 from ovseg.demo.picture import Picture, of_origin
 from ovseg.demo.picture_panel import Chosen, PicturePanel, build_picture_panel, wire_picture_panel
 from ovseg.demo.running import Outcome, Request, Results, grow, run_parts
@@ -36,7 +36,7 @@ from ovseg.demo.work import (
 from ovseg.demo.worked_example import WorkedExample
 from ovseg.demo.workload import Work, check_work, seconds_for, to_segment
 from ovseg.doors import inputs
-from ovseg.methods import METHODS, Method
+from ovseg.methods import METHODS, Method, suited_to
 from ovseg.models import Models
 from ovseg.types import BACKGROUND
 from ovseg.words.classes import parse_classes
@@ -281,7 +281,7 @@ def _opened(
         status = status_line(BROUGHT_BACK if picture else WITHOUT_ITS_PICTURE, None)
         number = _number_of(picture)
         value = plain_board(picture, choice.words)[0] if picture else None
-        runs = choice.runs or runs_of(models, [row.suited(models) for row in tab.methods.rows if row.kind.name in AT_FIRST])
+        runs = choice.runs or runs_of(models, [suited_to(models, kind) for kind in at_first(models)])
         below, methods = empty_views(), restored(models, tab.methods, runs)
         return status, value, None, picture, choice.words, number, choice.seed, *below, *estimates, *methods
     kept = [gr.skip() for _ in tab.methods.inputs]

@@ -16,7 +16,6 @@ from ovseg.methods import METHODS, Method, modes_of, obstacle_to, suited_to
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models
 
-AT_FIRST = ("diffsegmenter", "freeseg-diff", "grounded-diffusion")  # ticked when the page opens, where they can run
 OPEN = "() => {{ window.ovsegDialog.open('{0}') }}"
 CLOSE = "() => {{ window.ovsegDialog.close('{0}') }}"
 
@@ -80,6 +79,12 @@ class MethodPanel:
         return tuple(methods)
 
 
+def at_first(models: Models) -> tuple[type[Method], ...]:
+    """The methods that are ticked when the page opens: those that can run, OVDiff where it has nothing to draw first."""
+    kinds = METHODS if models.checkpoint.prototypes else [kind for kind in METHODS if kind is not OVDiff]
+    return tuple(kind for kind in kinds if not obstacle_to(models, kind))
+
+
 def build_method_panel(models: Models) -> MethodPanel:
     """Lay out the lines and dialogues, and wire what needs no network."""
     kept = gr.State({})
@@ -88,12 +93,12 @@ def build_method_panel(models: Models) -> MethodPanel:
         obstacle = obstacle_to(models, kind)
         with gr.Row(elem_classes="ov-method", equal_height=True):
             use = gr.Checkbox(
-                kind.name in AT_FIRST and not obstacle, label=kind.title, interactive=not obstacle, container=False,
+                kind in at_first(models), label=kind.title, interactive=not obstacle, container=False,
                 elem_id=f"use-{kind.name}", scale=1, min_width=120,
             )  # fmt: skip
             estimates.append(gr.HTML("", elem_id=f"estimate-{kind.name}", elem_classes="ov-estimate", min_width=60))
             opener = gr.Button("Settings", size="sm", elem_id=f"open-{kind.name}", scale=0, min_width=72)
-        if kind is OVDiff and not obstacle:
+        if kind is OVDiff and not obstacle and not models.checkpoint.prototypes:
             gr.HTML('<p class="ov-note">The first time, pictures of each class are drawn.</p>', elem_id="first-drawing")
         if obstacle:
             gr.HTML(f'<p class="ov-note">{obstacle}</p>', elem_id=f"obstacle-{kind.name}")

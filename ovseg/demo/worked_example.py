@@ -3,10 +3,10 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from ovseg.demo.durations import Durations
-from ovseg.demo.method_panel import AT_FIRST
+from ovseg.demo.method_panel import at_first
 from ovseg.demo.picture import of_scene
 from ovseg.demo.running import Request, Results, run
-from ovseg.methods import METHODS, obstacle_to, suited_to
+from ovseg.methods import suited_to
 from ovseg.models import Models
 from ovseg.progress import silent
 
@@ -36,7 +36,6 @@ class WorkedExample:
 
     def _make(self) -> Results:
         models = self._models
-        kinds = [kind for kind in METHODS if kind.name in AT_FIRST and not obstacle_to(models, kind)]
         picture = of_scene(self._scene)
-        request = Request(picture, picture.words, "", "", tuple(suited_to(models, kind) for kind in kinds), 0)
+        request = Request(picture, picture.words, "", "", tuple(suited_to(models, kind) for kind in at_first(models)), 0)
         return run(models, request, self._durations, silent, lambda part: None)

@@ -6,6 +6,13 @@ DEMO, BROWSER = "tests/test_demo.py::", "tests/test_browser.py::"
 
 MUTANTS = (
     Mutant(
+        "OVDiff is ticked at first though it must draw",
+        "ovseg/demo/method_panel.py",
+        "kinds = METHODS if models.checkpoint.prototypes else",
+        "kinds = METHODS if True else",
+        (f"{DEMO}test_the_page_ticks_what_can_run_at_once",),
+    ),
+    Mutant(
         "the settings of the controls are ignored at Run",
         "ovseg/demo/method_panel.py",
         "return suited_to(models, self.kind, read_controls(self.kind, self.names, values))",
