@@ -108,6 +108,7 @@ def test_the_pocket_backbone_says_what_stands_in(capsys: pytest.CaptureFixture) 
     said = {kind.name: words_on_released(pocket, kind) for kind in METHODS}
     assert all(sentence.startswith("The released code runs on sd1") for sentence in said.values())
     assert "captioner 'blip-large' is the backbone's own here" in said["diffsegmenter"]
+    assert "query_stride 4 is 2 here, grid_stride 2 is 1 here" in said["freeseg-diff"]
     assert "masks 'cutler' is 'maskcut' here" in said["ovdiff"] and "non-commercial" not in said["ovdiff"]
     sd15 = Models("sd15", device="cpu")
     assert words_on_released(sd15, DiffSegmenter) == ""

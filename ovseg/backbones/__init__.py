@@ -141,7 +141,8 @@ BACKBONES: dict[str, Checkpoint] = {
         stand_ins={
             "diffsegmenter": {"captioner": "", "clip": ""},
             "ovdiff": {"clip": "", "clip_sides": (0, 0), "masks": "maskcut", "sites": "0-8"},
-            "freeseg-diff": {"captioner": "", "clip": ""},
+            # Its latent has 32 x 32 places, half of Stable Diffusion's: the same grids, 16 x 16 and 32 x 32.
+            "freeseg-diff": {"captioner": "", "clip": "", "query_stride": 2, "grid_stride": 1},
         },
     ),
     "sd14": Checkpoint(
