@@ -55,7 +55,7 @@ class Chain:
     anew: bool = False
     start: Path = ASSETS / "pocket" / "stable-diffusion"
     split: str = "S1"
-    triplets: int = 640
+    triplets: int = 1280
     steps: int = 12
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ RECIPES = {
 }
 
 MINUTES: dict[str, float] = {
-    "codec": 20, "denoiser": 560, "clip": 60, "judge": 15, "captioner": 40, "dino": 35, "detector": 13, "grounding": 10,
+    "codec": 20, "denoiser": 560, "clip": 60, "judge": 15, "captioner": 40, "dino": 35, "detector": 13, "grounding": 45,
 }  # fmt: skip
 """Minutes that each network is trained where nothing else is asked for, on one or two cores of a CPU."""
 
