@@ -90,7 +90,8 @@ def diffsegmenter(subject: Subject) -> tuple[Step, ...]:
     sides = ", ".join(str(len(grid)) for grid in grids)
     level = method.timesteps[0]
     if method.refinements:
-        refined = f"The map is spread along the self-attention, {"once" if method.refinements == 1 else f"{method.refinements} times"}"
+        often = "once" if method.refinements == 1 else f"{method.refinements} times"
+        refined = f"The map is spread along the self-attention, {often}"
     else:
         refined = "The paper spreads the map along this; the pocket settings leave it out"
     return (
