@@ -287,7 +287,7 @@ def test_where_two_differ(finished: BoardPage) -> None:
     assert f"say the same on {100 * (1 - differ.mean()):.1f} % of the picture" in finished.find(".ov-agreement").inner_text()
     pair = Comparison(expected.image, expected.classes, (one, other))
     assert f"on {100 * pair.agreement_on_classes:.1f} % of where" in finished.find(".ov-agreement").inner_text()
-    first, second = (expected.label_maps[entry.title] for entry in (one, other))
+    first, second = (expected.maps_of_classes[entry.title] for entry in (one, other))
     kinds = np.select([first == second, second == 0, first == 0], [RIGHT, MISSED, CLAIMED], CONFUSED)
     assert_same(finished.pixels("difference"), related(kinds.astype(np.uint8)))
     assert (kinds == CLAIMED).any() and (kinds == MISSED).any()

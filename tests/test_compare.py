@@ -70,8 +70,8 @@ def test_labels_go_by_their_names() -> None:
 
 
 def test_agreement_counts_those_that_say_the_same() -> None:
-    assert ALL.votes.tolist() == [[2, 3, 3, 2], [2, 2, 1, 2]]
-    assert ALL.agreement == 2 / 8
+    assert ALL.votes.tolist() == [[3, 3, 3, 2], [3, 3, 2, 2]]  # grass, which nobody asked for, is background here
+    assert ALL.agreement == 5 / 8
     pair = Comparison(IMAGE, CLASSES, (ONE, TWO))
     assert pair.agreement == 7 / 8
     assert pair.agreement_on_classes == 4 / 5  # three places are background for both
@@ -84,8 +84,8 @@ def test_disagreement_and_mutual_iou_between_two() -> None:
     assert where.tolist() == [[False] * 4, [False, False, True, False]]
     # background 3 of 4, cat 2 of 2, dog 2 of 3
     assert ALL.mutual_iou[0, 1] == pytest.approx((3 / 4 + 1 + 2 / 3) / 3)
-    # background 0 of 5, cat 2 of 3, dog 0 of 2, grass 0 of 4
-    assert ALL.mutual_iou[0, 2] == pytest.approx((0 + 2 / 3 + 0 + 0) / 4)
+    # background, with grass, which nobody asked for, 4 of 5, cat 2 of 3, dog 0 of 2
+    assert ALL.mutual_iou[0, 2] == pytest.approx((4 / 5 + 2 / 3 + 0) / 3)
     assert np.array_equal(ALL.mutual_iou, ALL.mutual_iou.T) and np.diagonal(ALL.mutual_iou).tolist() == [1, 1, 1]
     assert Comparison(IMAGE, CLASSES).mutual_iou.shape == (0, 0)
 
@@ -151,11 +151,11 @@ def test_figures_as_markdown_csv_and_json() -> None:
     assert one == "| one | 0.80 | looking 0.25 s, scoring 0.50 s | – | – | – | 75.00 | 33.33 | 50.00 | 52.78 |"
     assert "| 3 | 6 | 12 |" in two and "failed: It must be B, but got A\\|C. | – | – | –" in four
     assert table.csv().splitlines()[1].startswith('one,0.8,"looking 0.25 s, scoring 0.50 s",,,,75.0,33.33333333')
-    assert ALL.between_entries().markdown().splitlines()[2] == "| one | 100.00 | 80.56 | 16.67 |"
+    assert ALL.between_entries().markdown().splitlines()[2] == "| one | 100.00 | 80.56 | 48.89 |"
     record = json.loads(json.dumps(ALL.record(), allow_nan=False))
     assert record["entries"][0]["settings"] == {"draws": 1} and record["entries"][1]["iou"]["dog"] == pytest.approx(1 / 3)
     assert record["failures"] == [{"title": "four", "sentence": "It must be B, but got A|C."}]
-    assert record["agreement"] == 0.25 and record["mutual_iou"][0][1] == pytest.approx(0.8056, abs=1e-4)
+    assert record["agreement"] == 0.625 and record["mutual_iou"][0][1] == pytest.approx(0.8056, abs=1e-4)
 
 
 def saved(path: Path, values: list, mode: str = "P") -> Path:

@@ -6,7 +6,8 @@
     print(comparison.figures().markdown())
 
 Methods may return their labels in different orders, and labels that nobody asked for. Everything here goes by the names:
-`Comparison.labels` is one list for all of them, and label k has one colour, `view.palette(...)[k]`, everywhere.
+`Comparison.labels` is one list for all of them, and label k has one colour, `view.palette(...)[k]`, everywhere. Where
+entries are set against each other or the truth, what nobody asked for is background.
 """
 
 from ovseg.compare.comparison import CLAIMED, CONFUSED, MISSED, RIGHT, Comparison, Entry, Failure

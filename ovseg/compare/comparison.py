@@ -100,6 +100,16 @@ class Comparison:
         """Of each entry, by its title: the label map as indices into `Comparison.labels`."""
         return {entry.title: self.indices(entry)[entry.segmentation.label_map] for entry in self.entries}
 
+    @cached_property
+    def maps_of_classes(self) -> dict[str, UInt8[np.ndarray, "H W"]]:
+        """The same about the classes that were asked for; what an entry found besides is background here.
+
+        Where two entries are compared, or one with the truth, so that a method that also names the ground, which nobody
+        asked for, does not differ everywhere from one that calls it background.
+        """
+        known = len(self.classes)
+        return {title: np.where(found > known, 0, found).astype(np.uint8) for title, found in self.label_maps.items()}
+
     def entry(self, title: str) -> Entry:
         """The entry of this title.
 
@@ -118,8 +128,8 @@ class Comparison:
     @property
     def votes(self) -> UInt8[np.ndarray, "H W"]:
         """At each place, how many entries say the same: the size of the largest group that agrees."""
-        maps = np.stack(list(self.label_maps.values()))
-        return np.max([(maps == label).sum(0) for label in range(len(self.labels))], axis=0).astype(np.uint8)
+        maps = np.stack(list(self.maps_of_classes.values()))
+        return np.max([(maps == label).sum(0) for label in range(len(self.classes) + 1)], axis=0).astype(np.uint8)
 
     @property
     def agreement(self) -> float:
@@ -132,17 +142,17 @@ class Comparison:
 
         A large background, on which all agree, does not raise it.
         """
-        seen = np.any([label_map > 0 for label_map in self.label_maps.values()], axis=0)
+        seen = np.any([label_map > 0 for label_map in self.maps_of_classes.values()], axis=0)
         return float((self.votes == len(self.entries))[seen].mean()) if seen.any() else math.nan
 
     def disagreement(self, first: Entry, second: Entry) -> Bool[np.ndarray, "H W"]:
         """Where two entries say different things; its mean is the share of the picture."""
-        return self.label_maps[first.title] != self.label_maps[second.title]
+        return self.maps_of_classes[first.title] != self.maps_of_classes[second.title]
 
     @property
     def mutual_iou(self) -> Float[np.ndarray, "n n"]:
         """Mean IoU between every two entries, over the labels that either of them has, background included."""
-        maps, count = list(self.label_maps.values()), len(self.labels)
+        maps, count = list(self.maps_of_classes.values()), len(self.classes) + 1
         ious = [dataset_miou(confusion(one, other, count)) for one in maps for other in maps]
         return np.array(ious).reshape(len(maps), len(maps))
 
@@ -155,7 +165,7 @@ class Comparison:
             ValueError: there is no truth.
         """
         truth, known = self._known_truth(), len(self.classes) + 1
-        return confusion(truth.label_map, self._among_classes(entry), known)
+        return confusion(truth.label_map, self.maps_of_classes[entry.title], known)
 
     def iou(self, entry: Entry) -> dict[str, float]:
         """IoU of the background and each class against the truth, 0 to 1; NaN where neither has it."""
@@ -171,7 +181,7 @@ class Comparison:
         Raises:
             ValueError: there is no truth.
         """
-        true, given = self._known_truth().label_map, self._among_classes(entry)
+        true, given = self._known_truth().label_map, self.maps_of_classes[entry.title]
         errors = np.full(true.shape, CONFUSED, np.uint8)
         errors[given == 0] = MISSED
         errors[true == 0] = CLAIMED
@@ -183,10 +193,6 @@ class Comparison:
         if self.truth is None:
             raise ValueError("A truth must be given first, but this comparison has none.")
         return self.truth
-
-    def _among_classes(self, entry: Entry) -> np.ndarray:
-        label_map = self.label_maps[entry.title]
-        return np.where(label_map > len(self.classes), 0, label_map).astype(np.uint8)
 
     def figures(self) -> Table:
         """One row for each entry: seconds in all and by stage, passes, memory, and IoU in per cent if there is a truth."""

@@ -38,15 +38,15 @@ MUTANTS = (
     Mutant(
         "votes count the background's only",
         COMPARISON,
-        "(maps == label).sum(0) for label in range(len(self.labels))",
+        "(maps == label).sum(0) for label in range(len(self.classes) + 1)",
         "(maps == label).sum(0) for label in range(1)",
         (COMPARE + "test_agreement_counts_those_that_say_the_same",),
     ),
     Mutant(
         "disagreement shows where two say the same",
         COMPARISON,
-        "self.label_maps[first.title] != self.label_maps[second.title]",
-        "self.label_maps[first.title] == self.label_maps[second.title]",
+        "self.maps_of_classes[first.title] != self.maps_of_classes[second.title]",
+        "self.maps_of_classes[first.title] == self.maps_of_classes[second.title]",
         (COMPARE + "test_disagreement_and_mutual_iou_between_two",),
     ),
     Mutant(
@@ -80,8 +80,8 @@ MUTANTS = (
     Mutant(
         "what a method found by itself is scored as a class",
         COMPARISON,
-        "np.where(label_map > len(self.classes), 0, label_map)",
-        "np.where(label_map > len(self.classes), 1, label_map)",
+        "np.where(found > known, 0, found)",
+        "np.where(found > known, 1, found)",
         (COMPARE + "test_iou_against_the_truth",),
     ),
     Mutant(

@@ -79,7 +79,7 @@ export function differences(section, shared) {
   function drawDifference(first, second) {
     const [one, other] = second.key === "truth" ? [second, first] : [first, second];
     const tables = greyTables(shared.errors.map(rgbOf), shared.look.opacity);
-    const count = shared.legend.length;
+    const count = shared.value.asked;
     const kinds = relationTable(count, shared.shows);
     paintRelations(shared.grey, one.labels, other.labels, kinds, tables, view.out);
     const matrix = confusion(one.labels, other.labels, count);
@@ -112,7 +112,8 @@ export function differences(section, shared) {
 
   function drawVotes() {
     const voters = methodsOnly();
-    if (counted?.version !== shared.version) counted = { version: shared.version, ...votes(voters.map(({ labels }) => labels)) };
+    const given = voters.map(({ labels }) => labels);
+    if (counted?.version !== shared.version) counted = { version: shared.version, ...votes(given, shared.value.asked) };
     const { at, counts } = counted;
     const colours = voters.slice(1).map((_, k) => fewerColour(k / Math.max(1, voters.length - 2)));
     const kindOf = Array.from(counts, (_, number) => voters.length - number - 1);
@@ -151,7 +152,7 @@ export function differences(section, shared) {
   }
 
   function mutual(one, other) {
-    const count = shared.legend.length;
+    const count = shared.value.asked;
     return meanOverEither(confusion(one.labels, other.labels, count), count);
   }
 

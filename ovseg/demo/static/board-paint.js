@@ -144,11 +144,12 @@ export function greyTables(colours, opacity) {
    from `count` on count as background. */
 export function relationTable(count, shows) {
   const kinds = new Uint8Array(256 * 256).fill(NOTHING);
-  for (let row = 0; row < count; row++) {
+  const counted = (label) => (label < count ? label : 0);
+  for (let row = 0; row < IGNORED; row++) {
     for (let column = 0; column < 256; column++) {
-      const counted = column < count ? column : 0;
-      const classes = [row, counted].filter((label) => label > 0);
-      if (classes.length === 0 || classes.some(shows)) kinds[row * 256 + column] = relation(row, counted);
+      const pair = [counted(row), counted(column)];
+      const classes = pair.filter((label) => label > 0);
+      if (classes.length === 0 || classes.some(shows)) kinds[row * 256 + column] = relation(...pair);
     }
   }
   return kinds;
