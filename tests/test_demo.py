@@ -279,5 +279,5 @@ def test_the_page_ticks_what_can_run_at_once(with_clip: Models) -> None:
     can_run = tuple(kind for kind in METHODS if not obstacle_to(models, kind))
     assert OVDiff in can_run
     assert at_first(models) == tuple(kind for kind in can_run if kind is not OVDiff)
-    models.checkpoint = replace(models.checkpoint, prototypes=True)
+    models.checkpoint = replace(models.checkpoint, has_prototypes=True)
     assert at_first(models) == can_run

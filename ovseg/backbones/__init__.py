@@ -45,23 +45,23 @@ def load_stable_diffusion(
 class Checkpoint:
     """Where a backbone's weights are, what it knows, and which settings suit it.
 
-    `knows` is one sentence for the page; `classes` are the words that it knows, where they can be counted, `prototypes`
-    says whether OVDiff's prototypes of them ship, and `world` is what knows them, in a sentence; `settings` maps a
-    method's name to the fields that differ from the paper's for this backbone. `clip` is the model that looks at
-    pictures beside it, as open_clip names one ("local-dir:FOLDER", or "NAME/TAG" of its table), and `clip_ratio` the
-    share of the best class's logit that a class must reach to be taken for present; `captioner` and `dino` are the
-    folders or repositories of a BLIP or BLIP-2 and of a self-supervised vision transformer, `grounding` the folder of
-    trained grounding modules, and `detector` the instance segmenter that labels what it generates; "" where one has to
-    be trained first. `stand_ins` maps a method's name to the fields of its mode "released" that this backbone cannot
-    have, with what stands in for them, and `stand_ins_because` says why, in a sentence. `load` makes the backbone of
-    `source`.
+    `knows` is one sentence for the page; `classes` are the words that it knows, where they can be counted,
+    `has_prototypes` says whether OVDiff's prototypes of them ship, and `world` is what knows them, in a sentence;
+    `settings` maps a method's name to the fields that differ from the paper's for this backbone. `clip` is the model
+    that looks at pictures beside it, as open_clip names one ("local-dir:FOLDER", or "NAME/TAG" of its table), and
+    `clip_ratio` the share of the best class's logit that a class must reach to be taken for present; `captioner` and
+    `dino` are the folders or repositories of a BLIP or BLIP-2 and of a self-supervised vision transformer, `grounding`
+    the folder of trained grounding modules, and `detector` the instance segmenter that labels what it generates; ""
+    where one has to be trained first. `stand_ins` maps a method's name to the fields of its mode "released" that this
+    backbone cannot have, with what stands in for them, and `stand_ins_because` says why, in a sentence. `load` makes the
+    backbone of `source`.
     """
 
     source: str
     title: str
     knows: str
     classes: str = ""
-    prototypes: bool = False
+    has_prototypes: bool = False
     world: str = "this backbone"
     steps: int = 25
     guidance: float = 7.5
@@ -98,7 +98,7 @@ BACKBONES: dict[str, Checkpoint] = {
         classes="airplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, dog, horse, motorbike, person,"
         " potted plant, sheep, sofa, train, tv, tree, house, flower, fish, apple, sky, grass, water, sand, snow, road,"
         " bricks, wood",
-        prototypes=True,
+        has_prototypes=True,
         guidance=9.0,
         clip_ratio=0.8,
         prompt="a photo of a cat and a car on grass",

@@ -29,10 +29,6 @@ class MethodRow:
     names: tuple[str, ...]
     controls: tuple[Component, ...]
 
-    def suited(self, models: Models) -> Method:
-        """The method with the settings that suit the backbone."""
-        return suited_to(models, self.kind)
-
     def read(self, models: Models, values: Sequence[object]) -> Method:
         """The method as its controls stand.
 
@@ -81,7 +77,7 @@ class MethodPanel:
 
 def at_first(models: Models) -> tuple[type[Method], ...]:
     """The methods that are ticked when the page opens: those that can run, OVDiff where it has nothing to draw first."""
-    kinds = METHODS if models.checkpoint.prototypes else [kind for kind in METHODS if kind is not OVDiff]
+    kinds = METHODS if models.checkpoint.has_prototypes else [kind for kind in METHODS if kind is not OVDiff]
     return tuple(kind for kind in kinds if not obstacle_to(models, kind))
 
 
@@ -98,7 +94,7 @@ def build_method_panel(models: Models) -> MethodPanel:
             )  # fmt: skip
             estimates.append(gr.HTML("", elem_id=f"estimate-{kind.name}", elem_classes="ov-estimate", min_width=60))
             opener = gr.Button("Settings", size="sm", elem_id=f"open-{kind.name}", scale=0, min_width=72)
-        if kind is OVDiff and not obstacle and not models.checkpoint.prototypes:
+        if kind is OVDiff and not obstacle and not models.checkpoint.has_prototypes:
             gr.HTML('<p class="ov-note">The first time, pictures of each class are drawn.</p>', elem_id="first-drawing")
         if obstacle:
             gr.HTML(f'<p class="ov-note">{obstacle}</p>', elem_id=f"obstacle-{kind.name}")

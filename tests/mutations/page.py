@@ -8,7 +8,7 @@ MUTANTS = (
     Mutant(
         "OVDiff is ticked at first though it must draw",
         "ovseg/demo/method_panel.py",
-        "kinds = METHODS if models.checkpoint.prototypes else",
+        "kinds = METHODS if models.checkpoint.has_prototypes else",
         "kinds = METHODS if True else",
         (f"{DEMO}test_the_page_ticks_what_can_run_at_once",),
     ),
