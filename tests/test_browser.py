@@ -110,9 +110,10 @@ def test_a_worked_example_stands_there_and_run_is_in_reach(visit: Visit) -> None
     page = visit.page
     assert visit.status().startswith("A worked example")
     titles = [canvas.get_attribute("aria-label") for canvas in page.locator("#board canvas[role=img][aria-label]").all()]
-    assert [title.split(":")[0] for title in titles][:4] == [
+    assert [title.split(":")[0] for title in titles][:5] == [
         "The picture, without masks.",
         "DiffSegmenter",
+        "OVDiff",
         "FreeSeg-Diff",
         "Grounded Diffusion",
     ]
@@ -192,7 +193,7 @@ def test_a_setting_that_differs_is_marked_and_put_back_and_makes_a_variant(visit
     page.locator("#add-diffsegmenter").click()
     page.locator("#variants label").first.wait_for()
     page.locator("#changed-diffsegmenter input").first.uncheck()
-    page.wait_for_function("document.querySelector('#setting-diffsegmenter-threshold input[type=number]').value === '0.4'")
+    page.wait_for_function("document.querySelector('#setting-diffsegmenter-threshold input[type=number]').value === '0.45'")
     page.keyboard.press("Escape")
     assert not page.locator("#dialog-diffsegmenter").is_visible()
     visit.choose_methods("diffsegmenter")
@@ -386,5 +387,5 @@ def test_the_keyboard_alone_gets_from_opening_to_masks(visit: Visit) -> None:
             page.keyboard.press("Enter")
             break
     assert "another-scene" in seen and seen[-1] == "run"
-    visit.wait_for_status("^Done: 3 methods")
+    visit.wait_for_status("^Done: 4 methods")
     visit.well()

@@ -49,7 +49,7 @@ def test_a_folder_that_is_no_pipeline_is_one_sentence(tmp_path: Path) -> None:
 
 def test_sampling_is_the_checkpoints_unless_given() -> None:
     checkpoint = BACKBONES["pocket"]
-    assert checkpoint.sampling().guidance == checkpoint.guidance == 6.0 and checkpoint.sampling().steps == checkpoint.steps
+    assert checkpoint.sampling().guidance == checkpoint.guidance == 9.0 and checkpoint.sampling().steps == checkpoint.steps
     assert checkpoint.sampling(3, 0.0, "grey") == checkpoint.sampling(steps=3, guidance=0.0, negative="grey")
     assert (checkpoint.sampling(3, 0.0).steps, checkpoint.sampling(3, 0.0).guidance) == (3, 0.0)
 
