@@ -84,12 +84,12 @@ def at_first(models: Models) -> tuple[type[Method], ...]:
 def build_method_panel(models: Models) -> MethodPanel:
     """Lay out the lines and dialogues, and wire what needs no network."""
     kept = gr.State({})
-    rows, estimates, adders = [], [], []
+    rows, estimates, adders, ticked = [], [], [], at_first(models)
     for kind in METHODS:
         obstacle = obstacle_to(models, kind)
         with gr.Row(elem_classes="ov-method", equal_height=True):
             use = gr.Checkbox(
-                kind in at_first(models), label=kind.title, interactive=not obstacle, container=False,
+                kind in ticked, label=kind.title, interactive=not obstacle, container=False,
                 elem_id=f"use-{kind.name}", scale=1, min_width=120,
             )  # fmt: skip
             estimates.append(gr.HTML("", elem_id=f"estimate-{kind.name}", elem_classes="ov-estimate", min_width=60))

@@ -86,8 +86,8 @@ MUTANTS = (
     Mutant(
         "what nobody asked for is no background in the figures",
         STATIC + "board-maps.js",
-        "(columns[k] < count ? columns[k] : 0)",
-        "(columns[k] < count ? columns[k] : 1)",
+        "return label < count ? label : 0;",
+        "return label < count ? label : 1;",
         (TESTS + "test_the_threshold_moves_masks_and_iou_as_the_server_would",),
     ),
     Mutant(

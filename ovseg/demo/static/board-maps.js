@@ -32,13 +32,17 @@ export function countsOf(labels, count) {
   return counts.subarray(0, count);
 }
 
-/* Pixels of each label of `rows` by that of `columns`. Where `rows` says nothing, a pixel is left out; labels from `count` on
-   were not asked for and count as background. */
+/* A label as it counts where maps are set against each other: labels from `count` on were not asked for, and are background. */
+export function asAsked(label, count) {
+  return label < count ? label : 0;
+}
+
+/* Pixels of each label of `rows` by that of `columns`, as asked for. Where `rows` says nothing, a pixel is left out. */
 export function confusion(rows, columns, count) {
   const matrix = new Uint32Array(count * count);
   for (let k = 0; k < rows.length; k++) {
     if (rows[k] === IGNORED) continue;
-    matrix[(rows[k] < count ? rows[k] : 0) * count + (columns[k] < count ? columns[k] : 0)]++;
+    matrix[asAsked(rows[k], count) * count + asAsked(columns[k], count)]++;
   }
   return matrix;
 }
@@ -121,18 +125,16 @@ export function relationShares(matrix, count) {
   return Array.from(pixels, (number) => number / all);
 }
 
-/* At each place the size of the largest group of maps that say the same, and how many places have each size. Labels from
-   `count` on count as background. */
+/* At each place the size of the largest group of maps that say the same, and how many places have each size. */
 export function votes(maps, count) {
-  const counted = (label) => (label < count ? label : 0);
   const at = new Uint8Array(maps[0].length);
   const counts = new Uint32Array(maps.length + 1);
   for (let k = 0; k < at.length; k++) {
     let most = 1;
     for (let one = 0; one < maps.length - most; one++) {
-      const label = counted(maps[one][k]);
+      const label = asAsked(maps[one][k], count);
       let same = 1;
-      for (let other = one + 1; other < maps.length; other++) if (counted(maps[other][k]) === label) same++;
+      for (let other = one + 1; other < maps.length; other++) if (asAsked(maps[other][k], count) === label) same++;
       if (same > most) most = same;
     }
     at[k] = most;

@@ -2,7 +2,7 @@
    it; a table says what each ink makes of each of the picture's values, so that opacity, hiding, outline and hatching change
    the table and never the ink. Colours are [red, green, blue]. */
 
-import { IGNORED, NOTHING, relation } from "./board-maps.js";
+import { asAsked, IGNORED, NOTHING, relation } from "./board-maps.js";
 
 const VALUES = 256;
 const TABLE = 3 * VALUES;
@@ -140,14 +140,12 @@ export function greyTables(colours, opacity) {
   return tables;
 }
 
-/* The kind of every pair of labels, at 256 * row + column: as `relation`, but NOTHING for classes that do not show. Labels
-   from `count` on count as background. */
+/* The kind of every pair of labels, at 256 * row + column: as `relation`, but NOTHING for classes that do not show. */
 export function relationTable(count, shows) {
   const kinds = new Uint8Array(256 * 256).fill(NOTHING);
-  const counted = (label) => (label < count ? label : 0);
   for (let row = 0; row < IGNORED; row++) {
     for (let column = 0; column < 256; column++) {
-      const pair = [counted(row), counted(column)];
+      const pair = [asAsked(row, count), asAsked(column, count)];
       const classes = pair.filter((label) => label > 0);
       if (classes.length === 0 || classes.some(shows)) kinds[row * 256 + column] = relation(...pair);
     }
