@@ -14,10 +14,6 @@ import torch
 from gradio.state_holder import StateHolder
 
 from ovseg.compare import Entry
-from ovseg.demo import housekeeping, offered
-from ovseg.demo.durations import Durations
-from ovseg.demo.held import held_bytes
-from ovseg.demo.listening import Listeners
 from ovseg.demo.picture import Picture
 from ovseg.demo.running import Request, Results, run
 from ovseg.doors.answers import segmented
@@ -26,6 +22,10 @@ from ovseg.methods import METHODS, DiffSegmenter, OVDiff, suited_to
 from ovseg.methods.ovdiff.store import Mask, Store, store_of
 from ovseg.models import Models
 from ovseg.progress import silent
+from ovseg.server import download_folders, housekeeping
+from ovseg.server.durations import Durations
+from ovseg.server.listeners import Listeners
+from ovseg.server.session_memory import memory_bytes
 from ovseg.types import OwnScores, Segmentation
 
 MADE_BY = {"images": 2}
@@ -44,10 +44,10 @@ def test_scores_at_their_own_resolution_give_the_same_masks(threshold: float | N
     for same in (made, made.packed(), pickle.loads(pickle.dumps(made.packed())), made.with_timings({"x": 1.0})):
         assert np.array_equal(same.scores, expected) and same.scores.dtype == np.float32
         assert np.array_equal(same.label_map, expected.argmax(0)) and same.threshold == threshold
-        assert held_bytes(same) < 730_000  # the picture alone has 720,000
+        assert memory_bytes(same) < 730_000  # the picture alone has 720,000
     if threshold is not None:
         moved = made.packed().with_threshold(0.9)
-        assert np.array_equal(moved.scores[0], np.full((400, 600), 0.9, np.float32)) and held_bytes(moved) < 730_000
+        assert np.array_equal(moved.scores[0], np.full((400, 600), 0.9, np.float32)) and memory_bytes(moved) < 730_000
 
 
 def test_scores_as_fine_as_the_picture_are_packed_without_loss() -> None:
@@ -56,8 +56,8 @@ def test_scores_as_fine_as_the_picture_are_packed_without_loss() -> None:
     made = Segmentation.from_scores(np.zeros((1200, 1600, 3), np.uint8), ("a", "b"), rows, 0.5)
     packed = made.packed()
     assert np.array_equal(packed.scores, made.scores) and np.array_equal(packed.scores[1:], rows.numpy())
-    assert held_bytes(packed) < 6_300_000 < 20_000_000 < held_bytes(made)
-    assert held_bytes(packed.packed()) == pytest.approx(held_bytes(packed), abs=1000)
+    assert memory_bytes(packed) < 6_300_000 < 20_000_000 < memory_bytes(made)
+    assert memory_bytes(packed.packed()) == pytest.approx(memory_bytes(packed), abs=1000)
 
 
 def test_smooth_scores_are_packed_to_half_without_loss() -> None:
@@ -66,7 +66,7 @@ def test_smooth_scores_are_packed_to_half_without_loss() -> None:
     made = Segmentation.from_scores(np.zeros((1024, 1024, 3), np.uint8), ("b", "c", "d"), smooth)
     packed = made.packed()
     assert np.array_equal(packed.scores, smooth.numpy())
-    assert held_bytes(packed) - made.image.nbytes < smooth.numel() * 4 * 0.65
+    assert memory_bytes(packed) - made.image.nbytes < smooth.numel() * 4 * 0.65
 
 
 def test_an_answer_expands_scores_as_often_for_many_classes_as_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,11 +88,11 @@ def test_a_session_keeps_little_of_a_large_picture(with_clip: Models) -> None:
     run(with_clip, asked, Durations(), silent, kept.append)
     assert [entry.title for entry in kept[-1].comparison.entries] and not kept[-1].comparison.failures
     for entry in kept[-1].comparison.entries:
-        assert held_bytes(entry.segmentation.packed()) < 20_000_000
+        assert memory_bytes(entry.segmentation.packed()) < 20_000_000
         assert np.array_equal(entry.segmentation.label_map, entry.segmentation.scores.argmax(0))
     for entry in kept[-1].comparison.entries:
         assert all(max(image.shape) <= 512 for item in entry.segmentation.evidence for image in item.images)
-    assert held_bytes(kept[-1]) < 30_000_000
+    assert memory_bytes(kept[-1]) < 30_000_000
 
 
 def test_a_result_beyond_the_ceiling_of_a_session_is_refused_and_the_others_stand(
@@ -102,8 +102,8 @@ def test_a_result_beyond_the_ceiling_of_a_session_is_refused_and_the_others_stan
     first, second = (replace(suited_to(models, DiffSegmenter), timesteps=(level,)) for level in (100, 300))
     asked, parts = Request(Picture(image), "cat, dog", "", "", (first, second), 0), []
     whole = run(models, asked, Durations(), silent, parts.append)
-    one, both = (held_bytes(part) for part in parts[1:])
-    assert both == held_bytes(whole) < 32_000_000
+    one, both = (memory_bytes(part) for part in parts[1:])
+    assert both == memory_bytes(whole) < 32_000_000
     monkeypatch.setenv("OVSEG_MAX_SESSION_BYTES", str(one + both))
     limits.cache_clear()
     try:
@@ -114,7 +114,7 @@ def test_a_result_beyond_the_ceiling_of_a_session_is_refused_and_the_others_stan
     assert [entry.title for entry in kept.comparison.entries] == [whole.comparison.entries[0].title]
     (failure,) = kept.comparison.failures
     assert failure.title == whole.comparison.entries[1].title and "MB at most, but would be" in failure.sentence
-    assert held_bytes(kept) < (one + both) // 2 and not kept.waiting and len(kept.drawn) == 2
+    assert memory_bytes(kept) < (one + both) // 2 and not kept.waiting and len(kept.drawn) == 2
 
 
 @pytest.fixture
@@ -152,17 +152,17 @@ def test_sessions_that_are_gone_are_forgotten(page: gr.Blocks) -> None:
 
 def test_offered_files_are_deleted_after_their_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    folders = [offered.new_folder() for _ in range(2)]
+    folders = [download_folders.new_folder() for _ in range(2)]
     for folder in folders:
         (folder / "dataset.zip").write_bytes(b"zip")
     other = tmp_path / "0123abc"
     other.mkdir()
     (other / "picture.png").write_bytes(b"another's")
-    offered.delete_old(60)
+    download_folders.delete_old(60)
     assert all((folder / "dataset.zip").is_file() for folder in folders)
     later = time.time() + 61
-    monkeypatch.setattr(offered.time, "time", lambda: later)
-    offered.delete_old(60)
+    monkeypatch.setattr(download_folders.time, "time", lambda: later)
+    download_folders.delete_old(60)
     assert not any(folder.exists() for folder in folders) and (other / "picture.png").is_file()
 
 
@@ -211,5 +211,5 @@ def test_a_closed_store_says_so_and_takes_nothing(
 def test_copies_of_a_result_stay_small() -> None:
     rows = torch.rand(3, 8, 8)
     made = Segmentation.from_scores(np.zeros((512, 512, 3), np.uint8), ("b", "c"), rows)
-    assert held_bytes(replace(made.with_timings({}), labels=("background", "x", "y"), scores=made.scores)) > 3_000_000
-    assert held_bytes(made.with_timings({})) < 800_000
+    assert memory_bytes(replace(made.with_timings({}), labels=("background", "x", "y"), scores=made.scores)) > 3_000_000
+    assert memory_bytes(made.with_timings({})) < 800_000

@@ -13,7 +13,6 @@ from ovseg.compare import Entry, Failure
 from ovseg.demo import build
 from ovseg.demo.choice import Choice, Run
 from ovseg.demo.controls import build_control, read_controls, settings_of, shown
-from ovseg.demo.durations import Durations, in_words
 from ovseg.demo.looking import best_here, place_views, results_as_files
 from ovseg.demo.method_panel import at_first, build_method_panel, restored
 from ovseg.demo.picture import Picture, example_names, of_example, of_origin, of_scene
@@ -26,6 +25,7 @@ from ovseg.methods.ovdiff.store import store_of
 from ovseg.models import Models
 from ovseg.pocket.world import LABELS, scene
 from ovseg.progress import Report, silent
+from ovseg.server.durations import Durations, in_words
 from ovseg.types import Segmentation
 from ovseg.words.classes import parse_classes
 

@@ -29,17 +29,17 @@ from pycocotools.coco import COCO
 from ovseg.__main__ import main
 from ovseg.demo.build import build, launch
 from ovseg.demo.doors import picture_of
-from ovseg.demo.durations import Durations
 from ovseg.demo.looking import results_as_files
 from ovseg.demo.picture import of_file
 from ovseg.demo.running import Request, run
-from ovseg.demo.work import without_paths
 from ovseg.doors import CompareRequest, SegmentRequest, inputs
 from ovseg.methods import DiffSegmenter, GroundedDiffusion, suited_to
 from ovseg.models import Models
 from ovseg.output.files import zip_of
 from ovseg.progress import silent
 from ovseg.scene import decode_image, from_prompt
+from ovseg.server.durations import Durations
+from ovseg.server.sentences import without_paths
 
 ROOT = Path(__file__).resolve().parents[1]
 DOORS = ["segment", "compare", "caption", "generate"]

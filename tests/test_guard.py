@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ovseg.demo import guard
 from ovseg.demo.build import build, launch
 from ovseg.demo.picture import of_file
-from ovseg.demo.sent_values import check_letters, check_value
 from ovseg.limits import limits
 from ovseg.models import Models
 from ovseg.scene import read_image
+from ovseg.server import guard
+from ovseg.server.component_values import check_letters, check_value
 from tests.attack.judging import faults_of, message_of, try_all
 from tests.attack.requests import GOOD, every_case, saved
 from tests.attack.server import Answer, Page, Visitor

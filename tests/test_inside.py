@@ -15,7 +15,6 @@ from PIL import Image
 import ovseg
 from ovseg.attention import Attention, Request, draw_inside, heads_of, look_inside
 from ovseg.backbones import counting
-from ovseg.demo.durations import NETWORK_ROW, Durations
 from ovseg.demo.inside import heads_value, inside_value, place_value, token_maps
 from ovseg.demo.inside_panel import Wish, sentence_of
 from ovseg.demo.inside_tab import Looked, asked_of, estimate_line, first_token, layer_asked, learn, look, zipped
@@ -27,6 +26,7 @@ from ovseg.output.attention_files import usual_weights
 from ovseg.pocket.world import LABELS
 from ovseg.progress import silent
 from ovseg.scene import from_image
+from ovseg.server.durations import NETWORK_ROW, Durations
 from tests.board_browser import READ, TWO_FRAMES
 from tests.test_browser import AXE, NARROW, WIDE, Visit, address, visit  # noqa: F401  fixtures
 
@@ -116,7 +116,7 @@ def test_a_place_is_x_from_the_left_and_y_from_the_top(models: Models, looked: L
 
 def test_one_visitors_maps_are_bounded(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     wish = replace(WISH, compared=picture_of())
-    monkeypatch.setattr("ovseg.demo.inside_panel.most_kept", lambda: 100_000)
+    monkeypatch.setattr("ovseg.demo.inside_panel.most_memory", lambda: 100_000)
     assert "must take 0.1 MB at most, but would take" in estimate_line(models, Durations(), wish)
     with counting() as count, pytest.raises(ValueError, match="choose fewer levels"):
         look_as(models, wish)

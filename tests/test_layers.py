@@ -27,12 +27,13 @@ LAYERS = (
     {"factory"},
     {"evaluation"},
     {"doctor"},
+    {"server"},
     {"demo"},
     {"commands"},
     {"__main__"},
 )
 ONLY_IN = {
-    "gradio": {"demo", "app"},
+    "gradio": {"server", "demo", "app"},
     "spaces": {"demo", "app"},
     "diffusers": {"backbones", "pocket", "doctor"},
     "transformers": {"backbones", "pretrained", "pocket", "doctor"},

@@ -19,9 +19,8 @@ from ovseg.demo.compare_tab import request_of
 from ovseg.demo.controls import read_controls
 from ovseg.demo.picture import Picture, of_file
 from ovseg.demo.work import whole
-from ovseg.demo.workload import check_work, rows_of_method
 from ovseg.doors import About, CaptionRequest, CompareRequest, GenerateRequest, inputs
-from ovseg.doors.offers import captioners, check_choices, choices, clips
+from ovseg.doors.visitor_networks import captioners, check_choices, choices, clips
 from ovseg.limits import PREFIX, Limits, check_number, limits, quoted
 from ovseg.methods import DiffSegmenter, FreeSegDiff, GroundedDiffusion, OVDiff, suited_to
 from ovseg.methods.ovdiff.matching import boxes_of, count_boxes
@@ -30,6 +29,7 @@ from ovseg.methods.settings import read_setting
 from ovseg.models import Models
 from ovseg.pretrained.captioner import as_sentence
 from ovseg.scene import decode_image, read_image
+from ovseg.server.request_cost import check_work, rows_of_method
 from ovseg.words.classes import parse_classes
 
 ROOT = Path(__file__).resolve().parents[1]

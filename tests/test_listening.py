@@ -10,12 +10,12 @@ import gradio as gr
 import httpx
 import pytest
 
-from ovseg.demo import listening
 from ovseg.demo.build import launch
-from ovseg.demo.listening import Listeners, stream_of
 from ovseg.limits import Limits
 from ovseg.models import Models
 from ovseg.scene import from_prompt
+from ovseg.server import listeners as streams
+from ovseg.server.listeners import Listeners, stream_of
 from ovseg.types import Scene
 from tests.attack.server import Answer, Visitor
 
@@ -48,8 +48,8 @@ def test_nobody_has_left_where_streams_are_not_seen(clock: Clock) -> None:
 
 
 def test_a_visitor_who_never_listens_has_left(listeners: Listeners, clock: Clock) -> None:
-    assert not listeners.have_left("session", "job", asked=clock.now - listening.GRACE)
-    assert listeners.have_left("session", "job", asked=clock.now - listening.GRACE - 1)
+    assert not listeners.have_left("session", "job", asked=clock.now - streams.GRACE)
+    assert listeners.have_left("session", "job", asked=clock.now - streams.GRACE - 1)
 
 
 @pytest.mark.parametrize("key", ["session", "job"])
@@ -64,14 +64,14 @@ def test_who_listens_to_the_session_or_the_job_is_there(listeners: Listeners, cl
     assert not listeners.have_left("session", "job", asked=100.0)
     listeners.closed(key)
     assert not listeners.have_left("session", "job", asked=100.0)
-    clock.now += listening.GRACE + 1
+    clock.now += streams.GRACE + 1
     assert listeners.have_left("session", "job", asked=100.0)
     listeners.opened(key)
     assert not listeners.have_left("session", "job", asked=100.0)
 
 
 def test_those_who_are_gone_are_forgotten(listeners: Listeners, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listening, "REMEMBERED", 10.0)
+    monkeypatch.setattr(streams, "REMEMBERED", 10.0)
     for number in range(100):
         listeners.opened(f"session {number}")
         listeners.closed(f"session {number}")
@@ -118,7 +118,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return from_prompt(models, "a cat", *given, on_step=on_step, **more)
 
     monkeypatch.setattr("ovseg.doors.requests.from_prompt", draw)
-    monkeypatch.setattr(listening, "GRACE", 1.0)
+    monkeypatch.setattr(streams, "GRACE", 1.0)
     return begun
 
 

@@ -21,14 +21,14 @@ import ovseg.pretrained.grounding
 from ovseg.attention import Request, heads_of, look_inside
 from ovseg.compare import Variant, run_variant
 from ovseg.demo.build import build, launch
-from ovseg.demo.durations import Durations
 from ovseg.demo.picture import Picture
 from ovseg.demo.preload import load_everything
 from ovseg.demo.running import Results
-from ovseg.demo.workload import Work, learn_speed, rows_of_method, seconds_for, to_draw, to_segment
 from ovseg.methods import METHODS, DiffSegmenter, FreeSegDiff, OVDiff, suited_to
 from ovseg.models import Models
 from ovseg.scene import from_image, from_prompt
+from ovseg.server.durations import Durations
+from ovseg.server.request_cost import Work, learn_speed, rows_of_method, seconds_for, to_draw, to_segment
 from ovseg.words.classes import parse_classes, rows_of
 from tests.forked import Forks
 

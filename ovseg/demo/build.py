@@ -8,12 +8,8 @@ from starlette.middleware import Middleware
 from ovseg.demo.about_tab import build_about_tab
 from ovseg.demo.compare_tab import build_compare_tab, wire_opening
 from ovseg.demo.dataset_tab import build_dataset_tab
-from ovseg.demo.doors import Page, build_doors
-from ovseg.demo.durations import Durations
-from ovseg.demo.guard import HANDLERS, guard
-from ovseg.demo.housekeeping import housekeeping
+from ovseg.demo.doors import build_doors
 from ovseg.demo.inside_tab import build_inside_tab
-from ovseg.demo.listening import ListeningMiddleware
 from ovseg.demo.mcp_content import content_of
 from ovseg.demo.picture_panel import FIRST_SCENE
 from ovseg.demo.preload import load_everything, on_zero_gpu
@@ -22,6 +18,11 @@ from ovseg.demo.static_files import static
 from ovseg.demo.worked_example import WorkedExample
 from ovseg.limits import limits
 from ovseg.models import Models
+from ovseg.server.durations import Durations
+from ovseg.server.guard import HANDLERS, guard
+from ovseg.server.housekeeping import housekeeping
+from ovseg.server.listeners import ListeningMiddleware
+from ovseg.server.page import Page
 
 TITLE = "ovseg: how a text-to-image diffusion model segments a picture"
 

@@ -9,7 +9,6 @@ import gradio as gr
 
 from ovseg.demo.board import board, board_picture, board_value, running, waiting
 from ovseg.demo.choice import Choice, runs_of
-from ovseg.demo.durations import Durations, in_words
 from ovseg.demo.looking import LookPanel, build_look_panel, empty_views, first_views, wire_look_panel
 from ovseg.demo.method_panel import MethodPanel, at_first, build_method_panel, restored
 from ovseg.demo.picture import Picture, of_origin
@@ -25,7 +24,6 @@ from ovseg.demo.word_panel import (
 )
 from ovseg.demo.work import (
     QUIET,
-    as_sentences,
     cancelled_by,
     on_accelerator,
     on_the_network,
@@ -34,10 +32,12 @@ from ovseg.demo.work import (
     whole,
 )
 from ovseg.demo.worked_example import WorkedExample
-from ovseg.demo.workload import Work, check_work, seconds_for, to_segment
 from ovseg.doors import inputs
 from ovseg.methods import METHODS, Method, suited_to
 from ovseg.models import Models
+from ovseg.server.durations import Durations, in_words
+from ovseg.server.request_cost import Work, check_work, seconds_for, to_segment
+from ovseg.server.sentences import as_sentences
 from ovseg.types import BACKGROUND
 from ovseg.words.classes import parse_classes
 

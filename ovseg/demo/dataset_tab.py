@@ -9,10 +9,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from ovseg.demo.durations import Durations
-from ovseg.demo.offered import new_folder
-from ovseg.demo.work import as_sentences, on_accelerator, on_the_network, say_stopped, status_line, stream, whole
-from ovseg.demo.workload import learning, seconds_for, to_synthesize
+from ovseg.demo.work import on_accelerator, on_the_network, say_stopped, status_line, stream, whole
 from ovseg.doors import inputs
 from ovseg.factory.synthesize import Synthesis, preview
 from ovseg.limits import limits
@@ -20,6 +17,10 @@ from ovseg.methods import suited_to
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.progress import Report
+from ovseg.server.download_folders import new_folder
+from ovseg.server.durations import Durations
+from ovseg.server.request_cost import learning, seconds_for, to_synthesize
+from ovseg.server.sentences import as_sentences
 from ovseg.words.classes import check_amount, parse_classes
 
 SHOWN = 24

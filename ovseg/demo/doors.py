@@ -4,25 +4,17 @@ A door checks what it is given and answers bad input with a sentence, before the
 """
 
 from collections.abc import Callable, Iterator
-from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
 from gradio import FileData
-from gradio.block_function import BlockFunction
-from gradio.state_holder import SessionState
 from gradio.utils import get_function_description, get_upload_folder
 from gradio_client.utils import is_file_obj_with_meta
 from jaxtyping import UInt8
 
-from ovseg.demo.durations import Durations
-from ovseg.demo.listening import Listeners
-from ovseg.demo.offered import new_folder
-from ovseg.demo.sent_values import check_letters, check_values
-from ovseg.demo.work import NETWORK, as_sentences, on_accelerator, stream
-from ovseg.demo.workload import Work, check_work, learn_speed, seconds_for, to_draw, to_segment
+from ovseg.demo.work import NETWORK, on_accelerator, stream
 from ovseg.doors import (
     About,
     Captioned,
@@ -38,14 +30,11 @@ from ovseg.doors import (
 from ovseg.limits import limits
 from ovseg.models import Models
 from ovseg.output import view
+from ovseg.server.download_folders import new_folder
+from ovseg.server.durations import Durations
+from ovseg.server.request_cost import Work, check_work, learn_speed, seconds_for, to_draw, to_segment
+from ovseg.server.sentences import as_sentences
 
-NO_FILE = (
-    "picture must be an uploaded file or an http(s) address that this server may fetch (with gradio_client:"
-    " handle_file(path or address)), but it is neither."
-)
-NO_EVENT = "What is sent of a click or a choice must be as this page sends it, but it is not."
-FAULT = "The page must be able to do this, but it failed: a fault of the program, of which the server's log says more."
-EVENT_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)  # of reading an event's data
 Settings = dict[str, str | float | bool | list[str | float]]
 Request = SegmentRequest | CompareRequest | CaptionRequest | GenerateRequest
 
@@ -264,73 +253,3 @@ def picture_of(given: Any, longest_side: Any) -> UInt8[np.ndarray, "H W 3"]:
     if path.stat().st_size > limits().upload_bytes:  # what a web address gave is no upload, and Gradio does not look
         raise ValueError(f"The picture must have {limits().upload_bytes} bytes at most, but has {path.stat().st_size}.")
     return inputs.picture(path.read_bytes(), "it", longest_side)
-
-
-class Page(gr.Blocks):
-    """A page whose events answer with a sentence also where Gradio itself cannot take what was sent.
-
-    `listeners` knows who reads what its jobs give, once it is served.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self.listeners = Listeners()
-
-    async def preprocess_data(
-        self, block_fn: BlockFunction, inputs: list[Any], state: SessionState | None, explicit_call: bool = False
-    ) -> list[Any]:
-        """What a function of the page is called with. A program may leave out the values at the end that have defaults.
-
-        Raises:
-            gr.Error: there are too many values or too few, or one is not what its part of the page can hold.
-        """
-        with as_sentences():
-            if block_fn.api_visibility == "public":
-                given = completed(block_fn, inputs)
-            else:
-                given, parts = inputs, block_fn.inputs
-                now = [state[part._id] if state and part._id in state and not part.stateful else part for part in parts]
-                check_values(now, given)
-        try:
-            return await super().preprocess_data(block_fn, given, state, explicit_call)
-        except gr.Error:
-            raise
-        except Exception as error:  # Gradio raises any kind where it cannot fetch or read a file
-            raise gr.Error(NO_FILE, print_exception=False) from error
-
-    async def process_api(
-        self, block_fn: BlockFunction | int, inputs: list[Any], *rest: Any, **named: Any
-    ) -> dict[str, Any]:
-        """Run an event of the page, as Gradio calls it.
-
-        Raises:
-            gr.Error: what was sent is wrong, or the program has a fault; the log then has the error itself.
-        """
-        event = named.get("event_data")
-        try:
-            with as_sentences():
-                check_letters(getattr(event, "_data", None))
-            return await super().process_api(block_fn, inputs, *rest, **named)
-        except gr.Error:
-            raise
-        except EVENT_ERRORS as error:
-            raise gr.Error(NO_EVENT if event is not None else FAULT) from error
-        except Exception as error:
-            raise gr.Error(FAULT) from error
-
-
-def completed(block_fn: BlockFunction, values: list[Any]) -> list[Any]:
-    """The values of a door, with the defaults of those that a program left out at the end.
-
-    Raises:
-        ValueError: there are too many or too few, or a text cannot be written.
-    """
-    parameters = list(signature(block_fn.fn).parameters.values())
-    left_out = parameters[len(values) :]
-    if len(values) > len(parameters) or any(item.default is Parameter.empty for item in left_out):
-        names = ", ".join(item.name for item in parameters)
-        raise ValueError(
-            f"{block_fn.api_name} takes values for {names}, of which the first is needed, but got {len(values)}."
-        )
-    check_letters(values)
-    return [*values, *(item.default for item in left_out)]

@@ -12,7 +12,6 @@ from ovseg.attention import Request
 from ovseg.attention.plan import NOISE_LEVELS, parse_levels
 from ovseg.backbones.base import Sampling
 from ovseg.demo.board import data_url
-from ovseg.demo.held import most_kept
 from ovseg.demo.picture import EXAMPLES, Picture, example_names
 from ovseg.demo.picture_file import picture_upload
 from ovseg.demo.work import whole
@@ -20,6 +19,7 @@ from ovseg.doors import inputs
 from ovseg.doors.requests import MOST_GUIDANCE
 from ovseg.models import Models
 from ovseg.scene import shrunk
+from ovseg.server.session_memory import most_memory
 from ovseg.words.classes import indefinite, parse_classes
 
 SHOWN_SIDE = 320  # pixels of the chosen picture on the left
@@ -54,7 +54,7 @@ class Wish:
             ValueError: the sentence is empty or too long.
         """
         sentence = inputs.text("The sentence", self.sentence or "").strip()
-        return Request(sentence, KEEP.get(self.keep, self.keep), most_kept())
+        return Request(sentence, KEEP.get(self.keep, self.keep), most_memory())
 
     def image(self) -> np.ndarray:
         """The chosen picture (H, W, 3).

@@ -10,18 +10,19 @@ import numpy as np
 
 from ovseg.attention import Attention, Heads, Plan, Request, draw_inside, heads_of, look_inside, plan_drawing, plan_looking
 from ovseg.backbones.base import Sampling, Site
-from ovseg.demo.durations import NETWORK_ROW, Durations
 from ovseg.demo.inside import heads_value, inside_component, inside_value, place_value, token_maps
 from ovseg.demo.inside_panel import SOURCES, InsidePanel, Wish, build_inside_panel, sentence_of, thumbnail_of
-from ovseg.demo.offered import new_folder
 from ovseg.demo.picture import Picture, example_names, of_example, of_file
-from ovseg.demo.work import QUIET, as_sentences, on_accelerator, on_the_network, say_stopped, status_line, stream
-from ovseg.demo.workload import Work, learn_speed, seconds_for
+from ovseg.demo.work import QUIET, on_accelerator, on_the_network, say_stopped, status_line, stream
 from ovseg.models import Models
 from ovseg.output.attention_files import Inside, attention_card, usual_weights, zip_of_attention
 from ovseg.output.cost import measuring
 from ovseg.progress import Report
 from ovseg.scene import from_image
+from ovseg.server.download_folders import new_folder
+from ovseg.server.durations import NETWORK_ROW, Durations
+from ovseg.server.request_cost import Work, learn_speed, seconds_for
+from ovseg.server.sentences import as_sentences
 
 SMALL_WORDS = frozenset(
     {"a", "an", "the", "of", "photo", "photograph", "picture", "image", "good", "and", "on", "in", "two"}

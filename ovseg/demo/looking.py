@@ -7,11 +7,11 @@ import gradio as gr
 import numpy as np
 
 from ovseg.compare import Entry
-from ovseg.demo.offered import new_folder
 from ovseg.demo.running import Results
 from ovseg.demo.work import QUIET
 from ovseg.output import view
 from ovseg.output.files import Result, slug, zip_of
+from ovseg.server.download_folders import new_folder
 from ovseg.types import Evidence
 
 NOT_YET = "Press Run first."

@@ -9,12 +9,13 @@ from gradio.components import Component
 
 from ovseg.demo.choice import Run, as_text, label_of
 from ovseg.demo.controls import build_control, read_controls, settings_of, shown
-from ovseg.demo.work import QUIET, as_sentences
-from ovseg.doors.offers import check_choices, choices
+from ovseg.demo.work import QUIET
+from ovseg.doors.visitor_networks import check_choices, choices
 from ovseg.limits import check_count, limits
 from ovseg.methods import METHODS, Method, modes_of, obstacle_to, suited_to
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models
+from ovseg.server.sentences import as_sentences
 
 OPEN = "() => {{ window.ovsegDialog.open('{0}') }}"
 CLOSE = "() => {{ window.ovsegDialog.close('{0}') }}"

@@ -8,10 +8,7 @@ import numpy as np
 from ovseg.compare import Comparison, Entry, Failure, Variant, run_variants
 from ovseg.demo import board
 from ovseg.demo.choice import Run
-from ovseg.demo.durations import NETWORK_ROW, Durations
-from ovseg.demo.held import held_bytes, most_kept
 from ovseg.demo.picture import Picture
-from ovseg.demo.workload import Work, learn_speed
 from ovseg.methods import DiffSegmenter, Method
 from ovseg.methods.ovdiff.cost import cost_of, without_prototypes
 from ovseg.methods.ovdiff.method import OVDiff
@@ -19,6 +16,9 @@ from ovseg.models import Models
 from ovseg.output.run_card import run_card
 from ovseg.progress import Report
 from ovseg.scene import from_image
+from ovseg.server.durations import NETWORK_ROW, Durations
+from ovseg.server.request_cost import Work, learn_speed
+from ovseg.server.session_memory import memory_bytes, most_memory
 from ovseg.types import Scene
 from ovseg.words.classes import ClassWord, rows_of
 from ovseg.words.presence import asked_for
@@ -59,7 +59,7 @@ class Results:
         cards = (*self.cards, (outcome.title, card)) if card else self.cards
         rest = {title: seconds for title, seconds in self.waiting.items() if title != outcome.title}
         grown = replace(self, comparison=done, waiting=rest, cards=cards, drawn=drawn)
-        if isinstance(outcome, Entry) and (needed := held_bytes(grown)) > most_kept():
+        if isinstance(outcome, Entry) and (needed := memory_bytes(grown)) > most_memory():
             return self.with_outcome(Failure(outcome.title, too_much(needed)), None)
         return grown
 
@@ -78,7 +78,7 @@ def _drawn(outcome: Entry | Failure) -> dict:
 def too_much(needed: int) -> str:
     """The sentence of a result that a visitor has no room for."""
     return (
-        f"What is kept of your results must be {most_kept() / 1e6:.0f} MB at most, but would be {needed / 1e6:.0f} MB: "
+        f"What is kept of your results must be {most_memory() / 1e6:.0f} MB at most, but would be {needed / 1e6:.0f} MB: "
         "run fewer methods at once, or take fewer classes or a smaller picture."
     )
 

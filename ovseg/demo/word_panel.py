@@ -7,19 +7,20 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from ovseg.demo.durations import Durations
 from ovseg.demo.picture import Picture
 from ovseg.demo.static_files import static
-from ovseg.demo.work import QUIET, as_sentences, on_accelerator, on_the_network, status_line, stream
-from ovseg.demo.workload import Work, learning, seconds_for
+from ovseg.demo.work import QUIET, on_accelerator, on_the_network, status_line, stream
 from ovseg.doors import inputs
-from ovseg.doors.offers import captioners
+from ovseg.doors.visitor_networks import captioners
 from ovseg.models import Models
 from ovseg.output.view import palette
 from ovseg.pocket.captions import SYNONYMS
 from ovseg.pretrained.captioner import CAPTIONERS
 from ovseg.pretrained.lavis import MODELS as LAVIS_MODELS
 from ovseg.progress import Report
+from ovseg.server.durations import Durations
+from ovseg.server.request_cost import Work, learning, seconds_for
+from ovseg.server.sentences import as_sentences
 from ovseg.words.classes import check_amount, parse_classes
 from ovseg.words.nouns import classes_of
 from ovseg.words.presence import Presence, look_for

@@ -3,23 +3,22 @@
 import functools
 import html
 import queue
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import Any
 
 import gradio as gr
 import spaces
-import torch
 
-from ovseg.demo.listening import nobody_listens, others_wait
 from ovseg.doors import inputs
 from ovseg.doors.inputs import LARGEST_SEED
 from ovseg.limits import limits
 from ovseg.progress import Report, StoppedError, with_time_left
+from ovseg.server.listeners import nobody_listens, others_wait
+from ovseg.server.sentences import as_sentences
 
 QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 """Events that answer at once: no door for programs, no sign of progress."""
@@ -104,28 +103,6 @@ def on_accelerator(seconds: Callable[..., int]) -> Callable[[Callable], Callable
         return heard
 
     return decorate
-
-
-@contextmanager
-def as_sentences() -> Iterator[None]:
-    """Show bad input to those who sent it as a sentence, without paths of this machine.
-
-    Raises:
-        gr.Error: the block raised ValueError, or the work did not fit into the accelerator's memory.
-    """
-    try:
-        yield
-    except ValueError as error:
-        raise gr.Error(without_paths(str(error)), print_exception=False) from error
-    except torch.OutOfMemoryError as error:
-        raise gr.Error(
-            "The picture must fit into the memory of this server, but it does not.", print_exception=False
-        ) from error
-
-
-def without_paths(sentence: str) -> str:
-    """A sentence with every absolute path in it cut to its last part."""
-    return re.sub(r"(?<![\w:/.])/(?:[^\s/'\"]+/)+([^\s/'\"]*)", r"\1", sentence)
 
 
 def whole(name: str, value: object, most: int = LARGEST_SEED) -> int:

@@ -2,13 +2,13 @@
 
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from ovseg.demo.durations import Durations
 from ovseg.demo.method_panel import at_first
 from ovseg.demo.picture import of_scene
 from ovseg.demo.running import Request, Results, run
 from ovseg.methods import suited_to
 from ovseg.models import Models
 from ovseg.progress import silent
+from ovseg.server.durations import Durations
 
 
 class WorkedExample:

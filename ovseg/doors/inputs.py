@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from ovseg.doors.offers import check_captioner, check_choices
+from ovseg.doors.visitor_networks import check_captioner, check_choices
 from ovseg.limits import check_text, is_unicode, limits
 from ovseg.methods import METHODS, Method, find_method, modes_of
 from ovseg.methods.settings import as_text, read_setting

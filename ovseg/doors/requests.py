@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from ovseg.compare import Comparison, Failure, Variant, compare, read_variants, run_variant, variant_of
 from ovseg.doors import inputs
 from ovseg.doors.answers import Captioned, Compared, Drawn, Segmented, compared, segmented
-from ovseg.doors.offers import check_choices
+from ovseg.doors.visitor_networks import check_choices
 from ovseg.limits import check_count, limits
 from ovseg.methods import METHODS, Method, obstacle_to
 from ovseg.models import Models

@@ -11,13 +11,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ovseg.demo.durations import Durations
 from ovseg.limits import limits
 from ovseg.methods import DiffSegmenter, FreeSegDiff, GroundedDiffusion, Method
 from ovseg.methods.ovdiff.cost import without_prototypes
 from ovseg.methods.ovdiff.matching import count_boxes, working_hw
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models
+from ovseg.server.durations import Durations
 from ovseg.words.classes import ClassWord, parse_classes, rows_of
 
 START_SECONDS = 5.0  # to take the weights to the accelerator

@@ -10,22 +10,22 @@ import torch
 from ovseg.limits import limits
 from ovseg.models import Models
 
-NOT_HELD = (type, ModuleType, Models, torch.nn.Module)  # what all sessions share
+SHARED = (type, ModuleType, Models, torch.nn.Module)  # what all sessions share
 
 
-def most_kept() -> int:
+def most_memory() -> int:
     """Bytes that the results of Compare may have, and as many what Look inside gathers."""
     return limits().session_bytes // 2
 
 
-def held_bytes(value: Any) -> int:
+def memory_bytes(value: Any) -> int:
     """The bytes that would be free if this value, and nothing else, were gone: those of every array, tensor, text and bytes
     that can be reached from it, once.
     """
     total, seen, rest = 0, set(), [value]
     while rest:
         item = rest.pop()
-        if id(item) in seen or isinstance(item, NOT_HELD):
+        if id(item) in seen or isinstance(item, SHARED):
             continue
         seen.add(id(item))
         if isinstance(item, np.ndarray):

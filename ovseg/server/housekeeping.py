@@ -10,10 +10,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 import gradio as gr
 from starlette.types import ASGIApp
 
-from ovseg.demo.doors import Page
-from ovseg.demo.listening import Listeners
-from ovseg.demo.offered import delete_old
 from ovseg.limits import limits
+from ovseg.server.download_folders import delete_old
+from ovseg.server.listeners import Listeners
+from ovseg.server.page import Page
 
 OFTEN = 10.0  # seconds between two looks
 AFTER_A_REQUEST = 60.0  # seconds for which a session is kept that has no page open, after its last request
