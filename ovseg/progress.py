@@ -1,13 +1,18 @@
 """Progress of long work: how it is reported, the stages of a run with their seconds, and the time that is left."""
 
+import math
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 
 LEAST_SECONDS = 5.0  # of work, before its speed says how long the rest takes
+SECONDS_APART = 0.25  # of two reports that leave the thread of the work
 
 Report = Callable[[str, float], None]
 """A function that long work calls with its stage and the share of it that is done, 0 to 1. It may raise to stop the work."""
@@ -40,6 +45,66 @@ class Stages:
     def progress(self, name: str, begin: float, end: float) -> Callable[[float], None]:
         """What reports how far a stage is, 0 to 1, which takes the whole from `begin` to `end`."""
         return partial(within(self.report, begin, end), name)
+
+
+class Relay:
+    """Takes what work in one thread says of itself to another thread: every part that it publishes, and the newest report.
+
+    However often the work reports, a report leaves `SECONDS_APART` after the one before at the earliest: what it costs to
+    show one is no matter of the work. `with_time_left` is added on the way.
+    """
+
+    _NEWS = object()  # stands in the queue for "there is a report that was not read yet"
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._queue, self._last = clock, queue.SimpleQueue(), ("", 0.0)
+        self._unread, self._stopped = threading.Event(), threading.Event()
+        self.report: Report = with_time_left(self._report, clock)
+
+    def _report(self, stage: str, share: float) -> None:
+        self._raise_if_stopped()
+        self._last = stage, share
+        if not self._unread.is_set():
+            self._unread.set()
+            self._queue.put(self._NEWS)
+
+    def publish(self, part: Any) -> None:
+        """Hand over a part of the result.
+
+        Raises:
+            StoppedError: nobody waits for it any more.
+        """
+        self._raise_if_stopped()
+        self._queue.put((*self._last, part))
+
+    def end(self) -> None:
+        """Say that the work has ended."""
+        self._queue.put(None)
+
+    def stop(self) -> None:
+        """Let the next report or publication raise."""
+        self._stopped.set()
+
+    def events(self) -> Iterator[tuple[str, float, Any]]:
+        """(stage, share, None) for a report and (stage, share, part) for a part, until the end."""
+        due = -math.inf
+        while True:
+            try:
+                event = self._queue.get(timeout=max(0.0, due - self._clock()) if self._unread.is_set() else None)
+            except queue.Empty:
+                event = self._NEWS
+            if event is None:
+                return
+            if event is not self._NEWS:
+                yield event
+            elif self._clock() >= due:
+                self._unread.clear()  # before the report is read: one that comes now is news again
+                due = self._clock() + SECONDS_APART
+                yield (*self._last, None)
+
+    def _raise_if_stopped(self) -> None:
+        if self._stopped.is_set():
+            raise StoppedError
 
 
 def within(report: Report, begin: float, end: float) -> Report:

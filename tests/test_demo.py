@@ -24,7 +24,7 @@ from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.methods.ovdiff.store import store_of
 from ovseg.models import Models
 from ovseg.pocket.world import LABELS, scene
-from ovseg.progress import Report, silent
+from ovseg.progress import Relay, Report, silent
 from ovseg.server.durations import Durations, in_words
 from ovseg.types import Segmentation
 from ovseg.words.classes import parse_classes
@@ -224,12 +224,54 @@ def test_durations_are_learned() -> None:
 
 
 def test_progress_comes_as_the_work_goes() -> None:
+    read = threading.Semaphore(0)
+
     def work(report: Report) -> str:
-        report("one", 0.0)
-        report("two", 0.5)
+        for number, stage in enumerate(("one", "two")):
+            report(stage, number / 2)
+            read.acquire(timeout=10)
         return "result"
 
-    assert list(stream(work)) == [("one", 0.0, None), ("two", 0.5, None), ("done", 1.0, "result")]
+    events = []
+    for event in stream(work):
+        events.append(event)
+        read.release()
+    assert events == [("one", 0.0, None), ("two", 0.5, None), ("done", 1.0, "result")]
+
+
+def test_four_reports_a_second_leave_however_many_there_are() -> None:
+    now, shown = [0.0], []
+
+    def work(report: Report, publish: object) -> str:
+        for number in range(4000):  # in ten seconds
+            now[0] = number / 400
+            report(f"step {number}", number / 4000)
+            if number == 2000:
+                publish("part")
+        return "all"
+
+    for stage, share, part in stream_parts(work, lambda: now[0]):
+        shown.append((now[0], stage.partition(",")[0], share, part))
+    reports = [stage for _, stage, _, part in shown if part is None]
+    assert reports[0].startswith("step ") and len(reports) <= 4 * 10 + 1
+    assert [event[1:] for event in shown if event[3]] == [("step 2000", 0.5, "part"), ("done", 1.0, "all")]
+
+
+def test_a_report_that_had_to_wait_is_shown_unless_a_newer_one_came() -> None:
+    now, relay = [0.0], Relay(lambda: now[0])
+    events = relay.events()
+    relay.report("first", 0.0)
+    assert next(events) == ("first", 0.0, None)
+    now[0] = 0.1
+    for number in range(3):
+        relay.report(f"too soon {number}", 0.1 * number)
+    relay.publish("part")
+    assert next(events) == ("too soon 2", 0.2, "part")
+    now[0] = 0.26
+    assert next(events) == ("too soon 2", 0.2, None)
+    relay.report("unread", 0.9)
+    relay.end()
+    assert list(events) == []
 
 
 def test_parts_are_handed_on_at_once() -> None:

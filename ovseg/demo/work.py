@@ -2,8 +2,6 @@
 
 import functools
 import html
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +14,7 @@ import spaces
 from ovseg.doors import inputs
 from ovseg.doors.inputs import LARGEST_SEED
 from ovseg.limits import limits
-from ovseg.progress import Report, StoppedError, with_time_left
+from ovseg.progress import Relay, Report
 from ovseg.server.listeners import nobody_listens, others_wait
 from ovseg.server.sentences import as_sentences
 
@@ -41,35 +39,27 @@ def stream(work: Callable[[Report], Any]) -> Iterator[tuple[str, float, Any]]:
     return stream_parts(lambda report, publish: work(report))
 
 
-def stream_parts(work: Callable[[Report, Publish], Any]) -> Iterator[tuple[str, float, Any]]:
+def stream_parts(
+    work: Callable[[Report, Publish], Any], clock: Callable[[], float] = time.monotonic
+) -> Iterator[tuple[str, float, Any]]:
     """Run `work(report, publish)`: as `stream`, with (stage, share, part) for every part that it publishes.
 
-    Closing this generator, which Gradio does when its event is cancelled or the tab is closed, makes the next report or
-    publication raise, so that the work ends at its next step.
+    Reports are paced: see `Relay`. Closing this generator, which Gradio does when its event is cancelled or the tab is
+    closed, makes the next report or publication raise, so that the work ends at its next step.
 
     Raises:
         gr.Error: the work raised ValueError; its sentence is shown to the visitor.
     """
-    events: queue.Queue[tuple[str, float, Any] | None] = queue.Queue()
-    stop, last = threading.Event(), ["", 0.0]
-
-    def put(stage: str, share: float, part: Any = None) -> None:
-        if stop.is_set():
-            raise StoppedError
-        last[:] = stage, share
-        events.put((stage, share, part))
-
-    worker = ThreadPoolExecutor(1)
-    future = worker.submit(work, with_time_left(put), lambda part: put(*last, part))
-    future.add_done_callback(lambda _: events.put(None))
+    relay, worker = Relay(clock), ThreadPoolExecutor(1)
+    future = worker.submit(work, relay.report, relay.publish)
+    future.add_done_callback(lambda _: relay.end())
     try:
-        while (event := events.get()) is not None:
-            yield event
+        yield from relay.events()
         with as_sentences():
             result = future.result()
         yield "done", 1.0, result
     finally:
-        stop.set()
+        relay.stop()
         worker.shutdown(wait=False)
 
 

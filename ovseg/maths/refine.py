@@ -15,7 +15,7 @@ SHARPNESS = 0.1  # share of the local deviation of colours by which differences 
 CERTAINTY = 0.9  # probability that a CRF gives to the label of a mask; FreeSeg-Diff's released code has this value
 
 Progress = Callable[[float], None]
-"""Is called with the share of the work that is done, 0 to 1. It may raise to stop the work."""
+"""Is called with the share of the work that is done, 0 to 1, once an iteration. It may raise to stop the work."""
 
 
 def unwatched(share: float) -> None:
@@ -56,11 +56,11 @@ def pamr(
         total = torch.logaddexp(total, affinity)
     weights = [affinity.sub_(total).exp_() for affinity in kept] if few else None
     for iteration in range(iterations):
+        progress(iteration / iterations)
         gathered = torch.zeros_like(scores)
         every = weights or ((affinity - total).exp() for affinity in affinities())
-        for number, (weight, values) in enumerate(zip(every, _shifts(scores, dilations), strict=True)):
+        for weight, values in zip(every, _shifts(scores, dilations), strict=True):
             gathered.addcmul_(weight, values)
-            progress((iteration + (number + 1) / (len(dilations) * len(NEIGHBOURS))) / iterations)
         scores = gathered
     return scores
 
