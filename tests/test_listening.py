@@ -1,5 +1,6 @@
 """Jobs that nobody listens to end, and free the network for those who wait."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,10 @@ from typing import Any
 
 import gradio as gr
 import httpx
+import orjson
 import pytest
+from gradio.server_messages import ProcessCompletedMessage
+from starlette.types import Message, Receive, Scope, Send
 
 from ovseg.demo.build import launch
 from ovseg.limits import Limits
@@ -16,6 +20,7 @@ from ovseg.models import Models
 from ovseg.scene import from_prompt
 from ovseg.server import listeners as streams
 from ovseg.server.listeners import Listeners, stream_of
+from ovseg.server.stopped_jobs import StoppedJobMiddleware
 from ovseg.types import Scene
 from tests.attack.server import Answer, Visitor
 
@@ -97,6 +102,29 @@ def test_streams_are_told_from_other_requests(method: str, path: str, query: byt
     scope = {"type": "http", "method": method, "path": path, "query_string": query}
     assert stream_of(scope) == expected
     assert stream_of(scope | {"type": "websocket"}) is None
+
+
+def heard(path: str, body: bytes) -> bytes:
+    """What comes through of a part of an answer."""
+    said: list[bytes] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    async def send(message: Message) -> None:
+        said.append(message["body"])
+
+    asyncio.run(StoppedJobMiddleware(app)({"type": "http", "path": path}, None, send))
+    return b"".join(said)
+
+
+def test_the_end_of_a_stopped_job_is_one_without_values_or_sentences() -> None:
+    path, end = "/gradio_api/queue/data", ProcessCompletedMessage(output={}, success=True).model_dump()
+    (line,) = heard(path, b"data: %b\n\n" % orjson.dumps(end, default=str)).split(b"data: ")[1:]
+    assert orjson.loads(line) == end | {"output": {"error": []}}
+    good = orjson.dumps(ProcessCompletedMessage(output={"data": [1]}, success=True).model_dump(), default=str)
+    assert heard(path, good) == good
+    assert heard("/config", line) == line and b"[]" not in heard("/config", orjson.dumps(end, default=str))
 
 
 @pytest.fixture(scope="module")

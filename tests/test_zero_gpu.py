@@ -221,7 +221,10 @@ def test_an_error_in_the_fork_is_its_sentence(page: gr.Blocks, upload: dict[str,
         event(page, "Doors.segment")(upload, "cat", "diffsegmenter", {"prompt": "none"})
 
 
-def test_more_work_asks_for_more_time(page: gr.Blocks, forks: Forks, upload: dict[str, Any]) -> None:
+def test_more_work_asks_for_more_time(
+    page: gr.Blocks, forks: Forks, upload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Durations, "expected", lambda self, kind: None)  # of a machine of which nothing is known
     few, many = {"timesteps": [100]}, {"timesteps": list(range(10, 810, 10))}
     for settings in (few, many):
         event(page, "Doors.segment")(upload, "cat, dog", "diffsegmenter", settings | {"refinements": 0})

@@ -23,6 +23,7 @@ from ovseg.server.guard import HANDLERS, guard
 from ovseg.server.housekeeping import housekeeping
 from ovseg.server.listeners import ListeningMiddleware
 from ovseg.server.page import Page
+from ovseg.server.stopped_jobs import StoppedJobMiddleware
 
 TITLE = "ovseg: how a text-to-image diffusion model segments a picture"
 
@@ -108,7 +109,11 @@ def launch(models: Models, host: str, port: int | None, *, mcp: bool = False, wa
         max_file_size=limits().upload_bytes,
         mcp_server=mcp or None,
         app_kwargs={
-            "middleware": [guard(host), Middleware(ListeningMiddleware, page.listeners)],
+            "middleware": [
+                guard(host),
+                Middleware(ListeningMiddleware, page.listeners),
+                Middleware(StoppedJobMiddleware),
+            ],
             "exception_handlers": HANDLERS,
             "lifespan": housekeeping(page),
         },
