@@ -8,7 +8,7 @@ from playwright.sync_api import Locator, Page
 
 from tests import browsers
 from tests.board_page import RUNS
-from tests.browsers import Watched
+from tests.browsers import TWO_FRAMES, Watched
 
 # Bytes as base64: a list of numbers for each pixel would take longer to send than to draw.
 READ = """canvas => {
@@ -16,7 +16,6 @@ READ = """canvas => {
   let text = '';
   for (let k = 0; k < data.length; k += 8192) text += String.fromCharCode(...data.subarray(k, k + 8192));
   return [canvas.height, canvas.width, btoa(text)]; }"""
-TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
 def served(height: int, width: int) -> AbstractContextManager[str]:

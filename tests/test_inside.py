@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 import zipfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import Response
 
 import ovseg
 from ovseg.attention import Attention, Request, draw_inside, heads_of, look_inside
@@ -28,7 +30,8 @@ from ovseg.progress import silent
 from ovseg.scene import from_image
 from ovseg.server.durations import NETWORK_ROW, Durations
 from tests.board_browser import READ, TWO_FRAMES
-from tests.test_browser import AXE, NARROW, WIDE, Visit, address, visit  # noqa: F401  fixtures
+from tests.browsers import axe
+from tests.test_browser import NARROW, WIDE, Visit, visit  # noqa: F401  fixtures
 
 PROMPT = "a photo of a cat"
 WISH = Wish(None, "compare", None, None, PROMPT, "300, 50", "at every level", 3, 4, 2.0)
@@ -185,12 +188,6 @@ def test_a_picture_brings_its_sentence() -> None:
 
 # ---- In the browser ----
 
-# What a busy machine does: the page hears of the end of a stopped job when the answer to Stop was long there.
-THE_END_COMES_LATE = """() => {
-  const soon = window.setTimeout;
-  window.setTimeout = (act, wait, ...given) => given[0]?.msg === 'process_completed' && !given[0].output.data
-    ? soon(async () => { await act(...given); window.theEndCame = true; }, 1000)
-    : soon(act, wait, ...given); }"""
 BOTH = pytest.mark.parametrize("visit", [WIDE, NARROW], indirect=True, ids=["wide", "narrow"])
 
 
@@ -223,8 +220,8 @@ def press_look(visit: Visit) -> None:  # noqa: F811
     visit.page.wait_for_function(
         "before => { const run = document.querySelector('#inside[data-run], #inside [data-run]')?.dataset.run;"
         " return run && run !== before }",
-        arg=before, timeout=120_000,
-    )  # fmt: skip
+        arg=before,
+    )
     visit.page.evaluate(TWO_FRAMES)
 
 
@@ -238,13 +235,19 @@ def choose_token(visit: Visit, name: str, number: int) -> None:  # noqa: F811
     visit.page.locator("#inside .ov-token", has_text=name).last.click()
     visit.page.wait_for_function(
         "number => document.querySelector('#inside[data-token], #inside [data-token]').dataset.token === number",
-        arg=str(number), timeout=20_000,
-    )  # fmt: skip
+        arg=str(number),
+    )
 
 
 def slide(visit: Visit, selector: str, value: float) -> None:  # noqa: F811
     script = "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', {bubbles: true})); }"
     visit.page.locator(f"#inside {selector}").evaluate(script, value)
+
+
+def weights_told(answer: Response) -> dict[str, float] | None:
+    """The weights that the page told the server, if this answers such an event."""
+    asked = json.loads(answer.request.post_data or "{}") if answer.url.partition("?")[0].endswith("/queue/join") else {}
+    return (asked.get("event_data") or {}).get("weights")
 
 
 def assert_same(found: np.ndarray, wanted: np.ndarray) -> None:
@@ -275,7 +278,8 @@ def test_a_tokens_map_lies_on_its_thing_and_follows_the_sliders(
     fused = np.asarray(Image.fromarray(expected.fused(8, weights)).resize(inside.shape[::-1]))
     assert fused[inside].mean() > 3 * fused[~inside].mean()  # the map lies on its thing
     slide(opened, "[data-stride='4']", 0.5)
-    slide(opened, "[data-stride='2']", 0.25)
+    with page.expect_response(lambda answer: weights_told(answer) == {"1": 0, "2": 0.25, "4": 0.5}):
+        slide(opened, "[data-stride='2']", 0.25)
     assert_same(pixels(opened, big), view.heat_overlay(expected.image, expected.fused(8, {2: 0.25, 4: 0.5})))
     slide(opened, ".ov-in-level", 1)
     assert_same(pixels(opened, big), view.heat_overlay(expected.image, expected.fused(8, {2: 0.25, 4: 0.5}, [1])))
@@ -283,7 +287,6 @@ def test_a_tokens_map_lies_on_its_thing_and_follows_the_sliders(
     slide(opened, ".ov-in-opacity", 0.3)
     faint = view.heat_overlay(expected.image, expected.fused(8, {2: 0.25, 4: 0.5}, [1]), 0.3)
     assert_same(pixels(opened, big), faint)
-    page.wait_for_timeout(600)  # a moment after the last move the server knows the weights
     page.locator("#inside-make").click()
     with page.expect_download() as download:
         page.locator("#inside-files a").first.click()
@@ -351,7 +354,7 @@ def test_the_table_has_every_map_and_heads_come_apart(opened: Visit, expected: A
     page.locator("#inside [data-rows=layers]").click()
     assert table.locator("tbody tr").count() == len(expected.cross) == 9
     page.locator("#inside .ov-in-heads-ask").nth(5).click()
-    page.locator("#inside .ov-in-heads figure").first.wait_for(timeout=30_000)
+    page.locator("#inside .ov-in-heads figure").first.wait_for()
     assert page.locator("#inside .ov-in-heads-title").inner_text() == "Heads of layer 6 at noise level 600, “car”"
     assert page.locator("#inside .ov-in-heads figure").count() == 4
     choose_token(opened, "cat", 8)
@@ -382,12 +385,10 @@ def test_a_drawn_picture_is_looked_into_step_by_step_and_can_be_stopped(opened: 
     opened.set_slider("inside-steps", 50)
     page.locator("#inside-estimate", has_text="50 passes").wait_for()
     page.locator("#inside-look").click()
-    page.locator("#inside-status", has_text=re.compile(r"step \d+ of 50")).wait_for(timeout=60_000)
-    page.evaluate(THE_END_COMES_LATE)
-    page.locator("#inside-stop").click()
-    page.locator("#inside-status", has_text="Stopped.").wait_for()
-    page.wait_for_function("window.theEndCame")
-    page.evaluate(TWO_FRAMES)
+    page.locator("#inside-status", has_text=re.compile(r"step \d+ of 50")).wait_for()
+    with opened.end_comes_late():
+        page.locator("#inside-stop").click()
+        page.locator("#inside-status", has_text="Stopped.").wait_for()
     assert page.locator("#inside-status").inner_text().strip() == "Stopped."
     opened.well()
 
@@ -418,13 +419,12 @@ def test_an_upload_and_an_example_and_what_is_wrong_is_one_sentence(opened: Visi
     "visit", [WIDE, (390, 844, "dark")], indirect=True, ids=["wide light", "narrow dark"],
 )  # fmt: skip
 def test_an_accessibility_checker_finds_no_serious_violation(opened: Visit) -> None:
-    assert AXE.is_file(), f"the accessibility test needs {AXE.name}: run `npm install`"
     page = opened.page
     press_look(opened)
     page.locator("#inside .ov-in-frame canvas").click(position={"x": 90, "y": 90})
     page.locator("#inside .ov-in-place figure").first.wait_for()
     page.locator("#inside [data-rows=layers]").click()
-    page.add_script_tag(path=AXE)
+    page.add_script_tag(path=axe())
     found = page.evaluate("axe.run()")["violations"]
     serious = [item for item in found if item["impact"] in ("serious", "critical")]
     assert not serious, [(item["id"], [node["html"][:160] for node in item["nodes"][:3]]) for item in serious]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ovseg.output import view
 from ovseg.types import Affinity, Evidence, Neighbours, Segmentation
+from tests.needs import need
 
 
 def segmentation(scores: list) -> Segmentation:
@@ -101,9 +102,9 @@ def test_hatching_tells_labels_apart_without_colours() -> None:
 STATIC = Path(__file__).resolve().parents[1] / "ovseg" / "demo" / "static"
 
 
-@pytest.mark.skipif(not shutil.which("node"), reason="needs node")
 @pytest.mark.parametrize("longer", [90, 512])
 def test_the_browser_draws_the_same_lines(tmp_path: Path, longer: int) -> None:
+    need(shutil.which("node"), "Node", "apt-get install nodejs npm")
     for name in ("board-paint.js", "board-maps.js"):
         shutil.copy(STATIC / name, tmp_path / name)
     (tmp_path / "package.json").write_text('{"type": "module"}')  # so that node takes them as the browser does

@@ -1,0 +1,160 @@
+"""Tiny real parts: a Stable Diffusion pipeline of SD's own block layout with random weights, saved as a folder."""
+
+import importlib
+import os
+import pkgutil
+from dataclasses import replace
+from pathlib import Path
+
+from jaxtyping import install_import_hook
+
+import tests.typecheck  # noqa: F401  so that the hook finds it by its name
+
+# Shape annotations are checked at run time during tests.
+with install_import_hook("ovseg", "tests.typecheck.check"):
+    import ovseg  # before diffusers, so that torchvision is importable
+
+    PUBLIC = [getattr(ovseg, name) for name in ovseg.__all__]  # imports the modules that define them
+    for room in (
+        "pocket",
+        "factory",
+        "evaluation",
+        "compare",
+        "output",
+        "doors",
+        "demo",
+        "commands",
+    ):  # which these do not import
+        for module in pkgutil.iter_modules([str(Path(ovseg.__file__).parent / room)]):
+            if module.name != "build_atlas":  # it needs a package that is no requirement
+                importlib.import_module(f"ovseg.{room}.{module.name}")
+
+# isort: split
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, ViTConfig, ViTImageProcessor, ViTModel
+
+from ovseg.models import Models
+from ovseg.pocket.bundle import build_pipeline
+from ovseg.pocket.open_clip_export import export_open_clip
+from ovseg.pocket.tokenizer import CONTEXT_LENGTH, END, START, build_tokenizer
+from ovseg.pocket.train_captioner import build_captioner, build_processor
+from ovseg.pocket.train_clip import build_clip
+from ovseg.pocket.train_segmenter import build_segmenter
+from ovseg.pocket.world import THINGS
+from ovseg.pretrained.grounding import GroundingModule, GroundingSize, save_grounding, step_features
+
+# With several threads sums are in another order, and maps of random weights in a file differ from those made again.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The layout of Stable Diffusion 1.x with narrow layers: strides 1, 2, 4, 8, and pictures of 64 px."""
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(folder / "bpe")
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=CONTEXT_LENGTH, bos_token_id=tokenizer.convert_tokens_to_ids(START),
+        eos_token_id=tokenizer.convert_tokens_to_ids(END), pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=32, block_out_channels=(16, 16, 32, 32), layers_per_block=2, norm_num_groups=8,
+        cross_attention_dim=16, attention_head_dim=2,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=8, layers_per_block=1,
+    )  # fmt: skip
+    build_pipeline(vae, CLIPTextModel(text), tokenizer, unet).save_pretrained(folder / "pipeline")
+    return folder / "pipeline"
+
+
+@pytest.fixture(scope="session")
+def models(tiny_folder: Path) -> Models:
+    """The tiny pipeline behind `Models`, on the CPU."""
+    return Models(str(tiny_folder), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def precise_models(tiny_folder: Path) -> Models:
+    """The same in double precision: attention of random weights is nearly flat, and min-max enlarges rounding errors."""
+    return Models(str(tiny_folder), device="cpu", dtype="float64")
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIP of random weights on the tiny pipeline's text encoder, as open_clip loads it."""
+    torch.manual_seed(0)
+    text, folder = CLIPTextModel.from_pretrained(tiny_folder / "text_encoder"), tmp_path_factory.mktemp("clip")
+    export_open_clip(build_clip(text, 64), CLIPTokenizer.from_pretrained(tiny_folder / "tokenizer"), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def captioner_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BLIP-2 of random weights with the words of the pocket world; with this seed no caption is empty."""
+    torch.manual_seed(5)
+    processor, folder = build_processor(64), tmp_path_factory.mktemp("captioner")
+    build_captioner(processor).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dino_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vision transformer of random weights."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("dino")
+    config = ViTConfig(
+        hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, image_size=32, patch_size=8
+    )
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    ViTImageProcessor(image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.3, 0.4]).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def grounding_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one grounding module of random weights, S1, for the tiny pipeline."""
+    torch.manual_seed(0)
+    backbone, folder = Models(str(tiny_folder), device="cpu").backbone, tmp_path_factory.mktemp("grounding")
+    features = step_features(backbone, torch.zeros(1, 4, 16, 16), "", 1, 0)
+    channels = {stride: maps.shape[1] for stride, maps in features.items()}
+    size = GroundingSize(channels, 16, dict.fromkeys(channels, 4), model=16, heads=2, feed_forward=16, layers=1)
+    training = {"split": "S1", "seen": ["cat"], "backbone": backbone.fingerprint}
+    save_grounding(GroundingModule(size).eval(), folder / "S1", training, torch.float16)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def detector_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A UperNet of random weights that finds the things of the world."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("detector")
+    build_segmenter(THINGS).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def with_clip(
+    tiny_folder: Path, clip_folder: Path, captioner_folder: Path, dino_folder: Path, grounding_folder: Path
+) -> Models:
+    """The tiny pipeline beside all other networks, of random weights."""
+    models = Models(str(tiny_folder), device="cpu")
+    models.checkpoint = replace(
+        models.checkpoint, clip=f"local-dir:{clip_folder}", captioner=str(captioner_folder), dino=str(dino_folder),
+        grounding=str(grounding_folder), steps=1,
+    )  # fmt: skip
+    return models
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    """A picture that is not square."""
+    return np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
