@@ -1,4 +1,4 @@
-"""Running a function as ZeroGPU does: in a forked process, with pickled arguments and results.
+"""Running a function as ZeroGPU does: in a forked process, with pickled arguments and results. Or as torchrun does, in several.
 
 The real package cannot be used without its servers and an accelerator. This stands in for its decorator `spaces.GPU` and
 does what its `spaces/zero/wrappers.py` does: the duration is computed from the arguments in the parent, the work runs in a
@@ -7,7 +7,10 @@ thread of a forked process, every result goes back as a pickle, a `gr.Error` com
 """
 
 import multiprocessing
+import os
 import pickle
+import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -100,3 +103,24 @@ def _rest(kind: str, value: Any, events: Iterator[tuple[str, Any]]) -> Iterator[
     while kind == "item":
         yield value
         kind, value = next(events)
+
+
+def as_torchrun(count: int, work: Callable[[], int]) -> list[int]:
+    """Do some work in so many processes, each with the variables that torchrun sets; the exit code of each.
+
+    The processes are forked: torchrun's own would read torch and the networks again.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": str(count)}
+
+    def run(rank: int) -> None:
+        os.environ.update(meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        sys.exit(work())
+
+    processes = [FORK.Process(target=run, args=(rank,)) for rank in range(count)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
