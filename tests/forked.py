@@ -1,4 +1,4 @@
-"""Running a function as ZeroGPU does: in a forked process, with pickled arguments and results. Or as torchrun does, in several.
+"""Running a function as ZeroGPU does: in a forked process, with pickled arguments and results. Or as torchrun does: in some.
 
 The real package cannot be used without its servers and an accelerator. This stands in for its decorator `spaces.GPU` and
 does what its `spaces/zero/wrappers.py` does: the duration is computed from the arguments in the parent, the work runs in a

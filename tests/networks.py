@@ -6,12 +6,14 @@ import pkgutil
 from dataclasses import replace
 from pathlib import Path
 
-from jaxtyping import install_import_hook
+import jaxtyping
+import pytest
 
-import tests.typecheck  # noqa: F401  so that the hook finds it by its name
+from tests.typecheck import when_called
 
 # Shape annotations are checked at run time during tests.
-with install_import_hook("ovseg", "tests.typecheck.check"):
+with jaxtyping.install_import_hook("ovseg", "tests.typecheck.check"), pytest.MonkeyPatch.context() as patch:
+    patch.setattr(jaxtyping, "jaxtyped", when_called)
     import ovseg  # before diffusers, so that torchvision is importable
 
     PUBLIC = [getattr(ovseg, name) for name in ovseg.__all__]  # imports the modules that define them
@@ -32,7 +34,6 @@ with install_import_hook("ovseg", "tests.typecheck.check"):
 # isort: split
 
 import numpy as np
-import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, ViTConfig, ViTImageProcessor, ViTModel

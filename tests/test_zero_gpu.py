@@ -225,7 +225,7 @@ def test_more_work_asks_for_more_time(
     page: gr.Blocks, forks: Forks, upload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Durations, "expected", lambda self, kind: None)  # of a machine of which nothing is known
-    few, many = {"timesteps": [100]}, {"timesteps": list(range(10, 810, 10))}
+    few, many = {"timesteps": [100]}, {"timesteps": list(range(100, 900, 40))}
     for settings in (few, many):
         event(page, "Doors.segment")(upload, "cat, dog", "diffsegmenter", settings | {"refinements": 0})
     (_, short), (_, long) = forks.calls[-2:]
