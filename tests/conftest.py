@@ -13,7 +13,10 @@ GROUPS = {
     "tests/test_browser.py": "page",
     "tests/test_inside.py": "page",
 }
-FIRST = ("page",)
+FIRST = (
+    "page", "tests/test_lavis.py", "tests/test_board.py", "tests/test_doors.py", "tests/test_zero_gpu.py",
+    "tests/test_training.py",
+)  # fmt: skip
 
 
 def group_of(item: pytest.Item) -> str:
@@ -29,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.import_plugin("tests.networks")
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give every test its group, and put the long groups first."""
     groups = list(dict.fromkeys(map(group_of, items)))

@@ -35,9 +35,15 @@ def _first_call(function: Callable[..., Any], typechecker: Callable[[Any], Any])
     @functools.wraps(function)
     def checked(*arguments: Any, **named: Any) -> Any:
         if not made:
-            with_shapes = any("jaxtyping" in str(annotation) for annotation in function.__annotations__.values())
-            made.append(jaxtyped(function, typechecker=typechecker) if with_shapes else typechecker(function))
+            plain = all(map(_is_plain, function.__annotations__.values()))
+            made.append(typechecker(function) if plain else jaxtyped(function, typechecker=typechecker))
         return made[0](*arguments, **named)
 
     checked.__checked__ = True
     return checked
+
+
+def _is_plain(annotation: Any) -> bool:
+    """Whether beartype alone checks it as well, and sooner: no shape is in it, and no name that only readers import."""
+    said = "" if type(annotation) is type else str(annotation)
+    return not isinstance(annotation, str) and not any(mark in said for mark in ("jaxtyping", "ForwardRef", "'"))

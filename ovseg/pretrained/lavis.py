@@ -71,7 +71,8 @@ def install(report: Callable[[str], None] = print) -> Path:
     (site,) = folder.glob("lib/python*/site-packages")
     # A path file's folders come after the environment's own, so that its older libraries win.
     (site / "ovseg-main.pth").write_text(shared + "\n")
-    command = [_python(folder), "-m", "pip", "install", "--no-deps", "--ignore-installed", "--no-input", "-r", REQUIREMENTS]
+    options = ["--no-deps", "--ignore-installed", "--no-input", "--no-compile"]  # most of the modules are never imported
+    command = [_python(folder), "-m", "pip", "install", *options, "-r", REQUIREMENTS]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines: list[str] = []
     for line in process.stdout:
