@@ -21,18 +21,9 @@ from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.methods.ovdiff.prefilter import Things, chosen_classes, which_are_stuff
 from ovseg.methods.ovdiff.prototypes import make_prototypes, prototypes_of, ship
 from ovseg.methods.ovdiff.settings import parse_numbers
-from ovseg.methods.ovdiff.store import (
-    NOWHERE,
-    Mask,
-    Prototypes,
-    Side,
-    Store,
-    SupportImage,
-    describe,
-    read,
-    store_of,
-)
+from ovseg.methods.ovdiff.store import NOWHERE, Mask, Prototypes, Side, Store, SupportImage, store_of
 from ovseg.methods.ovdiff.support import LIKELY, UNLIKELY, masks_by_otsu, masks_by_proposals, stretched, two_thresholds
+from ovseg.methods.ovdiff.word_folder import describe, read
 from ovseg.models import Models
 from ovseg.pocket.world import scene
 from ovseg.progress import StoppedError

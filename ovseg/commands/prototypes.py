@@ -8,7 +8,8 @@ from ovseg.commands.values import out_folder
 from ovseg.methods.ovdiff.cost import build_cost
 from ovseg.methods.ovdiff.method import OVDiff, report_on_class
 from ovseg.methods.ovdiff.prototypes import drop_damaged, make_prototypes, ship
-from ovseg.methods.ovdiff.store import Store, read, store_of
+from ovseg.methods.ovdiff.store import Store, store_of
+from ovseg.methods.ovdiff.word_folder import read
 from ovseg.models import Models
 from ovseg.progress import with_time_left
 

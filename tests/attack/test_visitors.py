@@ -13,7 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ovseg.methods.ovdiff.store import Store, read
+from ovseg.methods.ovdiff.store import Store
+from ovseg.methods.ovdiff.word_folder import read
 from ovseg.pocket.world import scene
 from tests.attack.server import HANG_SECONDS, Page, Server, Visitor, started
 
