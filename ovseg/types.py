@@ -1,11 +1,12 @@
 """The values that move through the program: `Scene`, `Segmentation`, `Evidence`, `Paper`, and `knob` for settings."""
 
 import threading
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, TypeVar
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,10 @@ from ovseg.limits import quoted
 
 BACKGROUND = "background"
 PACKED_FROM = 2**21  # numbers, from which scores are worth the time that compressing them takes
+LOSSLESS = (  # neighbours differ little, so TIFF's differences of neighbours take half the bytes
+    cv2.IMWRITE_TIFF_COMPRESSION, cv2.IMWRITE_TIFF_COMPRESSION_ADOBE_DEFLATE,
+    cv2.IMWRITE_TIFF_PREDICTOR, cv2.IMWRITE_TIFF_PREDICTOR_HORIZONTAL,
+)  # fmt: skip
 
 Named = TypeVar("Named")
 
@@ -31,20 +36,6 @@ class Paper:
     code: str
 
 
-class _Latent:
-    """The field `Scene.latent`: a function that was given in its place is called when somebody first looks."""
-
-    def __set__(self, scene: "Scene", given: Tensor | Callable[[], Tensor]) -> None:
-        vars(scene)["_latent"] = given
-
-    def __get__(self, scene: "Scene | None", kind: type) -> Tensor:
-        if scene is None:
-            raise AttributeError("latent")  # so that the field has no default
-        if callable(given := vars(scene)["_latent"]):
-            vars(scene)["_latent"] = given()
-        return vars(scene)["_latent"]
-
-
 @dataclass(frozen=True)
 class Scene:
     """A picture with its latent: what a method segments.
@@ -52,18 +43,23 @@ class Scene:
     The image grid (H, W) is that of `image`; the latent grid (y, x) belongs to the backbone that made the latent.
 
     Args:
-        latent: or a function that makes it: methods that do not read it then do not pay for it.
+        encoded: the latent, or a function that makes it: methods that do not read it then do not pay for it.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
-    latent: Float[Tensor, "1 c y x"] | Callable[[], Tensor] = _Latent()
+    encoded: Float[Tensor, "1 c y x"] | Callable[[], Tensor]
     caption: str = ""
     seed: int = 0
+
+    @cached_property
+    def latent(self) -> Float[Tensor, "1 c y x"]:
+        """The picture as the backbone's codec encodes it."""
+        return self.encoded() if callable(self.encoded) else self.encoded
 
     @property
     def latent_hw(self) -> tuple[int, int] | None:
         """Rows and columns of the latent; None as long as nobody has looked at it."""
-        made = vars(self)["_latent"]
+        made = vars(self).get("latent", self.encoded)
         return None if callable(made) else tuple(made.shape[-2:])
 
     def __reduce__(self) -> tuple:
@@ -179,7 +175,7 @@ class OwnScores:
     """Scores at a method's own resolution, which take a fraction of what they take at the picture's.
 
     Args:
-        content: rows of classes (k, y, x) on the CPU; or their bytes, compressed.
+        content: rows of classes (k, y, x) on the CPU; or a TIFF file of them, one below the other.
         grid: k, y, x.
         image_hw: what they are expanded to.
         threshold: a background row of this score comes first, if it is not None.
@@ -206,7 +202,8 @@ class OwnScores:
         """The scores of every pixel; expansion is bilinear."""
         rows = self.content
         if isinstance(rows, bytes):
-            rows = torch.from_numpy(_unpacked(rows, self.grid))
+            numbers = cv2.imdecode(np.frombuffer(rows, np.uint8), cv2.IMREAD_UNCHANGED)
+            rows = torch.from_numpy(numbers.reshape(self.grid))
         grown = F.interpolate(rows[None], self.image_hw, mode="bilinear", align_corners=False)[0].float().numpy()
         if self.threshold is None:
             return grown
@@ -216,46 +213,24 @@ class OwnScores:
         """The same, compressed without loss where that saves more than it costs: where rows are large."""
         if isinstance(self.content, bytes) or self.content.dtype != torch.float32 or self.content.numel() < PACKED_FROM:
             return self
-        return replace(self, content=_packed(self.content.contiguous().numpy()))
-
-
-def _packed(rows: Float32[np.ndarray, "k y x"]) -> bytes:
-    """Numbers without loss in fewer bytes: neighbours differ little, so the high bytes of the differences are mostly 0."""
-    steps = np.diff(rows.view(np.int32), axis=-1, prepend=np.int32(0))
-    return zlib.compress(np.ascontiguousarray(steps.view(np.uint8).reshape(-1, 4).T), 1)
-
-
-def _unpacked(content: bytes, grid: tuple[int, int, int]) -> Float32[np.ndarray, "k y x"]:
-    """The numbers that were packed."""
-    steps = np.ascontiguousarray(np.frombuffer(zlib.decompress(content), np.uint8).reshape(4, -1).T).view(np.int32)
-    return np.cumsum(steps.reshape(grid), axis=-1, dtype=np.int32).view(np.float32)
-
-
-class _Scores:
-    """The field `Segmentation.scores`: an array, or `OwnScores`, which are expanded whenever somebody looks."""
-
-    def __set__(self, segmentation: "Segmentation", given: np.ndarray | OwnScores) -> None:
-        vars(segmentation)["_scores"] = given
-
-    def __get__(self, segmentation: "Segmentation | None", kind: type) -> np.ndarray:
-        if segmentation is None:
-            raise AttributeError("scores")  # so that the field has no default
-        given = vars(segmentation)["_scores"]
-        return given.expanded() if isinstance(given, OwnScores) else given
+        _, packed = cv2.imencode(".tiff", self.content.numpy().reshape(-1, self.grid[2]), LOSSLESS)
+        return replace(self, content=packed.tobytes())
 
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What every method returns and every view shows. `scores` is primary; the label map is derived from it.
+    """What every method returns and every view shows. `scores()` is primary; the label map is derived from it.
 
     `evidence` is made when it is first looked at. `threshold` is the constant score of the background, where the method
-    decides so; None where it scores the background by itself. `scores` are float32 (k, H, W); where they are kept at the
-    method's own resolution, each look expands them.
+    decides so; None where it scores the background by itself.
+
+    Args:
+        own: scores of every pixel, or those of the method's own resolution, which take less memory.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
     labels: tuple[str, ...]
-    scores: Float32[np.ndarray, "k H W"] | OwnScores = _Scores()
+    own: Float32[np.ndarray, "k H W"] | OwnScores
     on_demand: EvidenceOnDemand = field(default_factory=EvidenceOnDemand, repr=False, compare=False)
     timings: dict[str, float] = field(default_factory=dict)
     threshold: float | None = None
@@ -263,7 +238,7 @@ class Segmentation:
     def __post_init__(self) -> None:
         if not self.labels or self.labels[0] != BACKGROUND:
             raise ValueError(f"labels[0] must be {BACKGROUND!r}, but got {self.labels[:1]!r}.")
-        shape, expected = vars(self)["_scores"].shape, (len(self.labels), *self.image.shape[:2])
+        shape, expected = self.own.shape, (len(self.labels), *self.image.shape[:2])
         if shape != expected:
             raise ValueError(f"scores must have shape {expected}, but got {shape}.")
 
@@ -290,6 +265,10 @@ class Segmentation:
         own = OwnScores.of(scores, image.shape[:2], threshold)
         return cls(image, (BACKGROUND, *classes), own, EvidenceOnDemand(evidence), timings or {}, threshold)
 
+    def scores(self) -> Float32[np.ndarray, "k H W"]:
+        """The scores of every pixel. Where they are kept at the method's own resolution, each call expands them."""
+        return self.own.expanded() if isinstance(self.own, OwnScores) else self.own
+
     @property
     def evidence(self) -> tuple[Evidence, ...]:
         """What led to the result and can be looked at; the first look makes it."""
@@ -298,7 +277,7 @@ class Segmentation:
     @property
     def label_map(self) -> UInt8[np.ndarray, "H W"]:
         """Index into `labels` of the highest score; equal scores go to the earlier label."""
-        return self.scores.argmax(0).astype(np.uint8)
+        return self.scores().argmax(0).astype(np.uint8)
 
     @property
     def shares(self) -> dict[str, float]:
@@ -316,22 +295,21 @@ class Segmentation:
             raise ValueError(
                 "The background of this segmentation must be a threshold to be moved, but it has its own score."
             )
-        given = vars(self)["_scores"]
-        if isinstance(given, OwnScores):
-            return replace(self, scores=replace(given, threshold=threshold), threshold=threshold)
-        scores = given.copy()
+        if isinstance(self.own, OwnScores):
+            return replace(self, own=replace(self.own, threshold=threshold), threshold=threshold)
+        scores = self.own.copy()
         scores[0] = threshold
-        return replace(self, scores=scores, threshold=threshold)
+        return replace(self, own=scores, threshold=threshold)
 
     def with_timings(self, timings: dict[str, float]) -> "Segmentation":
         """The same with other seconds of its stages."""
-        return replace(self, scores=vars(self)["_scores"], timings=timings)
+        return replace(self, timings=timings)
 
     def packed(self) -> "Segmentation":
         """The same in less memory, for what is kept and looked at now and then."""
-        given = vars(self)["_scores"]
-        own = given if isinstance(given, OwnScores) else OwnScores.of(torch.from_numpy(given), self.image.shape[:2])
-        return replace(self, scores=own.packed())
+        in_pixels = not isinstance(self.own, OwnScores)
+        own = OwnScores.of(torch.from_numpy(self.own), self.image.shape[:2]) if in_pixels else self.own
+        return replace(self, own=own.packed())
 
 
 def knob(

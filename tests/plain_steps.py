@@ -93,7 +93,7 @@ def compared(backbone: str, scale: Scale, words: Sequence[str]) -> str:
         seconds = time.perf_counter() - begun
         with counting() as count:
             begun = time.perf_counter()
-            own = prepared.segment(scene).scores[1:]
+            own = prepared.segment(scene).scores()[1:]
             ours = time.perf_counter() - begun
     apart = float(np.abs(plain.numpy() - own).max())
     return (

@@ -49,12 +49,12 @@ def test_a_background_with_its_own_score_is_packed_with_the_scores_range() -> No
     labels, steps = unpacked(entry, "best")
     assert entry["threshold"] is None and np.array_equal(labels, segmentation.label_map)
     scores = entry["low"] + (entry["high"] - entry["low"]) * steps / STEPS
-    assert np.abs(scores - segmentation.scores.max(0)).max() < 1e-4
+    assert np.abs(scores - segmentation.scores().max(0)).max() < 1e-4
     runner_up, steps = unpacked(entry, "runner_up")
-    order = (-segmentation.scores).argsort(0, kind="stable")
+    order = (-segmentation.scores()).argsort(0, kind="stable")
     assert np.array_equal(runner_up, order[1])
     scores = entry["low"] + (entry["high"] - entry["low"]) * steps / STEPS
-    assert np.abs(scores - np.take_along_axis(segmentation.scores, order[1:2], 0)[0]).max() < 1e-4
+    assert np.abs(scores - np.take_along_axis(segmentation.scores(), order[1:2], 0)[0]).max() < 1e-4
 
 
 def test_one_class_over_a_threshold_has_no_runner_up() -> None:
@@ -212,7 +212,7 @@ def test_pointing_marks_all_canvases_and_names_classes_scores_and_runners_up(fin
     finished.point("m0", *PLACE)
     row, column = int(PLACE[1] * HEIGHT), int(PLACE[0] * WIDTH)
     for title, segmentation in METHODS.items():
-        scores = segmentation.scores[:, row, column]
+        scores = segmentation.scores()[:, row, column]
         first, second = (-scores).argsort(kind="stable")[:2]
         reading = finished.card(KEYS[title]).locator(".ov-reading").inner_text().replace("−", "-")
         one, one_score, two, two_score = re.fullmatch(r"(\w+) (-?[\d.]+), then (\w+) (-?[\d.]+)", reading).groups()
@@ -233,7 +233,7 @@ def test_pointing_marks_all_canvases_and_names_classes_scores_and_runners_up(fin
 def test_below_the_threshold_the_background_comes_first(finished: BoardPage) -> None:
     finished.slide(".ov-threshold", 0.9)
     finished.point("m0", 0.25, 0.6)
-    score = METHODS["DiffSegmenter"].scores[2, int(0.6 * HEIGHT), int(0.25 * WIDTH)]
+    score = METHODS["DiffSegmenter"].scores()[2, int(0.6 * HEIGHT), int(0.25 * WIDTH)]
     assert score < 0.9
     assert finished.card("m0").locator(".ov-reading").inner_text() == f"background 0.90, then car {score:.2f}"
 
@@ -342,7 +342,7 @@ def test_everything_is_reached_by_keyboard(finished: BoardPage) -> None:
         page.keyboard.press(key)
     finished.settle()
     x, y = WIDTH // 2 - 3, HEIGHT // 2 + 3 + 1  # a stride is a 64th of the longer side
-    scores = METHODS["OVDiff"].scores[:, y, x]
+    scores = METHODS["OVDiff"].scores()[:, y, x]
     best = METHODS["OVDiff"].labels[scores.argmax()]
     spoken = f"OVDiff: {best} {scores.max():.2f}".replace("-", "−")
     assert spoken in finished.find(".ov-live").inner_text()

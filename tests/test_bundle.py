@@ -55,7 +55,7 @@ def test_a_generated_scene_is_seeded_and_segments() -> None:
     again = from_prompt(models, "a photo of a cat on grass", seed=1, steps=4)
     assert np.array_equal(scene.image, again.image)
     result = suited_to(models, DiffSegmenter).segment(models, scene, parse_classes("cat, grass"))
-    assert result.scores.shape == (3, 128, 128)
+    assert result.scores().shape == (3, 128, 128)
 
 
 def test_the_judge_knows_real_scenes() -> None:

@@ -36,6 +36,6 @@ def test_the_published_steps_give_the_published_scores(
     monkeypatch.setattr(type(models), "backbone", property(lambda _: backbone))
     scene = Scene(np.zeros((90, 120, 3), np.uint8), tensors["latent"])
     result = DiffSegmenter(last_token=True).segment(models, scene, parse_classes("traffic light"))
-    assert result.scores[1].shape == (90, 120)
-    assert np.abs(result.scores[1] - tensors["scores"].numpy()).max() < 1e-4
-    assert np.array_equal(result.label_map == 1, result.scores[1] > 0.5)
+    assert result.scores()[1].shape == (90, 120)
+    assert np.abs(result.scores()[1] - tensors["scores"].numpy()).max() < 1e-4
+    assert np.array_equal(result.label_map == 1, result.scores()[1] > 0.5)

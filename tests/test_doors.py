@@ -135,7 +135,7 @@ def test_an_answer_says_what_a_result_holds(client: Client, with_clip: Models, f
     assert np.array_equal(label_map_of(answer), made.label_map) and answer["shares"] == made.shares
     for found in answer["masks"]:
         index = made.labels.index(found["label"])
-        assert found["score"] == pytest.approx(made.scores[index][made.label_map == index].mean(), abs=1e-6)
+        assert found["score"] == pytest.approx(made.scores()[index][made.label_map == index].mean(), abs=1e-6)
     assert answer["settings"]["threshold"] == answer["threshold"] == 0.2 and answer["method"] == "grounded-diffusion"
     assert (answer["seed"], answer["caption"], answer["size"]) == (5, "a cat", [50, 71])
     assert set(answer["seconds"]) == {*made.timings, "total"} and min(answer["seconds"].values()) >= 0

@@ -270,7 +270,7 @@ def test_the_centre_prior_takes_clips_word_for_the_class(with_clip: Models) -> N
     image, classes = PocketDataset("val").sample(0).image, parse_classes("cat, dog, bus")
     likely = with_clip.clip.probabilities([image], photo_prompts(classes))[0].numpy()
     result = ClipCentrePrior(threshold=0.0).segment(with_clip, from_image(with_clip, image), classes)
-    assert result.scores[1:, 64, 64] == pytest.approx(likely / likely.max(), abs=1e-2)
+    assert result.scores()[1:, 64, 64] == pytest.approx(likely / likely.max(), abs=1e-2)
     assert result.label_map[64, 64] == likely.argmax() + 1
 
 
@@ -292,14 +292,14 @@ def test_scores_are_averaged_over_windows(models: Models) -> None:
     method = CentrePrior(width=0.4)
     plain = method.segment(models, from_image(models, image), classes)
     prepared = method.prepare(models, classes)
-    assert np.array_equal(segment_under(PROTOCOLS["native"], prepared, image).scores, plain.scores)
+    assert np.array_equal(segment_under(PROTOCOLS["native"], prepared, image).scores(), plain.scores())
     windows = Protocol("test", "", windows=(96,), stride=32)
     result = segment_under(windows, prepared, image)
-    assert result.scores.shape == (3, 96, 128) and result.threshold == method.threshold
-    window = method.segment(models, from_image(models, np.ascontiguousarray(image[:, :96])), classes).scores
-    assert np.allclose(result.scores[:, :, :32], window[:, :, :32])
-    assert np.allclose(result.scores[:, :, 32:96], (window[:, :, 32:] + window[:, :, :64]) / 2)
-    assert segment_under(Protocol("test", "", squashed=True), prepared, image).scores.shape == (3, 96, 128)
+    assert result.scores().shape == (3, 96, 128) and result.threshold == method.threshold
+    window = method.segment(models, from_image(models, np.ascontiguousarray(image[:, :96])), classes).scores()
+    assert np.allclose(result.scores()[:, :, :32], window[:, :, :32])
+    assert np.allclose(result.scores()[:, :, 32:96], (window[:, :, 32:] + window[:, :, :64]) / 2)
+    assert segment_under(Protocol("test", "", squashed=True), prepared, image).scores().shape == (3, 96, 128)
 
 
 def test_the_seed_reaches_the_method(models: Models, tmp_path: Path) -> None:

@@ -390,8 +390,8 @@ def test_words_alone_and_together(with_clip: Models, picture: np.ndarray) -> Non
     together = GroundedDiffusion().segment(with_clip, scene, classes)
     alone = GroundedDiffusion(words="alone").segment(with_clip, scene, classes)
     one = GroundedDiffusion(words="alone").segment(with_clip, scene, classes[:1])
-    assert together.threshold == 0.5 and np.allclose(alone.scores[1], one.scores[1], atol=1e-5)
-    assert not np.allclose(alone.scores, together.scores, atol=1e-6)
+    assert together.threshold == 0.5 and np.allclose(alone.scores()[1], one.scores()[1], atol=1e-5)
+    assert not np.allclose(alone.scores(), together.scores(), atol=1e-6)
     assert {e.group for e in together.evidence} == {"Features", "Logits", "Queries"}
     assert len([e for e in together.evidence if e.group == "Features"]) == 4
     with pytest.raises(ValueError, match="A grounding module must be in"):

@@ -82,10 +82,10 @@ def test_every_class_has_a_cluster_at_most(with_clip: Models, wide: Scene, refin
     method = FreeSegDiff(words="classes", refinement=refinement, crop=crop)
     result = method.segment(with_clip, wide, CLASSES)
     assert result.labels == ("background", "cat", "dog", "potted plant") and result.threshold is None
-    assert result.scores.shape == (4, 80, 128) and np.isfinite(result.scores).all()
+    assert result.scores().shape == (4, 80, 128) and np.isfinite(result.scores()).all()
     assert 2 <= len(np.unique(result.label_map)) <= 4
     again = method.segment(with_clip, wide, CLASSES)
-    assert np.array_equal(result.scores, again.scores)
+    assert np.array_equal(result.scores(), again.scores())
     titles = [item.title for item in result.evidence]
     assert titles[0].startswith("No caption was needed") and sum(t.startswith("Cluster ") for t in titles) == 4
     if refinement == "none":
@@ -145,7 +145,7 @@ def test_nothing_to_say_is_all_background(with_clip: Models, wide: Scene) -> Non
 def test_a_picture_of_one_colour_and_more_clusters_than_places(with_clip: Models) -> None:
     plain = from_image(with_clip, np.full((64, 64, 3), 200, np.uint8))
     result = FreeSegDiff(words="classes", clusters=20).segment(with_clip, plain, CLASSES)
-    assert result.scores.shape == (4, 64, 64) and np.isfinite(result.scores).all()
+    assert result.scores().shape == (4, 64, 64) and np.isfinite(result.scores()).all()
     coarse = FreeSegDiff(words="classes", clusters=20, grid_stride=8).segment(with_clip, plain, CLASSES)
     assert len(np.unique(coarse.evidence[0].map)) <= 16
     adaptive = FreeSegDiff(words="classes", adaptive=True, algorithm="agglomerative").segment(with_clip, plain, CLASSES)

@@ -51,6 +51,6 @@ def test_two_classes_at_512_px_in_one_pass(full: StableDiffusion, tmp_path: Path
     result = DiffSegmenter().segment(models, scene, parse_classes("cat, grass"))
     hook.remove()
     assert batches == [(2, 4, 56, 72)]
-    assert result.scores.shape == (3, 375, 500) and np.isfinite(result.scores).all()
+    assert result.scores().shape == (3, 375, 500) and np.isfinite(result.scores()).all()
     strides = {e.group for e in result.evidence}
     assert len(strides) == 7  # refined, fused, four strides, self-attention

@@ -83,7 +83,7 @@ def test_a_method_in_half_precision_gives_nearly_the_same_scores(tiny_folder: Pa
         scene = from_image(models, picture)
         assert scene.latent.dtype == models.dtype
         method = DiffSegmenter(stride_weights=(0.0, 0.0, 0.0, 1.0), refinements=0)
-        scores.append(method.segment(models, scene, parse_classes("cat")).scores[1])
+        scores.append(method.segment(models, scene, parse_classes("cat")).scores()[1])
     assert np.isfinite(scores[1]).all() and np.corrcoef(scores[0].ravel(), scores[1].ravel())[0, 1] > 0.9
 
 

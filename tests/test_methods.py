@@ -80,8 +80,8 @@ def test_every_method_keeps_the_contract(kind: type, every_network: Models, scen
     result = method.segment(every_network, scene, CLASSES, lambda stage, share: reports.append((stage, share)))
     again = method.segment(every_network, scene, CLASSES)
     assert result.labels == ("background", "cat", "potted plant", "sky")
-    assert result.scores.shape == (4, 60, 90) and np.isfinite(result.scores).all()
-    assert np.array_equal(result.scores, again.scores)
+    assert result.scores().shape == (4, 60, 90) and np.isfinite(result.scores()).all()
+    assert np.array_equal(result.scores(), again.scores())
     assert result.timings and all(seconds >= 0 for seconds in result.timings.values())
     assert [share for _, share in reports] == sorted(share for _, share in reports)
     assert result.evidence and {e.label for e in result.evidence} <= {"cat", "potted plant", "sky", "background", ""}
@@ -92,8 +92,8 @@ def test_words_are_prepared_once_for_many_pictures(
     kind: type, every_network: Models, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     method, scene = kind(**QUICK.get(kind.name, {})), replace(scene, caption="a photo of a bus")
-    other = replace(scene, image=scene.image[:, ::-1].copy(), latent=scene.latent.flip(-1), seed=9)
-    expected = [method.segment(every_network, picture, CLASSES).scores for picture in (scene, other)]
+    other = replace(scene, image=scene.image[:, ::-1].copy(), encoded=scene.latent.flip(-1), seed=9)
+    expected = [method.segment(every_network, picture, CLASSES).scores() for picture in (scene, other)]
     encoded, reports, encode = [], [], type(every_network.backbone).encode_text
 
     def counted(self: object, prompts: Sequence[str], *arguments: object, **named: object) -> Text:
@@ -106,7 +106,7 @@ def test_words_are_prepared_once_for_many_pictures(
     encoded.clear()
     for picture, scores in zip((scene, other), expected, strict=True):
         result = prepared.segment(picture, lambda stage, share: reports.append(share))
-        assert np.array_equal(result.scores, scores) and result.timings
+        assert np.array_equal(result.scores(), scores) and result.timings
     assert not any(word.name in prompt for prompt in encoded for word in CLASSES)
     assert reports and min(reports) >= 0 and max(reports) <= 1
 
@@ -149,7 +149,7 @@ def test_classes_batched_equal_one_at_a_time(
     together = DiffSegmenter().segment(models, scene, CLASSES)
     counting(models, monkeypatch, rows)
     apart = DiffSegmenter().segment(models, scene, CLASSES)
-    assert np.abs(together.scores - apart.scores).max() < 1e-4
+    assert np.abs(together.scores() - apart.scores()).max() < 1e-4
     for one, other in zip(together.evidence, apart.evidence, strict=True):
         assert one.title == other.title
         assert one.kind == "affinity" or np.allclose(one.map, other.map, atol=1e-3)
@@ -173,8 +173,8 @@ def test_reference_steps_worked_out_again(models: Models, scene: Scene, emphasis
     refined = (self_attention(trace)[1][0] @ fused.flatten()).reshape(1, 1, *grid)
     scores = torch.nn.functional.interpolate(refined, (60, 90), mode="bilinear")[0, 0]
     scores = (scores - scores.min()) / (scores.max() - scores.min())
-    assert np.allclose(result.scores[1], scores.numpy(), atol=1e-5)
-    assert (result.scores[0] == 0.5).all()
+    assert np.allclose(result.scores()[1], scores.numpy(), atol=1e-5)
+    assert (result.scores()[0] == 0.5).all()
     assert np.array_equal(result.label_map == 1, scores.numpy() > 0.5)
 
 
@@ -195,7 +195,7 @@ def test_maps_are_refined_at_the_grid_that_is_asked_for(models: Models, scene: S
     for size in (finest, (60, 90)):
         refined = torch.nn.functional.interpolate(refined, size, mode="bilinear")
     scores = (refined - refined.min()) / (refined.max() - refined.min())
-    assert np.allclose(result.scores[1], scores[0, 0].numpy(), atol=1e-4)
+    assert np.allclose(result.scores()[1], scores[0, 0].numpy(), atol=1e-4)
     (affinity,) = (item.affinity for item in result.evidence if item.kind == "affinity")
     assert affinity.grid == grid
 
@@ -208,7 +208,7 @@ def test_phrases_of_one_class_count_as_their_highest(models: Models, scene: Scen
         for w in ("cat", "dog")
     ]
     expected = maps.normalise(maps.resize(torch.stack(fused).amax(0)[None], (60, 90)))[0]
-    assert np.allclose(both.scores[1], expected.numpy(), atol=1e-5)
+    assert np.allclose(both.scores()[1], expected.numpy(), atol=1e-5)
 
 
 def test_grounded_diffusion_worked_out_again(with_clip: Models, picture: np.ndarray) -> None:
@@ -232,7 +232,7 @@ def test_grounded_diffusion_worked_out_again(with_clip: Models, picture: np.ndar
     cat, dog, puppy = logits.sigmoid()
     likely = torch.stack([cat, torch.maximum(dog, puppy)])[None]
     expected = torch.nn.functional.interpolate(likely, (60, 90), mode="bilinear")[0]
-    assert np.allclose(result.scores[1:], expected.numpy(), atol=1e-4) and (result.scores[0] == np.float32(0.4)).all()
+    assert np.allclose(result.scores()[1:], expected.numpy(), atol=1e-4) and (result.scores()[0] == np.float32(0.4)).all()
     assert not np.allclose(cat, torch.maximum(dog, puppy), atol=1e-2)
 
 
@@ -240,10 +240,10 @@ def test_last_token_reads_and_emphasises_the_end_of_a_phrase(models: Models, sce
     words = parse_classes("potted plant")
     whole = DiffSegmenter().segment(models, scene, words)
     last = DiffSegmenter(last_token=True).segment(models, scene, words)
-    assert not np.allclose(whole.scores, last.scores)
+    assert not np.allclose(whole.scores(), last.scores())
     one = parse_classes("cat")
-    same = DiffSegmenter(last_token=True).segment(models, scene, one).scores
-    assert np.array_equal(DiffSegmenter().segment(models, scene, one).scores, same)
+    same = DiffSegmenter(last_token=True).segment(models, scene, one).scores()
+    assert np.array_equal(DiffSegmenter().segment(models, scene, one).scores(), same)
 
 
 def test_draws_average_over_noise(models: Models, scene: Scene) -> None:
@@ -304,7 +304,7 @@ def test_a_participle_after_the_class_belongs_to_it(prompt: str, phrase: str, wo
 def test_prompts_go_on_with_what_the_captioner_sees(with_clip: Models, picture: np.ndarray) -> None:
     scene = from_image(with_clip, picture)
     plain, continued = (DiffSegmenter(continued=flag).segment(with_clip, scene, CLASSES) for flag in (False, True))
-    assert plain.scores.shape == continued.scores.shape and not np.allclose(plain.scores, continued.scores)
+    assert plain.scores().shape == continued.scores().shape and not np.allclose(plain.scores(), continued.scores())
 
 
 @pytest.mark.parametrize("last_token", [False, True])

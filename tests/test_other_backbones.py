@@ -179,7 +179,7 @@ def test_diffsegmenter_reads_the_transformers_attention(patches: Models, picture
     )
     refined = torch.einsum("bnm,bm->bn", self_attention(trace)[1], said.flatten(1)).unflatten(1, trace.latent_hw)
     scores = maps.normalise(maps.resize(refined, picture.shape[:2]))
-    assert np.allclose(result.scores[1:], scores.numpy(), atol=1e-5)
+    assert np.allclose(result.scores()[1:], scores.numpy(), atol=1e-5)
     assert result.label_map.shape == picture.shape[:2] and len(np.unique(result.label_map)) > 1
 
 
@@ -195,7 +195,7 @@ def test_freeseg_diff_clusters_the_transformers_queries(patches: Models, picture
 def test_ovdiff_draws_and_compares_with_the_transformer(patches: Models, picture: np.ndarray) -> None:
     method = suited_to(patches, find_method("ovdiff"))
     result = method.segment(patches, from_image(patches, picture), CLASSES[:2])
-    assert result.labels == ("background", "cat", "potted plant") and np.isfinite(result.scores).all()
+    assert result.labels == ("background", "cat", "potted plant") and np.isfinite(result.scores()).all()
     with pytest.raises(ValueError, match="sites must name some of 0 to 2 on this backbone"):
         replace(method, sites="0-3").segment(patches, from_image(patches, picture), CLASSES[:2])
 

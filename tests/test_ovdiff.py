@@ -183,19 +183,19 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
 def test_segmenting_makes_prototypes_once(models: Models, wide: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     stages: list[str] = []
     result = SMALL.segment(models, wide, CLASSES, lambda stage, share: stages.append(stage))
-    assert result.labels == ("background", "cat", "dog", "sky") and result.scores.shape == (4, 80, 128)
-    assert result.threshold is None and np.isfinite(result.scores).all() and result.scores.max() <= 1 + 1e-5
+    assert result.labels == ("background", "cat", "dog", "sky") and result.scores().shape == (4, 80, 128)
+    assert result.threshold is None and np.isfinite(result.scores()).all() and result.scores().max() <= 1 + 1e-5
     assert any(stage.startswith("class 2 of 3, image 1 to 3 of 3") for stage in stages)
     monkeypatch.setattr(type(models.backbone), "generate", lambda *_, **__: pytest.fail("pictures are drawn again"))
     again = SMALL.segment(models, wide, CLASSES)
-    assert np.array_equal(result.scores, again.scores)
+    assert np.array_equal(result.scores(), again.scores())
     neighbours = next(item.neighbours for item in result.evidence if item.kind == "neighbours")
     assert neighbours.nearest.shape == neighbours.closeness.shape and neighbours.nearest.max() < len(neighbours.titles)
     assert (np.diff(neighbours.closeness, axis=-1) <= 1e-6).all()
     assert len(neighbours.titles) == len(neighbours.picture_of) == len(neighbours.places) == neighbours.nearest.max() + 1
     assert max(neighbours.picture_of) < len(neighbours.pictures) and all(place.any() for place in neighbours.places)
     with_pamr = replace(SMALL, refinement="pamr").segment(models, wide, CLASSES)
-    assert with_pamr.scores.shape == result.scores.shape and not np.array_equal(with_pamr.scores, result.scores)
+    assert with_pamr.scores().shape == result.scores().shape and not np.array_equal(with_pamr.scores(), result.scores())
 
 
 def test_of_many_classes_only_what_is_nearest_somewhere_is_kept(
@@ -248,7 +248,7 @@ def test_what_ships_takes_no_drawing_and_still_shows_its_pictures(
     models.prototype_folders = (tmp_path / "empty", folder)
     monkeypatch.setattr(type(models.backbone), "generate", lambda *_, **__: pytest.fail("pictures are drawn"))
     result = method.segment(models, wide, CLASSES)
-    assert np.array_equal(result.scores, drawn.scores) and not (tmp_path / "empty").exists()
+    assert np.array_equal(result.scores(), drawn.scores()) and not (tmp_path / "empty").exists()
     assert [item.title for item in result.evidence] == [item.title for item in shown]
     for ours, exact in zip(result.evidence, shown, strict=True):
         for a, b in zip(ours.images, exact.images, strict=True):
@@ -465,12 +465,12 @@ def test_kept_subsets_choose_as_those_that_are_encoded(models: Models, wide: Sce
 
 def test_the_nearest_phrase_of_a_class_counts(models: Models, wide: Scene) -> None:
     method = replace(SMALL, extractors=("dino",), prefilter=False)
-    apart = method.segment(models, wide, parse_classes("dog, cat, bus")).scores
+    apart = method.segment(models, wide, parse_classes("dog, cat, bus")).scores()
     both = method.segment(models, wide, parse_classes("dog|cat, bus"))
-    assert np.allclose(both.scores[[0, 2]], apart[[0, 3]], atol=1e-6)
+    assert np.allclose(both.scores()[[0, 2]], apart[[0, 3]], atol=1e-6)
     # The highest of the phrases is taken on the grid of the features, so that it is no less after expanding.
-    assert (both.scores[1] >= apart[1:3].max(0) - 1e-6).all() and both.scores[1].max() < apart[1:3].max() + 0.01
-    assert all((both.scores[1] > apart[k] + 1e-3).any() for k in (1, 2))
+    assert (both.scores()[1] >= apart[1:3].max(0) - 1e-6).all() and both.scores()[1].max() < apart[1:3].max() + 0.01
+    assert all((both.scores()[1] > apart[k] + 1e-3).any() for k in (1, 2))
     titles = next(item.neighbours for item in both.evidence if item.kind == "neighbours").titles
     assert {title.split(",")[0].removesuffix(" (background)") for title in titles} == {"dog", "cat", "bus"}
     assert {item.label for item in both.evidence if item.kind == "images"} == {"dog", "bus"}
@@ -480,7 +480,7 @@ def test_only_the_prefilter_leaves_classes_out(models: Models, wide: Scene) -> N
     classes = parse_classes("cat, dog, bus")
     for settings, left_out in (({"prefilter": True}, True), ({"prefilter": False}, False)):
         method = replace(SMALL, extractors=("dino",), images=2, **settings)
-        scores = method.segment(models, wide, classes).scores
+        scores = method.segment(models, wide, classes).scores()
         assert bool((scores[1:] == -1).all((1, 2)).any()) is left_out
 
 

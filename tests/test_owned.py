@@ -56,7 +56,7 @@ def test_ovdiffs_windows_are_cut_once(models: Models, monkeypatch: pytest.Monkey
     boxes = list(matching.boxes_of(method, (448, 597)))
     assert len(boxes) == 8  # and the whole picture: nine
     result = segment_under(protocol, prepared, picture)
-    assert len(segmented) == 1 and segmented[0].image.shape == (375, 500, 3) and result.scores.shape == (3, 375, 500)
+    assert len(segmented) == 1 and segmented[0].image.shape == (375, 500, 3) and result.scores().shape == (3, 375, 500)
     # Under another's windows the method cuts none of its own.
     other = PROTOCOLS["tcl"].fitted(SMALL, "voc")
     assert (other.windows, other.short_side) == ((), 0)
@@ -189,7 +189,7 @@ def test_the_protocol_of_groupvit_keeps_the_likeliest_classes(models: Models, pi
         result = segment_under(replace(protocol, likeliest=kept), prepared, picture)
         assert set(np.unique(result.label_map)) - {0} <= {k + 1 for k in order[:kept]}
         rows = [0, *(order[:kept] + 1)]
-        assert np.array_equal(result.scores[rows], whole.scores[rows])
+        assert np.array_equal(result.scores()[rows], whole.scores()[rows])
 
 
 def test_thresholds_are_swept_as_the_protocol_says(models: Models, picture: np.ndarray) -> None:

@@ -130,7 +130,7 @@ def test_the_released_modes_run_on_the_pocket_backbone(kind: type, tmp_path: Pat
     method = replace(released_for(pocket, kind), **QUICK.get(kind.name, {}))
     assert method.clip == "" if kind is not GroundedDiffusion else method.words == "alone"
     result = method.segment(pocket, from_image(pocket, pocket_scene("val", 5).image[:96], seed=1), parse_classes("cat, dog"))
-    assert result.scores.shape == (3, 96, 128) and np.isfinite(result.scores).all()
+    assert result.scores().shape == (3, 96, 128) and np.isfinite(result.scores()).all()
 
 
 # DiffSegmenter
@@ -209,8 +209,8 @@ def test_classes_that_the_filter_does_not_find_have_no_pixels(
     monkeypatch.setattr("ovseg.methods.diffsegmenter.method.look_as_released", look)
     filtered = DiffSegmenter(filtered=True).segment(models, wide, CLASSES)
     alone = DiffSegmenter().segment(models, wide, parse_classes("dog, sky"))
-    assert np.allclose(filtered.scores[[2, 4]], alone.scores[1:], atol=1e-4)
-    assert not filtered.scores[[1, 3]].any() and set(np.unique(filtered.label_map)) <= {0, 2, 4}
+    assert np.allclose(filtered.scores()[[2, 4]], alone.scores()[1:], atol=1e-4)
+    assert not filtered.scores()[[1, 3]].any() and set(np.unique(filtered.label_map)) <= {0, 2, 4}
     assert {item.label for item in filtered.evidence} == {"dog", "sky", ""}
 
 

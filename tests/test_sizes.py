@@ -177,5 +177,5 @@ def test_the_plain_steps_give_the_methods_scores(precise_models: Models) -> None
     looked_at = from_image(precise_models, scene("val", 0, 64).image[:40], seed=3)
     prepared = DiffSegmenter().prepare(precise_models, parse_classes("cat, potted plant, sky"))
     plain = plain_scores(precise_models.backbone, looked_at, prepared.text)
-    assert torch.allclose(plain.float(), torch.from_numpy(prepared.segment(looked_at).scores[1:]), atol=1e-4)
+    assert torch.allclose(plain.float(), torch.from_numpy(prepared.segment(looked_at).scores()[1:]), atol=1e-4)
     assert plain.std() > 0.05

@@ -17,7 +17,7 @@ def test_scores_expand_to_the_image_and_labels_follow_from_them() -> None:
     scores = torch.tensor([[[0.2, 0.9]], [[0.6, 0.1]]])
     result = Segmentation.from_scores(IMAGE, ("cat", "dog"), scores, threshold=0.5)
     assert result.labels == ("background", "cat", "dog")
-    assert result.scores.shape == (3, 2, 4)
+    assert result.scores().shape == (3, 2, 4)
     assert result.label_map.tolist() == [[2, 0, 1, 1], [2, 0, 1, 1]]
     assert result.shares == {"background": 0.25, "cat": 0.5, "dog": 0.25}
 
@@ -51,7 +51,7 @@ def test_stages_add_up_and_are_reported_as_they_begin() -> None:
 def test_moving_the_threshold_changes_the_background_alone() -> None:
     result = Segmentation.from_scores(IMAGE, ("cat",), torch.tensor([[[0.2, 0.9]]]), threshold=0.5)
     moved = result.with_threshold(0.1)
-    assert np.array_equal(moved.scores[1:], result.scores[1:])
+    assert np.array_equal(moved.scores()[1:], result.scores()[1:])
     assert (moved.label_map == 1).all()
     assert result.with_threshold(0.95).shares["background"] == 1.0
 
@@ -118,7 +118,7 @@ def test_evidence_is_made_at_the_first_look_and_once() -> None:
 def test_evidence_goes_along_to_another_process() -> None:
     made, result = counted()
     sent = pickle.loads(pickle.dumps(result))
-    assert len(made) == 1 and np.array_equal(sent.scores, result.scores) and sent.threshold == 0.5
+    assert len(made) == 1 and np.array_equal(sent.scores(), result.scores()) and sent.threshold == 0.5
     assert [item.title for item in sent.evidence] == ["seen"] and (sent.evidence[0].map == 1).all()
     assert pickle.loads(pickle.dumps(sent)).evidence[0].title == "seen" and len(made) == 1
 

@@ -117,7 +117,7 @@ def test_run(page: gr.Blocks, picture: Picture, loaded: Models) -> None:
     )
     scene = from_image(loaded, picture.image, 3, caption="a cat and a dog")
     here = run_variant(loaded, scene, parse_classes("cat, dog"), Variant("here", suited_to(loaded, DiffSegmenter)))
-    assert np.array_equal(here.segmentation.scores, comparison.entries[0].segmentation.scores)
+    assert np.array_equal(here.segmentation.scores(), comparison.entries[0].segmentation.scores())
 
 
 def test_draw(page: gr.Blocks, loaded: Models) -> None:

@@ -182,7 +182,7 @@ def two_best(
     A background that is a threshold is left out: where it stands, the threshold says.
     """
     first = 0 if segmentation.threshold is None else min(1, len(segmentation.labels) - 1)
-    rest = segmentation.scores[first:].copy()
+    rest = segmentation.scores()[first:].copy()
     labels, scores = [], []
     for _ in range(min(2, len(rest))):
         best = rest.argmax(0)[None]

@@ -131,7 +131,7 @@ def place_views(results: Results, x: float, y: float) -> tuple[str, list[tuple[n
 
 def best_here(entry: Entry, x: float, y: float) -> str:
     """The classes with the highest scores at a place: "cat 0.81, background 0.40"."""
-    scores = entry.segmentation.scores
+    scores = entry.segmentation.scores()
     height, width = scores.shape[1:]
     here = scores[:, min(int(y * height), height - 1), min(int(x * width), width - 1)]
     return ", ".join(f"{entry.segmentation.labels[k]} {here[k]:.2f}" for k in np.argsort(-here, kind="stable")[:NAMED])

@@ -123,7 +123,7 @@ def _masks_of(models: Models, method: Method, image: np.ndarray, classes: tuple[
 
 def problem_of(result: Segmentation) -> str:
     """What is wrong with a result, in a sentence; empty where nothing is."""
-    if not np.isfinite(result.scores).all():
+    if not np.isfinite(result.scores()).all():
         return "The scores must be finite, but some are not."
     if not (result.label_map > 0).any():
         return "The masks must not all be empty, but every pixel is background."

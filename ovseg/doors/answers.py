@@ -91,7 +91,7 @@ class Drawn(TypedDict):
 
 def masks_of(segmentation: Segmentation) -> list[Mask]:
     """The masks of the classes that were found, in the order of the labels."""
-    label_map, scores, masks = segmentation.label_map, segmentation.scores, []  # each look expands the scores
+    label_map, scores, masks = segmentation.label_map, segmentation.scores(), []  # each look expands the scores
     for annotation in annotations_of(label_map, image_id=1):
         index = annotation["category_id"]
         score = float(scores[index][label_map == index].mean(dtype=np.float64))

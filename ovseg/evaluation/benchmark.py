@@ -218,8 +218,8 @@ class Benchmark:
         )
         label_of = np.array([0, *(k + 1 for k in asked), *(0 for _ in self._background_words)], np.uint8)
         if self.dataset.background != "scored":
-            return [label_of[result.scores[1:].argmax(0) + 1]]
-        scores = result.scores[1:]
+            return [label_of[result.scores()[1:].argmax(0) + 1]]
+        scores = result.scores()[1:]
         best, winners = scores.max(0), label_of[scores.argmax(0) + 1]
         moved = [np.where(best > t, winners, np.uint8(0)) for t in self.protocol.swept] if self.sweeps else []
         return [label_of[result.label_map], *moved]

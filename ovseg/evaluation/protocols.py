@@ -237,7 +237,7 @@ def segment_under(
     for box in protocol.boxes(working):
         crop = np.ascontiguousarray(picture[box])
         part = prepared.segment(from_image(prepared.models, crop, seed, square=protocol.squashed))
-        total[(slice(None), *box)] += _of_classes(part.scores, count)
+        total[(slice(None), *box)] += _of_classes(part.scores(), count)
         weight[box] += 1
     scores = total / weight
     if working != image.shape[:2]:

@@ -160,8 +160,9 @@ class GroundedGeneration:
         """Masks by the grounding module."""
         latent = torch.from_numpy(sample.latent).to(self.models.device, self.models.dtype)
         scene = Scene(sample.image, latent, sample.order.prompt, sample.order.seed)
-        result = self.method.segment(self.models, scene, tuple(ClassWord((word,)) for word in sample.order.words))
-        return {word: result.scores[k] >= self.method.threshold for k, word in enumerate(sample.order.words, 1)}
+        classes = tuple(ClassWord((word,)) for word in sample.order.words)
+        scores = self.method.segment(self.models, scene, classes).scores()
+        return {word: scores[k] >= self.method.threshold for k, word in enumerate(sample.order.words, 1)}
 
 
 def _from_attention(sample: Sample) -> dict[str, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -95,4 +95,4 @@ class Method(ABC):
         """
         prepared = self.prepare(models, classes, within(report, 0.0, self.preparing_share))
         result = prepared.segment(scene, within(report, self.preparing_share, 1.0))
-        return result.with_timings(prepared.timings | result.timings)
+        return replace(result, timings=prepared.timings | result.timings)

@@ -100,8 +100,8 @@ def _coco(result: Result) -> Files:
 def _scores(result: Result) -> Files:
     segmentation = result.segmentation
     threshold = np.nan if segmentation.threshold is None else segmentation.threshold
-    arrays = {"scores": segmentation.scores, "labels": np.array(segmentation.labels), "threshold": np.float32(threshold)}
-    yield "scores.npz", _npz({"README": np.array(SCORES), **arrays})
+    arrays = {"scores": segmentation.scores(), "labels": np.array(segmentation.labels), "threshold": np.float32(threshold)}
+    yield "scores.npz", as_npz({"README": np.array(SCORES), **arrays})
 
 
 def _evidence(result: Result) -> Files:

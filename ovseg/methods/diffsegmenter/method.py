@@ -193,7 +193,7 @@ class PreparedDiffSegmenter(Prepared):
         with stages.stage("encoding the picture"):
             if method.squashed or method.sampled:
                 latent = latent_of(models, scene.image, scene.seed, square=method.squashed, sample_posterior=method.sampled)
-                scene = replace(scene, latent=latent)
+                scene = replace(scene, encoded=latent)
             _ = scene.latent  # made here, so that the seconds are this stage's
         rows = method.average(models, scene, text, stages)
         with stages.stage("scoring", 1.0):

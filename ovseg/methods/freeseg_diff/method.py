@@ -141,7 +141,7 @@ class PreparedFreeSegDiff(Prepared):
             candidates = self.candidates(scene)
         with stages.stage("reading the network's features", 0.2):
             if method.squashed:
-                scene = replace(scene, latent=latent_of(models, image, scene.seed, square=True))
+                scene = replace(scene, encoded=latent_of(models, image, scene.seed, square=True))
             features = features_of(models, method, scene, self.nothing)
         with stages.stage("clustering", 0.5):
             clusters = clusters_of(features, method, sum(candidates.allowed))
