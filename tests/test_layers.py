@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,14 @@ def test_imports_point_to_the_left(path: Path) -> None:
         if top == "ovseg" and rest and part not in ("app", "__init__"):
             known = any(rest[0] in layer for layer in LAYERS)
             assert not known or rest[0] == part or rank(rest[0]) < rank(part), f"{part} imports {name}"
+
+
+def test_no_import_goes_round() -> None:
+    files = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
+    used = {name: imports_of(path) & files.keys() - {name} for name, path in files.items()}
+    for names in used.values():  # a folder is not used by whoever uses a file of it
+        names -= {name for name in names if any(other.startswith(f"{name}.") for other in names)}
+    TopologicalSorter(used).prepare()  # raises CycleError, which names the files
 
 
 def test_every_part_has_a_layer() -> None:

@@ -23,7 +23,6 @@ from ovseg.evaluation import papers
 from ovseg.evaluation.ablations import ABLATIONS, Ablation
 from ovseg.evaluation.baselines import MEASURABLE
 from ovseg.evaluation.benchmark import Benchmark
-from ovseg.evaluation.command_line import command_of
 from ovseg.evaluation.datasets import PocketDataset
 from ovseg.evaluation.papers import METRICS, in_short, paper_figures
 from ovseg.evaluation.protocols import PROTOCOLS
@@ -147,7 +146,7 @@ def test_a_command_says_everything_that_differs_from_the_defaults(models: Models
     )  # fmt: skip
     parser = ArgumentParser()
     evaluate.add_options(parser)
-    words = shlex.split(command_of(task))
+    words = shlex.split(task.command)
     assert words[:4] == ["python", "-m", "ovseg", "evaluate"]
     options = parser.parse_args(words[4:])
     assert method_of(options, models, MEASURABLE) == given

@@ -92,6 +92,13 @@ class Benchmark:
     def sweeps(self) -> bool:
         """Whether every picture is also counted at each threshold of the protocol."""
         return self.dataset.background == "scored" and any(f.name == "threshold" for f in fields(self.method))
+    @property
+    def command(self) -> str:
+        """The command that measures it."""
+        labels = {} if self.labels == self.protocol.labels else {"labels": self.labels}
+        options = labels | {"protocol": self.protocol.name, "seed": self.seed}
+        return command_of(self.models, self.method, self.dataset, self.total, options)
+
 
     def run(self, out: Path, report: Report = silent) -> dict:
         """Measure what is not yet in `out`, write the tables and the sheet, and return the table.
@@ -262,7 +269,7 @@ class Benchmark:
         table = self.settings() | {
             "count": self.total,
             "weight files": self.models.weight_files(networks),
-            "command": command_of(self),
+            "command": self.command,
             "miou": dataset_miou(totals[0], scored),
             "mean_image_miou": float(np.nanmean(per_image)),
             "pixel_accuracy": pixel_accuracy(totals[0]),

@@ -1,39 +1,38 @@
 """The command that measures a benchmark, as one types it."""
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING
 
-from ovseg.evaluation.datasets import FolderDataset
-from ovseg.methods import suited_to
+from ovseg.evaluation.datasets import Dataset, FolderDataset
+from ovseg.methods import Method, suited_to
 from ovseg.methods.settings import as_text
+from ovseg.models import Models
 
-if TYPE_CHECKING:
-    from ovseg.evaluation.benchmark import Benchmark
+USUAL = {"protocol": "native", "seed": 0, "backbone": "pocket", "dtype": "float32"}  # what need not be typed
 
 
-def command_of(task: "Benchmark") -> str:
+def command_of(models: Models, method: Method, dataset: Dataset, count: int, options: Mapping[str, object]) -> str:
     """The `evaluate` command of a benchmark; its folders stand there by their names alone.
 
     It says what differs from the defaults: settings from those that suit the backbone. Where the threshold was taken from
     another run, the command gives the threshold itself.
+
+    Args:
+        count: of samples.
+        options: more options of the command, by their names.
     """
-    words = ["python", "-m", "ovseg", "evaluate", "--method", task.method.name]
-    words += _data(task) + ["--count", str(task.total)]
-    for option, value, usual in (
-        ("labels", task.labels, task.protocol.labels), ("protocol", task.protocol.name, "native"),
-        ("seed", task.seed, 0), ("backbone", task.models.name.rpartition("/")[2], "pocket"),
-        ("dtype", task.models.dtype_name, "float32"),
-    ):  # fmt: skip
-        words += [f"--{option}", str(value)] if value != usual else []
-    suited = suited_to(task.models, type(task.method))
-    changed = [field.name for field in fields(suited) if getattr(task.method, field.name) != getattr(suited, field.name)]
-    words += ["--set", *(f"{name}={as_text(getattr(task.method, name))}" for name in changed)] if changed else []
-    return shlex.join([*words, "--out", "runs/" + task.method.name])
+    words = ["python", "-m", "ovseg", "evaluate", "--method", method.name, *_data(dataset), "--count", str(count)]
+    network = {"backbone": models.name.rpartition("/")[2], "dtype": models.dtype_name}
+    for option, value in {**options, **network}.items():
+        words += [f"--{option}", str(value)] if value != USUAL.get(option) else []
+    suited = suited_to(models, type(method))
+    changed = [field.name for field in fields(suited) if getattr(method, field.name) != getattr(suited, field.name)]
+    words += ["--set", *(f"{name}={as_text(getattr(method, name))}" for name in changed)] if changed else []
+    return shlex.join([*words, "--out", "runs/" + method.name])
 
 
-def _data(task: "Benchmark") -> list[str]:
-    dataset = task.dataset
+def _data(dataset: Dataset) -> list[str]:
     if isinstance(dataset, FolderDataset):
         return ["--dataset", dataset.benchmark, "--data", dataset.root.name, "--split", dataset.split]
     return ["--dataset", dataset.name]
