@@ -1,6 +1,7 @@
 """Files and folders that are written whole or not at all, and folders that say which run they belong to."""
 
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -135,6 +136,18 @@ def check_folder(folder: Path) -> Path:
     return folder
 
 
+def as_json(value: Any, indent: int | None = 2) -> bytes:
+    """A value as the content of a JSON file."""
+    return (json.dumps(value, indent=indent, ensure_ascii=False) + "\n").encode()
+
+
+def as_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Arrays as the content of a compressed .npz file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
 def read_json(path: Path, kind: type = dict) -> Any:
     """What a JSON file holds.
 
@@ -163,7 +176,7 @@ def write_or_check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
     """
     path = folder / "settings.json"
     if not os.path.lexists(path):
-        write_whole(path, (json.dumps(settings, indent=2) + "\n").encode(), lasting=True)
+        write_whole(path, as_json(settings), lasting=True)
         return
     kept = read_json(path)
     if kept != settings:

@@ -1,13 +1,12 @@
 """`compare IMAGE --classes WORDS --methods NAMES --out DIR`: several methods on one picture, as a sheet and a table."""
 
 import argparse
-import json
 from pathlib import Path
 
 from ovseg.commands.common import add_captioner, add_files, add_networks, models_of, parts_of, show_progress
 from ovseg.commands.values import out_folder, seed
 from ovseg.compare import Comparison, Truth, compare, comparison_sheet, read_legend, read_truth, read_variants
-from ovseg.files import write_whole
+from ovseg.files import as_json, write_whole
 from ovseg.methods import METHODS
 from ovseg.output import view
 from ovseg.output.files import Result, slug, write_files
@@ -73,7 +72,7 @@ def write_tables(comparison: Comparison, folder: Path, *, hatched: bool = False)
     write_whole(folder / "sheet.png", view.png(comparison_sheet(comparison, hatched=hatched)))
     write_whole(folder / "comparison.md", comparison.markdown().encode())
     write_whole(folder / "comparison.csv", comparison.figures().csv().encode())
-    write_whole(folder / "comparison.json", (json.dumps(comparison.record(), indent=2) + "\n").encode())
+    write_whole(folder / "comparison.json", as_json(comparison.record()))
 
 
 def _truth(options: argparse.Namespace, image_hw: tuple[int, int], classes: tuple[ClassWord, ...]) -> Truth | None:

@@ -1,7 +1,6 @@
 """`timings`: how long things take on this machine."""
 
 import argparse
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from ovseg.evaluation.growth import Axis, Sweep, growth_table, table_of
 from ovseg.evaluation.growth_plot import growth_plot
 from ovseg.evaluation.sizes import Size, Taken, measure_making, measure_size
 from ovseg.evaluation.timings import measure, table
-from ovseg.files import write_whole
+from ovseg.files import as_json, write_whole
 from ovseg.maths.flops import matmul_peak
 from ovseg.methods import METHODS, Method, OVDiff, find_method, suited_to
 from ovseg.models import Models
@@ -135,7 +134,7 @@ def report(options: argparse.Namespace, models: Models, methods: Sequence[Method
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         write_whole(options.out / "table.md", f"{head}\n\n{tables}".encode())
-        write_whole(options.out / "sizes.json", (json.dumps([t.described() for t in taken], indent=1) + "\n").encode())
+        write_whole(options.out / "sizes.json", as_json([t.described() for t in taken], indent=1))
         if options.growth:
             write_whole(options.out / "growth.svg", growth_plot(head, sweeps).encode())
 

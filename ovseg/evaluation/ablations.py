@@ -1,6 +1,5 @@
 """Tables of variants of a method: each row changes one setting, and names the command that gives its figures."""
 
-import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -9,7 +8,7 @@ from typing import Any
 
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.papers import in_short
-from ovseg.files import write_whole
+from ovseg.files import as_json, write_whole
 from ovseg.methods import Method, modes_of
 from ovseg.methods.settings import as_text
 from ovseg.progress import Report, silent
@@ -128,7 +127,7 @@ class Ablation:
                 f"The rows must be some of {'; '.join(known)}; but no row of {self.kind.title} contains {self.only}."
             )
         rows = list(self._rows(out, report))
-        write_whole(out / "ablation.json", (json.dumps(rows, indent=2) + "\n").encode())
+        write_whole(out / "ablation.json", as_json(rows))
         write_whole(out / "ablation.md", as_markdown(rows).encode())
         return rows
 

@@ -1,6 +1,5 @@
 """Running a method over a data set: one file for each picture, so that a stopped run can continue; then the tables."""
 
-import io
 import json
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from ovseg.evaluation.command_line import command_of
 from ovseg.evaluation.datasets import Dataset, Sample
 from ovseg.evaluation.labels import LABEL_SOURCES, NETWORKS, ground_truth
 from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
-from ovseg.files import read_json, write_or_check_settings, write_whole
+from ovseg.files import as_json, as_npz, read_json, write_or_check_settings, write_whole
 from ovseg.maths.overlap import IGNORED, confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
 from ovseg.methods import DiffSegmenter, Method, released_for
 from ovseg.methods.base import Prepared
@@ -92,13 +91,13 @@ class Benchmark:
     def sweeps(self) -> bool:
         """Whether every picture is also counted at each threshold of the protocol."""
         return self.dataset.background == "scored" and any(f.name == "threshold" for f in fields(self.method))
+
     @property
     def command(self) -> str:
         """The command that measures it."""
         labels = {} if self.labels == self.protocol.labels else {"labels": self.labels}
         options = labels | {"protocol": self.protocol.name, "seed": self.seed}
         return command_of(self.models, self.method, self.dataset, self.total, options)
-
 
     def run(self, out: Path, report: Report = silent) -> dict:
         """Measure what is not yet in `out`, write the tables and the sheet, and return the table.
@@ -135,7 +134,7 @@ class Benchmark:
     def summarise(self, out: Path) -> dict:
         """Write `table.md`, `table.json` and `sheet.png` of a measured run, and return the table."""
         table, order = self._table(out)
-        write_whole(out / "table.json", (json.dumps(table, indent=2) + "\n").encode())
+        write_whole(out / "table.json", as_json(table))
         write_whole(out / "table.md", as_markdown(table).encode())
         write_whole(out / "sheet.png", view.png(self._sheet(out, order)))
         return table
@@ -358,6 +357,4 @@ def as_markdown(table: dict) -> str:
 
 
 def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
-    write_whole(path, content.getvalue(), lasting=True)
+    write_whole(path, as_npz(arrays), lasting=True)

@@ -12,7 +12,7 @@ from ovseg.evaluation.baselines import MEASURABLE
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import find_dataset
 from ovseg.evaluation.papers import PaperFigure, paper_figures
-from ovseg.files import write_whole
+from ovseg.files import as_json, write_whole
 from ovseg.methods import find_method, suited_to
 from ovseg.models import Models
 from ovseg.progress import Report, silent, within
@@ -81,7 +81,7 @@ class Measuring:
             part = within(report, number / len(chosen), (number + 1) / len(chosen))
             kept = self._measured(run, lambda stage, share, run=run, part=part: part(f"{run.name}: {stage}", share))
             written.append(self.to / f"{run.name}.json")
-            write_whole(written[-1], (json.dumps(kept, indent=1) + "\n").encode())
+            write_whole(written[-1], as_json(kept, indent=1))
         return written
 
     def _measured(self, run: Run, report: Report) -> list[dict]:

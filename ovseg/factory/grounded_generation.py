@@ -6,8 +6,6 @@ group of prompts is the mean over the pictures that count; the paper's own avera
 draws two objects, few pictures count, so the mean over all objects that the truth has, in any picture, is given as well.
 """
 
-import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ from jaxtyping import Float, UInt8
 from ovseg.backbones.base import Sampling
 from ovseg.factory.orders import Order
 from ovseg.factory.splits import find_split, seen_of, unseen_of
-from ovseg.files import write_or_check_settings, write_whole
+from ovseg.files import as_json, as_npz, write_or_check_settings, write_whole
 from ovseg.maths.maps import normalise, resize
 from ovseg.maths.overlap import iou
 from ovseg.methods.grounded_diffusion import GroundedDiffusion
@@ -96,7 +94,7 @@ class GroundedGeneration:
                 done += 1
             rows += self._rows(group, samples)
         table = {"split": split.name, "module": self.method.module, "pictures": self.count, "rows": rows}
-        write_whole(out / "table.json", (json.dumps(table, indent=2) + "\n").encode())
+        write_whole(out / "table.json", as_json(table))
         write_whole(out / "table.md", as_markdown(table).encode())
         return table
 
@@ -124,9 +122,7 @@ class GroundedGeneration:
                 "image": drawn[0].image, "latent": drawn[0].latent.cpu().float().numpy(),
                 "attribution": np.stack([one.attribution.float().cpu().numpy() for one in drawn]),
             }  # fmt: skip
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, **kept)
-            write_whole(path, buffer.getvalue(), lasting=True)
+            write_whole(path, as_npz(kept), lasting=True)
         with np.load(path) as kept:
             return Sample(order, kept["image"], kept["latent"], kept["attribution"])
 

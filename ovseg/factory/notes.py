@@ -1,9 +1,8 @@
 """What is known of a file since it was written: its checksum, its bytes and when it was last changed."""
 
-import json
 from pathlib import Path
 
-from ovseg.files import file_checksum, read_json, write_whole
+from ovseg.files import as_json, file_checksum, read_json, write_whole
 
 
 def note_path(path: Path) -> Path:
@@ -15,7 +14,7 @@ def write_note(path: Path, checksum: str) -> None:
     """Write the note of a file as it is now."""
     written = path.stat()
     note = {"sha256": checksum, "bytes": written.st_size, "modified": written.st_mtime_ns}
-    write_whole(note_path(path), (json.dumps(note) + "\n").encode(), lasting=True)
+    write_whole(note_path(path), as_json(note, None), lasting=True)
 
 
 def checked(path: Path, known: str | None) -> str:

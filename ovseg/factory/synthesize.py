@@ -17,7 +17,7 @@ from PIL import Image
 
 from ovseg.backbones.base import Sampling
 from ovseg.factory.orders import Order, order
-from ovseg.files import read_json, write_or_check_settings, write_whole
+from ovseg.files import as_json, read_json, write_or_check_settings, write_whole
 from ovseg.methods.base import Method
 from ovseg.models import Models
 from ovseg.output import view
@@ -100,14 +100,14 @@ class Synthesis:
         mask = view.indexed_png(labels[result.label_map], view.palette(len(self.classes) + 1))
         write_whole(out / "JPEGImages" / f"{name_of(item.number)}.jpg", _jpeg(drawn.image), lasting=True)
         write_whole(out / "SegmentationClass" / f"{name_of(item.number)}.png", mask, lasting=True)
-        write_whole(prompt_path(out, item.number), (json.dumps(asdict(item)) + "\n").encode(), lasting=True)
+        write_whole(prompt_path(out, item.number), as_json(asdict(item), None), lasting=True)
 
     def _finish(self, out: Path) -> None:
         names = [name_of(number) for number in range(self.count)]
         write_whole(out / "ImageSets" / "Segmentation" / "train.txt", ("\n".join(names) + "\n").encode())
         write_whole(out / "labels.txt", ("\n".join([BACKGROUND, *self.classes]) + "\n").encode())
         annotations = coco(out, self.classes, self.count)
-        write_whole(out / "annotations.json", (json.dumps(annotations) + "\n").encode())
+        write_whole(out / "annotations.json", as_json(annotations, None))
         write_whole(out / "README.md", self._card(out, annotations).encode())
         write_whole(out / "sheet.png", view.png(preview(out, self.classes, min(self.count, SHEET))))
 

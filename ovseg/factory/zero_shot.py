@@ -5,7 +5,6 @@ is tested on real scenes with all classes: mean IoU of the seen classes, of the 
 (models A to D in the paper's table of zero-shot segmentation; the paper trains a MaskFormer).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from jaxtyping import UInt8
 
 from ovseg.factory.splits import find_split, seen_of, unseen_of
 from ovseg.factory.synthesize import prompt_path, read_mask, read_picture
-from ovseg.files import read_json, write_whole
+from ovseg.files import as_json, read_json, write_whole
 from ovseg.pocket.train_segmenter import Masked, iou_of_things, real_scenes, train_segmenter
 from ovseg.pocket.training import Budget
 from ovseg.pocket.world import THINGS
@@ -77,7 +76,7 @@ class ZeroShot:
             "count": self.budget.tested,
             "rows": rows,
         }
-        write_whole(out / "table.json", (json.dumps(table, indent=2) + "\n").encode())
+        write_whole(out / "table.json", as_json(table))
         write_whole(out / "table.md", as_markdown(table).encode())
         return table
 

@@ -1,7 +1,6 @@
 """The files of `Attention`: the same from the page and the command line, in a folder or in one zip."""
 
 import io
-import json
 import platform
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from PIL import Image
 from ovseg import __version__
 from ovseg.attention.value import Attention, Heads
 from ovseg.backbones.base import Site
-from ovseg.files import write_whole
+from ovseg.files import as_json, as_npz, write_whole
 from ovseg.methods import suited_to
 from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.models import Models
@@ -137,8 +136,8 @@ def files_of_attention(inside: Inside) -> Iterator[tuple[str, bytes]]:
         yield f"tokens/{token_slug(attention, token)}.png", view.png(over)
     yield "tokens.png", view.png(typeset(tokens_sheet(attention, weights)))
     yield "levels.png", view.png(typeset(levels_sheet(attention, weights)))
-    yield "attention.npz", _npz(arrays_of(inside))
-    yield "run.json", (json.dumps(_card(inside), indent=2, ensure_ascii=False) + "\n").encode()
+    yield "attention.npz", as_npz(arrays_of(inside))
+    yield "run.json", as_json(_card(inside))
     yield "README.txt", README.encode()
 
 
@@ -272,9 +271,3 @@ def _card(inside: Inside) -> dict[str, object]:
         ],
         "kept levels": list(attention.kept),
     }
-
-
-def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()

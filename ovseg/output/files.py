@@ -1,7 +1,6 @@
 """The files of a segmentation: the same from the page, the command line and the library, in a folder or in one zip."""
 
 import io
-import json
 import zipfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ovseg.files import write_whole
+from ovseg.files import as_json, as_npz, write_whole
 from ovseg.output import view
 from ovseg.output.coco import coco_file
 from ovseg.types import Neighbours, Segmentation, named
@@ -76,7 +75,7 @@ def _masks(result: Result) -> Files:
     segmentation, indices = result.segmentation, result.indices
     yield "overlay.png", view.png(view.overlay(segmentation, order=result.order))
     yield "mask.png", view.indexed_png(segmentation.label_map, view.palette(int(indices.max()) + 1)[indices])
-    yield "legend.json", _json(view.legend(segmentation, result.order))
+    yield "legend.json", as_json(view.legend(segmentation, result.order))
 
 
 def _classes(result: Result) -> Files:
@@ -93,8 +92,8 @@ def _cutouts(result: Result) -> Files:
 def _coco(result: Result) -> Files:
     yield PICTURE, view.png(result.segmentation.image)
     pictures, labels = [(PICTURE, result.segmentation.label_map)], result.segmentation.labels
-    yield "coco.json", _json(coco_file(pictures, labels))
-    yield "coco-polygons.json", _json(coco_file(pictures, labels, as_polygons=True), indent=None)
+    yield "coco.json", as_json(coco_file(pictures, labels))
+    yield "coco-polygons.json", as_json(coco_file(pictures, labels, as_polygons=True), indent=None)
 
 
 def _scores(result: Result) -> Files:
@@ -115,7 +114,7 @@ def _evidence(result: Result) -> Files:
         own |= {f"image_{k}": picture for k, picture in enumerate(item.images)}
         own |= {} if item.neighbours is None else _neighbours(item.neighbours)
         arrays |= {f"{number:03d}_{name}": array for name, array in own.items()}
-    yield "evidence.npz", _npz(arrays)
+    yield "evidence.npz", as_npz(arrays)
 
 
 def _neighbours(neighbours: Neighbours) -> dict[str, np.ndarray]:
@@ -145,7 +144,7 @@ def files_of(result: Result, parts: Collection[str] = tuple(PARTS)) -> Files:
     wanted = PARTS if "all" in parts else {part: named(PARTS, "files", part) for part in parts}
     for part in wanted:
         yield from PARTS[part](result)
-    yield "run.json", _json(result.card)
+    yield "run.json", as_json(result.card)
     yield "README.txt", README.encode()
 
 
@@ -206,13 +205,3 @@ def slug(title: str) -> str:
     """A title as a part of a file's name: "DiffSegmenter, draws 2" is "diffsegmenter-draws-2"."""
     words = "".join(c if c.isalnum() else " " for c in title.lower()).split()
     return "-".join(words)
-
-
-def _json(value: object, indent: int | None = 2) -> bytes:
-    return (json.dumps(value, indent=indent, ensure_ascii=False) + "\n").encode()
-
-
-def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ovseg.ahead import read_ahead
-from ovseg.files import checksum, read_json, write_or_check_settings, write_whole
+from ovseg.files import as_json, checksum, read_json, write_or_check_settings, write_whole
 from ovseg.methods import Method
 from ovseg.methods.base import Prepared
 from ovseg.models import Models
@@ -215,7 +215,7 @@ class FolderTask:
         if self.attention:
             write_attention(segmentation, folder / "attention")
         coco = coco_file([(name, segmentation.label_map)], segmentation.labels)
-        write_whole(self._record(name), _json({"checksum": content, "coco": coco}), lasting=True)
+        write_whole(self._record(name), as_json({"checksum": content, "coco": coco}, None), lasting=True)
         return Outcome(coco)
 
     def _result(self, image: np.ndarray, prepare: Prepare, report: Report) -> Result:
@@ -242,16 +242,12 @@ class FolderTask:
 
     def _write_summary(self, outcomes: Mapping[str, Outcome]) -> None:
         files = [outcome.coco for outcome in outcomes.values() if outcome.coco is not None]
-        write_whole(self.out / "coco.json", _json(merged(files, [word.name for word in self.classes])))
+        write_whole(self.out / "coco.json", as_json(merged(files, [word.name for word in self.classes]), None))
         skipped = [{"picture": name, "why": reason} for name, reason in reasons(outcomes)]
-        write_whole(self.out / "skipped.json", _json(skipped, indent=2))
+        write_whole(self.out / "skipped.json", as_json(skipped))
         write_whole(self.out / "README.txt", README.encode())
 
 
 def reasons(outcomes: Mapping[str, Outcome]) -> Iterator[tuple[str, str]]:
     """The pictures that were skipped, each with the reason."""
     yield from ((name, outcome.reason) for name, outcome in outcomes.items() if outcome.coco is None)
-
-
-def _json(value: object, indent: int | None = None) -> bytes:
-    return (json.dumps(value, indent=indent, ensure_ascii=False) + "\n").encode()

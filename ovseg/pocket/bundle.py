@@ -1,6 +1,5 @@
 """The shipped bundle: a pipeline that diffusers loads, and all other networks, as small half-precision files."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from transformers import (
     ViTModel,
 )
 
-from ovseg.files import read_json, whole_folder, write_whole
+from ovseg.files import as_json, read_json, whole_folder, write_whole
 from ovseg.pocket import checkpoint
 from ovseg.pocket.open_clip_export import export_open_clip
 
@@ -105,7 +104,7 @@ def pack(root: Path, to: Path) -> None:
         # training, from an earlier packing, is replaced.
         starts = {entry["started"] for entry in trained}
         trained = [entry for entry in read_json(record, list) if entry["started"] not in starts] + trained
-    write_whole(record, (json.dumps(trained, indent=2) + "\n").encode())
+    write_whole(record, as_json(trained))
 
 
 def _pack_pipeline(source: Path, to: Path) -> None:

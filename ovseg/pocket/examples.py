@@ -1,11 +1,10 @@
 """The example pictures of the page: scenes of the pocket world at 512 px, each with its truth."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
-from ovseg.files import write_whole
+from ovseg.files import as_json, write_whole
 from ovseg.output.view import indexed_png, palette, png
 from ovseg.pocket.world import LABELS, WorldScene, scene
 
@@ -35,7 +34,7 @@ def write_examples(out: Path) -> None:
         legend = [{"index": k, "label": label} for k, label in enumerate(labels)]
         write_whole(out / f"{name}.png", png(item.image))
         write_whole(out / f"{name}-truth.png", indexed_png(_truth(item, labels), palette(len(labels))))
-        write_whole(out / f"{name}-legend.json", (json.dumps(legend) + "\n").encode())
+        write_whole(out / f"{name}-legend.json", as_json(legend, None))
 
 
 def words_of(name: str) -> tuple[str, ...]:

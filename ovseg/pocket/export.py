@@ -1,13 +1,12 @@
 """Scenes of the pocket world as files."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
-from ovseg.files import write_whole
+from ovseg.files import as_json, write_whole
 from ovseg.output.view import contact_sheet, indexed_png, palette, png
 from ovseg.pocket.world import LABELS, scene
 
@@ -33,8 +32,8 @@ def write_scenes(split: str, indices: Iterable[int], size: int, out: Path) -> No
         pictures.append(np.concatenate([item.image, colours[item.labels]], 1))
         captions.append(item.caption)
     about = {f"{split}-{i:06d}": {"caption": s.caption, "things": s.things, "stuff": s.stuff} for i, s in scenes.items()}
-    write_whole(out / "captions.json", (json.dumps(about, indent=2) + "\n").encode())
-    write_whole(out / "labels.json", (json.dumps(LABELS) + "\n").encode())
+    write_whole(out / "captions.json", as_json(about))
+    write_whole(out / "labels.json", as_json(LABELS, None))
     cell = min(max(2 * size, 256), 640)
     write_whole(out / "sheet.png", png(contact_sheet(pictures[:64], captions[:64], columns=4, cell=cell)))
 

@@ -32,7 +32,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ovseg.backbones.base import Backbone, Capture, Text
 from ovseg.backbones.weights import name_of_weights
-from ovseg.files import whole_folder, write_whole
+from ovseg.files import as_json, whole_folder, write_whole
 from ovseg.maths.maps import resize
 
 EPSILON, MOMENTUM = 1e-4, 0.1  # of the batch statistics; the spectral norm has the same epsilon
@@ -301,7 +301,7 @@ def save_grounding(module: GroundingModule, folder: Path, training: Mapping[str,
     }
     write_whole(folder / "model.safetensors", save(weights), lasting=True)
     config = {"size": asdict(module.size), "independent": module.independent, "training": dict(training)}
-    write_whole(folder / "config.json", (json.dumps(config, indent=2) + "\n").encode(), lasting=True)
+    write_whole(folder / "config.json", as_json(config), lasting=True)
 
 
 def copy_grounding(source: Path, folder: Path) -> None:
