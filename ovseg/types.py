@@ -301,10 +301,6 @@ class Segmentation:
         scores[0] = threshold
         return replace(self, own=scores, threshold=threshold)
 
-    def with_timings(self, timings: dict[str, float]) -> "Segmentation":
-        """The same with other seconds of its stages."""
-        return replace(self, timings=timings)
-
     def packed(self) -> "Segmentation":
         """The same in less memory, for what is kept and looked at now and then."""
         in_pixels = not isinstance(self.own, OwnScores)

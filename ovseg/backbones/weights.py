@@ -3,11 +3,14 @@
 import hashlib
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from huggingface_hub import try_to_load_from_cache
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ovseg.files import file_checksum
@@ -72,6 +75,24 @@ def revision_of(repository: str) -> str:
         ValueError: there is none.
     """
     return _cached(repository).name
+
+
+@contextmanager
+def loading(what: str, *more: type[Exception]) -> Iterator[None]:
+    """In the block a network is loaded: what the libraries raise is said in one sentence.
+
+    Args:
+        what: the network, to begin the sentence.
+        more: other errors that mean the same.
+
+    Raises:
+        ValueError: it cannot be loaded.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, UnpicklingError, *more) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"{what} must be on disk or on the hub, but loading it failed: {reason}") from error
 
 
 def say_if_pickled(source: str) -> None:

@@ -4,15 +4,13 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
 import transformers  # its classes are named below as text, since naming one in code would import its network
 from jaxtyping import UInt8
-from safetensors import SafetensorError
 
-from ovseg.backbones.weights import check_complete, name_of_weights, say_if_pickled
+from ovseg.backbones.weights import check_complete, loading, name_of_weights, say_if_pickled
 
 WHOLE = 20  # tokens of a sentence that `go_on` gives: the library's default for BLIP
 ARCHITECTURES = {"blip": "BlipForConditionalGeneration", "blip-2": "Blip2ForConditionalGeneration"}
@@ -45,18 +43,13 @@ class Captioner:
 
     def __init__(self, source: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.source, self.device, self.dtype = source, torch.device(device), dtype
-        try:
+        with loading(f"The captioner {source}"):
             kind = transformers.AutoConfig.from_pretrained(source).model_type
             if kind not in ARCHITECTURES:
                 raise ValueError(f"The captioner must be one of {', '.join(ARCHITECTURES)}, but {source} is {kind}.")
             self._processor = transformers.AutoProcessor.from_pretrained(source)
             network = getattr(transformers, ARCHITECTURES[kind])
             model, info = network.from_pretrained(source, dtype=dtype, weights_only=True, output_loading_info=True)
-        except (OSError, SafetensorError, UnpicklingError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(
-                f"The captioner {source} must be on disk or on the hub, but loading it failed: {reason}"
-            ) from error
         self._model = model.to(self.device).eval().requires_grad_(False)
         self._splits_words = kind == "blip"
         check_complete(source, info["missing_keys"])

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-from ovseg.backbones.weights import check_finite, name_of_weights
+from ovseg.backbones.weights import check_finite, loading, name_of_weights
 from ovseg.limits import quoted
 from ovseg.pretrained.prefixes import encode_tree, shares_prefixes
 from ovseg.pretrained.templates import TEMPLATES
@@ -40,12 +40,9 @@ class Clip:
     def __init__(self, source: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.source, self.device, self.dtype = source, torch.device(device), dtype
         name, tag = _name_and_tag(source)
-        try:
+        with loading(f"The CLIP {source}", RuntimeError):
             model, self._preprocess = open_clip.create_model_from_pretrained(name, tag)
             self._tokenizer = open_clip.get_tokenizer(name)
-        except (OSError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"The CLIP {source} must be on disk or on the hub, but cannot be loaded: {reason}") from error
         self._model = model.to(self.device, dtype).eval().requires_grad_(False)
         self._subsets: dict[tuple[str, ...], Tensor] = {}
         self._towers: dict[int, nn.Module] = {}

@@ -10,17 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from pickle import UnpicklingError
 
 import cv2
 import numpy as np
 import torch
 import transformers
 from jaxtyping import Bool, Float, UInt8
-from safetensors import SafetensorError
 from torch import Tensor
 
-from ovseg.backbones.weights import check_complete, name_of_weights, say_if_pickled
+from ovseg.backbones.weights import check_complete, loading, name_of_weights, say_if_pickled
 from ovseg.maths.maps import resize
 from ovseg.types import BACKGROUND
 
@@ -202,15 +200,10 @@ def load_detector(source: str, device: torch.device | str = "cpu") -> Detector:
         "segformer": SemanticDetector,
         "upernet": SemanticDetector,
     }
-    try:
+    with loading(f"The detector at {source}", ValueError):
         kind = transformers.AutoConfig.from_pretrained(source).model_type
         if kind in kinds:
             return kinds[kind](source, device)
-    except (OSError, ValueError, SafetensorError, UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"The detector at {source} must be on disk or on the hub, but loading it failed: {reason}"
-        ) from error
     raise ValueError(f"The detector must be a {', '.join(kinds)}, but {source} is a {kind}.")
 
 

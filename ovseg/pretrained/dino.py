@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
 from jaxtyping import Float, UInt8
-from safetensors import SafetensorError
 from torch import Tensor
 
-from ovseg.backbones.weights import check_complete, check_finite, name_of_weights, say_if_pickled
+from ovseg.backbones.weights import check_complete, check_finite, loading, name_of_weights, say_if_pickled
 
 
 class Dino:
@@ -27,7 +25,7 @@ class Dino:
 
     def __init__(self, source: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.source, self.device, self.dtype = source, torch.device(device), dtype
-        try:
+        with loading(f"DINO at {source}"):
             kind = transformers.AutoConfig.from_pretrained(source).model_type
             if kind != "vit":
                 raise ValueError(f"The self-supervised network must be a vit, but {source} is a {kind}.")
@@ -35,9 +33,6 @@ class Dino:
             model, info = transformers.ViTModel.from_pretrained(
                 source, dtype=dtype, add_pooling_layer=False, weights_only=True, output_loading_info=True
             )
-        except (OSError, SafetensorError, UnpicklingError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ValueError(f"DINO at {source} must be on disk or on the hub, but loading it failed: {reason}") from error
         self._model = model.to(self.device).eval().requires_grad_(False)
         check_complete(source, info["missing_keys"])
         say_if_pickled(source)
