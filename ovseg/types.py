@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float16, Float32, Integer, UInt8
+from jaxtyping import Float, Float32, Integer, UInt8
 from torch import Tensor
 
+from ovseg.layer_attention import LayerAttention
 from ovseg.limits import quoted
 
 BACKGROUND = "background"
@@ -87,39 +88,6 @@ class Neighbours:
     places: tuple[np.ndarray, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Affinity:
-    """What every place of a grid attends to, the mean over heads and layers: a row of it is computed when it is asked for.
-
-    Args:
-        grid: rows and columns.
-        layers: the queries, already scaled, and the keys of each layer; places are row-major.
-    """
-
-    grid: tuple[int, int]
-    layers: tuple[tuple[Float16[np.ndarray, "heads n _d"], Float16[np.ndarray, "heads n _d"]], ...]
-
-    def rows(self, begin: int, end: int) -> Float32[np.ndarray, "rows n"]:
-        """What the places from number `begin` to the one before `end` attend to; each row sums to 1."""
-        total = np.zeros((end - begin, self.grid[0] * self.grid[1]), np.float32)
-        for query, key in self.layers:
-            for own, others in zip(query.astype(np.float32), key.astype(np.float32), strict=True):
-                logits = own[begin:end] @ others.T
-                exponentials = np.exp(logits - logits.max(1, keepdims=True))
-                total += exponentials / exponentials.sum(1, keepdims=True) / (len(query) * len(self.layers))
-        return total
-
-    def at(self, row: int, column: int) -> Float32[np.ndarray, "y x"]:
-        """What one place attends to."""
-        place = row * self.grid[1] + column
-        return self.rows(place, place + 1).reshape(self.grid)
-
-    def whole(self) -> Float16[np.ndarray, "y x y x"]:
-        """What every place attends to: large, twice the bytes of the square of the number of places."""
-        parts = [self.rows(row * self.grid[1], (row + 1) * self.grid[1]).astype(np.float16) for row in range(self.grid[0])]
-        return np.concatenate(parts).reshape(*self.grid, *self.grid)
-
-
 @dataclass(frozen=True)
 class Evidence:
     """An intermediate result of a method, for people to look at.
@@ -137,7 +105,7 @@ class Evidence:
     group: str = ""
     label: str = ""
     neighbours: Neighbours | None = None
-    affinity: Affinity | None = None
+    affinity: LayerAttention | None = None
 
 
 class EvidenceOnDemand:

@@ -1,11 +1,12 @@
 """A backbone that is no U-Net: a small diffusion transformer over patches of pixels, in one file.
 
-Its latent is the picture itself, cut into patches, so that encoding and decoding lose nothing. Its prompts are read letter
-by letter. All attention is at one stride.
+Its latent is the picture itself, cut into patches, so that encoding and decoding lose nothing. Its prompts are read
+character by character. All attention is at one stride.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,23 +17,27 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ovseg.backbones.base import (
-    AttentionStates,
+    NOTHING,
+    Ablation,
     Capture,
     Generated,
     OnStep,
+    Phrases,
     Sampling,
     Site,
     Text,
     Token,
     Trace,
     Watch,
+    grid_at,
 )
 from ovseg.backbones.counting import count_pass
 from ovseg.backbones.phrases import phrase_at
 from ovseg.backbones.weights import fingerprint, generator
+from ovseg.layer_attention import LayerAttention
 from ovseg.maths.maps import phrase_maps
 
-PATCH, WIDTH, HEADS, LAYERS, LETTERS = 4, 24, 2, 3, 64
+PATCH, WIDTH, HEADS, LAYERS, CHARACTERS = 4, 24, 2, 3, 64
 EDGE = 64  # pixels of a square picture
 STEPS = 1000  # of the noise schedule
 
@@ -44,47 +49,56 @@ class Attention(nn.Module):
         super().__init__()
         self.query, self.key, self.value, self.out = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
 
-    def forward(self, places: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor, AttentionStates]:
-        """Output and queries (b, n, d), the heads' mean probabilities (b, n, m), and what these are computed of."""
+    def forward(
+        self, places: Tensor, context: Tensor, grid: tuple[int, int], heads: tuple[int, ...], tokens: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor, LayerAttention]:
+        """Output and queries (b, n, d), and the attention; some heads and tokens are off."""
         query = self.query(places)
         q, k, v = (
             part.unflatten(-1, (HEADS, -1)).transpose(1, 2) for part in (query, self.key(context), self.value(context))
         )
-        states = AttentionStates(q * (4 / math.sqrt(q.shape[-1])), k)  # sharper than usual: weights are random
-        probabilities = (states.query @ k.mT).softmax(-1)
-        return self.out((probabilities @ v).transpose(1, 2).flatten(2)), query, probabilities.mean(1), states
+        q = q * (4 / math.sqrt(q.shape[-1]))  # sharper than usual: weights are random
+        mask = ~torch.isin(torch.arange(k.shape[2]), torch.tensor(tokens))[None] if tokens else None
+        states = LayerAttention(q, k, grid, mask=mask, make_value=lambda: v, out=self.out.weight)
+        mixed = states.probabilities() @ v
+        mixed[:, list(heads)] = 0
+        return self.out(mixed.transpose(1, 2).flatten(2)), query, states
+
+
+SITES = tuple(Site(f"{kind} {k}", 1, kind, f"layer {k}") for k in range(LAYERS) for kind in ("self", "cross"))
 
 
 class PatchTransformer(nn.Module):
-    """Predicts the noise of a noised picture from its patches and the states of a prompt's letters."""
+    """Predicts the noise of a noised picture from its patches and the states of a prompt's characters."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.letters, self.place_of_letter = nn.Embedding(128, WIDTH), nn.Parameter(torch.randn(LETTERS, WIDTH) / 4)
+        self.characters, self.place_of_character = nn.Embedding(128, WIDTH), nn.Parameter(torch.randn(CHARACTERS, WIDTH) / 4)
         self.reader = nn.TransformerEncoderLayer(WIDTH, HEADS, 2 * WIDTH, 0.0, batch_first=True)
         self.enter, self.leave = nn.Linear(3 * PATCH**2, WIDTH), nn.Linear(WIDTH, 3 * PATCH**2)
         self.among_places, self.to_words = (nn.ModuleList(Attention() for _ in range(LAYERS)) for _ in range(2))
         self.mix = nn.ModuleList(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.GELU()) for _ in range(LAYERS))
         self.norm = nn.LayerNorm(WIDTH)
 
-    def read(self, letters: Tensor) -> Tensor:
-        """States (b, t, d) of letters (b, t)."""
-        return self.reader(self.letters(letters) + self.place_of_letter)
+    def read(self, characters: Tensor) -> Tensor:
+        """States (b, t, d) of characters (b, t)."""
+        return self.reader(self.characters(characters) + self.place_of_character)
 
     def forward(
-        self, noised: Tensor, timestep: int, states: Tensor
-    ) -> tuple[Tensor, list[tuple[str, Tensor, Tensor, AttentionStates]], list]:
-        """The noise (b, c, y, x); kind, queries, probabilities and states of every attention; the output of every layer."""
+        self, noised: Tensor, timestep: float, states: Tensor, off: Ablation = NOTHING
+    ) -> tuple[Tensor, dict[Site, tuple[Tensor, LayerAttention]], list]:
+        """The noise (b, c, y, x); queries and attention of every site; the output of every layer."""
         grid = noised.shape[-2:]
         angles = torch.arange(WIDTH, device=noised.device) * (timestep / STEPS)
         x = self.enter(noised.flatten(2).mT) + _positions(grid).to(noised) + angles.to(noised).sin()
-        attention, outputs = [], []
+        attention, outputs = {}, []
         for k in range(LAYERS):
-            for kind, layer in (("self", self.among_places[k]), ("cross", self.to_words[k])):
-                normed = self.norm(x)
-                out, *looked = layer(normed, normed if kind == "self" else states)
-                x = x + out
-                attention.append((kind, *looked))
+            for site, layer in zip(SITES[2 * k : 2 * k + 2], (self.among_places[k], self.to_words[k]), strict=True):
+                normed, heads = self.norm(x), tuple(head for own, head in off.heads if own == site)
+                context, tokens = (normed, ()) if site.kind == "self" else (states, off.tokens)
+                out, *looked = layer(normed, context, tuple(grid), heads, tokens)
+                x = x if site in off.layers else x + out
+                attention[site] = tuple(looked)
             x = x + self.mix[k](self.norm(x))
             outputs.append(x.mT.unflatten(2, grid))
         return self.leave(self.norm(x)).mT.unflatten(2, grid), attention, outputs
@@ -93,7 +107,7 @@ class PatchTransformer(nn.Module):
 class Patches:
     """The transformer as a `Backbone`."""
 
-    sites = tuple(Site(f"{kind} {k}", 1, kind) for k in range(LAYERS) for kind in ("self", "cross"))
+    sites = SITES
     strides = feature_strides = (1,)
 
     def __init__(self, network: PatchTransformer, name: str) -> None:
@@ -118,75 +132,85 @@ class Patches:
     def encode_text(
         self,
         prompts: Sequence[str],
-        phrases: Sequence[str],
+        phrases: Phrases,
         emphasis: float = 1.0,
         emphasised: Sequence[str] | None = None,
         *,
         starts: Sequence[int | None] | None = None,
     ) -> Text:
         if too_long := [prompt for prompt in prompts if not self.fits(prompt)]:
-            raise ValueError(f"The prompt must fit {LETTERS} letters, but got {too_long[0]!r}.")
+            raise ValueError(f"The prompt must fit {CHARACTERS} characters, but got {too_long[0]!r}.")
         states, empty = self._read(prompts), self._read([""])[0]
-        rows = list(zip(prompts, phrases, starts or [None] * len(prompts), strict=True))
-        spans = tuple(tuple(range(*phrase_at(*row))) if row[1] else () for row in rows)
-        for row, part in enumerate(emphasised or phrases):
-            at = list(spans[row][phrases[row].rindex(part) :][: len(part)])
+        wanted = [(row, one) for row, own in enumerate(phrases) for one in ((own,) if isinstance(own, str) else own)]
+        spans = tuple(
+            tuple(range(*phrase_at(prompts[row], phrase, start))) if phrase else ()
+            for (row, phrase), start in zip(wanted, starts or [None] * len(wanted), strict=True)
+        )
+        for number, part in enumerate(emphasised or [phrase for _, phrase in wanted]):
+            row, phrase = wanted[number]
+            at = list(spans[number][phrase.rindex(part) :][: len(part)])
             states[row, at] = empty[at] + emphasis * (states[row, at] - empty[at])
-        return Text(tuple(prompts), states, spans)
+        return Text(tuple(prompts), states, spans, tuple(row for row, _ in wanted))
 
     def fits(self, prompt: str) -> bool:
-        return len(prompt) <= LETTERS
+        return len(prompt) <= CHARACTERS
 
-    def noised(self, latent: Tensor, timestep: int, seed: int) -> Tensor:
+    def noised(self, latent: Tensor, timestep: float, seed: int) -> Tensor:
         if not 0 <= timestep < STEPS:
             raise ValueError(f"The timestep must be from 0 to {STEPS - 1}, but got {timestep}.")
-        noise, left = torch.randn(latent[:1].shape, generator=generator(seed)).to(latent), self.left[timestep]
+        noise, left = torch.randn(latent[:1].shape, generator=generator(seed)).to(latent), self.left[int(timestep)]
         return left.sqrt() * latent + (1 - left).sqrt() * noise
 
-    def trace(self, latent: Tensor, text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
-        return self.trace_noised(self.noised(latent, timestep, seed), text, timestep, capture)
+    def trace(
+        self, latent: Tensor, text: Text, timestep: float, capture: Capture, seed: int, *, off: Ablation = NOTHING
+    ) -> Trace:
+        return self.trace_noised(self.noised(latent, timestep, seed), text, timestep, capture, off=off)
 
-    def trace_noised(self, noised: Tensor, text: Text, timestep: int, capture: Capture) -> Trace:
-        if set(capture.queries + capture.states) - set(self.sites) or set(capture.features) - {1}:
-            raise ValueError(f"What is captured must be this network's, but got {capture}.")
+    def trace_noised(
+        self, noised: Tensor, text: Text, timestep: float, capture: Capture, *, off: Ablation = NOTHING
+    ) -> Trace:
+        named = {*capture.queries, *capture.states, *off.sites}
+        if named - set(self.sites) or set(capture.features) - {1}:
+            raise ValueError(f"What is captured or off must be this network's, but got {capture}, {off}.")
+        if any(not 0 <= head < HEADS for _, head in off.heads) or any(not 0 <= t < CHARACTERS for t in off.tokens):
+            raise ValueError(f"What is off must be of {HEADS} heads and {CHARACTERS} tokens, but got {off}.")
         rows = noised.expand(len(text.prompts), -1, -1, -1)
         count_pass(len(rows))
-        _, attention, outputs = self.network(rows, timestep, text.embeddings)
+        _, attention, outputs = self.network(rows, timestep, text.embeddings, off)
         return self._traced(noised, text, timestep, capture, (attention, outputs))
 
-    def _traced(self, noised: Tensor, text: Text, timestep: int, capture: Capture, seen_by: tuple) -> Trace:
+    def _traced(self, noised: Tensor, text: Text, timestep: float, capture: Capture, seen_by: tuple) -> Trace:
         """What a pass saw, of its last rows: those of the text."""
         (attention, outputs), rows, grid = seen_by, len(text.prompts), tuple(noised.shape[-2:])
-        seen = dict(zip(self.sites, attention, strict=True))
-        crossing = {site: p for site, (kind, _, p, _) in seen.items() if kind == "cross" and 1 in capture.cross}
+        seen = {
+            site: (query[-rows:], replace(states, query=states.query[-rows:], key=states.key[-rows:]))
+            for site, (query, states) in attention.items()
+        }
+        crossing = {site: states.maps() for site, (_, states) in seen.items() if site.kind == "cross"}
+        owners = text.slots[0]
         return Trace(
             text, timestep, grid,
-            {site: p[-rows:].unflatten(1, grid) for site, p in crossing.items()},
-            {
-                site: phrase_maps(p[-rows:].unflatten(1, grid), text.spans)
-                for site, (kind, _, p, _) in seen.items()
-                if kind == "cross" and 1 in capture.phrases
-            },
-            {s: query[-rows:].mT.unflatten(2, grid) for s, (_, query, _, _) in seen.items() if s in capture.queries},
+            crossing if 1 in capture.cross else {},
+            {site: phrase_maps(maps[list(owners)], text.spans) for site, maps in crossing.items() if 1 in capture.phrases},
+            {site: query.mT.unflatten(2, grid) for site, (query, _) in seen.items() if site in capture.queries},
             {1: torch.cat(outputs, 1)[-rows:]} if capture.features else {},
-            {
-                s: AttentionStates(both.query[-rows:], both.key[-rows:])
-                for s, (_, _, _, both) in seen.items()
-                if s in capture.states
-            },
+            {site: states for site, (_, states) in seen.items() if site in capture.states},
             noised,
         )  # fmt: skip
 
     def tokens(self, prompt: str) -> tuple[Token, ...]:
-        if len(prompt) > LETTERS:
-            raise ValueError(f"The prompt must have {LETTERS} letters at most, but got {len(prompt)}.")
-        own = tuple(Token(letter.lower(), "word", k, k + 1) for k, letter in enumerate(prompt))
-        return own + (Token("", "padding"),) * (LETTERS - len(prompt))
+        if len(prompt) > CHARACTERS:
+            raise ValueError(f"The prompt must have {CHARACTERS} characters at most, but got {len(prompt)}.")
+        own = tuple(Token(character.lower(), "word", k, k + 1) for k, character in enumerate(prompt))
+        return own + (Token("", "padding"),) * (CHARACTERS - len(prompt))
 
     def width(self, site: Site) -> int:
         return WIDTH
 
-    def timesteps(self, sampling: Sampling) -> tuple[int, ...]:
+    def keys(self, site: Site, latent_hw: tuple[int, int]) -> int:
+        return math.prod(grid_at(latent_hw, 1)) if site.kind == "self" else CHARACTERS
+
+    def timesteps(self, sampling: Sampling) -> tuple[float, ...]:
         if sampling.steps < 1:
             raise ValueError(f"Generation must take 1 step or more, but got {sampling.steps}.")
         return tuple(int(t) for t in np.linspace(STEPS - 1, 0, sampling.steps).round())
@@ -220,11 +244,11 @@ class Patches:
             clean = (latent - (1 - self.left[timestep]).sqrt() * noise) / self.left[timestep].sqrt()
             after = self.left[times[step + 1]] if step + 1 < len(times) else torch.tensor(1.0)
             latent = after.sqrt() * clean.clamp(-1, 1) + (1 - after).sqrt() * noise
-            own = [p[len(seeds) :, :, list(text.spans[0])].mean(-1) for kind, _, p, _ in attention if kind == "cross"]
-            looked += own
+            maps = [states.maps()[len(seeds) :] for site, (_, states) in attention.items() if site.kind == "cross"]
+            looked += [own[..., list(text.spans[0])].mean(-1) for own in maps]
             if on_step:
                 on_step(step + 1, sampling.steps)
-        maps = torch.stack(looked).mean(0).unflatten(1, (edge, edge)) if phrase else [None] * len(seeds)
+        maps = torch.stack(looked).mean(0) if phrase else [None] * len(seeds)
         return tuple(Generated(self.decode(one), one, where) for one, where in zip(latent.split(1), maps, strict=True))
 
     def rows_per_pass(self, latent_hw: tuple[int, int], capture: Capture) -> int:
@@ -241,7 +265,7 @@ class Patches:
         return 3 * PATCH**2, working_hw[0] // PATCH, working_hw[1] // PATCH
 
     def _read(self, prompts: Sequence[str]) -> Tensor:
-        codes = [[min(ord(letter), 127) for letter in prompt.ljust(LETTERS)[:LETTERS]] for prompt in prompts]
+        codes = [[min(ord(character), 127) for character in prompt.ljust(CHARACTERS)[:CHARACTERS]] for prompt in prompts]
         return self.network.read(torch.tensor(codes))
 
 

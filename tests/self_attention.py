@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from ovseg.backbones.base import Backbone, Site, Trace
+from ovseg.layer_attention import LayerAttention
 
 
 def selves(backbone: Backbone, *strides: int) -> tuple[Site, ...]:
@@ -11,10 +12,25 @@ def selves(backbone: Backbone, *strides: int) -> tuple[Site, ...]:
     return tuple(site for site in backbone.sites if site.kind == "self" and site.stride in (strides or backbone.strides))
 
 
+def attended(states: LayerAttention) -> Tensor:
+    """The probabilities (row, from, to), the mean over heads, of a softmax over all keys: those that have a column."""
+    everything = whole_rows(states).mean(1)
+    return everything if states.column_of is None else everything[..., states.column_of[0] >= 0]
+
+
+def whole_rows(states: LayerAttention) -> Tensor:
+    """The probabilities (row, head, from, key), keys without a column included."""
+    logits = states.query @ states.key.mT
+    if states.mask is not None:
+        logits = (
+            logits + torch.zeros(states.mask.shape, dtype=logits.dtype).masked_fill(~states.mask, -torch.inf)[:, None, None]
+        )
+    return logits.softmax(-1)
+
+
 def self_attention(trace: Trace) -> dict[int, Tensor]:
     """By stride the probabilities (row, from, to), the mean over heads and the stride's sites, of a trace's states."""
     matrices: dict[int, list[Tensor]] = {}
     for site in (site for site in trace.states if site.kind == "self"):
-        both = trace.states[site]
-        matrices.setdefault(site.stride, []).append((both.query @ both.key.mT).softmax(-1).mean(1))
+        matrices.setdefault(site.stride, []).append(attended(trace.states[site]))
     return {stride: torch.stack(own).mean(0) for stride, own in sorted(matrices.items())}

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ovseg.attention import Attention, Request, draw_inside, heads_of, look_inside, plan_drawing, plan_looking
+from ovseg.attention import Attention, Inspection, draw_inside, heads_of, look_inside, plan_drawing, plan_looking
 from ovseg.attention.plan import parse_levels, token_groups
 from ovseg.backbones import BACKBONES, Capture, counting
 from ovseg.backbones.base import Sampling, Site
@@ -23,7 +23,7 @@ from tests.self_attention import self_attention, selves
 from tests.test_other_backbones import ROW
 
 PROMPT, LEVELS = "a photo of a potted plant", (20, 300, 800)
-REQUEST = Request(PROMPT)
+INSPECTION = Inspection(PROMPT)
 HALF = {"atol": 5e-4, "rtol": 2e-3}  # what half precision may change
 
 
@@ -49,7 +49,7 @@ def scene(network: Models, picture: np.ndarray) -> Scene:
 
 @pytest.fixture
 def looked(network: Models, scene: Scene) -> Attention:
-    return look_inside(network, scene, REQUEST, LEVELS)
+    return look_inside(network, scene, INSPECTION, LEVELS)
 
 
 def columns_of(models: Models) -> tuple[tuple[int, ...], ...]:
@@ -88,9 +88,9 @@ def test_tokens_are_named_and_all_padding_is_one(network: Models, looked: Attent
 
 def test_one_pass_for_each_noise_level_and_none_to_look(network: Models, scene: Scene) -> None:
     with counting() as count:
-        attention = look_inside(network, scene, REQUEST, LEVELS)
+        attention = look_inside(network, scene, INSPECTION, LEVELS)
     assert (count.passes, count.rows) == (3, 3)
-    plan = plan_looking(network, scene.image.shape[:2], REQUEST, LEVELS)
+    plan = plan_looking(network, scene.image.shape[:2], INSPECTION, LEVELS)
     assert (plan.passes, plan.rows, plan.timesteps) == (3, 3, LEVELS)
     with counting() as count:
         for stride in attention.strides:
@@ -102,35 +102,35 @@ def test_one_pass_for_each_noise_level_and_none_to_look(network: Models, scene: 
 
 @pytest.mark.parametrize("keep", ["every", "middle", "none"])
 def test_what_it_takes_in_memory_is_known_before(network: Models, scene: Scene, keep: str) -> None:
-    request = replace(REQUEST, keep=keep)
-    attention = look_inside(network, scene, request, LEVELS)
+    inspection = replace(INSPECTION, keep=keep)
+    attention = look_inside(network, scene, inspection, LEVELS)
     arrays = [attention.image, attention.noised, *attention.cross.values()]
     arrays += [array for states in attention.states.values() for array in (states.query, states.key)]
     actual = sum(array.nbytes for array in arrays)
-    assert actual == attention.nbytes == plan_looking(network, scene.image.shape[:2], request, LEVELS).memory
+    assert actual == attention.nbytes == plan_looking(network, scene.image.shape[:2], inspection, LEVELS).memory
     sampling = Sampling(2, 3.0)
-    _, drawn = draw_inside(network, request, sampling)
-    assert drawn.nbytes == plan_drawing(network, request, sampling).memory
+    _, drawn = draw_inside(network, inspection, sampling)
+    assert drawn.nbytes == plan_drawing(network, inspection, sampling).memory
     # Not one array grows with the square of a grid's places.
     places = max(np.prod(maps.shape[-2:]) for maps in attention.cross.values())
     assert all(array.size < len(LEVELS) * places**2 for array in arrays[2:])
 
 
 def test_too_much_memory_is_refused_before_the_network_runs(network: Models, scene: Scene) -> None:
-    memory = plan_looking(network, scene.image.shape[:2], REQUEST, LEVELS).memory
-    look_inside(network, scene, replace(REQUEST, most_bytes=memory), LEVELS)
+    memory = plan_looking(network, scene.image.shape[:2], INSPECTION, LEVELS).memory
+    look_inside(network, scene, replace(INSPECTION, most_bytes=memory), LEVELS)
     with counting() as count, pytest.raises(ValueError, match=r"at most, but would take .* self-attention at fewer of them"):
-        look_inside(network, scene, replace(REQUEST, most_bytes=memory - 1), LEVELS)
+        look_inside(network, scene, replace(INSPECTION, most_bytes=memory - 1), LEVELS)
     with pytest.raises(ValueError, match=r"The result must take 1\.0 kB at most"):
-        draw_inside(network, replace(REQUEST, most_bytes=1000), Sampling(2, 3.0))
+        draw_inside(network, replace(INSPECTION, most_bytes=1000), Sampling(2, 3.0))
     assert count.passes == 0
 
 
 def test_every_step_of_a_drawing_is_a_trace_of_that_step(network: Models) -> None:
     backbone, sampling = network.backbone, Sampling(3, 4.0, "blurry")
     with counting() as count:
-        made, drawn = draw_inside(network, REQUEST, sampling, seed=5)
-    plan = plan_drawing(network, REQUEST, sampling)
+        made, drawn = draw_inside(network, INSPECTION, sampling, seed=5)
+    plan = plan_drawing(network, INSPECTION, sampling)
     assert (count.passes, count.rows) == (plan.passes, plan.rows) == (3, 6)
     (plain,) = backbone.generate(PROMPT, [5], sampling)
     assert np.abs(made.image.astype(int) - plain.image).max() <= 1 and np.array_equal(drawn.image, made.image)
@@ -172,14 +172,14 @@ def test_a_place_attends_to_what_the_whole_self_attention_says(network: Models, 
 
 
 def test_self_attention_is_kept_where_it_was_asked_for(network: Models, scene: Scene) -> None:
-    middle = look_inside(network, scene, replace(REQUEST, keep="middle"), LEVELS)
-    every = look_inside(network, scene, REQUEST, LEVELS)
+    middle = look_inside(network, scene, replace(INSPECTION, keep="middle"), LEVELS)
+    every = look_inside(network, scene, INSPECTION, LEVELS)
     assert middle.kept == (1,) and middle.kept_near(0) == middle.kept_near(2) == 1 and every.kept_near(2) == 2
     for stride, row in middle.rows_from(0.2, 0.9).items():
         assert np.array_equal(row, every.rows_from(0.2, 0.9, [1])[stride])
     with pytest.raises(ValueError, match="kept at noise level 300, but noise level 20 was asked for"):
         middle.rows_from(0.2, 0.9, [0])
-    none = look_inside(network, scene, replace(REQUEST, keep="none"), LEVELS)
+    none = look_inside(network, scene, replace(INSPECTION, keep="none"), LEVELS)
     assert none.kept_near(1) is None and not none.states
     with pytest.raises(ValueError, match="kept at a level to be looked at, but it was kept at none"):
         none.rows_from(0.2, 0.9)
@@ -188,7 +188,7 @@ def test_self_attention_is_kept_where_it_was_asked_for(network: Models, scene: S
 
 
 def test_fusing_weighs_the_resolutions(models: Models, picture: np.ndarray) -> None:
-    attention = look_inside(models, from_image(models, picture), REQUEST, LEVELS)
+    attention = look_inside(models, from_image(models, picture), INSPECTION, LEVELS)
     token, weights = attention.words[4], {1: 0.5, 4: 1.5}
     expected = 0.0
     for stride, weight in weights.items():
@@ -203,7 +203,7 @@ def test_fusing_weighs_the_resolutions(models: Models, picture: np.ndarray) -> N
 
 
 def test_heads_apart_are_those_whose_mean_was_kept(network: Models) -> None:
-    _, drawn = draw_inside(network, REQUEST, Sampling(2, 3.0))
+    _, drawn = draw_inside(network, INSPECTION, Sampling(2, 3.0))
     for site in drawn.cross:
         with counting() as count:
             heads = heads_of(network, drawn, site, 1)
@@ -216,7 +216,7 @@ def test_heads_apart_are_those_whose_mean_was_kept(network: Models) -> None:
 
 
 def test_it_goes_to_another_process_and_back(models: Models, picture: np.ndarray) -> None:
-    attention = look_inside(models, from_image(models, picture), REQUEST, (100,))
+    attention = look_inside(models, from_image(models, picture), INSPECTION, (100,))
     again = pickle.loads(pickle.dumps(attention))
     assert again.nbytes == attention.nbytes and again.tokens == attention.tokens
     assert np.array_equal(again.fused(1, {2: 1.0}), attention.fused(1, {2: 1.0}))
@@ -228,22 +228,22 @@ def test_a_report_stops_it(models: Models, picture: np.ndarray) -> None:
             raise StoppedError
 
     with counting() as count, pytest.raises(StoppedError):
-        look_inside(models, from_image(models, picture), REQUEST, LEVELS, stop)
+        look_inside(models, from_image(models, picture), INSPECTION, LEVELS, stop)
     assert count.passes == 1
     with counting() as count, pytest.raises(StoppedError):
-        draw_inside(models, REQUEST, Sampling(6, 1.0), report=stop)
+        draw_inside(models, INSPECTION, Sampling(6, 1.0), report=stop)
     assert count.passes == 3
 
 
 @pytest.mark.parametrize(
     ("work", "sentence"),
     [
-        (lambda m, s: look_inside(m, s, Request("  "), LEVELS), "sentence must say what to look for"),
-        (lambda m, s: look_inside(m, s, Request("a cat", "some"), LEVELS), "one of every, middle, none, but got 'some'"),
-        (lambda m, s: look_inside(m, s, REQUEST, ()), "1 noise level or more"),
-        (lambda m, s: look_inside(m, s, REQUEST, (20, 1000)), "must be from 0 to 999, but got 1000"),
-        (lambda m, s: look_inside(m, s, Request("a photo of " * 30), LEVELS), "please shorten it"),
-        (lambda m, s: draw_inside(m, REQUEST, Sampling(0, 1.0)), "1 step or more"),
+        (lambda m, s: look_inside(m, s, Inspection("  "), LEVELS), "sentence must say what to look for"),
+        (lambda m, s: look_inside(m, s, Inspection("a cat", "some"), LEVELS), "one of every, middle, none, but got 'some'"),
+        (lambda m, s: look_inside(m, s, INSPECTION, ()), "1 noise level or more"),
+        (lambda m, s: look_inside(m, s, INSPECTION, (20, 1000)), "must be from 0 to 999, but got 1000"),
+        (lambda m, s: look_inside(m, s, Inspection("a photo of " * 30), LEVELS), "please shorten it"),
+        (lambda m, s: draw_inside(m, INSPECTION, Sampling(0, 1.0)), "1 step or more"),
     ],
 )
 def test_bad_input_is_one_sentence_before_the_network_runs(models: Models, picture: np.ndarray, work, sentence: str) -> None:
@@ -265,10 +265,10 @@ def test_noise_levels_are_read() -> None:
 
 
 def test_what_it_takes_is_said_in_a_sentence(models: Models) -> None:
-    plan = plan_looking(models, (60, 90), replace(REQUEST, keep="none"), (100,))
+    plan = plan_looking(models, (60, 90), replace(INSPECTION, keep="none"), (100,))
     assert plan.sentence(None).startswith(
         "1 pass of the network, how long is known after the first run here; the result takes"
     )
-    plan = plan_drawing(models, REQUEST, Sampling(10, 2.0))
+    plan = plan_drawing(models, INSPECTION, Sampling(10, 2.0))
     assert plan.sentence(0.1).startswith("10 passes of the network, about 2.0 s; the result takes")
     assert "kB of memory" in plan.sentence(0.1) or "MB of memory" in plan.sentence(0.1)

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.special import softmax
 
 from ovseg.__main__ import main
-from ovseg.attention import Attention, Request, heads_of, look_inside
+from ovseg.attention import Attention, Inspection, heads_of, look_inside
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.output.attention_files import Inside, arrays_of, attention_card, write_attention_files, zip_of_attention
@@ -26,7 +26,7 @@ PROMPT, WEIGHTS = "a photo of a cat", {1: 0.2, 2: 1.0, 4: 0.0, 8: 0.5}
 @pytest.fixture(scope="module")
 def attention(models: Models) -> Attention:
     image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
-    return look_inside(models, from_image(models, image, seed=2), Request(PROMPT, keep="middle"), (50, 100, 600))
+    return look_inside(models, from_image(models, image, seed=2), Inspection(PROMPT, keep="middle"), (50, 100, 600))
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_the_command_looks_into_a_picture(
     Image.fromarray(image).save(picture)
     given = ["--noise", "300,20", "--seed", "4", "--weights", "0,1,0,0", "--at", "0.8,0.3", "--heads", "3,2"]
     assert main(["attention", str(picture), PROMPT, *given, "--out", str(out), *network]) == 0
-    expected = look_inside(models, from_image(models, image, 4), Request(PROMPT), (20, 300))
+    expected = look_inside(models, from_image(models, image, 4), Inspection(PROMPT), (20, 300))
     arrays = np.load(out / "attention.npz")
     site = list(expected.cross)[2]
     assert np.array_equal(arrays["cross_03"], expected.cross[site]) and list(arrays["timesteps"]) == [20, 300]

@@ -11,9 +11,10 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
 
 from ovseg.backbones.base import Capture, Sampling, Text
-from ovseg.backbones.recording import Wanted, _attend, _attend_fast, recording
+from ovseg.backbones.layer_input import LayerInput, Projections
+from ovseg.backbones.recording import Recorder
 from ovseg.backbones.stable_diffusion import StableDiffusion
-from ovseg.backbones.unet_layout import Layout
+from ovseg.backbones.unet_layout import layout_of
 from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.models import Models
 from ovseg.scene import from_image
@@ -27,26 +28,20 @@ def constant(value: float, dtype: torch.dtype) -> torch.Tensor:
     return torch.full((1, 5, 64), value, dtype=dtype)
 
 
+@pytest.mark.parametrize("value", [36, 200])
 @torch.no_grad()
-def test_a_product_of_82944_is_a_number_as_in_the_fast_kernel() -> None:
-    attention = Attention(query_dim=64, heads=1, dim_head=64)
-    query, value = constant(36, torch.float16), torch.randn(1, 5, 64, generator=torch.Generator().manual_seed(0)).half()
-    assert float((query.float() @ query.float().mT).max()) == 82_944 and not (query @ query.mT).isfinite().all()
-    output, probabilities = _attend(attention, query, query, value)
-    assert torch.equal(probabilities, torch.full((1, 5, 5), 0.2).half().float())
-    assert torch.allclose(output, _attend_fast(attention, query, query, value), atol=1e-3)
-
-
-@torch.no_grad()
-def test_the_flag_of_stable_diffusion_2_makes_products_in_float32() -> None:
-    query = constant(200, torch.float16)  # 320,000 even when scaled
-    for upcast in (False, True):
-        attention = Attention(query_dim=64, heads=1, dim_head=64, upcast_attention=upcast)
-        output, probabilities = _attend(attention, query, query, query)
-        assert bool(probabilities.isfinite().all()) == upcast and output.dtype == torch.float16
-    attention = Attention(query_dim=64, heads=1, dim_head=64, upcast_softmax=True)
-    fine = torch.linspace(0, 1e-4, 5).half()[None, :, None] * torch.ones(1, 5, 64).half()
-    assert _attend(attention, constant(1, torch.float16), fine, fine)[1].unique().numel() > 1
+def test_a_product_that_is_too_large_for_half_precision_is_a_number(value: float) -> None:
+    query, others = constant(value, torch.float16), torch.randn(1, 5, 64, generator=torch.Generator().manual_seed(0)).half()
+    assert float((query.float() @ query.float().mT).max()) >= 82_944 and not (query @ query.mT).isfinite().all()
+    layer = Attention(query_dim=64, heads=1, dim_head=64)
+    same = torch.nn.Identity()
+    projections = Projections(same, same, same, layer.to_out[0].weight, 1, layer.scale)
+    attention = LayerInput(projections, query, query, (1, 5)).attention()
+    assert torch.equal(attention.probabilities(), torch.full((1, 1, 5, 5), 0.2))
+    spread = attention.spread(others.mT)
+    mean = others.float().mean(1)[..., None].expand(-1, -1, 5)
+    assert spread.dtype == torch.float32 and torch.allclose(spread, mean, atol=1e-3)
+    assert torch.allclose(attention.maps(), torch.full((1, 1, 5, 5), 0.2), atol=2e-4)
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +59,17 @@ def second_generation() -> UNet2DConditionModel:
 def test_traced_equals_untraced_at_the_widths_of_stable_diffusion_2(
     second_generation: UNet2DConditionModel, dtype: torch.dtype, tolerance: float
 ) -> None:
-    unet, layout = copy.deepcopy(second_generation).to(dtype), Layout.of(second_generation)
+    unet, layout = copy.deepcopy(second_generation).to(dtype), layout_of(second_generation)
     heads = {site.stride: unet.get_submodule(site.name).heads for site in layout.sites}
     assert heads == {1: 1, 2: 2, 4: 4, 8: 4} and all(unet.get_submodule(s.name).upcast_attention for s in layout.sites)
     latent, text = (torch.randn(shape, generator=torch.Generator().manual_seed(1)) for shape in ((1, 4, 8, 16), (1, 7, 32)))
     plain = unet(latent.to(dtype), 100, encoder_hidden_states=text.to(dtype)).sample
-    wanted = Wanted(Capture(cross=(1, 2, 4, 8)), Text(("",), text.to(dtype), ((),)), (8, 16))
-    with recording(unet, layout, wanted) as recorder:
+    recorder = Recorder(layout, Capture(cross=(1, 2, 4, 8)), Text(("",), text.to(dtype), ((),)), (8, 16))
+    with recorder.attached(unet):
         traced = unet(latent.to(dtype), 100, encoder_hidden_states=text.to(dtype)).sample
-    assert plain.std() > 0.01 and (traced - plain).abs().max() < tolerance
-    assert recorder.cross[layout.sites[1]].shape == (1, 8, 16, 7)
+    assert plain.std() > 0.01 and torch.equal(traced, plain)
+    cross = recorder.trace(100, latent).cross[layout.sites[1]]
+    assert cross.shape == (1, 8, 16, 7) and torch.allclose(cross.sum(-1), torch.ones(1), atol=tolerance)
 
 
 @pytest.mark.parametrize("dtype", HALF)

@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import Response
 
 import ovseg
-from ovseg.attention import Attention, Request, draw_inside, heads_of, look_inside
+from ovseg.attention import Attention, Inspection, draw_inside, heads_of, look_inside
 from ovseg.backbones import counting
 from ovseg.demo.inside import heads_value, inside_value, place_value, token_maps
 from ovseg.demo.inside_panel import Wish, sentence_of
@@ -59,7 +59,7 @@ def looked(models: Models) -> Looked:
 
 def test_a_wish_is_done_by_the_same_code_as_the_command(models: Models, looked: Looked) -> None:
     attention, expected = looked.inside.attention, look_inside(
-        models, from_image(models, picture_of().image, 3), Request(PROMPT), (50, 300)
+        models, from_image(models, picture_of().image, 3), Inspection(PROMPT), (50, 300)
     )  # fmt: skip
     assert attention.timesteps == (50, 300) and attention.kept == (0, 1) and attention.seed == 3
     for site, maps in expected.cross.items():
@@ -67,7 +67,7 @@ def test_a_wish_is_done_by_the_same_code_as_the_command(models: Models, looked: 
     assert looked.inside.made_by["cost"]["passes"] == 2 and looked.inside.weights == usual_weights(models)
     assert attention.token_name(looked.token) == "cat" and first_token(()) == 0
     drawn = look_as(models, replace(WISH, source="draw", keep="nowhere")).inside
-    _, other = draw_inside(models, Request(PROMPT, "none"), models.checkpoint.sampling(4, 2.0), 3)
+    _, other = draw_inside(models, Inspection(PROMPT, "none"), models.checkpoint.sampling(4, 2.0), 3)
     assert drawn.attention.is_drawn and not drawn.attention.states and len(drawn.attention.timesteps) == 4
     assert all(np.array_equal(drawn.attention.cross[site], maps) for site, maps in other.cross.items())
 
@@ -200,7 +200,7 @@ def pocket() -> Models:
 def expected(pocket: Models) -> Attention:
     """What the first scene's Look must gather at two noise levels."""
     scene = from_image(pocket, of_scene(FIRST_SCENE).image)
-    return look_inside(pocket, scene, Request("a photo of a car and a cat"), (100, 600))
+    return look_inside(pocket, scene, Inspection("a photo of a car and a cat"), (100, 600))
 
 
 @pytest.fixture
@@ -370,7 +370,7 @@ def test_a_drawn_picture_is_looked_into_step_by_step_and_can_be_stopped(opened: 
     page.locator("#inside-estimate", has_text="4 passes").wait_for()
     press_look(opened)
     assert page.locator("#inside .ov-in-table thead th").all_inner_texts() == ["Sampling step", "mean", "1", "2", "3", "4"]
-    _, drawn = draw_inside(pocket, Request("a photo of a dog on grass"), pocket.checkpoint.sampling(4))
+    _, drawn = draw_inside(pocket, Inspection("a photo of a dog on grass"), pocket.checkpoint.sampling(4))
     shown = view.heat_overlay(drawn.image, drawn.fused(5, usual_weights(pocket)))
     assert np.abs(pixels(opened, ".ov-in-frame canvas") - shown.astype(int)).mean() < 2
     slide(opened, ".ov-in-level", 2)

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from ovseg.backbones.base import Text
 from ovseg.backbones.counting import counting
 from ovseg.backbones.stable_diffusion import StableDiffusion
-from ovseg.backbones.unet_layout import Layout
+from ovseg.backbones.unet_layout import layout_of
 from ovseg.maths.live_memory import live_memory
 from ovseg.methods import DiffSegmenter
 from ovseg.models import Models
@@ -24,8 +24,8 @@ def full_size_network() -> StableDiffusion:
     """Stable Diffusion 1.5's U-Net as a backbone that can trace; its codec and its text encoder are not needed here."""
     backbone = object.__new__(StableDiffusion)
     vars(backbone).update(name="full", fingerprint="no numbers")
-    backbone.unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8).eval()
-    backbone.layout, backbone._lock = Layout.of(backbone.unet), threading.RLock()
+    backbone.network = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8).eval()
+    backbone.layout, backbone._lock = layout_of(backbone.network), threading.RLock()
     backbone.pipeline = SimpleNamespace(scheduler=DDIMScheduler())
     return backbone
 
@@ -33,7 +33,7 @@ def full_size_network() -> StableDiffusion:
 @torch.no_grad()
 def test_five_classes_take_70_mb_more_than_the_plain_pass_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     """In half precision at 512 px; each row keeps 13 MB of what five layers were given, and its attention to the phrase."""
-    for module in ("recording", "stable_diffusion"):  # numbers that are not there are not looked at
+    for module in ("layer_input", "diffusers_backbone"):  # numbers that are not there are not looked at
         monkeypatch.setattr(f"ovseg.backbones.{module}.check_finite", lambda *_: None)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float16)

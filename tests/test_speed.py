@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from ovseg.attention.spreading import spreading_sites
 from ovseg.backbones import Capture, counting
 from ovseg.methods import METHODS, DiffSegmenter
-from ovseg.methods.diffsegmenter.rows import refining_sites
 from ovseg.methods.freeseg_diff.method import FreeSegDiff
 from ovseg.methods.ovdiff.features import Extractor
 from ovseg.methods.ovdiff.method import OVDiff
@@ -70,7 +70,7 @@ def test_what_nobody_uses_is_not_recorded(models: Models, monkeypatch: pytest.Mo
         DiffSegmenter(refinements=refinements).segment(models, looked_at, CLASSES)
     without, refined = captures
     assert without == Capture(phrases=backbone.strides)
-    assert refined == Capture(phrases=backbone.strides, states=refining_sites(backbone, 1))
+    assert refined == Capture(phrases=backbone.strides, states=spreading_sites(backbone, 1))
 
 
 OVDIFF = OVDiff(images=2, steps=1, parts=2, masks="otsu", sites="0, 3", short_side=0, windows=())
@@ -170,7 +170,7 @@ def test_a_place_attends_to_what_the_whole_self_attention_says(models: Models) -
     result = DiffSegmenter(refinements=0).segment(models, looked_at, CLASSES)
     (item,) = (item for item in result.evidence if item.kind == "affinity")
     text = models.backbone.encode_text(["a photograph of cat"], ["cat"], 1.21)
-    capture = Capture(states=refining_sites(models.backbone, 1))
+    capture = Capture(states=spreading_sites(models.backbone, 1))
     trace = models.backbone.trace(looked_at.latent, text, 100, capture, looked_at.seed)
     rows, columns = item.affinity.grid
     expected = self_attention(trace)[1][0].reshape(rows, columns, rows, columns).numpy()

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from ovseg.layer_attention import LayerAttention
 from ovseg.output import view
-from ovseg.types import Affinity, Evidence, Neighbours, Segmentation
+from ovseg.types import Evidence, Neighbours, Segmentation
 from tests.needs import need
 
 
@@ -197,10 +199,10 @@ def test_affinity_is_read_at_the_point(x: float, y: float, place: int) -> None:
     assert seen.ravel().tolist() == [float(k == place) for k in range(4)]
 
 
-def to_itself() -> Affinity:
+def to_itself() -> LayerAttention:
     """Two rows of two places, each of which attends to itself alone."""
-    own = np.eye(4, dtype=np.float16)[None]
-    return Affinity((2, 2), ((200 * own, own),))
+    own = torch.eye(4)[None, None]
+    return LayerAttention(200 * own, own, (2, 2))
 
 
 def test_points_outside_and_other_evidence_are_refused() -> None:

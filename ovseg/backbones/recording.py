@@ -1,284 +1,205 @@
-"""Recording attention while a U-Net runs: processors and hooks that live for one call."""
+"""Recording attention while a network runs: hooks that live for one call note what its layers are given."""
 
-import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import Attention
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import Tensor
 
-from ovseg.backbones.base import AttentionStates, Capture, Site, Text, Trace, Watch, grid_at
+from ovseg.backbones.attention_calls import AttentionCalls, Call
 from ovseg.backbones.counting import count_pass
-from ovseg.backbones.unet_layout import Layout
-from ovseg.backbones.weights import check_finite
-from ovseg.maths.maps import phrase_maps
+from ovseg.backbones.layer_input import AttentionCall, Input, StatesOnDemand, last_rows
+from ovseg.backbones.layout import Layout
+from ovseg.backbones.text import Text
+from ovseg.backbones.trace import NOTHING, Ablation, Capture, Site, Trace, Watch, grid_at, timestep_of
+from ovseg.layer_attention import LayerAttention
 
 
-class Enough(Exception):  # noqa: N818  no error: how a pass ends early
+class EndOfPass(Exception):  # noqa: N818  no error: how a pass ends early
     """All of the capture is recorded; the rest of the network need not run."""
 
 
 class Recorder:
-    """Collects what the processors and hooks of one pass see. It never leaves `backbones/`.
+    """Records what a capture asks for of passes over latents of one size, and switches off what an ablation names.
+
+    It never leaves `backbones/`.
 
     Args:
-        awaited: how many sites and modules are to be recorded; once all are, the pass is ended by `Enough`. None: never.
+        text: of the last rows of a pass; with guidance there are unconditional rows before them.
+
+    Raises:
+        ValueError: capture or ablation name what the network does not have, or the phrase of a prompt without one.
     """
 
-    def __init__(self, awaited: int | None = None) -> None:
-        self._awaited = awaited
-        self.cross: dict[Site, Tensor] = {}
-        self.queries: dict[Site, Tensor] = {}
-        self.phrases: dict[Site, Tensor] = {}
-        self.given: dict[Site, Given] = {}
-        self.blocks: dict[int, list[Tensor]] = {}
-
-    def count_recorded(self) -> None:
-        """One more of what was awaited is recorded.
-
-        Raises:
-            Enough: it was the last.
-        """
-        if self._awaited is not None:
-            self._awaited -= 1
-            if self._awaited == 0:
-                raise Enough
-
-    def features(self) -> dict[int, Float[Tensor, "b _c _y _x"]]:
-        """The outputs of each stride's blocks, one after the other in channels."""
-        return {stride: torch.cat(outputs, 1) for stride, outputs in self.blocks.items()}
-
-    def last_rows(self, count: int) -> "Recorder":
-        """The same of the last `count` rows alone."""
-        part = Recorder()
-        part.cross = {site: maps[-count:] for site, maps in self.cross.items()}
-        part.queries = {site: queries[-count:] for site, queries in self.queries.items()}
-        part.phrases = {site: maps[-count:] for site, maps in self.phrases.items()}
-        part.given = {site: given.last_rows(count) for site, given in self.given.items()}
-        part.blocks = {stride: [output[-count:] for output in outputs] for stride, outputs in self.blocks.items()}
-        return part
+    def __init__(
+        self, layout: Layout, capture: Capture, text: Text, latent_hw: tuple[int, int], off: Ablation = NOTHING
+    ) -> None:
+        _check(layout, capture, text, off)
+        self._layout, self._capture, self._text, self._off, self._hw = layout, capture, text, off, latent_hw
+        self._awaited: int | None = None
+        self._mask = off.mask(text)
+        self.clear()
 
     def clear(self) -> None:
         """Forget what was recorded, before another pass."""
-        for kept in (self.cross, self.queries, self.phrases, self.given, self.blocks):
-            kept.clear()
+        self._cross: dict[Site, Tensor] = {}
+        self._phrases: dict[Site, Tensor] = {}
+        self._queries: dict[Site, Tensor] = {}
+        self._inputs: dict[Site, Input] = {}
+        self._blocks: dict[int, list[Tensor]] = {}
 
-    def trace(self, text: Text, timestep: int, latent_hw: tuple[int, int], noised: Tensor) -> Trace:
+    def trace(self, timestep: float, noised: Float[Tensor, "_ c y x"]) -> Trace:
         """What was recorded, as a value."""
+        features = {stride: torch.cat(outputs, 1) for stride, outputs in self._blocks.items()}
         return Trace(
-            text, timestep, latent_hw, dict(self.cross), dict(self.phrases), dict(self.queries), self.features(),
-            StatesOnDemand(dict(self.given)), noised,
+            self._text, timestep, self._hw, self._cross, self._phrases, self._queries, features,
+            StatesOnDemand(self._inputs), noised,
         )  # fmt: skip
 
+    @contextmanager
+    def attached(self, network: torch.nn.Module, stops: bool = False) -> Iterator[None]:
+        """Record the passes of the block; everything is as before afterwards, come what may.
 
-@dataclass(frozen=True)
-class Given:
-    """What a site was given in one pass: its places, and the tokens that they attend to; None where to each other.
-
-    Queries and keys are made of it: together they would take twice the memory of the places.
-    """
-
-    attn: Attention
-    places: Float[Tensor, "b n c"]
-    tokens: Float[Tensor, "b m e"] | None
-
-    @torch.no_grad()
-    def states(self) -> AttentionStates:
-        """Queries, scaled, and keys, heads apart.
+        Args:
+            stops: end the block as soon as all is recorded, where what the network would still compute is not needed.
 
         Raises:
-            ValueError: they are too large for the precision.
+            ValueError: a layer does not compute attention as its family's do, or has no head of a number.
         """
-        context = self.places if self.tokens is None else self.tokens
-        both = (self.attn.to_q(self.places), self.attn.to_k(context))
-        query, key = (part.unflatten(-1, (self.attn.heads, -1)).transpose(1, 2) for part in both)
-        check_finite("The network's attention and features", query.dtype, query, key)
-        return AttentionStates(query * self.attn.scale, key)
+        capture, layout = self._capture, self._layout
+        sites = [site for site in layout.sites if capture.needs(site)]
+        blocks = [(stride, path) for stride in dict.fromkeys(capture.features) for path in layout.blocks[stride]]
+        self._awaited = len(sites) + len(blocks) if stops else None
+        called = [] if layout.read else sites
+        if self._mask is not None:
+            called = [*called, *(site for site in layout.sites if site.kind == "cross")]
+        called = [*called, *(site for site, _ in self._off.heads)]
+        with ExitStack() as undo:
+            undo.enter_context(counted(network))
+            if called:
+                calls = AttentionCalls(lambda path, call: self._see(network.get_submodule(path), path, call))
+                undo.enter_context(calls.watching(network, {site.name for site in called}))
+            hooks = [network.get_submodule(path).register_forward_hook(self._keeper(stride)) for stride, path in blocks]
+            for site in sites if layout.read else ():
+                reader = self._reader(site)
+                hooks.append(network.get_submodule(site.name).register_forward_pre_hook(reader, with_kwargs=True))
+            for site in self._off.layers:
+                hooks.append(network.get_submodule(site.name).register_forward_hook(_zeros))
+            for hook in hooks:
+                undo.callback(hook.remove)
+            with suppress(EndOfPass):
+                yield
 
-    def last_rows(self, count: int) -> "Given":
-        """The same of the last `count` rows alone."""
-        return Given(self.attn, self.places[-count:], None if self.tokens is None else self.tokens[-count:])
+    def _reader(self, site: Site) -> Callable:
+        grid = grid_at(self._hw, site.stride)
+
+        def read(module: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+            layer = self._layout.read(module, args, kwargs, grid)
+            if site.kind == "cross":
+                layer = layer.with_columns(self._text.token_of, self._mask)
+            self._record(site, layer)
+
+        return read
+
+    def _see(self, module: torch.nn.Module, path: str, call: Call) -> tuple[Tensor | None, Collection[int]]:
+        """Record the sites of a layer from its call; say which keys and heads are off."""
+        own = [site for site in self._layout.sites if site.name == path]
+        heads = [head for site, head in self._off.heads if site.name == path]
+        if strange := [head for head in heads if not 0 <= head < call.query.shape[1]]:
+            most = call.query.shape[1] - 1
+            raise ValueError(f"A head of {path} must be one of 0 to {most}, but got {strange[0]}.")
+        grid = grid_at(self._hw, own[0].stride)
+        keys = _Keys(grid[0] * grid[1], call.key.shape[2], self._layout)
+        mask = keys.mask(self._mask) if any(site.kind == "cross" for site in own) else None
+        for site in own if not self._layout.read else ():
+            if self._capture.needs(site):
+                columns = keys.of_places(call.key.device) if site.kind == "self" else keys.of_words(self._text)
+                self._record(site, AttentionCall(
+                    call.query, call.key, call.value, call.scale, grid, keys.first_place, _output_weights(module), columns,
+                    mask,
+                ))  # fmt: skip
+        return mask, heads
+
+    def _record(self, site: Site, layer: Input) -> None:
+        layer, capture = last_rows(layer, len(self._text.prompts)), self._capture
+        if site in capture.queries:
+            self._queries[site] = layer.queries()
+        if site in capture.states:
+            self._inputs[site] = layer
+        if capture.crosses(site):
+            # Now, while the layer's input is there: to keep it would take more than the maps.
+            attention = layer.attention()
+            if site.stride in capture.cross:
+                self._cross[site] = attention.maps()
+            if site.stride in capture.phrases:
+                self._phrases[site] = phrase_maps(attention, self._text)
+        self._count_recorded()
+
+    def _keeper(self, stride: int) -> Callable:
+        grid = grid_at(self._hw, stride)
+
+        def keep(_module: torch.nn.Module, _inputs: tuple, output: Any) -> None:
+            places = self._layout.output(output, grid)[-len(self._text.prompts) :]
+            self._blocks.setdefault(stride, []).append(places)
+            self._count_recorded()
+
+        return keep
+
+    def _count_recorded(self) -> None:
+        if self._awaited is not None:
+            self._awaited -= 1
+            if self._awaited == 0:
+                raise EndOfPass
 
 
-class StatesOnDemand(Mapping[Site, AttentionStates]):
-    """Queries and keys by site, made each time that they are looked up."""
-
-    def __init__(self, given: dict[Site, Given]) -> None:
-        self._given = given
-
-    def __getitem__(self, site: Site) -> AttentionStates:
-        return self._given[site].states()
-
-    def __iter__(self) -> Iterator[Site]:
-        return iter(self._given)
-
-    def __len__(self) -> int:
-        return len(self._given)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a processor saw at its site in one pass.
+class _Keys:
+    """Which of a layer's keys are places and which are words.
 
     Args:
-        query: of all heads, one after the other in the last axis.
-        probabilities: the mean over heads; None where nobody asked for them.
+        places: how many places there are, of so many keys.
     """
 
-    given: Given
-    query: Float[Tensor, "b n c"]
-    probabilities: Float[Tensor, "b n m"] | None
+    def __init__(self, places: int, keys: int, layout: Layout) -> None:
+        joint = layout.read is None
+        self.places, self.keys, self.words = places, keys, keys - places if joint else keys
+        self.first_place = 0 if layout.places_first or not joint else self.words
+        self.first_word = places if layout.places_first and joint else 0
+
+    def of_places(self, device: torch.device) -> Integer[Tensor, "1 m"] | None:
+        """For each key its place, -1 for words."""
+        if self.keys == self.places:
+            return None
+        columns = torch.full((1, self.keys), -1, device=device)
+        columns[:, self.first_place :][:, : self.places] = torch.arange(self.places, device=device)
+        return columns
+
+    def of_words(self, text: Text) -> Integer[Tensor, "b m"]:
+        """For each key its token, -1 for places and for what reads no token."""
+        own = torch.arange(self.words).expand(len(text.prompts), -1) if text.token_of is None else text.token_of
+        return self._among_keys(own.to(text.embeddings.device), -1)
+
+    def mask(self, words: Tensor | None) -> Tensor | None:
+        """For each key whether it can be attended to, from the same for words."""
+        return None if words is None else self._among_keys(words, True)
+
+    def _among_keys(self, words: Tensor, others: int | bool) -> Tensor:
+        every = words.new_full((len(words), self.keys), others)
+        every[:, self.first_word :][:, : self.words] = words
+        return every
 
 
-class ObservingProcessor(ABC):
-    """Plain attention that shows its queries, its keys and its probabilities, averaged over heads, to `see`.
-
-    One head at a time: the probabilities of all heads together, 8 x 4096 x 4096 for Stable Diffusion's finest grid,
-    never exist at once. Where `needs_probabilities` is false, torch's fast kernel never makes any.
-    """
-
-    needs_probabilities = True
-
-    @abstractmethod
-    def see(self, seen: Seen) -> None:
-        """Receive what was computed in one pass."""
-
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        temb: Tensor | None = None,
-    ) -> Tensor:
-        """The layer's output (b, n, channels), equal to the default processor's up to rounding; diffusers calls it."""
-        assert hidden_states.ndim == 3 and attention_mask is None and attn.group_norm is None
-        is_cross = encoder_hidden_states is not None
-        context = encoder_hidden_states if is_cross else hidden_states
-        if is_cross and attn.norm_cross:
-            context = attn.norm_encoder_hidden_states(context)
-        query, key, value = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
-        if self.needs_probabilities:
-            mixed, probabilities = _attend(attn, query, key, value)
-        else:
-            mixed, probabilities = _attend_fast(attn, query, key, value), None
-        self.see(Seen(Given(attn, hidden_states, context if is_cross else None), query, probabilities))
-        return attn.to_out[1](attn.to_out[0](mixed))
-
-
-class RecordingProcessor(ObservingProcessor):
-    """Keeps what a capture asks for at one site of one pass."""
-
-    def __init__(self, recorder: Recorder, site: Site, wanted: "Wanted") -> None:
-        self.recorder, self.site, self.grid = recorder, site, grid_at(wanted.latent_hw, site.stride)
-        self.capture, self.spans = wanted.capture, wanted.text.spans
-        self.needs_probabilities = site.kind == "cross" and site.stride in (*self.capture.cross, *self.capture.phrases)
-
-    def see(self, seen: Seen) -> None:
-        """Keep them, on their grid."""
-        if self.site in self.capture.queries:
-            self.recorder.queries[self.site] = seen.query.transpose(1, 2).unflatten(2, self.grid)
-        if self.site in self.capture.states:
-            self.recorder.given[self.site] = seen.given
-        if self.needs_probabilities:
-            maps = seen.probabilities.unflatten(1, self.grid)
-            if self.site.stride in self.capture.cross:
-                self.recorder.cross[self.site] = maps
-            if self.site.stride in self.capture.phrases:
-                # With guidance there are unconditional rows before those of the text.
-                self.recorder.phrases[self.site] = phrase_maps(maps[-len(self.spans) :], self.spans)
-        self.recorder.count_recorded()
-
-
-class Attribution:
-    """The sum of what some tokens receive, over all sites and steps, on the latent grid; one map for each picture."""
-
-    def __init__(self, columns: tuple[int, ...], latent_hw: tuple[int, int], pictures: int) -> None:
-        self.columns, self.latent_hw, self.pictures = list(columns), latent_hw, pictures
-        self._sum, self._count = 0.0, 0
-
-    def add(self, probabilities: Float[Tensor, "b n t"], grid: tuple[int, int]) -> None:
-        """Add one site's probabilities of one step."""
-        # With guidance the pipeline runs the unconditional rows first, so the pictures' own are the last ones.
-        own = probabilities[-self.pictures :, :, self.columns].mean(-1).unflatten(1, grid)
-        grown = F.interpolate(own[:, None], self.latent_hw, mode="bicubic", align_corners=False)[:, 0]
-        self._sum, self._count = self._sum + grown.clamp(min=0), self._count + 1
-
-    def mean(self) -> Float[Tensor, "pictures y x"]:
-        """The mean over all that was added."""
-        return self._sum / self._count
-
-
-class AttributingProcessor(ObservingProcessor):
-    """Adds what one site gives to some tokens."""
-
-    def __init__(self, attribution: Attribution, site: Site) -> None:
-        self.attribution, self.grid = attribution, grid_at(attribution.latent_hw, site.stride)
-
-    def see(self, seen: Seen) -> None:
-        """Add the probabilities."""
-        self.attribution.add(seen.probabilities, self.grid)
-
-
-@contextmanager
-def attributing(
-    unet: UNet2DConditionModel, sites: Sequence[Site], columns: tuple[int, ...], latent_hw: tuple[int, int], pictures: int
-) -> Iterator[Attribution]:
-    """Gather what token columns receive from all cross-attention during the block; nothing for no columns."""
-    attribution = Attribution(columns, latent_hw, pictures)
-    crossing = [site for site in sites if site.kind == "cross"] if columns else []
-    with _observed(unet, {site: AttributingProcessor(attribution, site) for site in crossing}):
-        yield attribution
-
-
-@contextmanager
-def _observed(unet: UNet2DConditionModel, chosen: Mapping[Site, ObservingProcessor]) -> Iterator[None]:
-    """Other processors at some sites during the block, and those from before afterwards, come what may.
-
-    Every pass in the block is counted.
-    """
-    before = dict(unet.attn_processors)
-    counter = unet.register_forward_pre_hook(lambda _, inputs: count_pass(len(inputs[0])))
-    try:
-        # `set_attn_processor` empties the dictionary it is given, so each call gets a copy of its own.
-        unet.set_attn_processor({**before, **{f"{site.name}.processor": chosen[site] for site in chosen}})
-        yield
-    finally:
-        counter.remove()
-        unet.set_attn_processor(dict(before))
-
-
-def _attend(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-    """Output (b, n, c) and probabilities (b, n, tokens), the mean over heads, in float32 or better."""
-    outputs, mean = [], 0.0
-    # In half precision a product of query and key can be too large for a number, where torch's fast kernel, which scales
-    # within, gives one. So the query is scaled first, by the scale's power of two, which changes no digit.
-    first = 2.0 ** math.floor(math.log2(attn.scale))
-    for q, k, v in zip(*(part.chunk(attn.heads, dim=-1) for part in (query, key, value)), strict=True):
-        if attn.upcast_attention:
-            q, k = q.float(), k.float()
-        logits = (q * first) @ k.transpose(1, 2) * (attn.scale / first)
-        probabilities = torch.softmax(logits.float() if attn.upcast_softmax else logits, dim=-1)
-        outputs.append(probabilities.to(v.dtype) @ v)
-        mean = mean + probabilities.to(torch.promote_types(probabilities.dtype, torch.float32)) / attn.heads
-    return torch.cat(outputs, dim=-1), mean
-
-
-def _attend_fast(attn: Attention, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Output (b, n, c) by torch's own kernel."""
-    query, key, value = (part.unflatten(-1, (attn.heads, -1)).transpose(1, 2) for part in (query, key, value))
-    return F.scaled_dot_product_attention(query, key, value, scale=attn.scale).transpose(1, 2).flatten(2)
+def phrase_maps(attention: LayerAttention, text: Text) -> Float[Tensor, "p y x"]:
+    """The attention to each phrase: the mean over its tokens."""
+    counts = text.indicators()
+    received = text.unpacked(attention.spread(text.packed(counts)))
+    return (received / counts.sum(1, keepdim=True).to(received)).unflatten(1, attention.grid)
 
 
 @contextmanager
 def watching(
-    unet: UNet2DConditionModel, layout: Layout, watch: Watch, text: Text, latent_hw: tuple[int, int]
+    network: torch.nn.Module, layout: Layout, watch: Watch, text: Text, latent_hw: tuple[int, int]
 ) -> Iterator[None]:
     """Hand over a trace of every pass that the network runs during the block.
 
@@ -288,78 +209,63 @@ def watching(
     Raises:
         ValueError: a site or a stride that the network does not have.
     """
-    pictures = len(text.prompts)
-    with recording(unet, layout, Wanted(watch.capture, text, latent_hw)) as recorder:
+    pictures, recorder = len(text.prompts), Recorder(layout, watch.capture, text, latent_hw)
 
-        def hand_over(_module: torch.nn.Module, inputs: tuple, _output: object) -> None:
-            noised, timestep = inputs[0][-pictures:], int(inputs[1])
-            trace = recorder.last_rows(pictures).trace(text, timestep, latent_hw, noised)
-            recorder.clear()
-            watch.see(trace)
+    def hand_over(_module: torch.nn.Module, args: tuple, kwargs: dict[str, Any], _output: object) -> None:
+        trace = recorder.trace(_timestep(args, kwargs), _noised(args, kwargs)[-pictures:])
+        recorder.clear()
+        watch.see(trace)
 
-        listener = unet.register_forward_hook(hand_over)
+    with recorder.attached(network):
+        listener = network.register_forward_hook(hand_over, with_kwargs=True)
         try:
             yield
         finally:
             listener.remove()
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is recorded of passes over latents of (y, x) places; their last rows are those of the text."""
-
-    capture: Capture
-    text: Text
-    latent_hw: tuple[int, int]
-
-    def needs(self, site: Site) -> bool:
-        """Whether anything of a site is recorded."""
-        capture = self.capture
-        crossed = site.kind == "cross" and site.stride in (*capture.cross, *capture.phrases)
-        return crossed or site in capture.queries or site in capture.states
-
-
 @contextmanager
-def recording(unet: UNet2DConditionModel, layout: Layout, wanted: Wanted, stops: bool = False) -> Iterator[Recorder]:
-    """Record what is wanted during the block; processors and hooks are as before afterwards, come what may.
-
-    Args:
-        stops: end the block as soon as all of it is recorded, where what the network would still compute is not needed.
-
-    Raises:
-        ValueError: a site or a stride that the network does not have, or the phrase of a prompt without one.
-    """
-    _check(layout, wanted)
-    sites = [site for site in layout.sites if wanted.needs(site)]
-    blocks = [(stride, path) for stride in dict.fromkeys(wanted.capture.features) for path in layout.blocks[stride]]
-    recorder = Recorder(len(sites) + len(blocks) if stops else None)
-    hooks = [unet.get_submodule(path).register_forward_hook(_keeper(recorder, stride)) for stride, path in blocks]
+def counted(network: torch.nn.Module) -> Iterator[None]:
+    """Count every pass of the network during the block."""
+    counter = network.register_forward_pre_hook(
+        lambda _module, args, kwargs: count_pass(len(_noised(args, kwargs))), with_kwargs=True
+    )
     try:
-        with _observed(unet, {site: RecordingProcessor(recorder, site, wanted) for site in sites}):
-            yield recorder
-    except Enough:
-        pass
+        yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        counter.remove()
 
 
-def _check(layout: Layout, wanted: Wanted) -> None:
-    capture = wanted.capture
-    if capture.phrases and not all(wanted.text.spans):
+def _noised(args: tuple, kwargs: dict[str, Any]) -> Tensor:
+    """What a denoiser of diffusers is given to denoise."""
+    return args[0] if args else kwargs["hidden_states" if "hidden_states" in kwargs else "sample"]
+
+
+def _timestep(args: tuple, kwargs: dict[str, Any]) -> float:
+    return timestep_of(args[1] if len(args) > 1 else kwargs["timestep"])
+
+
+def _zeros(_module: torch.nn.Module, _inputs: tuple, output: Tensor | tuple) -> Tensor | tuple:
+    """A layer's output without what it has to say."""
+    if isinstance(output, tuple):
+        return tuple(None if part is None else torch.zeros_like(part) for part in output)
+    return torch.zeros_like(output)
+
+
+def _output_weights(module: torch.nn.Module) -> Tensor | None:
+    """The output projection's weights, where a layer has one of its own."""
+    out = getattr(module, "to_out", None)
+    return out[0].weight if isinstance(out, torch.nn.ModuleList) else None
+
+
+def _check(layout: Layout, capture: Capture, text: Text, off: Ablation) -> None:
+    if capture.phrases and not all(text.spans):
         raise ValueError("Attention to phrases needs a phrase in every prompt, but a prompt has none.")
-    unknown = [site.name for site in (*capture.queries, *capture.states) if site not in layout.sites]
-    if unknown:
-        raise ValueError(f"Captured sites must be the backbone's own, but it has no {unknown[0]!r}.")
-    strange = [stride for stride in capture.features if stride not in layout.blocks]
-    if strange:
+    for what, sites in (("Captured", (*capture.queries, *capture.states)), ("Switched off", off.sites)):
+        if unknown := [site.name for site in sites if site not in layout.sites]:
+            raise ValueError(f"{what} sites must be the backbone's own, but it has no {unknown[0]!r}.")
+    if strange := [stride for stride in capture.features if stride not in layout.blocks]:
         known = ", ".join(map(str, layout.blocks))
         raise ValueError(f"Captured features must be of the strides {known}, but got {strange[0]}.")
-
-
-def _keeper(recorder: Recorder, stride: int) -> Callable[[torch.nn.Module, tuple, Tensor | tuple], None]:
-    def keep(module: torch.nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
-        recorder.blocks.setdefault(stride, []).append(output[0] if isinstance(output, tuple) else output)
-        recorder.count_recorded()
-
-    return keep
+    if strange := [token for token in off.tokens if not 0 <= token < text.tokens]:
+        raise ValueError(f"Tokens that are off must be of 0 to {text.tokens - 1}, but got {strange[0]}.")

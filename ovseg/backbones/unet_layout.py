@@ -1,26 +1,41 @@
 """Where a Stable Diffusion U-Net computes attention, and which of its modules are its blocks."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
+from torch import Tensor
 
-from ovseg.backbones.base import Site
+from ovseg.backbones.layer_input import LayerInput, Projections
+from ovseg.backbones.layout import Layout
+from ovseg.backbones.trace import Site
 
 STAGES = ("down_blocks", "mid_block", "up_blocks")  # in the order of computing; a module's own order is another
 
 
-@dataclass(frozen=True)
-class Layout:
-    """What can be captured: the sites, and by stride the paths of the blocks; both in the order of computing."""
+def layout_of(unet: UNet2DConditionModel) -> Layout:
+    """The layout of a U-Net."""
+    return Layout(find_sites(unet), find_blocks(unet), _output, read)
 
-    sites: tuple[Site, ...]
-    blocks: dict[int, tuple[str, ...]]
 
-    @classmethod
-    def of(cls, unet: UNet2DConditionModel) -> "Layout":
-        """The layout of a U-Net."""
-        return cls(find_sites(unet), find_blocks(unet))
+def read(module: Attention, args: tuple, kwargs: Mapping[str, Any], grid: tuple[int, int]) -> LayerInput:
+    """What an attention layer is given: places, and the tokens that they attend to, or none where to each other.
+
+    diffusers calls it with the places first; it has neither a mask nor a norm of its own in Stable Diffusion.
+    """
+    places = args[0] if args else kwargs["hidden_states"]
+    tokens = kwargs.get("encoder_hidden_states")
+    assert places.ndim == 3 and kwargs.get("attention_mask") is None
+    assert all(norm is None for norm in (module.group_norm, module.norm_cross or None, module.norm_q, module.norm_k))
+    projections = Projections(module.to_q, module.to_k, module.to_v, module.to_out[0].weight, module.heads, module.scale)
+    return LayerInput(projections, places, places if tokens is None else tokens, grid)
+
+
+def _output(output: Tensor | tuple, grid: tuple[int, int]) -> Tensor:
+    """A block's places; down blocks give a tuple."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 def find_sites(unet: UNet2DConditionModel) -> tuple[Site, ...]:
@@ -31,7 +46,10 @@ def find_sites(unet: UNet2DConditionModel) -> tuple[Site, ...]:
     """
     depth = len(unet.config.block_out_channels)
     paths = sorted((name.removesuffix(".processor") for name in unet.attn_processors), key=_stage)
-    return tuple(Site(path, 2 ** _power(path, depth), "cross" if path.endswith("attn2") else "self") for path in paths)
+    return tuple(
+        Site(path, 2 ** _power(path, depth), "cross" if path.endswith("attn2") else "self", path.rpartition(".")[0])
+        for path in paths
+    )
 
 
 def _stage(path: str) -> int:
@@ -55,7 +73,8 @@ def find_blocks(unet: UNet2DConditionModel) -> dict[int, tuple[str, ...]]:
         blocks += [(i, path) for path in _layers(f"down_blocks.{i}", block)]
         if block.downsamplers:
             blocks.append((i + 1, f"down_blocks.{i}.downsamplers.0"))
-    blocks.append((depth - 1, "mid_block"))
+    if unet.mid_block is not None:
+        blocks.append((depth - 1, "mid_block"))
     for i, block in enumerate(unet.up_blocks):
         power, paths = depth - 1 - i, _layers(f"up_blocks.{i}", block)
         blocks += [(power, path) for path in (paths[:-1] if block.upsamplers else paths)]

@@ -5,7 +5,17 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from ovseg.attention import Attention, Heads, Plan, Request, draw_inside, heads_of, look_inside, plan_drawing, plan_looking
+from ovseg.attention import (
+    Attention,
+    Heads,
+    Inspection,
+    Plan,
+    draw_inside,
+    heads_of,
+    look_inside,
+    plan_drawing,
+    plan_looking,
+)
 from ovseg.attention.plan import KEEPS, MOST_BYTES, NOISE_LEVELS, measured_row_seconds, parse_levels
 from ovseg.commands.common import add_networks, models_of, show_progress
 from ovseg.commands.values import more_than_nothing, number, out_folder, seed
@@ -54,12 +64,12 @@ def run(options: argparse.Namespace) -> None:
     """
     _check(options)
     models = models_of(options)
-    request = Request(options.prompt.strip(), options.keep, int(options.most_memory * 1e9))
+    inspection = Inspection(options.prompt.strip(), options.keep, int(options.most_memory * 1e9))
     place = None if options.at is None else _numbers(options.at, "--at", 2)
     if place and not all(0 <= share <= 1 for share in place):
         raise ValueError(f"--at must lie within the picture, 0 to 1, but got {options.at}.")
     weights = _weights(options, models)
-    attention, made_by = _drawn(options, models, request) if options.generate else _looked(options, models, request)
+    attention, made_by = _drawn(options, models, inspection) if options.generate else _looked(options, models, inspection)
     inside = Inside(attention, weights, made_by)
     if options.heads is not None:
         inside = replace(inside, heads=_heads(options.heads, models, attention))
@@ -81,30 +91,30 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError("With --generate the levels are the sampling steps, so --noise must not be given, but it is.")
 
 
-def _looked(options: argparse.Namespace, models: Models, request: Request) -> tuple[Attention, dict]:
+def _looked(options: argparse.Namespace, models: Models, inspection: Inspection) -> tuple[Attention, dict]:
     image = read_image(options.image)
     levels = NOISE_LEVELS if options.noise is None else parse_levels(options.noise)
-    _announce(models, plan_looking(models, image.shape[:2], request, levels), request, image.shape[:2])
+    _announce(models, plan_looking(models, image.shape[:2], inspection, levels), inspection, image.shape[:2])
     scene = from_image(models, image, options.seed)
     with measuring(models.device) as cost:
-        attention = look_inside(models, scene, request, levels, show_progress)
+        attention = look_inside(models, scene, inspection, levels, show_progress)
     show_progress("looked inside", 1.0)
-    return attention, attention_card(models, attention, cost, {"self-attention at": request.keep})
+    return attention, attention_card(models, attention, cost, {"self-attention at": inspection.keep})
 
 
-def _drawn(options: argparse.Namespace, models: Models, request: Request) -> tuple[Attention, dict]:
+def _drawn(options: argparse.Namespace, models: Models, inspection: Inspection) -> tuple[Attention, dict]:
     sampling = models.checkpoint.sampling(options.steps, options.guidance, options.negative)
-    _announce(models, plan_drawing(models, request, sampling), request, models.backbone.square_hw())
+    _announce(models, plan_drawing(models, inspection, sampling), inspection, models.backbone.square_hw())
     with measuring(models.device) as cost:
-        _, attention = draw_inside(models, request, sampling, options.seed, show_progress)
+        _, attention = draw_inside(models, inspection, sampling, options.seed, show_progress)
     show_progress("drawn", 1.0)
-    settings = {"self-attention at": request.keep, "steps": sampling.steps, "guidance": sampling.guidance}
+    settings = {"self-attention at": inspection.keep, "steps": sampling.steps, "guidance": sampling.guidance}
     return attention, attention_card(models, attention, cost, settings | {"negative": sampling.negative})
 
 
-def _announce(models: Models, plan: Plan, request: Request, image_hw: tuple[int, int]) -> None:
+def _announce(models: Models, plan: Plan, inspection: Inspection, image_hw: tuple[int, int]) -> None:
     """Print what it takes before it begins; what would take too much is refused before the network runs."""
-    plan.check(request.most_bytes)
+    plan.check(inspection.most_bytes)
     shape = models.backbone.latent_shape(models.backbone.working_hw(image_hw))
     print(plan.sentence(measured_row_seconds(models, shape)))
 

@@ -153,4 +153,4 @@ def _thumb(fused: Float[np.ndarray, "y x"], grid: Sequence[int]) -> str:
 
 
 def _short(attention: Attention, level: int) -> str:
-    return str(level + 1 if attention.is_drawn else attention.timesteps[level])
+    return str(level + 1) if attention.is_drawn else f"{attention.timesteps[level]:g}"

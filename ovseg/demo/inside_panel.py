@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from ovseg.attention import Request
+from ovseg.attention import Inspection
 from ovseg.attention.plan import NOISE_LEVELS, parse_levels
 from ovseg.backbones.base import Sampling
 from ovseg.demo.board import data_url
@@ -47,14 +47,14 @@ class Wish:
         """Whether a picture is drawn."""
         return self.source == "draw"
 
-    def request(self) -> Request:
+    def inspection(self) -> Inspection:
         """What is asked of the network.
 
         Raises:
             ValueError: the sentence is empty or too long.
         """
         sentence = inputs.text("The sentence", self.sentence or "").strip()
-        return Request(sentence, KEEP.get(self.keep, self.keep), most_memory())
+        return Inspection(sentence, KEEP.get(self.keep, self.keep), most_memory())
 
     def image(self) -> np.ndarray:
         """The chosen picture (H, W, 3).

@@ -8,7 +8,17 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from ovseg.attention import Attention, Heads, Plan, Request, draw_inside, heads_of, look_inside, plan_drawing, plan_looking
+from ovseg.attention import (
+    Attention,
+    Heads,
+    Inspection,
+    Plan,
+    draw_inside,
+    heads_of,
+    look_inside,
+    plan_drawing,
+    plan_looking,
+)
 from ovseg.backbones.base import Sampling, Site
 from ovseg.demo.inside import heads_value, inside_component, inside_value, place_value, token_maps
 from ovseg.demo.inside_panel import SOURCES, InsidePanel, Wish, build_inside_panel, sentence_of, thumbnail_of
@@ -106,7 +116,7 @@ def zipped(looked: Looked | None, weights: dict[int, float] | None) -> bytes:
 class Asked:
     """What a visitor asks of the networks: a drawing, or a picture and noise levels."""
 
-    request: Request
+    inspection: Inspection
     seed: int
     sampling: Sampling | None = None
     image: np.ndarray | None = None
@@ -119,10 +129,10 @@ class Asked:
             ValueError: it cannot be done, or takes too much memory.
         """
         if self.sampling:
-            plan = plan_drawing(models, self.request, self.sampling)
+            plan = plan_drawing(models, self.inspection, self.sampling)
         else:
-            plan = plan_looking(models, self.image.shape[:2], self.request, self.levels)
-        plan.check(self.request.most_bytes)
+            plan = plan_looking(models, self.image.shape[:2], self.inspection, self.levels)
+        plan.check(self.inspection.most_bytes)
         return plan
 
 
@@ -132,10 +142,10 @@ def asked_of(models: Models, wish: Wish) -> Asked:
     Raises:
         ValueError: something that was chosen is not as it must be.
     """
-    request, seed = wish.request(), wish.seed_number()
+    inspection, seed = wish.inspection(), wish.seed_number()
     if wish.draws:
-        return Asked(request, seed, sampling=wish.sampling(models))
-    return Asked(request, seed, image=wish.image(), levels=wish.levels())
+        return Asked(inspection, seed, sampling=wish.sampling(models))
+    return Asked(inspection, seed, image=wish.image(), levels=wish.levels())
 
 
 def look(models: Models, asked: Asked, report: Report) -> Looked:
@@ -145,15 +155,15 @@ def look(models: Models, asked: Asked, report: Report) -> Looked:
         ValueError: something is not as it must be.
     """
     report("loading the network", 0.0)
-    request, settings = asked.request, {"self-attention at": asked.request.keep}
+    inspection, settings = asked.inspection, {"self-attention at": asked.inspection.keep}
     if asked.sampling:
         with measuring(models.device) as cost:
-            _, attention = draw_inside(models, request, asked.sampling, asked.seed, report)
+            _, attention = draw_inside(models, inspection, asked.sampling, asked.seed, report)
         settings |= {"steps": asked.sampling.steps, "guidance": asked.sampling.guidance}
     else:
         scene = from_image(models, asked.image, asked.seed)
         with measuring(models.device) as cost:
-            attention = look_inside(models, scene, request, asked.levels, report)
+            attention = look_inside(models, scene, inspection, asked.levels, report)
     card = attention_card(models, attention, cost, settings)
     return Looked(Inside(attention, usual_weights(models), card), uuid.uuid4().hex, first_token(attention.tokens))
 

@@ -53,7 +53,8 @@ Arrays
   cross_NN            (level, token, y, x) the probability with which place (y, x) attends to the token, mean over heads
   self_query_NN, self_key_NN
                       (kept, head, place, channel) what self-attention is computed of; place is y * columns + x, and
-                      kept counts the levels of kept_levels
+                      kept counts the levels of kept_levels; keys behind those of the places are of words, in a network
+                      where places and words share a softmax
   heads_NN            (head, token, y, x) cross_NN at level heads_level with its heads apart, if they were asked for
   fused               (token, y, x) all resolutions fused with the weights fused_weights of fused_strides, mean over levels
   noised              (level, channel, y, x) what the network was given at each level
@@ -61,7 +62,7 @@ Arrays
 
 What a place attends to, mean over the heads of layer NN, at level kept_levels[k]:
     logits = numpy.einsum("hc,hnc->hn", self_query_NN[k, :, place].astype("f4"), self_key_NN[k].astype("f4"))
-    row = scipy.special.softmax(logits, -1).mean(0).reshape(rows, columns)
+    row = scipy.special.softmax(logits, -1).mean(0)[: rows * columns].reshape(rows, columns)
 """
 
 
@@ -179,8 +180,8 @@ def arrays_of(inside: Inside) -> dict[str, np.ndarray]:
     for number, maps in enumerate(attention.cross.values(), 1):
         put(f"cross_{number:02d}", maps, "level", "token", "y", "x")
     for number, states in enumerate(attention.states.values(), 1):
-        put(f"self_query_{number:02d}", states.query, "kept", "head", "place", "channel")
-        put(f"self_key_{number:02d}", states.key, "kept", "head", "place", "channel")
+        put(f"self_query_{number:02d}", states.query.numpy(), "kept", "head", "place", "channel")
+        put(f"self_key_{number:02d}", states.keys_in_order().numpy(), "kept", "head", "place", "channel")
     if inside.heads:
         put(f"heads_{layer_number(attention, inside.heads.site):02d}", inside.heads.maps, "head", "token", "y", "x")
         arrays["heads_level"] = np.array(inside.heads.level)
@@ -231,7 +232,7 @@ def levels_sheet(attention: Attention, weights: Mapping[int, float]) -> Sheet:
     words = (attention.words or tuple(range(len(attention.tokens))))[:MOST_ON_SHEET]
     columns = []
     for level, timestep in enumerate(attention.timesteps):
-        above = f"step {level + 1}" if attention.is_drawn else f"t = {timestep}"
+        above = f"step {level + 1}" if attention.is_drawn else f"t = {timestep:g}"
         panels = []
         for row, token in enumerate(words):
             over = view.heat_overlay(small, attention.fused(token, weights, [level]))
@@ -245,7 +246,7 @@ def _levels_in_words(attention: Attention) -> str:
     count = len(attention.timesteps)
     if attention.is_drawn:
         return "1 sampling step" if count == 1 else f"{count} sampling steps"
-    return f"noise level {attention.timesteps[0]}" if count == 1 else f"{count} noise levels"
+    return attention.level_name(0) if count == 1 else f"{count} noise levels"
 
 
 def _weights_in_words(attention: Attention, weights: Mapping[int, float]) -> str:

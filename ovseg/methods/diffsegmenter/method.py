@@ -39,11 +39,12 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
+from ovseg.attention.spreading import affinity_evidence, spreading_sites
 from ovseg.backbones.base import Backbone, Capture, Text, Trace, grid_at
 from ovseg.backbones.phrases import filled
 from ovseg.maths import maps
 from ovseg.methods.base import Method, Network, Prepared
-from ovseg.methods.diffsegmenter.rows import Rows, refining_sites, self_attention
+from ovseg.methods.diffsegmenter.rows import Rows
 from ovseg.methods.diffsegmenter.settings import Settings
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
@@ -136,14 +137,9 @@ class DiffSegmenter(Settings, Method):
 
     def average(self, models: Models, scene: Scene, text: Text, stages: Stages) -> "Rows":
         """Trace every row at every timestep and draw, and average what comes of it."""
-        backbone, refining = models.backbone, refining_sites(models.backbone, self.refine_stride)
-        if self.refinements and not refining:
-            strides = ", ".join(str(stride) for stride in sorted({s.stride for s in backbone.sites if s.kind == "self"}))
-            raise ValueError(
-                f"refine_stride must be one of {strides}, where this backbone has self-attention, but got"
-                f" {self.refine_stride}."
-            )
-        capture = Capture(phrases=backbone.strides, states=refining if self.refinements else ())
+        backbone = models.backbone
+        refining = spreading_sites(backbone, self.refine_stride) if self.refinements else ()
+        capture = Capture(phrases=backbone.strides, states=refining)
         parts = list(text.split(backbone.rows_per_pass(tuple(scene.latent.shape[-2:]), capture)))
         passes = [(t, draw) for t in self.timesteps for draw in range(self.draws)]
         done: list[Rows] = []
@@ -208,7 +204,7 @@ class PreparedDiffSegmenter(Prepared):
             scene.image, self.names, scores, self.method.threshold,
             evidence=lambda: (
                 *rows.evidence(phrases, [self.names[asked[owner]] for owner in owners], was_refined=refined),
-                *self_attention(models, scene, text, method.timesteps[0], method.refine_stride),
+                *affinity_evidence(models, scene, text, method.timesteps[0], method.refine_stride),
             ),
             timings=stages.timings,
         )  # fmt: skip

@@ -1,15 +1,12 @@
-"""Maps of the classes' phrases, and the self-attention beside them, for the method and for people to look at."""
+"""Maps of the classes' phrases, for the method and for people to look at."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ovseg.backbones.base import Backbone, Capture, Site, Text, grid_at
-from ovseg.models import Models
-from ovseg.types import Affinity, Evidence, Scene
+from ovseg.types import Evidence
 
 
 @dataclass(frozen=True)
@@ -52,18 +49,3 @@ class Rows:
 
 def _heat(title: str, values: Tensor, group: str, label: str) -> Evidence:
     return Evidence(title, "heat", map=values.float().cpu().numpy(), group=group, label=label)
-
-
-def refining_sites(backbone: Backbone, stride: int) -> tuple[Site, ...]:
-    """The self-attention at a stride, which the maps are multiplied by."""
-    return tuple(site for site in backbone.sites if site.kind == "self" and site.stride == stride)
-
-
-def self_attention(models: Models, scene: Scene, text: Text, timestep: int, stride: int) -> Iterator[Evidence]:
-    """What each place attends to in the pass of the first prompt, which is run again for it; nothing without such layers."""
-    if sites := refining_sites(models.backbone, stride):
-        trace = models.backbone.trace(scene.latent, text[:1], timestep, Capture(states=sites), seed=scene.seed)
-        layers = (tuple(part[0].half().cpu().numpy() for part in (s.query, s.key)) for s in trace.states.values())
-        title = f"Self-attention from any point, with the prompt “{text.prompts[0]}”"
-        grid = grid_at(trace.latent_hw, stride)
-        yield Evidence(title, "affinity", group="Self-attention", affinity=Affinity(grid, tuple(layers)))
