@@ -100,11 +100,15 @@ class LayerAttention:
         one_each = torch.eye(self.columns, dtype=self.key.dtype, device=self.key.device)
         return self.spread(one_each.expand(len(self.key), -1, -1)).mT.unflatten(1, self.grid)
 
-    def keys_in_order(self) -> Float[Tensor, "b h m d"]:
-        """The keys in the order of their columns, which are those of the first row; behind them those without a column."""
+    def order(self) -> Integer[Tensor, " m"]:
+        """The keys' numbers in the order of their columns, which are those of the first row; those without one come last."""
         if self.column_of is None:
-            return self.key
-        return self.key[:, :, self._columns_or_last()[0, 0, 0].argsort(stable=True)]
+            return torch.arange(self.key.shape[2], device=self.key.device)
+        return self._columns_or_last()[0, 0, 0].argsort(stable=True)
+
+    def keys_in_order(self) -> Float[Tensor, "b h m d"]:
+        """The keys in that order."""
+        return self.key[:, :, self.order()]
 
     def at(self, row: int, column: int) -> Float32[np.ndarray, "y x"]:
         """What one place attends to in the first row's self-attention, the mean over heads."""
@@ -141,21 +145,29 @@ class LayerAttention:
         )
 
 
+NEVER = -3e4  # added to a logit that no softmax shall see; half precision still has it
+
+
 def all_heads(layers: Sequence[LayerAttention]) -> LayerAttention:
-    """Layers on one grid as a single one with all their heads, whose mean over heads is that over layers and heads.
+    """Self-attention of layers on one grid as a single one with all their heads: its mean over heads is that over layers.
 
     Raises:
-        ValueError: there are none, or they are not alike.
+        ValueError: there are none, or they have different grids or numbers of heads.
     """
-    shapes = {(len(layer.query), layer.query.shape[1], layer.grid, layer.key.shape[2]) for layer in layers}
+    shapes = {(len(layer.query), layer.query.shape[1], layer.grid) for layer in layers}
     if len(shapes) != 1:
         raise ValueError(f"Layers must have one grid and as many heads to be joined, but got {len(shapes)} kinds of them.")
+    longest = max(layers, key=lambda layer: layer.key.shape[2])
     width = max(layer.key.shape[-1] for layer in layers)  # zeros behind a vector leave its products as they are
-    query, key = (
-        torch.cat([F.pad(part, (0, width - part.shape[-1])) for part in parts], 1)
-        for parts in zip(*((layer.query, layer.key) for layer in layers), strict=True)
-    )
-    return replace(layers[0], query=query, key=key, make_value=None, out=None)
+    queries, keys = [], []
+    for layer in layers:
+        key, lacking = layer.keys_in_order(), longest.key.shape[2] - layer.key.shape[2]
+        # One channel more, which is 1 in every query: it hides the keys that a longer layer has besides.
+        hidden = F.pad(key.new_zeros(*key.shape[:3], 1), (0, 0, 0, lacking), value=NEVER)
+        keys.append(torch.cat([F.pad(key, (0, width - key.shape[-1], 0, lacking)), hidden], -1))
+        queries.append(F.pad(F.pad(layer.query, (0, width - key.shape[-1])), (0, 1), value=1.0))
+    column_of = None if longest.column_of is None else longest.column_of[:, longest.order()]
+    return LayerAttention(torch.cat(queries, 1), torch.cat(keys, 1), longest.grid, column_of)
 
 
 def as_rows(layers: Sequence[LayerAttention]) -> LayerAttention:

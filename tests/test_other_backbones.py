@@ -193,6 +193,20 @@ def outputs_of(module: torch.nn.Module) -> Iterator[list[torch.Tensor]]:
         hook.remove()
 
 
+@contextmanager
+def zero_outputs(module: torch.nn.Module) -> Iterator[None]:
+    """A layer whose output projections are zero."""
+    last = [getattr(module, "to_add_out", None), module.to_out[0] if hasattr(module, "to_out") else module.out]
+    weights = [weight for layer in last if layer is not None for weight in layer.parameters()]
+    before = [weight.detach().clone() for weight in weights]
+    with torch.no_grad():
+        _ = [weight.zero_() for weight in weights]
+        try:
+            yield
+        finally:
+            _ = [weight.copy_(old) for weight, old in zip(weights, before, strict=True)]
+
+
 def by_hand(states: LayerAttention, module: torch.nn.Module, heads_off: tuple[int, ...] = ()) -> torch.Tensor:
     """A layer's output at its places, from its attention, with some heads off."""
     mixed = whole_rows(states) @ states.value()
@@ -205,7 +219,7 @@ def by_hand(states: LayerAttention, module: torch.nn.Module, heads_off: tuple[in
 def test_a_head_a_token_and_a_layer_can_be_switched_off(backbone: Backbone, latent: torch.Tensor, kind: str) -> None:
     site = next(site for site in backbone.sites if site.kind == kind)
     text, module = backbone.encode_text(["a cat", "a dog"], ["cat", "dog"]), layer_of(backbone, site)
-    (token,) = text.spans[0]
+    token = text.spans[0][0]
     # The last block is read too, so that the pass goes on behind the layer.
     capture = Capture((), (), (), backbone.feature_strides, (site,))
 
@@ -220,8 +234,11 @@ def test_a_head_a_token_and_a_layer_can_be_switched_off(backbone: Backbone, late
     assert torch.allclose(without_head, by_hand(plain.states[site], module, (1,)), atol=1e-9)
     no_token, without_token = traced(Ablation(tokens=(token,)))
     assert torch.allclose(without_token, by_hand(no_token.states[site], module), atol=1e-9)
-    no_layer, nothing = traced(Ablation(layers=(site,)))
-    assert (nothing == 0).all() or backbone.name == "patches"
+    no_layer, _ = traced(Ablation(layers=(site,)))
+    with zero_outputs(module):
+        silent, nothing = traced(Ablation())
+    assert (nothing == 0).all()
+    assert all(torch.allclose(no_layer.features[stride], maps, atol=1e-9) for stride, maps in silent.features.items())
     sees_words = kind == "cross" or no_token.states[site].column_of is not None
     assert sees_words == (not torch.allclose(without_token, output, atol=1e-6))
     for other in (one_head, no_token, no_layer):
@@ -233,7 +250,7 @@ def test_a_head_a_token_and_a_layer_can_be_switched_off(backbone: Backbone, late
 
 def test_a_token_that_is_off_gets_nothing_and_the_others_its_share(backbone: Backbone, latent: torch.Tensor) -> None:
     text, site = backbone.encode_text(["a cat"], ["cat"]), next(s for s in backbone.sites if s.kind == "cross")
-    capture, (token,) = Capture(cross=(site.stride,)), text.spans[0]
+    capture, token = Capture(cross=(site.stride,)), text.spans[0][0]
     plain, off = (
         backbone.trace(latent, text, 100, capture, 3, off=one).cross[site] for one in (Ablation(), Ablation(tokens=(token,)))
     )
@@ -372,13 +389,13 @@ def test_joint_attention_shares_a_row_among_words_places_and_rows_of_nothing(joi
         nothing = whole[..., 240 + 32 :].sum(-1).unflatten(1, places.grid)
         own = attended(places).sum(-1).unflatten(1, places.grid)
         assert torch.allclose(trace.cross[site].sum(-1) + own + nothing, torch.ones(1, dtype=torch.float64))
-        assert (nothing > 0.2).all() and (trace.cross[site].sum(-1) < 0.5).all()
+        assert (nothing > 0).all() and (own > 0).all() and (trace.cross[site] > 0).all()
 
 
 @pytest.mark.parametrize("seed", [3, 4])
 def test_a_picture_of_stable_diffusion_3_is_that_of_the_plain_pipeline(joint_folder: Path, seed: int) -> None:
     backbone, sampling = Models(str(joint_folder), "cpu").backbone, Sampling(3, 4.0, "a dog on grass")
-    plain = StableDiffusion3Pipeline.from_pretrained(joint_folder)
+    plain = StableDiffusion3Pipeline.from_pretrained(joint_folder, text_encoder_3=None, tokenizer_3=None)
     plain.set_progress_bar_config(disable=True)
     told = {"negative_prompt": sampling.negative, "num_inference_steps": 3, "guidance_scale": 4.0}
     latent = plain("a photo of a cat", generator=generator(seed), output_type="latent", **told).images

@@ -3,66 +3,35 @@
 import math
 import threading
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import DiffusionPipeline, SchedulerMixin
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
-from transformers import BatchEncoding
 
-from ovseg.backbones.base import NOTHING, Ablation, Generated, OnStep, Phrases, Sampling
+from ovseg.backbones.base import NOTHING, Ablation, Generated, OnStep, Sampling
+from ovseg.backbones.clip_text import ClipText
 from ovseg.backbones.layout import Layout
-from ovseg.backbones.phrases import QUOTES, columns_between, phrase_at
-from ovseg.backbones.recording import Recorder, counted, watching
-from ovseg.backbones.text import Text, Token
+from ovseg.backbones.recording import Attribution, Recorder, counted, watching
+from ovseg.backbones.text import Text
 from ovseg.backbones.trace import Capture, Site, Trace, Watch, grid_at, timestep_of
 from ovseg.backbones.weights import check_finite, fingerprint, generator, name_of_weights
-from ovseg.limits import quoted
 
 CPU_BUDGET = 2 * 2**30  # bytes that the recorded maps and activations of one pass may take off an accelerator
 CUDA_SHARE = 0.6  # of the free memory, on an accelerator that can say how much is free
 MOST_ROWS = 64
 MOST_ROWS_ON_CPU = 16  # a pass of more is no faster there, and cannot be stopped for seconds
-TEXT_ROWS = 256  # prompts that the text encoder is given at once
 ACTIVATIONS = 40  # tensors of the finest block's size that are alive at once in a forward pass: an upper estimate
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Prompts as the denoiser reads them, a row each; the fields are those of `Text`."""
-
-    embeddings: Float[Tensor, "b t d"]
-    conditions: Mapping[str, Tensor]
-    token_of: Integer[Tensor, "b t"] | None = None
-
-
-class Attribution:
-    """The mean of what a phrase receives over all sites and steps of a drawing, a map of the latent grid for each."""
-
-    def __init__(self, strides: tuple[int, ...]) -> None:
-        self.watch = Watch(Capture(phrases=strides), self._add)
-        self._sum, self._count = 0.0, 0
-
-    def _add(self, trace: Trace) -> None:
-        for own in trace.phrases.values():
-            grown = F.interpolate(own[:, None], trace.latent_hw, mode="bicubic", align_corners=False)[:, 0]
-            self._sum, self._count = self._sum + grown.clamp(min=0), self._count + 1
-
-    def mean(self) -> Float[Tensor, "pictures y x"]:
-        """The mean over all that was added."""
-        return self._sum / self._count
-
-
-class DiffusersBackbone(ABC):
+class DiffusersBackbone(ClipText):
     """A pipeline's parts as a `Backbone`. Safe to call from several threads: the network is used by one at a time.
 
     A family is a subclass, in a file of its own.
@@ -81,10 +50,6 @@ class DiffusersBackbone(ABC):
         self.network, self.vae = getattr(pipeline, self.parts[0]), pipeline.vae
         self.vae_stride = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self._lock = threading.RLock()
-
-    @abstractmethod
-    def _encoded(self, prompts: Sequence[str]) -> Encoded:
-        """Prompts that fit, as the family's text encoders read them."""
 
     @abstractmethod
     def _run(self, noised: Float[Tensor, "b c y x"], timestep: float, text: Text) -> None:
@@ -174,53 +139,6 @@ class DiffusersBackbone(ABC):
         latent = posterior.mean if sample_seed is None else posterior.sample(generator(sample_seed))
         check_finite("The picture's latents", self.vae.dtype, latent)
         return ((latent - self._shift) * self.vae.config.scaling_factor).to(self.network.dtype)
-
-    @torch.no_grad()
-    def encode_text(
-        self,
-        prompts: Sequence[str],
-        phrases: Phrases,
-        emphasis: float = 1.0,
-        emphasised: Sequence[str] | None = None,
-        *,
-        starts: Sequence[int | None] | None = None,
-    ) -> Text:
-        """Encode prompts; find each phrase's tokens, and strengthen tokens as compel's "+" does.
-
-        Args:
-            phrases: for each prompt a phrase in it, "" for none, or several phrases.
-            emphasis: 1.21 is compel's "++": embedding = empty + emphasis * (embedding - empty) at the tokens.
-            emphasised: for each phrase the part to emphasise, the last one of its kind; the whole phrase if not given.
-            starts: for each phrase the character at which it begins; its first occurrence where that is None.
-
-        Raises:
-            ValueError: a prompt does not fit the text encoder, or a phrase is not in its prompt.
-        """
-        self._check_length(*prompts)
-        offsets, encoded = self._tokenise(prompts).offset_mapping.tolist(), self._encoded(prompts)
-        check_finite("The text encoder's states", encoded.embeddings.dtype, encoded.embeddings)
-        wanted = [(row, phrase) for row, own in enumerate(phrases) for phrase in ((own,) if isinstance(own, str) else own)]
-        places = [
-            phrase_at(prompts[row], phrase, start) if phrase else (0, 0)
-            for (row, phrase), start in zip(wanted, starts or [None] * len(wanted), strict=True)
-        ]
-        spans = tuple(columns_between(offsets[row], *place) for (row, _), place in zip(wanted, places, strict=True))
-        rows = tuple(row for row, _ in wanted)
-        text = Text(tuple(prompts), encoded.embeddings, spans, rows, encoded.conditions, encoded.token_of)
-        if emphasis == 1.0:
-            return text
-        embeddings, empty = text.embeddings.clone(), self._encoded([""]).embeddings[0]
-        for number, ((row, phrase), (begin, stop)) in enumerate(zip(wanted, places, strict=True)):
-            if emphasised is not None and phrase:
-                begin += phrase.rindex(emphasised[number])
-                stop = begin + len(emphasised[number])
-            at = text.columns(row, columns_between(offsets[row], begin, stop))
-            embeddings[row, at] = empty[at] + emphasis * (embeddings[row, at] - empty[at])
-        return replace(text, embeddings=embeddings)
-
-    def fits(self, prompt: str) -> bool:
-        """Whether the text encoder takes all of a prompt."""
-        return self._tokens_of(prompt) <= self._room
 
     @torch.no_grad()
     def trace(
@@ -352,10 +270,9 @@ class DiffusersBackbone(ABC):
 
     def keys(self, site: Site, latent_hw: tuple[int, int]) -> int:
         """How many places, words and others a place attends to at a site."""
-        places = math.prod(grid_at(latent_hw, site.stride))
-        if self.layout.read is None:
-            return places + self._text_columns
-        return places if site.kind == "self" else self._text_columns
+        sees_words = any(other.name == site.name and other.kind == "cross" for other in self.sites)
+        sees_places = site.kind == "self" or self.layout.read is None
+        return math.prod(grid_at(latent_hw, site.stride)) * sees_places + self._text_columns * sees_words
 
     @property
     def _text_columns(self) -> int:
@@ -370,22 +287,6 @@ class DiffusersBackbone(ABC):
             budget = CUDA_SHARE * torch.cuda.mem_get_info(self.network.device)[0]
         return int(min(max(budget // self._bytes(latent_hw, capture), 1), most))
 
-    def tokens(self, prompt: str) -> tuple[Token, ...]:
-        """What each token of the encoded prompt reads.
-
-        Raises:
-            ValueError: the prompt does not fit the text encoder.
-        """
-        self._check_length(prompt)
-        encoding = self._tokenise([prompt])
-        offsets, ids = encoding.offset_mapping[0].tolist(), encoding.input_ids[0].tolist()
-        end_of_words = ids.index(self.pipeline.tokenizer.eos_token_id)
-        kinds = ["start", *["word"] * (end_of_words - 1), "end", *["padding"] * (len(ids) - end_of_words - 1)]
-        return tuple(
-            Token(prompt[begin:end].strip().lower(), kind, begin, end) if kind == "word" else Token("", kind)
-            for kind, (begin, end) in zip(kinds, offsets, strict=True)
-        )
-
     @torch.no_grad()
     def decode(self, latent: Float[Tensor, "1 c y x"]) -> UInt8[np.ndarray, "h w 3"]:
         """The picture of a scaled latent, RGB."""
@@ -399,24 +300,3 @@ class DiffusersBackbone(ABC):
     def _shift(self) -> float:
         """What the codec's latents are moved by before they are scaled."""
         return getattr(self.vae.config, "shift_factor", None) or 0.0
-
-    def _tokenise(self, prompts: Sequence[str]) -> BatchEncoding:
-        plain = [prompt.translate(QUOTES) for prompt in prompts]
-        return self.pipeline.tokenizer(
-            plain, padding="max_length", max_length=self._room, return_offsets_mapping=True, return_tensors="pt"
-        )
-
-    @property
-    def _room(self) -> int:
-        """Tokens that the text encoder takes, its first and its last one included."""
-        return self.pipeline.text_encoder.config.max_position_embeddings
-
-    def _check_length(self, *prompts: str) -> None:
-        for prompt in prompts:
-            if (tokens := self._tokens_of(prompt)) > self._room:
-                raise ValueError(
-                    f"The prompt must fit {self._room} tokens, but it has {tokens}; please shorten it: {quoted(prompt)}."
-                )
-
-    def _tokens_of(self, prompt: str) -> int:
-        return len(self.pipeline.tokenizer(prompt.translate(QUOTES), verbose=False).input_ids)

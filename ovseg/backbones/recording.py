@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor
 
@@ -78,9 +79,6 @@ class Recorder:
         called = [*called, *(site for site, _ in self._off.heads)]
         with ExitStack() as undo:
             undo.enter_context(counted(network))
-            if called:
-                calls = AttentionCalls(lambda path, call: self._see(network.get_submodule(path), path, call))
-                undo.enter_context(calls.watching(network, {site.name for site in called}))
             hooks = [network.get_submodule(path).register_forward_hook(self._keeper(stride)) for stride, path in blocks]
             for site in sites if layout.read else ():
                 reader = self._reader(site)
@@ -89,6 +87,9 @@ class Recorder:
                 hooks.append(network.get_submodule(site.name).register_forward_hook(_zeros))
             for hook in hooks:
                 undo.callback(hook.remove)
+            if called:  # behind the readers, whose own use of attention is none of the layer's
+                calls = AttentionCalls(lambda path, call: self._see(network.get_submodule(path), path, call))
+                undo.enter_context(calls.watching(network, {site.name for site in called}))
             with suppress(EndOfPass):
                 yield
 
@@ -222,6 +223,23 @@ def watching(
             yield
         finally:
             listener.remove()
+
+
+class Attribution:
+    """The mean of what a phrase receives over all sites and steps of a drawing, a map of the latent grid for each."""
+
+    def __init__(self, strides: tuple[int, ...]) -> None:
+        self.watch = Watch(Capture(phrases=strides), self._add)
+        self._sum, self._count = 0.0, 0
+
+    def _add(self, trace: Trace) -> None:
+        for own in trace.phrases.values():
+            grown = F.interpolate(own[:, None], trace.latent_hw, mode="bicubic", align_corners=False)[:, 0]
+            self._sum, self._count = self._sum + grown.clamp(min=0), self._count + 1
+
+    def mean(self) -> Float[Tensor, "pictures y x"]:
+        """The mean over all that was added."""
+        return self._sum / self._count
 
 
 @contextmanager

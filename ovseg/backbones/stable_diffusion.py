@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovseg.backbones.base import Sampling
-from ovseg.backbones.diffusers_backbone import ACTIVATIONS, TEXT_ROWS, DiffusersBackbone, Encoded
+from ovseg.backbones.clip_text import TEXT_ROWS, Encoded
+from ovseg.backbones.diffusers_backbone import ACTIVATIONS, DiffusersBackbone
 from ovseg.backbones.loading import read_pipeline
 from ovseg.backbones.text import Text
 from ovseg.backbones.trace import Capture, Site, grid_at

@@ -19,7 +19,8 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from ovseg.backbones.base import Sampling
-from ovseg.backbones.diffusers_backbone import ACTIVATIONS, TEXT_ROWS, DiffusersBackbone, Encoded
+from ovseg.backbones.clip_text import TEXT_ROWS, Encoded
+from ovseg.backbones.diffusers_backbone import ACTIVATIONS, DiffusersBackbone
 from ovseg.backbones.layout import Layout
 from ovseg.backbones.loading import read_pipeline
 from ovseg.backbones.phrases import QUOTES, columns_between
