@@ -35,7 +35,7 @@ from ovseg.backbones.counting import count_pass
 from ovseg.backbones.phrases import phrase_at
 from ovseg.backbones.weights import fingerprint, generator
 from ovseg.layer_attention import LayerAttention
-from ovseg.maths.maps import phrase_maps
+from tests.self_attention import phrase_maps
 
 PATCH, WIDTH, HEADS, LAYERS, CHARACTERS = 4, 24, 2, 3, 64
 EDGE = 64  # pixels of a square picture

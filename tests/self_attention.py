@@ -1,5 +1,7 @@
 """The matrix of all places by all places, which the program never makes: what tests compare with."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,11 @@ def attended(states: LayerAttention) -> Tensor:
     """The probabilities (row, from, to), the mean over heads, of a softmax over all keys: those that have a column."""
     everything = whole_rows(states).mean(1)
     return everything if states.column_of is None else everything[..., states.column_of[0] >= 0]
+
+
+def phrase_maps(attention: Tensor, spans: Sequence[tuple[int, ...]]) -> Tensor:
+    """The attention (row, y, x) to a phrase of each row: the mean over its tokens (row, y, x, token)."""
+    return torch.stack([row[..., list(span)].mean(-1) for row, span in zip(attention, spans, strict=True)])
 
 
 def whole_rows(states: LayerAttention) -> Tensor:

@@ -22,12 +22,6 @@ def test_normalise_takes_each_map_by_itself() -> None:
     assert out.tolist() == [[[0.0, 1.0]], [[0.0, 1.0]]]
 
 
-def test_phrase_maps_average_each_rows_own_columns() -> None:
-    attention = torch.arange(12.0).reshape(2, 1, 2, 3)  # two rows, a 1 x 2 grid, three tokens
-    out = maps.phrase_maps(attention, [(1,), (0, 2)])
-    assert out.tolist() == [[[1.0, 4.0]], [[7.0, 10.0]]]
-
-
 def test_resize_is_bilinear_with_corners_not_aligned() -> None:
     out = maps.resize(torch.tensor([[[0.0, 4.0]]]), (1, 4))
     assert out.tolist() == [[[0.0, 1.0, 3.0, 4.0]]]

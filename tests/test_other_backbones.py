@@ -30,7 +30,7 @@ from ovseg.words.classes import parse_classes
 from tests.joint_transformer import LAYERS as JOINT_LAYERS
 from tests.joint_transformer import build_joint_pipeline
 from tests.patch_transformer import LAYERS, PatchTransformer, load_patches
-from tests.self_attention import attended, self_attention, selves, whole_rows
+from tests.self_attention import attended, phrase_maps, self_attention, selves, whole_rows
 
 CLASSES = parse_classes("cat, potted plant, sky")
 ROW = Checkpoint(
@@ -133,7 +133,7 @@ def test_all_that_it_says_it_has_can_be_captured(backbone: Backbone, latent: tor
             probabilities.sum(-1), share_of_columns(trace.states[site]).unflatten(1, grid_at(hw, site.stride))
         )
         assert trace.queries[site].shape[-2:] == grid_at(hw, site.stride)
-        assert torch.allclose(trace.phrases[site], maps.phrase_maps(probabilities, text.spans))
+        assert torch.allclose(trace.phrases[site], phrase_maps(probabilities, text.spans))
     for stride, probabilities in self_attention(trace).items():
         assert probabilities.shape[1:] == (np.prod(grid_at(hw, stride)),) * 2
         shares = [share_of_columns(trace.states[site]) for site in selves(backbone, stride)]

@@ -187,7 +187,7 @@ class DiffusersBackbone(ClipText):
         Raises:
             ValueError: there are no steps.
         """
-        scheduler = self._checked_sampler(sampling)
+        scheduler = self._scheduler(sampling)
         scheduler.set_timesteps(sampling.steps, **self._shifting())
         return tuple(timestep_of(timestep) for timestep in scheduler.timesteps)
 
@@ -195,7 +195,7 @@ class DiffusersBackbone(ClipText):
         """What a scheduler is told besides the number of steps."""
         return {}
 
-    def _checked_sampler(self, sampling: Sampling) -> SchedulerMixin:
+    def _scheduler(self, sampling: Sampling) -> SchedulerMixin:
         most = self.pipeline.scheduler.config.num_train_timesteps
         if not 1 <= sampling.steps <= most:
             raise ValueError(f"Generation must take 1 step or more, and {most} at most, but got {sampling.steps}.")
@@ -228,7 +228,7 @@ class DiffusersBackbone(ClipText):
         """
         if phrase and watch:
             raise ValueError("A generation must gather a phrase's attention or be watched, but both were asked for.")
-        pipeline, options = self._drawn_by(self._checked_sampler(sampling))
+        pipeline, options = self._drawn_by(self._scheduler(sampling))
         if (tokens := self._tokens_of(sampling.negative)) > self._room:
             # A list of what shall not be there still works without its end, and the released one is long for small networks.
             warnings.warn(f"Of the negative prompt's {tokens} tokens only {self._room} are used.", stacklevel=2)

@@ -69,18 +69,13 @@ class LayerInput:
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """What torch's own attention was given for a layer: queries, keys and values of all that takes part, heads apart.
-
-    Args:
-        begin: where the places begin among what asks.
-    """
+    """What torch's own attention was given for a layer: queries, keys and values of all that takes part, places first."""
 
     query: Float[Tensor, "b h _n d"]
     key: Float[Tensor, "b h m d"]
     value: Float[Tensor, "b h m d"]
     scale: float
     grid: tuple[int, int]
-    begin: int
     out: Float[Tensor, "c e"] | None
     column_of: Integer[Tensor, "_b m"] | None = None
     mask: Bool[Tensor, "_b m"] | None = None
@@ -95,7 +90,7 @@ class AttentionCall:
         return LayerAttention(query, self.key, self.grid, self.column_of, self.mask, lambda: self.value, self.out)
 
     def _of_places(self) -> Tensor:
-        return self.query[:, :, self.begin : self.begin + self.grid[0] * self.grid[1]]
+        return self.query[:, :, : self.grid[0] * self.grid[1]]
 
 
 Input = LayerInput | AttentionCall

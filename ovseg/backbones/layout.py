@@ -23,12 +23,10 @@ class Layout:
         blocks: by stride the paths of the blocks.
         output: the places (b, c, y, x) of what a block puts out, from that and their grid.
         read: reads what a layer is given. None where places and words share a softmax: such layers are read from what
-            torch's own attention is given, whatever they do before.
-        places_first: whether places come before words in such a softmax.
+            torch's own attention is given, places first, whatever they do before.
     """
 
     sites: tuple[Site, ...]
     blocks: Mapping[int, tuple[str, ...]]
     output: Callable[[Any, tuple[int, int]], Tensor]
     read: Read | None = None
-    places_first: bool = True

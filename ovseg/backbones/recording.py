@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from ovseg.backbones.attention_calls import AttentionCalls, Call
@@ -117,10 +117,8 @@ class Recorder:
         for site in own if not self._layout.read else ():
             if self._capture.needs(site):
                 columns = keys.of_places(call.key.device) if site.kind == "self" else keys.of_words(self._text)
-                self._record(site, AttentionCall(
-                    call.query, call.key, call.value, call.scale, grid, keys.first_place, _output_weights(module), columns,
-                    mask,
-                ))  # fmt: skip
+                parts = call.query, call.key, call.value, call.scale
+                self._record(site, AttentionCall(*parts, grid, _output_weights(module), columns, mask))
         return mask, heads
 
     def _record(self, site: Site, layer: Input) -> None:
@@ -156,39 +154,33 @@ class Recorder:
 
 
 class _Keys:
-    """Which of a layer's keys are places and which are words.
+    """Which of a layer's keys are places and which are words; where both share a softmax, places come first.
 
     Args:
         places: how many places there are, of so many keys.
     """
 
     def __init__(self, places: int, keys: int, layout: Layout) -> None:
-        joint = layout.read is None
-        self.places, self.keys, self.words = places, keys, keys - places if joint else keys
-        self.first_place = 0 if layout.places_first or not joint else self.words
-        self.first_word = places if layout.places_first and joint else 0
+        self.places, self.keys = places, keys
+        self.first_word = 0 if layout.read else places
 
     def of_places(self, device: torch.device) -> Integer[Tensor, "1 m"] | None:
         """For each key its place, -1 for words."""
         if self.keys == self.places:
             return None
-        columns = torch.full((1, self.keys), -1, device=device)
-        columns[:, self.first_place :][:, : self.places] = torch.arange(self.places, device=device)
-        return columns
+        columns = torch.arange(self.keys, device=device)[None]
+        return columns.where(columns < self.places, -1)
 
     def of_words(self, text: Text) -> Integer[Tensor, "b m"]:
         """For each key its token, -1 for places and for what reads no token."""
-        own = torch.arange(self.words).expand(len(text.prompts), -1) if text.token_of is None else text.token_of
-        return self._among_keys(own.to(text.embeddings.device), -1)
+        own = text.token_of
+        if own is None:
+            own = torch.arange(self.keys - self.first_word, device=text.embeddings.device).expand(len(text.prompts), -1)
+        return F.pad(own, (self.first_word, 0), value=-1)
 
-    def mask(self, words: Tensor | None) -> Tensor | None:
+    def mask(self, words: Bool[Tensor, "b t"] | None) -> Bool[Tensor, "b m"] | None:
         """For each key whether it can be attended to, from the same for words."""
-        return None if words is None else self._among_keys(words, True)
-
-    def _among_keys(self, words: Tensor, others: int | bool) -> Tensor:
-        every = words.new_full((len(words), self.keys), others)
-        every[:, self.first_word :][:, : self.words] = words
-        return every
+        return None if words is None else F.pad(words, (self.first_word, 0), value=True)
 
 
 def phrase_maps(attention: LayerAttention, text: Text) -> Float[Tensor, "p y x"]:

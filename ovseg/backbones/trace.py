@@ -87,9 +87,6 @@ class Ablation:
     layers: tuple[Site, ...] = ()
     tokens: tuple[int, ...] = ()
 
-    def __bool__(self) -> bool:
-        return bool(self.heads or self.layers or self.tokens)
-
     @property
     def sites(self) -> tuple[Site, ...]:
         """All sites that are named."""

@@ -38,11 +38,6 @@ def box_of(inside: Bool[np.ndarray, "y x"]) -> tuple[slice, slice]:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def phrase_maps(attention: Float[Tensor, "b y x t"], columns: Sequence[tuple[int, ...]]) -> Float[Tensor, "b y x"]:
-    """The attention to a phrase: the mean over its token columns, for each row of attention its own columns."""
-    return torch.stack([row[..., list(span)].mean(-1) for row, span in zip(attention, columns, strict=True)])
-
-
 def fuse_strides(
     maps: Mapping[int, Float[Tensor, "b _y _x"]], weights: Mapping[int, float], grid: tuple[int, int]
 ) -> Float[Tensor, "b y x"]:
