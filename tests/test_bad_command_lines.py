@@ -58,7 +58,7 @@ LINES = {
     "compare {picture} --classes cat --out {new} --methods diffsegmenter,diffsegmenter": "is there twice",
     "compare {picture} --classes cat --out {new} --methods diffsegmenter:magic=1": "must be one of threshold",
     "compare {picture} --classes cat --out {new} --methods diffsegmenter:threshold": "must be FIELD=VALUE",
-    "compare {picture} --classes cat --out {new} --set threshold=1": "must be METHOD.FIELD=VALUE",
+    "compare {picture} --classes cat --out {new} --set threshold=1": "must be METHOD:FIELD=VALUE",
     "compare {picture} --classes cat --out {new} --truth {text}": "truth must be",
     "compare {picture} --classes cat --out {new} --truth nothing.png": "nothing.png does not exist",
     "compare {picture} --classes cat --out {new} --truth {empty}": "truth must be",

@@ -180,16 +180,19 @@ def test_a_setting_that_differs_is_marked_and_put_back_and_makes_a_variant(visit
     assert page.locator("#dialog-diffsegmenter").is_visible()
     visit.set_slider("setting-diffsegmenter-threshold", 0.7)
     page.locator("#changed-diffsegmenter label").first.wait_for()
-    page.locator("#add-diffsegmenter").click()
-    page.locator("#variants label").first.wait_for()
     page.locator("#changed-diffsegmenter input").first.uncheck()
-    page.wait_for_function("document.querySelector('#setting-diffsegmenter-threshold input[type=number]').value === '0.45'")
+    as_before = "document.querySelector('#setting-diffsegmenter-threshold input[type=number]').value === '0.45'"
+    page.wait_for_function(as_before)
+    visit.set_slider("setting-diffsegmenter-threshold", 0.7)
+    page.locator("#add-diffsegmenter").click()
+    page.locator("#variants label", has_text="background threshold 0.7").wait_for()
+    page.wait_for_function(as_before)
     page.keyboard.press("Escape")
     assert not page.locator("#dialog-diffsegmenter").is_visible()
     visit.choose_methods("diffsegmenter")
     visit.run_and_wait()
     assert visit.status().startswith("Done: 2 methods")
-    assert visit.canvas("DiffSegmenter,").count() == 1
+    assert visit.canvas("DiffSegmenter, background threshold 0.7").count() == 1
     visit.well()
 
 

@@ -184,7 +184,7 @@ def test_methods_lists_papers_and_settings(capsys: pytest.CaptureFixture) -> Non
     assert main(["methods", "diffsegmenter"]) == 0
     described = capsys.readouterr().out
     assert re.search(r"threshold.*: number, 0 to 1; released: 0\.5; with pocket: 0\.45\n +\S", described)
-    assert re.search(r"stride_weights.*: numbers with commas between them; .* with pocket: 0\.0,1\.0,0\.0\n", described)
+    assert re.search(r"stride_weights.*: numbers with plus signs between.*; .* with pocket: 0\.0\+1\.0\+0\.0\n", described)
     assert main(["methods", "magic"]) == 2
     assert "method must be one of diffsegmenter" in capsys.readouterr().err
 

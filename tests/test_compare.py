@@ -235,7 +235,7 @@ def test_truth_of_a_pocket_scene() -> None:
 def test_variants_are_named_by_what_differs(with_clip: Models) -> None:
     assert variant_of(with_clip, OVDiff()).title == "OVDiff"
     changed = DiffSegmenter(timesteps=(100, 300), last_token=True)
-    assert variant_of(with_clip, changed).title == "DiffSegmenter, timesteps 100 + 300, last token True"
+    assert variant_of(with_clip, changed).title == "DiffSegmenter, noise levels 100+300, last token only true"
 
 
 def test_a_comparison_gives_what_the_methods_give(with_clip: Models, picture: np.ndarray) -> None:
@@ -251,7 +251,10 @@ def test_a_comparison_gives_what_the_methods_give(with_clip: Models, picture: np
         truth=Truth(np.zeros((60, 90), np.uint8), ("background", "cat", "traffic light")),
         on_entry=lambda outcome: seen.append(outcome.title),
     )
-    titles = ["DiffSegmenter", "DiffSegmenter, refinements -1", "FreeSeg-Diff, words classes", "Grounded Diffusion"]
+    titles = [
+        "DiffSegmenter", "DiffSegmenter, refinements by self-attention -1",
+        "FreeSeg-Diff, classes that may be found classes", "Grounded Diffusion",
+    ]  # fmt: skip
     assert seen == titles and [e.title for e in result.entries] == [titles[0], *titles[2:]]
     assert result.failures == (Failure(titles[1], "draws must be 1 or more and refinements 0 or more, but got 1 and -1."),)
     assert result.seed == 3 and result.classes == ("cat", "traffic light")
@@ -366,15 +369,18 @@ def test_the_command_writes_sheet_tables_and_the_files_of_each_method(
     methods = "diffsegmenter, diffsegmenter:threshold=0.6:timesteps=100+300, diffsegmenter:mode=released:prompt=none"
     methods += ", grounded-diffusion"
     arguments = ["compare", str(picture), "--classes", "cat|kitten, traffic light", "--methods", methods]
-    arguments += ["--set", "diffsegmenter.emphasis=1.1", "--truth", str(truth), "--out", str(out), "--seed", "2"]
+    arguments += ["--set", "diffsegmenter:emphasis=1.1", "--truth", str(truth), "--out", str(out), "--seed", "2"]
     assert main([*arguments, *network]) == 0
     record = json.loads((out / "comparison.json").read_text())
     first, second = record["entries"]
     assert first["settings"]["emphasis"] == second["settings"]["emphasis"] == 1.1 and record["seed"] == 2
-    assert first["title"] == "DiffSegmenter, emphasis 1.1" and second["settings"]["timesteps"] == [100, 300]
+    assert first["title"] == "DiffSegmenter, emphasis of the class word 1.1" and second["settings"]["timesteps"] == [
+        100,
+        300,
+    ]
     assert second["settings"]["threshold"] == 0.6 and first["settings"]["timesteps"] == [100]
     failed = {failure["title"]: failure["sentence"] for failure in record["failures"]}
-    assert "must hold {} once" in failed["DiffSegmenter, released, emphasis 1.1, prompt none"]
+    assert "must hold {} once" in failed["DiffSegmenter, released, emphasis of the class word 1.1, prompt none"]
     assert "grounding module" in failed["Grounded Diffusion"]
     rows = list(csv.DictReader((out / "comparison.csv").open()))
     assert len(rows) == 4 and float(rows[0]["mean IoU"]) == pytest.approx(100 * first["mean_iou"])
@@ -385,7 +391,7 @@ def test_the_command_writes_sheet_tables_and_the_files_of_each_method(
     alone = tmp_path / "alone"
     again = ["segment", str(picture), "--classes", "cat|kitten, traffic light", "--seed", "2", "--out", str(alone)]
     assert main([*again, "--set", "emphasis=1.1", *network]) == 0
-    folder = out / "1-diffsegmenter-emphasis-1-1"
+    folder = out / "1-diffsegmenter-emphasis-of-the-class-word-1-1"
     assert {path.name for path in folder.iterdir()} == {path.name for path in alone.iterdir()}
     assert (folder / "mask.png").read_bytes() == (alone / "mask.png").read_bytes()
     cards = [json.loads((where / "run.json").read_text()) for where in (folder, alone)]
@@ -403,7 +409,8 @@ def test_the_command_writes_sheet_tables_and_the_files_of_each_method(
         (["--methods", "diffsegmenter:draws"], "must be FIELD=VALUE, but got 'draws'"),
         (["--methods", "diffsegmenter:colour=1"], "must be one of threshold"),
         (["--methods", "diffsegmenter:mode=magic"], "mode of DiffSegmenter must be one of suited, released"),
-        (["--set", "draws=1"], "must be METHOD.FIELD=VALUE, but got 'draws=1'"),
+        (["--set", "draws=1"], "must be METHOD:FIELD=VALUE, but got 'draws=1'"),
+        (["--methods", 'diffsegmenter:prompt="a'], "Quotation marks must come in pairs"),
         (["--methods", "diffsegmenter, diffsegmenter"], "'DiffSegmenter' is there twice"),
         (["--legend", "l.json"], "--truth must be given too"),
         (["--truth", "{folder}/p.png"], "its mode is RGB"),

@@ -11,15 +11,16 @@ from PIL import Image
 
 from ovseg.compare import Entry, Failure
 from ovseg.demo import build
-from ovseg.demo.choice import Choice, Run
-from ovseg.demo.controls import build_control, read_controls, settings_of, shown
+from ovseg.demo.controls import build_control, fields_of, read_controls, shown
+from ovseg.demo.link import Link
 from ovseg.demo.looking import best_here, place_views, results_as_files
 from ovseg.demo.method_panel import at_first, build_method_panel, restored
 from ovseg.demo.picture import Picture, example_names, of_example, of_origin, of_scene
 from ovseg.demo.running import Request, expected_seconds, run, titled
 from ovseg.demo.word_panel import chips_value, known_words
 from ovseg.demo.work import stream, stream_parts
-from ovseg.methods import METHODS, DiffSegmenter, FreeSegDiff, modes_of, obstacle_to, suited_to
+from ovseg.methods import METHODS, DiffSegmenter, FreeSegDiff, Method, modes_of, obstacle_to, suited_to
+from ovseg.methods.grammar import Configuration, read_method
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.methods.ovdiff.store import store_of
 from ovseg.models import Models
@@ -39,7 +40,7 @@ def test_building_the_page_loads_no_weight() -> None:
 
 @pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
 def test_controls_give_back_the_methods_settings(kind: type) -> None:
-    groups = settings_of(kind, True) + settings_of(kind, False)
+    groups = fields_of(kind, True) + fields_of(kind, False)
     assert {field.name for field in groups} == {field.name for field in fields(kind)}
     for method in modes_of(Models("pocket"), kind).values():
         values = [build_control(kind, field, getattr(method, field.name)).value for field in groups]
@@ -56,11 +57,17 @@ def test_an_empty_control_is_one_sentence() -> None:
 def test_a_link_holds_everything_that_was_chosen() -> None:
     models = Models("pocket")
     changed = suited_to(models, DiffSegmenter, {"timesteps": (50, 300), "last_token": True})
-    runs = (Run.of(models, changed), Run("ovdiff"))
-    assert runs[0].settings == {"timesteps": "50, 300", "last_token": "true"} and runs[0].build(models) == changed
-    choice = Choice("scene-12", "cat|kitten, traffic light & sky", 7, runs)
-    assert Choice.of_query(choice.query()) == choice
-    assert Choice.of_query("") == Choice() and not Choice.is_in({"__theme": "dark"}) and Choice.is_in({"run": "ovdiff"})
+    methods = (Configuration.of(models, changed), Configuration(OVDiff))
+    link = Link("scene-12", "cat|kitten, traffic light & sky", 7, methods)
+    assert Link.of_query(link.query()) == link and link.methods[0].build(models) == changed
+    assert "run=diffsegmenter:timesteps=50%2B300:last_token=true&run=ovdiff" in link.query()
+    assert Link.of_query("") == Link() and not Link.is_in({"__theme": "dark"}) and Link.is_in({"run": "ovdiff"})
+
+
+def test_a_link_of_before_still_opens() -> None:
+    query = "run=diffsegmenter%3Btimesteps%3D50%2C+300%3Bprompt%3Da+photo%3A+%7B%7D%2C+6%22&run=ovdiff%3Bclip%3D"
+    changed = Configuration(DiffSegmenter, settings={"timesteps": (50, 300), "prompt": 'a photo: {}, 6"'})
+    assert Link.of_query(query) == Link(methods=(changed, Configuration(OVDiff, settings={"clip": ""})))
 
 
 @pytest.mark.parametrize(
@@ -69,22 +76,24 @@ def test_a_link_holds_everything_that_was_chosen() -> None:
         ("run=magic", "method must be one of"),
         ("run=ovdiff;magic=3", "setting of OVDiff must be one of"),
         ("run=ovdiff;images=many", "images must be a whole number"),
+        ("run=ovdiff:images=many", "images must be a whole number"),
+        ("run=ovdiff:images", "must be FIELD=VALUE, but got 'images'"),
+        ('run=ovdiff:prompt="a', "Quotation marks must come in pairs"),
         ("seed=-3", "seed of a link must be a whole number"),
         ("&".join(["run=ovdiff"] * 13), "methods of a link must be 12 at most, but got 13"),
-        ("words=" + "a" * 9000, "8000 letters at most"),
+        ("words=" + "a" * 9000, "8000 characters at most"),
     ],
 )
 def test_a_wrong_link_is_one_sentence(query: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        Choice.of_query(query)
+        Link.of_query(query)
 
 
 def test_a_second_run_of_a_method_becomes_a_variant() -> None:
     models = Models("pocket")
     with gr.Blocks():
         panel = build_method_panel(models)
-    runs = (Run("diffsegmenter"), Run("diffsegmenter", {"threshold": "0.7"}), Run("ovdiff"))
-    values = restored(models, panel, runs)
+    values = restored(models, panel, list(map(read_method, ("diffsegmenter", "diffsegmenter:threshold=0.7", "ovdiff"))))
     assert values[:4] == [True, True, False, False]
     values[4] = values[4].value
     methods = panel.chosen(models, values)
@@ -100,10 +109,77 @@ def test_a_first_run_with_settings_fills_the_controls() -> None:
     models = Models("pocket")
     with gr.Blocks():
         panel = build_method_panel(models)
-    values = restored(models, panel, (Run("diffsegmenter", {"threshold": "0.7"}),))
+    values = restored(models, panel, [read_method("diffsegmenter:threshold=0.7")])
     values[4] = values[4].value
     (method,) = panel.chosen(models, values)
     assert method == suited_to(models, DiffSegmenter, {"threshold": 0.7})
+
+
+class VariantButton:
+    """What pressing "Add these settings as a variant" does to a method's controls, which `controls` has by their fields."""
+
+    def __init__(self, models: Models, kind: type[Method]) -> None:
+        with gr.Blocks() as page:
+            self.panel = build_method_panel(models)
+        self.models, (self.row,) = models, [row for row in self.panel.rows if row.kind is kind]
+        (self.pressed,) = [fn for fn in page.fns.values() if (self.row.add._id, "click") in fn.targets]
+        opened = [fn for fn in page.fns.values() if fn.outputs == [self.row.before]]
+        assert [page.blocks[fn.targets[0][0]].elem_id for fn in opened] == [f"open-{kind.name}"]
+        self.opened = opened[0]
+        self.kept, self.ticked, self.before = {}, [], None
+        self.controls = {name: control.value for name, control in zip(self.row.names, self.row.controls, strict=True)}
+
+    def open(self) -> None:
+        self.before = self.opened.fn(*self.controls.values())
+
+    def press(self) -> None:
+        given = [self.ticked, self.kept, self.before, *self.controls.values()]
+        variants, self.kept, self.before, self.mode, *values = self.pressed.fn(*given)
+        self.ticked, self.controls = variants.value, dict(zip(self.controls, values, strict=True))
+
+    def methods(self) -> dict[str, Method]:
+        """What Run would take, by their titles; it refuses two that are the same."""
+        values = restored(self.models, self.panel, [Configuration(self.row.kind)])
+        own = [control for row in self.panel.rows for control in row.controls].index(self.row.controls[0])
+        begin = len(self.panel.rows) + 2
+        values[begin - 2 : begin] = self.ticked, self.kept
+        values[begin + own : begin + own + len(self.controls)] = self.controls.values()
+        return {variant.title: variant.method for variant in titled(self.models, self.panel.chosen(self.models, values))}
+
+
+def test_adding_a_variant_leaves_the_method_as_it_was() -> None:
+    models = Models("pocket")
+    page = VariantButton(models, DiffSegmenter)
+    page.open()
+    page.controls |= {"threshold": 0.7, "timesteps": "50, 300"}
+    page.press()
+    assert page.methods() == {
+        "DiffSegmenter": suited_to(models, DiffSegmenter),
+        "DiffSegmenter, background threshold 0.7, noise levels 50+300": suited_to(
+            models, DiffSegmenter, {"threshold": 0.7, "timesteps": (50, 300)}
+        ),
+    }
+    page.controls["draws"] = 2
+    page.open()  # the method itself has now two draws
+    page.controls["threshold"] = 0.3
+    page.press()
+    assert page.controls["draws"] == 2 and page.controls["threshold"] == suited_to(models, DiffSegmenter).threshold
+    assert list(page.methods()) == [
+        "DiffSegmenter, noise samples 2", "DiffSegmenter, background threshold 0.7, noise levels 50+300",
+        "DiffSegmenter, background threshold 0.3, noise samples 2",
+    ]  # fmt: skip
+
+
+def test_a_variant_of_settings_that_the_method_has_takes_them_along() -> None:
+    models = Models("pocket")
+    page = VariantButton(models, DiffSegmenter)
+    page.controls["draws"] = 2
+    page.open()
+    page.press()
+    assert page.methods()["DiffSegmenter"] == suited_to(models, DiffSegmenter) and page.mode == "suited"
+    assert list(page.methods()) == ["DiffSegmenter", "DiffSegmenter, noise samples 2"]
+    with pytest.raises(gr.Error, match="A variant must differ from DiffSegmenter in a setting, but nothing is changed"):
+        page.press()
 
 
 def test_a_scenes_truth_follows_the_words_and_their_synonyms() -> None:

@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from ovseg.compare.truth import read_truth
-from ovseg.demo.choice import Run
 from ovseg.demo.compare_tab import request_of
 from ovseg.demo.controls import read_controls
 from ovseg.demo.picture import Picture, of_file
@@ -23,6 +22,7 @@ from ovseg.doors import About, CaptionRequest, CompareRequest, GenerateRequest, 
 from ovseg.doors.visitor_networks import captioners, check_choices, choices, clips
 from ovseg.limits import PREFIX, Limits, check_number, limits, quoted
 from ovseg.methods import DiffSegmenter, FreeSegDiff, GroundedDiffusion, OVDiff, suited_to
+from ovseg.methods.grammar import read_method
 from ovseg.methods.ovdiff.matching import boxes_of, count_boxes
 from ovseg.methods.ovdiff.settings import parse_numbers
 from ovseg.methods.settings import read_setting
@@ -78,7 +78,7 @@ def test_a_sentence_repeats_a_few_letters_of_what_was_sent() -> None:
     for call in (
         lambda: DiffSegmenter(prompt="x" * 10**5).check(), lambda: read_setting(DiffSegmenter, "draws", "x" * 10**5),
         lambda: read_setting(FreeSegDiff, "words", "x" * 10**5), lambda: inputs.method(Models("pocket"), "x" * 1999, None),
-        lambda: parse_numbers("x" * 10**5), lambda: Run("diffsegmenter", {"x" * 10**5: "1"}).build(Models("pocket")),
+        lambda: parse_numbers("x" * 10**5), lambda: read_method("diffsegmenter:" + "x" * 10**5 + "=1"),
     ):  # fmt: skip
         with pytest.raises(ValueError) as caught:
             call()

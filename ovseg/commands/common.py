@@ -3,11 +3,10 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ovseg.backbones import BACKBONES
-from ovseg.methods import METHODS, Method, find_method, modes_of
-from ovseg.methods.settings import read_setting
+from ovseg.methods import METHODS, Method
+from ovseg.methods.grammar import Configuration, read_method
 from ovseg.models import Models
 from ovseg.output.files import PARTS
 from ovseg.pretrained.captioner import CAPTIONERS
@@ -48,7 +47,12 @@ def add_captioner(parser: argparse.ArgumentParser) -> None:
 def add_method(parser: argparse.ArgumentParser, kinds: Sequence[type[Method]] = METHODS) -> None:
     """Options for the method, which is one of `kinds`, and its settings."""
     known = ", ".join(kind.name for kind in kinds)
-    parser.add_argument("--method", default=kinds[0].name, help=f"{known} (default: {kinds[0].name})")
+    parser.add_argument(
+        "--method",
+        default=kinds[0].name,
+        metavar="NAME[:FIELD=VALUE...]",
+        help=f"{known}; with settings such as {kinds[0].name}:mode=released (default: {kinds[0].name})",
+    )
     add_settings(parser)
 
 
@@ -56,7 +60,6 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     """Options for the settings of a method."""
     parser.add_argument(
         "--mode",
-        default="suited",
         help="where the settings come from: suited (chosen for the backbone), released (the paper's code), or a preset of"
         " the method (default: suited)",
     )
@@ -66,7 +69,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FIELD=VALUE",
         dest="settings",
-        help="settings to change; `python -m ovseg methods NAME` lists them",
+        help="settings to change, as in the method's own text; `python -m ovseg methods NAME` lists them",
     )
 
 
@@ -76,22 +79,16 @@ def method_of(options: argparse.Namespace, models: Models, kinds: Sequence[type[
     Raises:
         ValueError: there is no such method, mode or setting, or a value cannot be read.
     """
-    return with_settings(options, models, find_method(options.method, kinds))
+    return configuration_of(options, options.method, kinds).build(models)
 
 
-def with_settings(options: argparse.Namespace, models: Models, kind: type[Method]) -> Method:
-    """A method in the mode and with the settings that the options name.
+def configuration_of(options: argparse.Namespace, method: str, kinds: Sequence[type[Method]] = METHODS) -> Configuration:
+    """A method by its text, with the mode and the settings of the options on top.
 
     Raises:
-        ValueError: there is no such mode or setting, or a value cannot be read.
+        ValueError: there is no such method or setting, or a value cannot be read.
     """
-    settings = {}
-    for item in options.settings:
-        name, separator, value = item.partition("=")
-        if not separator:
-            raise ValueError(f"A setting must be FIELD=VALUE, but got {item!r}.")
-        settings[name] = read_setting(kind, name, value)
-    return replace(named(modes_of(models, kind), f"mode of {kind.title}", options.mode), **settings)
+    return read_method(method, kinds, [*options.settings, *([f"mode={options.mode}"] if options.mode else [])])
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:

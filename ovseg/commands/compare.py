@@ -8,6 +8,7 @@ from ovseg.commands.values import out_folder, seed
 from ovseg.compare import Comparison, Truth, compare, comparison_sheet, read_legend, read_truth, read_variants
 from ovseg.files import as_json, write_whole
 from ovseg.methods import METHODS
+from ovseg.methods.settings import split
 from ovseg.output import view
 from ovseg.output.files import Result, slug, write_files
 from ovseg.output.run_card import run_card
@@ -17,7 +18,8 @@ from ovseg.words.presence import asked_for
 
 METHODS_HELP = (
     f"methods between commas: {', '.join(kind.name for kind in METHODS)}. A method may come again with other settings:"
-    ' "diffsegmenter, diffsegmenter:threshold=0.6:timesteps=100+300"; mode=released takes the settings of the paper\'s code'
+    ' "diffsegmenter, diffsegmenter:threshold=0.6:timesteps=100+300"; mode=released takes the settings of the paper\'s code;'
+    ' a value with a comma or a colon stands in quotation marks: prompt="a photo: {}"'
 )
 
 
@@ -31,8 +33,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_captioner(parser)
     parser.add_argument("--methods", default=",".join(kind.name for kind in METHODS), help=METHODS_HELP)
     parser.add_argument(
-        "--set", nargs="*", default=[], metavar="METHOD.FIELD=VALUE", dest="settings",
-        help="settings of every variant of a method, such as diffsegmenter.timesteps=300",
+        "--set", nargs="*", default=[], metavar="METHOD:FIELD=VALUE", dest="settings",
+        help="settings of every variant of a method, such as diffsegmenter:timesteps=300",
     )  # fmt: skip
     parser.add_argument("--truth", type=Path, help="indexed PNG: 0 background, 1 the first class, ..., 255 not counted")
     parser.add_argument("--legend", type=Path, help="legend.json that names the truth's values, as `segment` writes it")
@@ -46,7 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the methods, write the sheet, the tables and the files of each, and print the table."""
     models, image, parts = models_of(options), read_image(options.image), parts_of(options.files)
-    variants = read_variants(models, options.methods.split(","), options.settings)
+    variants = read_variants(models, split(options.methods, ","), options.settings)
     classes, caption = asked_for(
         models, image, options.classes, finds_words=False, caption=options.caption, captioner=options.captioner,
         report=show_progress,

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from ovseg.commands.common import add_method, add_networks, method_of, models_of, show_progress
+from ovseg.commands.common import add_method, add_networks, configuration_of, models_of, show_progress
 from ovseg.commands.values import out_folder, seed
 from ovseg.evaluation import workers
 from ovseg.evaluation.baselines import MEASURABLE
@@ -66,9 +66,9 @@ def run(options: argparse.Namespace) -> None:
     models, dataset = models_of(options), dataset_of(options)
     count = POCKET_COUNT if options.count is None and dataset.length is None else options.count
     protocol = named(PROTOCOLS, "protocol", options.protocol)
-    chosen = [setting.partition("=")[0] for setting in options.settings]
+    configuration = configuration_of(options, options.method, MEASURABLE)
     layout = getattr(dataset, "layout", None)
-    method = protocol.fitted(method_of(options, models, MEASURABLE), layout.names if layout else "", chosen)
+    method = protocol.fitted(configuration.build(models), layout.names if layout else "", configuration.settings)
     task = Benchmark(models, method, dataset, count, seed=options.seed, labels=options.labels, protocol=protocol)
     if options.threshold_from:
         task = with_best_threshold(task, options.threshold_from)

@@ -57,8 +57,8 @@ def _headline(models: Models, kind: type[Method]) -> str:
 def _paragraph(setting: Setting, backbone: str) -> str:
     """A setting's line of type, range and defaults, and its help below."""
     limits = f", {setting.limits}" if setting.limits else ""
-    suited = f"; with {backbone}: {setting.suited or '(empty)'}" if setting.suited != setting.released else ""
-    first = f"  {setting.name} ({setting.label}): {setting.kind}{limits}; released: {setting.released or '(empty)'}{suited}"
+    suited = f"; with {backbone}: {setting.suited}" if setting.suited != setting.released else ""
+    first = f"  {setting.name} ({setting.label}): {setting.kind}{limits}; released: {setting.released}{suited}"
     return first + "\n" + _filled(setting.help, 6)
 
 

@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import replace
 
-from ovseg.commands.common import add_networks, add_settings, models_of, show_progress, with_settings
+from ovseg.commands.common import add_networks, add_settings, configuration_of, models_of, show_progress
 from ovseg.commands.values import out_folder
 from ovseg.methods.ovdiff.cost import build_cost
 from ovseg.methods.ovdiff.method import OVDiff, report_on_class
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _method(options: argparse.Namespace, models: Models) -> OVDiff:
-    method = with_settings(options, models, OVDiff)
+    method = configuration_of(options, OVDiff.name).build(models)
     if options.images is not None:
         method = replace(method, images=options.images)
     method.check()

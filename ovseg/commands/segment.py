@@ -17,7 +17,6 @@ from ovseg.commands.common import (
     show_progress,
 )
 from ovseg.commands.values import out_folder, seed
-from ovseg.methods import find_method
 from ovseg.models import Models
 from ovseg.output.cost import measuring
 from ovseg.output.files import Result, write_attention, write_files
@@ -68,13 +67,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _segment_picture(options: argparse.Namespace) -> None:
     """Segment the picture, write the files and print the share of each class."""
-    models, kind, image = models_of(options), find_method(options.method), read_image(options.image)
+    models, image = models_of(options), read_image(options.image)
     method, parts = method_of(options, models), parts_of(options.files)
     classes, caption = asked_for(
         models,
         image,
         options.classes,
-        finds_words=kind.finds_words,
+        finds_words=method.finds_words,
         caption=options.caption,
         captioner=options.captioner,
         report=show_progress,

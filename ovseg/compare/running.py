@@ -1,18 +1,23 @@
 """Running several methods on one picture, one after the other."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 
 import torch
 
 from ovseg.compare.comparison import Comparison, Entry, Failure
 from ovseg.compare.truth import Truth
-from ovseg.methods import Method, modes_of
+from ovseg.limits import quoted
+from ovseg.methods import Method, find_method
+from ovseg.methods.grammar import Configuration, read_settings, split_method
 from ovseg.models import Models
 from ovseg.output.cost import measuring
 from ovseg.progress import Report, silent
-from ovseg.types import Scene, named
+from ovseg.types import Scene
 from ovseg.words.classes import ClassWord
+
+_EARLIER_SETTING = re.compile(r"^\s*([\w-]+)\.")  # METHOD.FIELD=VALUE
 
 
 @dataclass(frozen=True)
@@ -23,24 +28,34 @@ class Variant:
     method: Method
 
 
-def variant_of(models: Models, method: Method, mode: str = "suited") -> Variant:
-    """A method under its own title, followed by what is unusual: its mode, and the settings that differ from the mode's.
+def variant_of(models: Models, method: Method) -> Variant:
+    """A method under the title that says what is unusual: its mode, and the settings that differ from the mode's."""
+    return Variant(Configuration.of(models, method).title, method)
+
+
+def read_variants(models: Models, entries: Sequence[str], settings: Sequence[str] = ()) -> tuple[Variant, ...]:
+    """The variants that are asked for, in their order; blank entries are left out.
 
     Args:
-        mode: one of `modes_of`; "suited" to the backbone is the usual one and is not named.
+        entries: methods with settings, as `ovseg.methods.grammar` writes them.
+        settings: what holds for every variant of a method, written alike: "diffsegmenter:timesteps=300". Of a variant's own
+            setting and one of these, its own holds.
 
     Raises:
-        ValueError: the method has no such mode.
+        ValueError: there is no such method, mode or setting, or a value cannot be read.
     """
-    usual = named(modes_of(models, type(method)), f"mode of {method.title}", mode)
-    changed = [f.name for f in fields(method) if getattr(method, f.name) != getattr(usual, f.name)]
-    unusual = [mode] * (mode != "suited")
-    unusual += [f"{name.replace('_', ' ')} {_short(getattr(method, name))}" for name in changed]
-    return Variant(", ".join([method.title, *unusual]), method)
-
-
-def _short(value: object) -> str:
-    return " + ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    common: dict[str, list[str]] = {}
+    for text in settings:
+        name, *items = split_method(_EARLIER_SETTING.sub(r"\1:", text))
+        if not items:
+            raise ValueError(f"A setting must be METHOD:FIELD=VALUE, but got {quoted(text)}.")
+        common.setdefault(find_method(name.strip()).name, []).extend(items)
+    variants = []
+    for entry in filter(str.strip, entries):
+        name, *own = split_method(entry)
+        kind = find_method(name.strip())
+        variants.append(variant_of(models, read_settings(kind, [*common.get(kind.name, ()), *own]).build(models)))
+    return tuple(variants)
 
 
 def compare(

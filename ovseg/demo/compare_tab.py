@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ovseg.demo.board import board, board_picture, board_value, running, waiting
-from ovseg.demo.choice import Choice, runs_of
+from ovseg.demo.link import Link
 from ovseg.demo.looking import LookPanel, build_look_panel, empty_views, first_views, wire_look_panel
 from ovseg.demo.method_panel import MethodPanel, at_first, build_method_panel, restored
 from ovseg.demo.picture import Picture, of_origin
@@ -33,7 +33,8 @@ from ovseg.demo.work import (
 )
 from ovseg.demo.worked_example import WorkedExample
 from ovseg.doors import inputs
-from ovseg.methods import METHODS, Method, suited_to
+from ovseg.methods import METHODS, Method
+from ovseg.methods.grammar import Configuration
 from ovseg.models import Models
 from ovseg.server.durations import Durations, in_words
 from ovseg.server.request_cost import Work, check_work, seconds_for, to_segment
@@ -49,7 +50,7 @@ WORKED = (
 
 @dataclass(frozen=True)
 class CompareTab:
-    """The parts of the tab, and what a session keeps: its results, and the choices that a link holds."""
+    """The parts of the tab, and what a session keeps: its results, and what a link holds."""
 
     pictures: PicturePanel
     words: WordPanel
@@ -237,8 +238,8 @@ def _wire_link(models: Models, tab: CompareTab) -> None:
 
     def query(picture: Picture | None, words: str, seed: float | None, *chosen: Any) -> str:
         try:
-            runs = runs_of(models, tab.methods.chosen(models, chosen))
-            return Choice(picture.origin if picture else "", words or "", whole("The seed", seed), runs).query()
+            methods = tuple(Configuration.of(models, method) for method in tab.methods.chosen(models, chosen))
+            return Link(picture.origin if picture else "", words or "", whole("The seed", seed), methods).query()
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
@@ -253,13 +254,13 @@ def wire_opening(models: Models, tab: CompareTab, example: WorkedExample, durati
     """What stands on the page when it opens: what its address names, the visitor's last choices, or the worked example."""
 
     def open_page(last: str | None, request: gr.Request) -> tuple[Any, ...]:
-        linked = Choice.is_in(request.query_params)
+        linked = Link.is_in(request.query_params)
         try:
-            choice = Choice.of_query(str(request.query_params) if linked else last or "")
-            return _opened(models, tab, choice, example.results(), durations)
+            link = Link.of_query(str(request.query_params) if linked else last or "")
+            return _opened(models, tab, link, example.results(), durations)
         except ValueError as error:
             gr.Warning(f"What was chosen before could not be brought back. {error}")
-            return _opened(models, tab, Choice(), example.results(), durations)
+            return _opened(models, tab, Link(), example.results(), durations)
 
     outputs = [tab.status, tab.board, tab.results, tab.pictures.picture, tab.words.words, tab.pictures.number]
     outputs += [tab.methods.seed, *tab.looks.outputs, *tab.methods.estimates, *tab.methods.inputs]
@@ -271,19 +272,16 @@ BROUGHT_BACK = "Picture, words and methods are as they were chosen. Press Run."
 WITHOUT_ITS_PICTURE = "Words and methods are as they were chosen. Choose a picture, then press Run."
 
 
-def _opened(
-    models: Models, tab: CompareTab, choice: Choice, example: Results | None, durations: Durations
-) -> tuple[Any, ...]:
+def _opened(models: Models, tab: CompareTab, link: Link, example: Results | None, durations: Durations) -> tuple[Any, ...]:
     """The values of the outputs of `wire_opening`."""
     estimates = estimates_of(durations)
-    if choice.picture or choice.words or choice.runs:
-        picture = of_origin(choice.picture) if choice.picture else None
+    if link.picture or link.words or link.methods:
+        picture = of_origin(link.picture) if link.picture else None
         status = status_line(BROUGHT_BACK if picture else WITHOUT_ITS_PICTURE, None)
         number = _number_of(picture)
-        value = plain_board(picture, choice.words)[0] if picture else None
-        runs = choice.runs or runs_of(models, [suited_to(models, kind) for kind in at_first(models)])
-        below, methods = empty_views(), restored(models, tab.methods, runs)
-        return status, value, None, picture, choice.words, number, choice.seed, *below, *estimates, *methods
+        value = plain_board(picture, link.words)[0] if picture else None
+        methods = restored(models, tab.methods, link.methods or tuple(map(Configuration, at_first(models))))
+        return status, value, None, picture, link.words, number, link.seed, *empty_views(), *estimates, *methods
     kept = [gr.skip() for _ in tab.methods.inputs]
     if example is None:
         text = status_line("Choose a picture and words, then press Run.", None)

@@ -1,6 +1,5 @@
 """Controls of a method's settings, made from its dataclass fields."""
 
-import math
 import typing
 from collections.abc import Sequence
 from dataclasses import Field, fields
@@ -8,14 +7,12 @@ from dataclasses import Field, fields
 import gradio as gr
 from gradio.components import Component
 
-from ovseg.demo.choice import as_text, label_of
-from ovseg.doors.inputs import brief, number, yes_or_no
 from ovseg.methods import Method
-from ovseg.methods.settings import check_value, parse_value
+from ovseg.methods.settings import as_text, label_of, take_setting
 
 
-def settings_of(method: type[Method], main: bool) -> list[Field]:
-    """The fields that most people turn (`main`), or the rest."""
+def fields_of(method: type[Method], main: bool) -> list[Field]:
+    """The settings that most people turn (`main`), or the rest."""
     return [field for field in fields(method) if (field.metadata.get("group", "main") == "main") == main]
 
 
@@ -27,7 +24,7 @@ def build_control(method: type[Method], field: Field, value: object, choices: Se
     """
     kind = typing.get_type_hints(method)[field.name]
     elem_id = f"setting-{method.name}-{field.name}"
-    shared = {"label": label_of(field.metadata, field.name), "info": field.metadata.get("help", ""), "elem_id": elem_id}
+    shared = {"label": label_of(field), "info": field.metadata.get("help", ""), "elem_id": elem_id}
     if kind is bool:
         return gr.Checkbox(value, **shared)
     if kind in (int, float):
@@ -42,8 +39,8 @@ def build_control(method: type[Method], field: Field, value: object, choices: Se
 
 
 def shown(value: object) -> object:
-    """A setting's value as its control shows it: numbers, yes and no and choices as they are, anything else as text."""
-    return as_text(value) if isinstance(value, tuple) else value
+    """A setting's value as its control shows it: a list as text, anything else as it is."""
+    return as_text(value, ", ") if isinstance(value, tuple) else value
 
 
 def read_controls(method: type[Method], names: Sequence[str], values: Sequence[object]) -> dict[str, object]:
@@ -52,23 +49,4 @@ def read_controls(method: type[Method], names: Sequence[str], values: Sequence[o
     Raises:
         ValueError: a value is none of its field, or out of its range, or a control is empty.
     """
-    kinds, made = typing.get_type_hints(method), {}
-    for name, value in zip(names, values, strict=True):
-        made[name] = _read(name, kinds[name], value)
-        check_value(method, name, made[name])
-    return made
-
-
-def _read(name: str, kind: object, value: object) -> object:
-    if isinstance(value, str):
-        return parse_value(name, kind, value)
-    if value is None:
-        raise ValueError(f"{name} must have a value, but it is empty.")
-    if kind is bool:
-        return yes_or_no(name, value)
-    if kind not in (int, float):
-        raise ValueError(f"{name} must be text, but got {brief(value)}.")
-    given = number(name, value, -math.inf, math.inf)
-    if kind is int and given != int(given):
-        raise ValueError(f"{name} must be a whole number, but got {brief(value)}.")
-    return kind(given)
+    return {name: take_setting(method, name, value) for name, value in zip(names, values, strict=True)}

@@ -7,13 +7,14 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from ovseg.demo.choice import Run, as_text, label_of
-from ovseg.demo.controls import build_control, read_controls, settings_of, shown
+from ovseg.demo.controls import build_control, fields_of, read_controls, shown
 from ovseg.demo.work import QUIET
 from ovseg.doors.visitor_networks import check_choices, choices
 from ovseg.limits import check_count, limits
 from ovseg.methods import METHODS, Method, modes_of, obstacle_to, suited_to
+from ovseg.methods.grammar import Configuration
 from ovseg.methods.ovdiff.method import OVDiff
+from ovseg.methods.settings import as_text, label_of
 from ovseg.models import Models
 from ovseg.server.sentences import as_sentences
 
@@ -23,12 +24,22 @@ CLOSE = "() => {{ window.ovsegDialog.close('{0}') }}"
 
 @dataclass(frozen=True)
 class MethodRow:
-    """One method's line and dialogue. `names` are the fields of `controls`, in the same order."""
+    """One method's line and dialogue.
+
+    Args:
+        names: the fields of `controls`, in the same order.
+        mode: fills the controls.
+        before: the controls as they stood when the dialogue was opened.
+        add: makes a variant of what the controls hold.
+    """
 
     kind: type[Method]
     use: gr.Checkbox
     names: tuple[str, ...]
     controls: tuple[Component, ...]
+    mode: gr.Radio
+    before: gr.State
+    add: gr.Button
 
     def read(self, models: Models, values: Sequence[object]) -> Method:
         """The method as its controls stand.
@@ -38,10 +49,14 @@ class MethodRow:
         """
         return suited_to(models, self.kind, read_controls(self.kind, self.names, values))
 
+    def shown(self, method: Method) -> list[object]:
+        """What its controls show of a method."""
+        return [shown(getattr(method, name)) for name in self.names]
+
 
 @dataclass(frozen=True)
 class MethodPanel:
-    """All lines, and the variants: `variants` lists their titles with ticks, `kept` holds them as `Run`s by title."""
+    """All lines, and the variants: `variants` lists their titles with ticks, `kept` holds them by title."""
 
     rows: tuple[MethodRow, ...]
     variants: gr.CheckboxGroup
@@ -85,7 +100,7 @@ def at_first(models: Models) -> tuple[type[Method], ...]:
 def build_method_panel(models: Models) -> MethodPanel:
     """Lay out the lines and dialogues, and wire what needs no network."""
     kept = gr.State({})
-    rows, estimates, adders, ticked = [], [], [], at_first(models)
+    rows, estimates, ticked = [], [], at_first(models)
     for kind in METHODS:
         obstacle = obstacle_to(models, kind)
         with gr.Row(elem_classes="ov-method", equal_height=True):
@@ -99,20 +114,19 @@ def build_method_panel(models: Models) -> MethodPanel:
             gr.HTML('<p class="ov-note">The first time, pictures of each class are drawn.</p>', elem_id="first-drawing")
         if obstacle:
             gr.HTML(f'<p class="ov-note">{obstacle}</p>', elem_id=f"obstacle-{kind.name}")
-        row, add = _dialogue(models, kind, use)
+        rows.append(row := _dialogue(models, kind, use))
         opener.click(None, None, None, js=OPEN.format(kind.name), api_visibility="private")
-        rows.append(row)
-        adders.append(add)
+        opener.click(lambda *values: list(values), list(row.controls), row.before, **QUIET)
     links = " · ".join(f'<a href="https://arxiv.org/abs/{k.paper.arxiv}">{k.title}</a>' for k in METHODS)
     gr.HTML(f'<p class="ov-papers">The papers: {links}</p>', elem_id="papers")
     variants = gr.CheckboxGroup([], label="Variants", visible=False, elem_id="variants")
     seed = gr.Number(0, label="Seed of the noise", precision=0, minimum=0, elem_id="seed")
-    for row, add in zip(rows, adders, strict=True):
-        _wire_variant(models, row, add, variants, kept)
+    for row in rows:
+        _wire_variant(models, row, variants, kept)
     return MethodPanel(tuple(rows), variants, kept, seed, tuple(estimates))
 
 
-def _dialogue(models: Models, kind: type[Method], use: gr.Checkbox) -> tuple[MethodRow, gr.Button]:
+def _dialogue(models: Models, kind: type[Method], use: gr.Checkbox) -> MethodRow:
     suited, names, controls = suited_to(models, kind), [], []
     with gr.Column(elem_id=f"dialog-{kind.name}", elem_classes="ov-dialog"):
         with gr.Row(equal_height=True):
@@ -129,15 +143,15 @@ def _dialogue(models: Models, kind: type[Method], use: gr.Checkbox) -> tuple[Met
             elem_id=f"changed-{kind.name}",
         )  # fmt: skip
         for main in (True, False):
-            group = settings_of(kind, main)
+            group = fields_of(kind, main)
             with gr.Accordion("What most people turn" if main else "The rest", open=main, visible=bool(group)):
                 names += [field.name for field in group]
                 controls += [_control(models, kind, field, getattr(suited, field.name)) for field in group]
         add = gr.Button("Add these settings as a variant", size="sm", elem_id=f"add-{kind.name}")
-    row = MethodRow(kind, use, tuple(names), tuple(controls))
+    row = MethodRow(kind, use, tuple(names), tuple(controls), mode, gr.State(), add)
     close.click(None, None, None, js=CLOSE.format(kind.name), api_visibility="private")
-    _wire_changes(models, row, mode, changed)
-    return row, add
+    _wire_changes(models, row, changed)
+    return row
 
 
 def _control(models: Models, kind: type[Method], field: Field, value: object) -> Component:
@@ -145,44 +159,49 @@ def _control(models: Models, kind: type[Method], field: Field, value: object) ->
     return build_control(kind, field, value, offered)
 
 
-def _wire_changes(models: Models, row: MethodRow, mode: gr.Radio, changed: gr.CheckboxGroup) -> None:
+def _wire_changes(models: Models, row: MethodRow, changed: gr.CheckboxGroup) -> None:
     """A mode fills the controls; what differs from the suited settings is listed, and can be put back."""
     suited, controls = suited_to(models, row.kind), list(row.controls)
-    labels = {f.name: label_of(f.metadata, f.name) for f in fields(row.kind)}
+    labels = {f.name: label_of(f) for f in fields(row.kind)}
 
     def fill(name: str) -> list[object]:
-        method = modes_of(models, row.kind)[name]
-        return _one_or_all([shown(getattr(method, field)) for field in row.names])
+        return _one_or_all(row.shown(modes_of(models, row.kind)[name]))
 
     def list_changes(*values: object) -> gr.CheckboxGroup:
         differing = []
         for name, value in zip(row.names, values, strict=True):
             if value != shown(getattr(suited, name)):
-                differing.append((f"{labels[name]}: {as_text(value)} (suits: {as_text(getattr(suited, name))})", name))
+                differing.append((f"{labels[name]}: {_said(value)} (suits: {_said(shown(getattr(suited, name)))})", name))
         return gr.CheckboxGroup(differing, value=[name for _, name in differing], visible=bool(differing))
 
     def put_back(kept: list[str], *values: object) -> list[object]:
         pairs = zip(row.names, values, strict=True)
         return _one_or_all([value if name in kept else shown(getattr(suited, name)) for name, value in pairs])
 
-    mode.input(fill, mode, controls, **QUIET)
+    row.mode.input(fill, row.mode, controls, **QUIET)
     gr.on([control.change for control in controls], list_changes, controls, changed, trigger_mode="always_last", **QUIET)
     changed.input(put_back, [changed, *controls], controls, **QUIET)
 
 
-def restored(models: Models, panel: MethodPanel, runs: Sequence[Run]) -> list[Any]:
-    """The values of `MethodPanel.inputs` that make these runs chosen.
+def restored(models: Models, panel: MethodPanel, methods: Sequence[Configuration]) -> list[Any]:
+    """The values of `MethodPanel.inputs` by which these methods are ticked.
 
-    The first run of a method goes into the method's own controls, any other becomes a variant.
+    The first of a kind goes into the kind's own controls, any other becomes a variant.
     """
-    first: dict[str, Run] = {}
-    for run in runs:
-        first.setdefault(run.method, run)
-    more = {run.title(): run for run in runs if first[run.method] is not run}
-    uses = [row.kind.name in first for row in panel.rows]
-    methods = [first.get(row.kind.name, Run(row.kind.name)).build(models) for row in panel.rows]
-    controls = [shown(getattr(method, name)) for row, method in zip(panel.rows, methods, strict=True) for name in row.names]
-    return [*uses, gr.CheckboxGroup(list(more), value=list(more), visible=bool(more)), more, *controls]
+    first: dict[type[Method], Configuration] = {}
+    for method in methods:
+        first.setdefault(method.kind, method)
+    more = [method.build(models) for method in methods if first[method.kind] is not method]
+    variants = {(written := Configuration.of(models, method)).title: written for method in more}
+    controls = [
+        value for row in panel.rows for value in row.shown(first.get(row.kind, Configuration(row.kind)).build(models))
+    ]
+    uses = [row.kind in first for row in panel.rows]
+    return [*uses, gr.CheckboxGroup(list(variants), value=list(variants), visible=bool(variants)), variants, *controls]
+
+
+def _said(value: object) -> str:
+    return value if isinstance(value, str) else as_text(value)
 
 
 def _one_or_all(values: list[object]) -> object:
@@ -190,15 +209,40 @@ def _one_or_all(values: list[object]) -> object:
     return values if len(values) > 1 else values[0]
 
 
-def _wire_variant(models: Models, row: MethodRow, add: gr.Button, variants: gr.CheckboxGroup, kept: gr.State) -> None:
-    def keep(ticked: list[str], known: dict[str, Run], *values: object) -> tuple[gr.CheckboxGroup, dict[str, Run]]:
+def _wire_variant(models: Models, row: MethodRow, variants: gr.CheckboxGroup, kept: gr.State) -> None:
+    """The button that makes the controls' settings a variant, and puts the method itself back as it was."""
+
+    def keep(
+        ticked: list[str] | None, known: dict[str, Configuration], before: list[object] | None, *values: object
+    ) -> tuple[Any, ...]:
         with as_sentences():
             method = row.read(models, values)
             check_choices(models, method)
-            run = Run.of(models, method)
-            known = known | {run.title(): run}
+            variant = Configuration.of(models, method)
+            base = base_of(models, row, method, before)
+            known = known | {variant.title: variant}
             check_count("The variants", len(known), limits().methods)
-        ticked = [*dict.fromkeys([*(ticked or ()), run.title()])]
-        return gr.CheckboxGroup(list(known), value=ticked, visible=True), known
+        ticked, controls = [*dict.fromkeys([*(ticked or ()), variant.title])], row.shown(base)
+        mode = Configuration.of(models, base).mode
+        return gr.CheckboxGroup(list(known), value=ticked, visible=True), known, controls, mode, *controls
 
-    add.click(keep, [variants, kept, *row.controls], [variants, kept], js=None, **QUIET)
+    outputs = [variants, kept, row.before, row.mode, *row.controls]
+    row.add.click(keep, [variants, kept, row.before, *row.controls], outputs, **QUIET)
+
+
+def base_of(models: Models, row: MethodRow, variant: Method, before: Sequence[object] | None) -> Method:
+    """What the method itself is after a variant was made of its controls: what it was before they were turned.
+
+    Where nobody turned them since their dialogue was opened, the variant takes their settings along.
+
+    Args:
+        before: the values of the controls when the dialogue was opened.
+
+    Raises:
+        ValueError: the variant is the method as it suits the backbone, which nothing could be put back to.
+    """
+    suited = suited_to(models, row.kind)
+    if variant == suited:
+        raise ValueError(f"A variant must differ from {suited.title} in a setting, but nothing is changed.")
+    base = row.read(models, before) if before else suited
+    return suited if base == variant else base

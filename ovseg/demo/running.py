@@ -5,9 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ovseg.compare import Comparison, Entry, Failure, Variant, run_variants
+from ovseg.compare import Comparison, Entry, Failure, Variant, run_variants, variant_of
 from ovseg.demo import board
-from ovseg.demo.choice import Run
 from ovseg.demo.picture import Picture
 from ovseg.methods import DiffSegmenter, Method
 from ovseg.methods.ovdiff.cost import cost_of, without_prototypes
@@ -89,7 +88,7 @@ def titled(models: Models, methods: Sequence[Method]) -> tuple[Variant, ...]:
     Raises:
         ValueError: two are the same.
     """
-    variants = tuple(Variant(Run.of(models, method).title(), method) for method in methods)
+    variants = tuple(variant_of(models, method) for method in methods)
     titles = [variant.title for variant in variants]
     twice = next((title for title in titles if titles.count(title) > 1), None)
     if twice:

@@ -11,11 +11,11 @@ from jaxtyping import UInt8
 
 from ovseg.doors.visitor_networks import check_captioner, check_choices
 from ovseg.limits import check_text, is_unicode, limits
-from ovseg.methods import METHODS, Method, find_method, modes_of
-from ovseg.methods.settings import as_text, read_setting
+from ovseg.methods import METHODS, Method
+from ovseg.methods.grammar import read_method
+from ovseg.methods.settings import take_setting
 from ovseg.models import Models
 from ovseg.scene import decode_image
-from ovseg.types import named
 from ovseg.words.classes import check_amount, parse_classes
 
 LONGEST_SIDE = 2048  # pixels that may be asked for; a float is kept for every class at every pixel
@@ -122,31 +122,35 @@ def picture(content: bytes, name: str, longest_side: Any) -> UInt8[np.ndarray, "
     return decode_image(content, name, limit)
 
 
-def method(models: Models, name: Any, settings: Any) -> Method:
+def method(models: Models, text_of_method: Any, settings: Any) -> Method:
     """A method with its settings; "mode" among them says where the others come from, as `--mode` does.
+
+    Args:
+        text_of_method: its name, or as `ovseg.methods.grammar` writes it: "diffsegmenter:draws=2".
+        settings: an object of names and values, which hold where the text has another.
 
     Raises:
         ValueError: there is no such method, mode or setting, or a value is none of the setting.
     """
-    kind = find_method(text("method", name))
+    asked = read_method(text("method", text_of_method))
     given = {} if settings is None else settings
     if not isinstance(given, Mapping):
         raise ValueError(
             f'settings must be an object of names and values, such as {{"threshold": 0.5}}, but got {brief(given)}.'
         )
-    usual = named(modes_of(models, kind), f"mode of {kind.title}", text("mode", given.get("mode", "suited")))
-    changed = {field: _setting(kind, field, value) for field, value in given.items() if field != "mode"}
-    method = replace(usual, **changed)
+    mode = text("mode", given.get("mode", asked.mode))
+    changed = {field: _setting(asked.kind, field, value) for field, value in given.items() if field != "mode"}
+    method = replace(asked, mode=mode, settings={**asked.settings, **changed}).build(models)
     check_choices(models, method)
     return method
 
 
 def _setting(kind: type[Method], field: str, value: Any) -> object:
-    """A setting's value, given as JSON's own or as text: 0.5, true, [100, 300] or "100,300"."""
+    """A setting's value, given as JSON's own or as text: 0.5, true, [100, 300] or "100+300"."""
     parts = value if isinstance(value, list) else [value]
     if not parts or not all(isinstance(part, (str, int, float)) for part in parts):
         raise ValueError(f"{field} must be text, a number, true, false or a list of these, but got {brief(value)}.")
-    return read_setting(kind, field, ",".join(as_text(part) for part in parts))
+    return take_setting(kind, field, value)
 
 
 def names(value: Any) -> list[str]:

@@ -2,11 +2,10 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import fields
 
 from ovseg.evaluation.datasets import Dataset, FolderDataset
-from ovseg.methods import Method, suited_to
-from ovseg.methods.settings import as_text
+from ovseg.methods import Method
+from ovseg.methods.grammar import Configuration
 from ovseg.models import Models
 
 USUAL = {"protocol": "native", "seed": 0, "backbone": "pocket", "dtype": "float32"}  # what need not be typed
@@ -22,13 +21,11 @@ def command_of(models: Models, method: Method, dataset: Dataset, count: int, opt
         count: of samples.
         options: more options of the command, by their names.
     """
-    words = ["python", "-m", "ovseg", "evaluate", "--method", method.name, *_data(dataset), "--count", str(count)]
+    words = ["python", "-m", "ovseg", "evaluate", "--method", Configuration.of(models, method).text]
+    words += [*_data(dataset), "--count", str(count)]
     network = {"backbone": models.name.rpartition("/")[2], "dtype": models.dtype_name}
     for option, value in {**options, **network}.items():
         words += [f"--{option}", str(value)] if value != USUAL.get(option) else []
-    suited = suited_to(models, type(method))
-    changed = [field.name for field in fields(suited) if getattr(method, field.name) != getattr(suited, field.name)]
-    words += ["--set", *(f"{name}={as_text(getattr(method, name))}" for name in changed)] if changed else []
     return shlex.join([*words, "--out", "runs/" + method.name])
 
 
