@@ -126,11 +126,11 @@ class VariantButton:
         opened = [fn for fn in page.fns.values() if fn.outputs == [self.row.before]]
         assert [page.blocks[fn.targets[0][0]].elem_id for fn in opened] == [f"open-{kind.name}"]
         self.opened = opened[0]
-        self.kept, self.ticked, self.before = {}, [], None
+        self.kept, self.ticked, self.before, self.mode = {}, [], None, self.row.mode.value
         self.controls = {name: control.value for name, control in zip(self.row.names, self.row.controls, strict=True)}
 
     def open(self) -> None:
-        self.before = self.opened.fn(*self.controls.values())
+        self.before = self.opened.fn(self.mode, *self.controls.values())
 
     def press(self) -> None:
         given = [self.ticked, self.kept, self.before, *self.controls.values()]
@@ -161,9 +161,13 @@ def test_adding_a_variant_leaves_the_method_as_it_was() -> None:
     }
     page.controls["draws"] = 2
     page.open()  # the method itself has now two draws
-    page.controls["threshold"] = 0.3
+    page.controls["threshold"], page.mode = 0.3, "released"
     page.press()
-    assert page.controls["draws"] == 2 and page.controls["threshold"] == suited_to(models, DiffSegmenter).threshold
+    assert (
+        page.mode == "suited"
+        and page.controls["draws"] == 2
+        and page.controls["threshold"] == suited_to(models, DiffSegmenter).threshold
+    )
     assert list(page.methods()) == [
         "DiffSegmenter, noise samples 2", "DiffSegmenter, background threshold 0.7, noise levels 50+300",
         "DiffSegmenter, background threshold 0.3, noise samples 2",

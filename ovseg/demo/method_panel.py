@@ -12,7 +12,7 @@ from ovseg.demo.work import QUIET
 from ovseg.doors.visitor_networks import check_choices, choices
 from ovseg.limits import check_count, limits
 from ovseg.methods import METHODS, Method, modes_of, obstacle_to, suited_to
-from ovseg.methods.grammar import Configuration
+from ovseg.methods.grammar import SUITED, Configuration
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.methods.settings import as_text, label_of
 from ovseg.models import Models
@@ -29,7 +29,7 @@ class MethodRow:
     Args:
         names: the fields of `controls`, in the same order.
         mode: fills the controls.
-        before: the controls as they stood when the dialogue was opened.
+        before: mode and controls as they stood when the dialogue was opened.
         add: makes a variant of what the controls hold.
     """
 
@@ -116,7 +116,7 @@ def build_method_panel(models: Models) -> MethodPanel:
             gr.HTML(f'<p class="ov-note">{obstacle}</p>', elem_id=f"obstacle-{kind.name}")
         rows.append(row := _dialogue(models, kind, use))
         opener.click(None, None, None, js=OPEN.format(kind.name), api_visibility="private")
-        opener.click(lambda *values: list(values), list(row.controls), row.before, **QUIET)
+        opener.click(lambda *values: list(values), [row.mode, *row.controls], row.before, **QUIET)
     links = " · ".join(f'<a href="https://arxiv.org/abs/{k.paper.arxiv}">{k.title}</a>' for k in METHODS)
     gr.HTML(f'<p class="ov-papers">The papers: {links}</p>', elem_id="papers")
     variants = gr.CheckboxGroup([], label="Variants", visible=False, elem_id="variants")
@@ -136,7 +136,7 @@ def _dialogue(models: Models, kind: type[Method], use: gr.Checkbox) -> MethodRow
             f"{kind.paper.authors}. [{kind.paper.title}](https://arxiv.org/abs/{kind.paper.arxiv}). {kind.paper.venue}."
         )
         mode = gr.Radio(
-            list(modes_of(models, kind)), value="suited", label="Take all settings from", elem_id=f"mode-{kind.name}"
+            list(modes_of(models, kind)), value=SUITED, label="Take all settings from", elem_id=f"mode-{kind.name}"
         )
         changed = gr.CheckboxGroup(
             [], label="Differs from what suits this backbone (untick to put it back)", visible=False,
@@ -210,7 +210,11 @@ def _one_or_all(values: list[object]) -> object:
 
 
 def _wire_variant(models: Models, row: MethodRow, variants: gr.CheckboxGroup, kept: gr.State) -> None:
-    """The button that makes the controls' settings a variant, and puts the method itself back as it was."""
+    """The button that makes the controls' settings a variant, and puts the method itself back as it was.
+
+    Where nothing was turned since the dialogue was opened, the variant takes along what the method has.
+    """
+    suited = suited_to(models, row.kind)
 
     def keep(
         ticked: list[str] | None, known: dict[str, Configuration], before: list[object] | None, *values: object
@@ -218,31 +222,15 @@ def _wire_variant(models: Models, row: MethodRow, variants: gr.CheckboxGroup, ke
         with as_sentences():
             method = row.read(models, values)
             check_choices(models, method)
+            if method == suited:
+                raise ValueError(f"A variant must differ from {suited.title} in a setting, but nothing is changed.")
             variant = Configuration.of(models, method)
-            base = base_of(models, row, method, before)
             known = known | {variant.title: variant}
             check_count("The variants", len(known), limits().methods)
-        ticked, controls = [*dict.fromkeys([*(ticked or ()), variant.title])], row.shown(base)
-        mode = Configuration.of(models, base).mode
-        return gr.CheckboxGroup(list(known), value=ticked, visible=True), known, controls, mode, *controls
+        if not before or before[1:] == [*values]:
+            before = [SUITED, *row.shown(suited)]
+        ticked = [*dict.fromkeys([*(ticked or ()), variant.title])]
+        return gr.CheckboxGroup(list(known), value=ticked, visible=True), known, before, *before
 
     outputs = [variants, kept, row.before, row.mode, *row.controls]
     row.add.click(keep, [variants, kept, row.before, *row.controls], outputs, **QUIET)
-
-
-def base_of(models: Models, row: MethodRow, variant: Method, before: Sequence[object] | None) -> Method:
-    """What the method itself is after a variant was made of its controls: what it was before they were turned.
-
-    Where nobody turned them since their dialogue was opened, the variant takes their settings along.
-
-    Args:
-        before: the values of the controls when the dialogue was opened.
-
-    Raises:
-        ValueError: the variant is the method as it suits the backbone, which nothing could be put back to.
-    """
-    suited = suited_to(models, row.kind)
-    if variant == suited:
-        raise ValueError(f"A variant must differ from {suited.title} in a setting, but nothing is changed.")
-    base = row.read(models, before) if before else suited
-    return suited if base == variant else base
