@@ -145,7 +145,7 @@ def test_methods_are_compared_and_a_failure_stays_alone(client: Client, file: Pa
     names = ["diffsegmenter:refinements=0:timesteps=100+300", "grounded-diffusion", "diffsegmenter:prompt=none"]
     answer = client.predict(handle_file(file), "cat, dog", names, 2, api_name="/compare")
     assert [result["title"] for result in answer["results"]] == [
-        "DiffSegmenter, timesteps 100 + 300, refinements 0",
+        "DiffSegmenter, noise levels 100+300, refinements by self-attention 0",
         "Grounded Diffusion",
     ]
     assert answer["results"][0]["settings"]["timesteps"] == [100, 300] and answer["seed"] == 2
