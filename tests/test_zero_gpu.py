@@ -18,7 +18,7 @@ import ovseg.pretrained.captioner
 import ovseg.pretrained.clip
 import ovseg.pretrained.dino
 import ovseg.pretrained.grounding
-from ovseg.attention import Request, heads_of, look_inside
+from ovseg.attention import Inspection, heads_of, look_inside
 from ovseg.compare import Variant, run_variant
 from ovseg.demo.build import build, launch
 from ovseg.demo.picture import Picture
@@ -166,7 +166,7 @@ WISHED = ("compare", None, None, "a photo of a cat", "50, 300", "at every level"
 def test_look_inside_and_heads(page: gr.Blocks, picture: Picture, loaded: Models) -> None:
     *_, (status, value, looked, _) = event(page, "look_in")(picture, *WISHED)
     attention = looked.inside.attention
-    expected = look_inside(loaded, from_image(loaded, picture.image, 3), Request("a photo of a cat"), (50, 300))
+    expected = look_inside(loaded, from_image(loaded, picture.image, 3), Inspection("a photo of a cat"), (50, 300))
     assert "Done: 2 passes" in status and value["run"] == looked.run and attention.nbytes == expected.nbytes
     assert all(np.array_equal(attention.cross[site], maps) for site, maps in expected.cross.items())
     *_, (_, shown, now) = event(page, "heads")(looked, gr.EventData(None, {"layer": 3, "level": 1}))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 
-from ovseg.backbones.weights import weight_files
+from ovseg.backbones.weights import loading, weight_files
 
 
 def read_pipeline(
@@ -21,7 +21,7 @@ def read_pipeline(
     Raises:
         ValueError: the folder or repository cannot be read as such a pipeline.
     """
-    try:
+    with loading(f"The backbone at {source}, a {kind.__name__},"):
         pipeline = kind.from_pretrained(
             source,
             dtype={"vae": torch.promote_types(dtype, torch.float32), "default": dtype},
@@ -29,11 +29,6 @@ def read_pipeline(
             use_safetensors=True,
             **parts,
         )
-    except OSError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"The backbone at {source} must be a {kind.__name__} of diffusers, but loading it failed: {reason}"
-        ) from error
     if not pipeline.vae.config.force_upcast:  # else half precision is too coarse for it; diffusers' own default is true
         pipeline.vae.to(dtype)
     return pipeline
