@@ -443,5 +443,5 @@ def test_methods_run_on_joint_attention(joint: Models, picture: np.ndarray) -> N
     for name in ("diffsegmenter", "freeseg-diff", "ovdiff"):
         method = replace(suited_to(joint, find_method(name)), **small.get(name, {}))
         result = method.segment(joint, scene, CLASSES[:2])
-        assert result.label_map.shape == picture.shape[:2] and np.isfinite(result.scores).all()
+        assert result.label_map.shape == picture.shape[:2] and np.isfinite(result.scores()).all()
         assert [item.affinity.grid for item in result.evidence if item.kind == "affinity"] in ([], [(13, 20)])
