@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from ovseg.models import Models
 from ovseg.progress import StoppedError
 from ovseg.scene import from_image
 from ovseg.types import Scene
+from tests.joint_transformer import build_joint_pipeline
 from tests.patch_transformer import PatchTransformer
 from tests.self_attention import self_attention, selves
 from tests.test_other_backbones import ROW
@@ -37,9 +39,16 @@ def patches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
         yield Models("patches", device="cpu")
 
 
-@pytest.fixture(params=["unet", "patches"])
-def network(request: pytest.FixtureRequest, models: Models, patches: Models) -> Models:
-    return patches if request.param == "patches" else models
+@pytest.fixture(scope="module")
+def joint(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Models:
+    folder = tmp_path_factory.mktemp("joint")
+    build_joint_pipeline(tiny_folder).save_pretrained(folder)
+    return Models(str(folder), device="cpu")
+
+
+@pytest.fixture(params=["unet", "patches", "joint"])
+def network(request: pytest.FixtureRequest, models: Models, patches: Models, joint: Models) -> Models:
+    return {"unet": models, "patches": patches, "joint": joint}[request.param]
 
 
 @pytest.fixture
@@ -83,7 +92,9 @@ def test_tokens_are_named_and_all_padding_is_one(network: Models, looked: Attent
     every = [k for own in columns_of(network) for k in own]
     assert sorted(every) == list(range(len(network.backbone.tokens(PROMPT))))
     for maps in looked.cross.values():
-        assert np.allclose(maps.astype(np.float32).sum(1), 1, atol=2e-3)
+        received = maps.astype(np.float32).sum(1)
+        shares_softmax = network.backbone.keys(next(iter(looked.cross)), looked.latent_hw) > len(every)
+        assert (received < 0.9).all() if shares_softmax else np.allclose(received, 1, atol=2e-3)
 
 
 def test_one_pass_for_each_noise_level_and_none_to_look(network: Models, scene: Scene) -> None:
@@ -105,7 +116,7 @@ def test_what_it_takes_in_memory_is_known_before(network: Models, scene: Scene, 
     inspection = replace(INSPECTION, keep=keep)
     attention = look_inside(network, scene, inspection, LEVELS)
     arrays = [attention.image, attention.noised, *attention.cross.values()]
-    arrays += [array for states in attention.states.values() for array in (states.query, states.key)]
+    arrays += [array for states in attention.states.values() for array in (states.query.numpy(), states.key.numpy())]
     actual = sum(array.nbytes for array in arrays)
     assert actual == attention.nbytes == plan_looking(network, scene.image.shape[:2], inspection, LEVELS).memory
     sampling = Sampling(2, 3.0)
@@ -148,7 +159,7 @@ def test_every_step_of_a_drawing_is_a_trace_of_that_step(network: Models) -> Non
     # The steps differ: no level stands for another.
     site = next(iter(drawn.cross))
     assert not np.array_equal(drawn.cross[site][0], drawn.cross[site][1])
-    assert drawn.level_name(1) == f"step 2 (t = {drawn.timesteps[1]})"
+    assert drawn.level_name(1) == f"step 2 (t = {drawn.timesteps[1]:g})"
 
 
 def test_a_place_attends_to_what_the_whole_self_attention_says(network: Models, scene: Scene, looked: Attention) -> None:
@@ -163,7 +174,7 @@ def test_a_place_attends_to_what_the_whole_self_attention_says(network: Models, 
             rows, columns = looked.grid(stride)
             place = min(int(y * rows), rows - 1) * columns + min(int(x * columns), columns - 1)
             expected = whole[stride][0, place].reshape(rows, columns).float().numpy()
-            assert np.allclose(row, expected, **HALF) and row.sum() == pytest.approx(1, abs=1e-3)
+            assert np.allclose(row, expected, **HALF) and row.sum() == pytest.approx(expected.sum(), abs=1e-3)
     mean = looked.rows_from(x, y)
     for stride, row in mean.items():
         each = [looked.rows_from(x, y, [level])[stride] for level in range(3)]
