@@ -200,7 +200,7 @@ BACKBONES: dict[str, Checkpoint] = {
 
 
 def find_checkpoint(name: str) -> Checkpoint:
-    """A row of the table, or a local folder of a Stable Diffusion checkpoint given by its path.
+    """A row of the table, or a local folder of a checkpoint of a known family given by its path.
 
     Raises:
         ValueError: neither.
