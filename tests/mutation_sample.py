@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cosmic_ray.plugins
@@ -47,14 +47,25 @@ FORK = multiprocessing.get_context("fork")
 LINKED = ("assets", "node_modules")  # read by the tests, never changed
 
 
-def copy_of_the_code(folder: Path) -> None:
-    """The files that git knows, in `folder`; the folders of large ones are linked."""
-    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    for name in (name for name in files if name.partition("/")[0] not in LINKED and (ROOT / name).is_file()):
+def copy_code(source: Path, names: Iterable[str], folder: Path) -> None:
+    """These files of `source`, in `folder`, as old as they are there; the folders of large ones are linked."""
+    for name in (name for name in names if name.partition("/")[0] not in LINKED and (source / name).is_file()):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, folder / name)
-    for name in (name for name in LINKED if (ROOT / name).exists()):
+        shutil.copy2(source / name, folder / name)
+    for name in (name for name in LINKED if (ROOT / name).exists() and not (folder / name).exists()):
         (folder / name).symlink_to(ROOT / name)
+
+
+def copies_of_the_code(count: int) -> None:
+    """`code`, which stays as it was when the run began, and a copy for each process: what a killed one changed is undone."""
+    code = STATE / "code"
+    if not code.exists():
+        files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        shutil.rmtree(STATE / "unfinished", ignore_errors=True)
+        copy_code(ROOT, files.splitlines(), STATE / "unfinished")
+        (STATE / "unfinished").rename(code)
+    for share in range(count):
+        copy_code(code, (str(path.relative_to(code)) for path in code.rglob("*")), STATE / f"code-{share}")
 
 
 def load_libraries() -> None:
@@ -171,7 +182,7 @@ class Tests:
         What runs when a file is imported belongs to no test: there it is the tests that run any line of the file.
         """
         by_line = self.ran[file.parts]
-        first, last = statement(ast.parse((STATE / "code-0" / file).read_text()), line)
+        first, last = statement(ast.parse((STATE / "code" / file).read_text()), line)
         names = set().union(*(by_line[number] for number in range(first, last + 1))) or set().union(*by_line.values())
         ordered = sorted(names, key=self.seconds.get)
         until = list(itertools.accumulate(self.seconds[name] for name in ordered))
@@ -282,14 +293,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.fresh:
         shutil.rmtree(STATE, ignore_errors=True)
-    for share in range(options.processes):
-        if not (STATE / f"code-{share}").exists():
-            unfinished = STATE / "unfinished"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            copy_of_the_code(unfinished)
-            unfinished.rename(STATE / f"code-{share}")
+    copies_of_the_code(options.processes)
     load_libraries()
-    files = options.tests or sorted(f"tests/{path.name}" for path in (STATE / "code-0" / "tests").glob("test_*.py"))
+    files = options.tests or sorted(f"tests/{path.name}" for path in (STATE / "code" / "tests").glob("test_*.py"))
     (STATE / "lines").mkdir(exist_ok=True)
     in_shares(options.processes, measure, files, options.processes)
     database = STATE / f"{'-'.join(options.rooms)}-{options.seed}-{options.count}.sqlite"
@@ -297,7 +303,7 @@ def main() -> None:
         unfinished = database.with_suffix(".part")
         unfinished.unlink(missing_ok=True)
         with use_db(str(unfinished)) as results:
-            results.add_work_items(draw(STATE / "code-0", options.seed, options.count, options.rooms))
+            results.add_work_items(draw(STATE / "code", options.seed, options.count, options.rooms))
         unfinished.rename(database)
     in_shares(options.processes, work, database, options)
     print(report(database))
