@@ -274,7 +274,7 @@ def test_regions_that_were_kept_before_they_were_packed_are_read(tmp_path: Path)
     packed = read(store.write_prototypes("cat", "dino", {}, kept))
     older = {name: tensor for name, tensor in packed.items() if not name.endswith("shape")}
     older |= {f"{name}/regions": getattr(kept, name).regions for name in ("foreground", "background")}
-    store._write("cat", "dino", {}, older)
+    store.write("cat", "dino", {}, older)
     assert np.array_equal(store.read_prototypes("cat", "dino", {}).background.regions, kept.background.regions)
 
 
