@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Response
+from playwright.sync_api import Request as PageRequest
+from playwright.sync_api import Route
 
 import ovseg
 from ovseg.attention import Attention, Inspection, draw_inside, heads_of, look_inside
@@ -188,6 +189,7 @@ def test_a_picture_brings_its_sentence() -> None:
 
 # ---- In the browser ----
 
+JOIN = re.compile("/queue/join")
 BOTH = pytest.mark.parametrize("visit", [WIDE, NARROW], indirect=True, ids=["wide", "narrow"])
 
 
@@ -244,10 +246,10 @@ def slide(visit: Visit, selector: str, value: float) -> None:  # noqa: F811
     visit.page.locator(f"#inside {selector}").evaluate(script, value)
 
 
-def weights_told(answer: Response) -> dict[str, float] | None:
-    """The weights that the page told the server, if this answers such an event."""
-    asked = json.loads(answer.request.post_data or "{}") if answer.url.partition("?")[0].endswith("/queue/join") else {}
-    return (asked.get("event_data") or {}).get("weights")
+def weights_told(request: PageRequest) -> dict[str, float]:
+    """The weights that the page tells the server with this request; none with any other."""
+    asked = json.loads(request.post_data) if JOIN.search(request.url) and request.post_data else {}
+    return (asked.get("event_data") or {}).get("weights", {})
 
 
 def assert_same(found: np.ndarray, wanted: np.ndarray) -> None:
@@ -277,9 +279,15 @@ def test_a_tokens_map_lies_on_its_thing_and_follows_the_sliders(
     inside = of_scene(FIRST_SCENE).world == LABELS.index("cat")
     fused = np.asarray(Image.fromarray(expected.fused(8, weights)).resize(inside.shape[::-1]))
     assert fused[inside].mean() > 3 * fused[~inside].mean()  # the map lies on its thing
-    slide(opened, "[data-stride='4']", 0.5)
-    with page.expect_response(lambda answer: weights_told(answer) == {"1": 0, "2": 0.25, "4": 0.5}):
-        slide(opened, "[data-stride='2']", 0.25)
+    told: list[Route] = []  # the second move comes before the answer to the first
+    page.route(JOIN, lambda route: told.append(route) if weights_told(route.request) else route.continue_())
+    for stride, weight in (("4", 0.5), ("2", 0.25)):
+        with page.expect_request(lambda asked, wish=(stride, weight): wish in weights_told(asked).items()):
+            slide(opened, f"[data-stride='{stride}']", weight)
+    for route in told:
+        with page.expect_response(lambda answer, body=route.request.post_data: answer.request.post_data == body):
+            route.continue_()
+    page.unroute(JOIN)
     assert_same(pixels(opened, big), view.heat_overlay(expected.image, expected.fused(8, {2: 0.25, 4: 0.5})))
     slide(opened, ".ov-in-level", 1)
     assert_same(pixels(opened, big), view.heat_overlay(expected.image, expected.fused(8, {2: 0.25, 4: 0.5}, [1])))

@@ -23,7 +23,7 @@ from ovseg.backbones.base import Sampling, Site
 from ovseg.demo.inside import heads_value, inside_component, inside_value, place_value, token_maps
 from ovseg.demo.inside_panel import SOURCES, InsidePanel, Wish, build_inside_panel, sentence_of, thumbnail_of
 from ovseg.demo.picture import Picture, example_names, of_example, of_file
-from ovseg.demo.work import QUIET, on_accelerator, on_the_network, say_stopped, status_line, stream
+from ovseg.demo.work import EACH, QUIET, on_accelerator, on_the_network, say_stopped, status_line, stream
 from ovseg.models import Models
 from ovseg.output.attention_files import Inside, attention_card, usual_weights, zip_of_attention
 from ovseg.output.cost import measuring
@@ -261,9 +261,9 @@ def _wire_looking(parts: _Parts) -> None:
     def weigh(event: gr.EventData) -> dict[int, float]:
         return {int(stride): float(weight) for stride, weight in event.weights.items()}
 
-    parts.maps.token(of_token, parts.kept, [parts.maps, parts.kept], **QUIET)
-    parts.maps.select(of_place, parts.kept, parts.maps, trigger_mode="always_last", **QUIET)
-    parts.maps.weigh(weigh, None, parts.weights, **QUIET)
+    parts.maps.token(of_token, parts.kept, [parts.maps, parts.kept], **EACH)
+    parts.maps.select(of_place, parts.kept, parts.maps, **EACH)
+    parts.maps.weigh(weigh, None, parts.weights, **EACH)
 
 
 def _wire_sources(models: Models, parts: _Parts) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ovseg.compare import Entry
 from ovseg.demo.running import Results
-from ovseg.demo.work import QUIET
+from ovseg.demo.work import EACH, QUIET
 from ovseg.output import view
 from ovseg.output.files import Result, slug, zip_of
 from ovseg.server.download_folders import new_folder
@@ -181,8 +181,8 @@ def wire_look_panel(panel: LookPanel, board: gr.HTML, kept: gr.State) -> None:
 
     panel.method.input(of_method, [kept, panel.method], [panel.group, panel.gallery], **QUIET)
     panel.group.input(of_group, [kept, panel.method, panel.group], panel.gallery, **QUIET)
-    board.select(here, kept, [panel.place, panel.point], **QUIET)
-    board.look(threshold_of, None, panel.threshold, **QUIET)
+    board.select(here, kept, [panel.place, panel.point], **EACH)
+    board.look(threshold_of, None, panel.threshold, **EACH)
     panel.make.click(as_zip, [kept, panel.threshold], panel.files, **QUIET)
     panel.csv.click(as_csv, kept, panel.csv_file, **QUIET)
 

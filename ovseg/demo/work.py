@@ -21,6 +21,9 @@ from ovseg.server.sentences import as_sentences
 QUIET = {"api_visibility": "private", "show_progress": "hidden"}
 """Events that answer at once: no door for programs, no sign of progress."""
 
+EACH = {"trigger_mode": "multiple", **QUIET}
+"""Those that say where a visitor points or moved to: else Gradio drops what comes before the answer to the last is there."""
+
 NETWORK = {"concurrency_id": "network", "concurrency_limit": 1}
 """Events that use the network run one at a time, those of programs among them."""
 
