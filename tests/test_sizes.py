@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +48,8 @@ def test_all_arithmetic_counts() -> None:
     assert 1e7 < matmul_peak(torch.device("cpu"), torch.float32) < 1e16
 
 
-def test_diffsegmenter_takes_a_row_for_each_class(models: Models) -> None:
+def test_diffsegmenter_takes_a_row_for_each_class(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "perf_counter", time.process_time)  # whatever else keeps the machine busy
     one, three = (measure_size(models, DiffSegmenter(), Size(k, 64, 32), peak=1e9) for k in (1, 3))
     assert (one.passes, one.rows, three.passes, three.rows) == (1, 1, 1, 3)
     assert one.floor == one.flops / 1e9 and 2 < three.flops / one.flops <= 3  # the picture is encoded once
