@@ -7,6 +7,7 @@ import pytest
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
+    from xdist.scheduler import LoadScopeScheduling
 
 # What takes longest begins first, so that no process is at it alone in the end. Files that look at one server stay together.
 GROUPS = {
@@ -19,9 +20,9 @@ FIRST = (
 )  # fmt: skip
 
 
-def group_of(item: pytest.Item) -> str:
+def group_of(nodeid: str) -> str:
     """The tests that run in one process, one after the other: those of a file, or of a few."""
-    file = item.location[0]
+    file = nodeid.partition("::")[0]
     return GROUPS.get(file, file)
 
 
@@ -32,14 +33,24 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.import_plugin("tests.networks")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give every test its group, and put the long groups first."""
-    groups = list(dict.fromkeys(map(group_of, items)))
+    """Put the long groups first."""
+    groups = list(dict.fromkeys(group_of(item.nodeid) for item in items))
     order = sorted(groups, key=lambda group: FIRST.index(group) if group in FIRST else len(FIRST))
-    items.sort(key=lambda item: order.index(group_of(item)))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    items.sort(key=lambda item: order.index(group_of(item.nodeid)))
+
+
+@pytest.hookimpl(optionalhook=True)  # of xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> "LoadScopeScheduling":
+    """Hand out whole groups, in the order of the tests."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    config.option.loadscopereorder = False
+    return ByGroup(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -41,4 +41,4 @@ bring_browser_and_node & # beside pip
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 wait $!
 
-exec .venv/bin/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder -rs --durations=10 "$@"
+exec .venv/bin/python -m pytest -q -n 2 -rs --durations=10 "$@"
