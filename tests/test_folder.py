@@ -189,7 +189,7 @@ def test_two_processes_write_the_same_coco_file(pictures: Path, tmp_path: Path, 
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ovseg"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     command = [*launcher, *arguments(pictures, tmp_path / "two", tiny_folder)]
-    ended = subprocess.run(command, env=environment, timeout=240, capture_output=True, text=True)
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert ended.returncode == 1 and ended.stderr.count("skipped broken.png") == 1  # the launcher's own code of a failure
     assert main(arguments(pictures, tmp_path / "one", tiny_folder)) == 3
     for name in ("coco.json", "skipped.json", "settings.json"):
