@@ -19,6 +19,7 @@ from ovseg.demo.worked_example import WorkedExample
 from ovseg.limits import limits
 from ovseg.models import Models
 from ovseg.server.durations import Durations
+from ovseg.server.gradio_parts import write_mcp_answers
 from ovseg.server.guard import HANDLERS, guard
 from ovseg.server.housekeeping import housekeeping
 from ovseg.server.listeners import ListeningMiddleware
@@ -120,8 +121,7 @@ def launch(models: Models, host: str, port: int | None, *, mcp: bool = False, wa
         state_session_capacity=limits().sessions,
         prevent_thread_lock=True,
     )
-    if page.mcp_server_obj:
-        page.mcp_server_obj.postprocess_output_data = content_of
+    write_mcp_answers(page, content_of)
     if wait:
         page.block_thread()
     return address

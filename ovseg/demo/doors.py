@@ -4,14 +4,11 @@ A door checks what it is given and answers bad input with a sentence, before the
 """
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
 from gradio import FileData
-from gradio.utils import get_function_description, get_upload_folder
-from gradio_client.utils import is_file_obj_with_meta
 from jaxtyping import UInt8
 
 from ovseg.demo.work import NETWORK, on_accelerator, stream
@@ -27,13 +24,14 @@ from ovseg.doors import (
     SegmentRequest,
     inputs,
 )
-from ovseg.limits import limits
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.server.download_folders import new_folder
 from ovseg.server.durations import Durations
+from ovseg.server.gradio_parts import describe_values
 from ovseg.server.request_cost import Work, check_work, learn_speed, seconds_for, to_draw, to_segment
 from ovseg.server.sentences import as_sentences
+from ovseg.server.uploaded_files import uploaded_file
 
 Settings = dict[str, str | float | bool | list[str | float]]
 Request = SegmentRequest | CompareRequest | CaptionRequest | GenerateRequest
@@ -231,10 +229,7 @@ def build_doors(page: gr.Blocks, models: Models, durations: Durations) -> None:
     doors = Doors(models, durations)
     for door in (doors.segment, doors.compare, doors.caption, doors.generate):
         added = gr.api(door, api_name=door.__name__, **NETWORK)
-        _, parameters, _ = get_function_description(door)
-        for block, (name, words) in zip(page.fns[added["id"]].inputs, parameters.items(), strict=True):
-            block.label = name
-            block.api_info()["additional_description"] = words
+        describe_values(page, added["id"], door)
 
 
 def picture_of(given: Any, longest_side: Any) -> UInt8[np.ndarray, "H W 3"]:
@@ -243,13 +238,5 @@ def picture_of(given: Any, longest_side: Any) -> UInt8[np.ndarray, "H W 3"]:
     Raises:
         ValueError: it is no such file, or no picture.
     """
-    folder = Path(get_upload_folder()).resolve()
-    path = Path(given["path"]).resolve() if is_file_obj_with_meta(given) and isinstance(given["path"], str) else None
-    if path is None or not path.is_relative_to(folder) or not path.is_file():
-        raise ValueError(
-            "picture must be an uploaded file (with gradio_client: handle_file(path or address)), but got"
-            f" {inputs.brief(given)}."
-        )
-    if path.stat().st_size > limits().upload_bytes:  # what a web address gave is no upload, and Gradio does not look
-        raise ValueError(f"The picture must have {limits().upload_bytes} bytes at most, but has {path.stat().st_size}.")
+    path = uploaded_file(given)
     return inputs.picture(path.read_bytes(), "it", longest_side)

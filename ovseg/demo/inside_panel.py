@@ -13,13 +13,13 @@ from ovseg.attention.plan import NOISE_LEVELS, parse_levels
 from ovseg.backbones.base import Sampling
 from ovseg.demo.board import data_url
 from ovseg.demo.picture import EXAMPLES, Picture, example_names
-from ovseg.demo.picture_file import picture_upload
 from ovseg.demo.work import whole
 from ovseg.doors import inputs
 from ovseg.doors.requests import MOST_GUIDANCE
 from ovseg.models import Models
 from ovseg.scene import shrunk
 from ovseg.server.session_memory import most_memory
+from ovseg.server.uploaded_files import picture_upload
 from ovseg.words.classes import indefinite, parse_classes
 
 SHOWN_SIDE = 320  # pixels of the chosen picture on the left

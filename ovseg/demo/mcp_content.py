@@ -2,10 +2,9 @@
 
 import base64
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradio_client.utils import is_file_obj_with_meta
+from ovseg.server.gradio_parts import file_of
 
 if TYPE_CHECKING:
     from mcp.types import ImageContent, TextContent
@@ -22,8 +21,8 @@ def content_of(outputs: Any, root_url: str) -> "list[TextContent | ImageContent]
 
     content = []
     for output in _flat(outputs):
-        if is_file_obj_with_meta(output):
-            data = base64.b64encode(Path(output["path"]).read_bytes()).decode("ascii")
+        if path := file_of(output):
+            data = base64.b64encode(path.read_bytes()).decode("ascii")
             content.append(ImageContent(type="image", data=data, mimeType="image/png"))
         else:
             content.append(TextContent(type="text", text=json.dumps(output, ensure_ascii=False)))

@@ -9,7 +9,6 @@ from typing import Any
 import gradio as gr
 
 from ovseg.demo.picture import EXAMPLES, Picture, example_names, of_example, of_file, of_scene
-from ovseg.demo.picture_file import picture_upload
 from ovseg.demo.work import QUIET, on_accelerator, on_the_network, status_line, stream, whole
 from ovseg.doors import inputs
 from ovseg.limits import limits
@@ -19,6 +18,7 @@ from ovseg.scene import from_prompt
 from ovseg.server.durations import Durations
 from ovseg.server.request_cost import learning, seconds_for, to_draw
 from ovseg.server.sentences import as_sentences
+from ovseg.server.uploaded_files import picture_upload
 
 SCENES = 2000  # numbers that "Another scene" draws from
 FIRST_SCENE = 4479  # of the worked example: a car and a cat, on which the methods differ and none fails

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
-from gradio.blocks import Block
 from gradio.components import Component
 
 from ovseg.doors.inputs import brief
 from ovseg.limits import is_unicode
+from ovseg.server.gradio_parts import Block
 
 
 def check_values(parts: Sequence[Block], values: Sequence[Any]) -> None:

@@ -5,15 +5,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from gradio.utils import get_upload_folder
+from ovseg.server.gradio_parts import upload_folder
 
 PREFIX = "ovseg-offered-"  # what Gradio and others keep in the same place is not ours to delete
 
 
 def new_folder() -> Path:
     """An empty folder among Gradio's own, whose files it may hand out. `delete_old` removes it."""
-    Path(get_upload_folder()).mkdir(parents=True, exist_ok=True)
-    return Path(tempfile.mkdtemp(prefix=PREFIX, dir=get_upload_folder()))
+    upload_folder().mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=PREFIX, dir=upload_folder()))
 
 
 def delete_old(seconds: float) -> None:
@@ -21,6 +21,6 @@ def delete_old(seconds: float) -> None:
 
     Gradio copies a file that is offered, and deletes its copy: it does not know of the first one.
     """
-    for folder in Path(get_upload_folder()).glob(f"{PREFIX}*"):
+    for folder in upload_folder().glob(f"{PREFIX}*"):
         if time.time() - folder.stat().st_ctime > seconds:
             shutil.rmtree(folder, ignore_errors=True)

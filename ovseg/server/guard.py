@@ -4,14 +4,11 @@ Every answer gets headers that tell browsers to be careful, and what Gradio woul
 """
 
 import json
-import re
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from fastapi.exceptions import RequestValidationError
-from gradio.queueing import Queue
-from gradio.route_utils import FnIndexInferError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -21,6 +18,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ovseg.assets import variable
 from ovseg.limits import limits, quoted
+from ovseg.server.gradio_parts import (
+    FnIndexInferError,
+    event_in,
+    has_messages,
+    is_upload,
+    knows_event,
+    messages_session_in,
+    page_of,
+)
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
 FRAMES = ("https://huggingface.co", "https://*.hf.space")  # that may show the page inside theirs
@@ -41,7 +47,6 @@ POLICY = {
 }
 """The content security policy: what the page may load, and who may frame it. Nothing comes from another server."""
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-ANSWER = re.compile(r"/gradio_api/call/(?:v2/)?[^/]+/(?P<event>[^/]+)/?")
 NO_DOOR = "There must be such an address here, but there is none; the doors for programs are listed at /gradio_api/info."
 
 
@@ -93,7 +98,7 @@ class Guard:
         host, origin = _name(given.get("host", "")), given.get("origin")
         if self.hosts and host not in self.hosts:
             return sentence(421, f"The page must be asked for by a name that its owner has set, but got {quoted(host)}.")
-        must_be_own = host in LOCAL or scope["path"].rstrip("/").endswith("/upload")
+        must_be_own = host in LOCAL or is_upload(scope["path"])
         if origin and must_be_own and scope["method"] not in SAFE_METHODS:
             own = {host, _name(given.get("x-forwarded-host", ""))}
             if _name(urlsplit(origin).netloc) not in own - {""}:
@@ -134,7 +139,7 @@ class Body:
 def most_bytes(path: str) -> int:
     """How long the body of a request to this path may be. MCP clients send pictures as text, 4 letters for 3 bytes."""
     allowed = limits()
-    if path.rstrip("/").endswith("/upload"):
+    if is_upload(path):
         return allowed.upload_bytes + allowed.request_bytes
     return allowed.request_bytes + ("/mcp" in path) * allowed.upload_bytes * 4 // 3
 
@@ -161,26 +166,14 @@ def unknown_event(scope: Scope) -> Response | None:
     """
     if scope["method"] != "GET":
         return None
-    queue: Queue = scope["app"].get_blocks()._queue
-    if asked := ANSWER.fullmatch(scope["path"]):
-        if _is_known(queue, asked["event"]):
-            return None
+    if (event := event_in(scope["path"])) and not knows_event(page_of(scope), event):
         return sentence(404, "The answer must be that of an event that was begun here and not read yet, but there is none.")
-    if scope["path"].rstrip("/").endswith("/gradio_api/queue/data"):
-        session = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
-        if session and session not in queue.pending_messages_per_session:
-            text = "This session is not known here, or not any more: reload the page."
-            message = {"msg": "unexpected_error", "message": text, "success": False, "session_not_found": True}
-            return Response(f"data: {json.dumps(message)}\n\n", media_type="text/event-stream")
+    session = messages_session_in(scope["path"], scope["query_string"])
+    if session and not has_messages(page_of(scope), session):
+        text = "This session is not known here, or not any more: reload the page."
+        message = {"msg": "unexpected_error", "message": text, "success": False, "session_not_found": True}
+        return Response(f"data: {json.dumps(message)}\n\n", media_type="text/event-stream")
     return None
-
-
-def _is_known(queue: Queue, event: str) -> bool:
-    return (
-        event in queue.event_ids_to_events
-        or event in queue.pending_messages_per_session
-        or any(event in events for events in queue.pending_event_ids_session.values())
-    )
 
 
 def _name(host: str) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import ctypes
-import datetime
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -12,6 +11,7 @@ from starlette.types import ASGIApp
 
 from ovseg.limits import limits
 from ovseg.server.download_folders import delete_old
+from ovseg.server.gradio_parts import forget, idle_seconds
 from ovseg.server.listeners import Listeners
 from ovseg.server.page import Page
 
@@ -49,19 +49,13 @@ def forget_the_gone(page: gr.Blocks, listeners: Listeners) -> int:
 
     Gradio keeps what a session was shown, about two megabytes after a run, until thousands of others have come.
     """
-    holder, gone = page.state_holder, []
-    for session, used in list(holder.time_last_used.items()):
-        idle = (datetime.datetime.now() - used).total_seconds()
+    gone = []
+    for session, idle in idle_seconds(page).items():
         page_closed = listeners.seconds_since(f"page {session}")
         kept = AFTER_A_REQUEST if page_closed is None else max(AFTER_A_REQUEST, AFTER_A_PAGE + idle - page_closed)
         if idle > kept and not listeners.is_open(session) and not listeners.is_open(f"page {session}"):
             gone.append(session)
-    for session in gone:
-        with holder.lock:
-            holder.session_data.pop(session, None)
-            holder.time_last_used.pop(session, None)
-        page._queue.pending_messages_per_session.pop(session, None)
-        page._queue.pending_event_ids_session.pop(session, None)
+    forget(page, gone)
     return len(gone)
 
 

@@ -6,22 +6,17 @@ not end a function that returns once. Here every stream is counted where it pass
 """
 
 import os
-import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from urllib.parse import parse_qs
 
-import gradio as gr
-from gradio.context import LocalContext
-from gradio.queueing import Event
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ovseg.server.gradio_parts import Job, event_in, job_of_this_thread, messages_session_in, page_session_in
 
 GRACE = 5.0  # seconds between asking for a job and listening, or between two streams of a visitor whose line broke
 REMEMBERED = 1200.0  # seconds for which it is known when a stream was closed
-CALL = re.compile(r"/call/(?:v2/)?[^/]+/([^/]+)/?$")  # the stream of a job that a program asked for, by the job's name
-PAGE = re.compile(r"/heartbeat/([^/]+)/?$")  # the stream that a page keeps open while it is looked at
 
 
 class Listeners:
@@ -104,32 +99,27 @@ def stream_of(scope: Scope) -> str | None:
     """
     if scope["type"] != "http" or scope["method"] != "GET":
         return None
-    if scope["path"].rstrip("/").endswith("/queue/data"):
-        return (parse_qs(scope["query_string"].decode("latin-1")).get("session_hash") or [None])[0]
-    if looked_at := PAGE.search(scope["path"]):
-        return f"page {looked_at[1]}"
-    called = CALL.search(scope["path"])
-    return called[1] if called else None
+    path = scope["path"]
+    if (session := messages_session_in(path, scope["query_string"])) is not None:
+        return session or None
+    if looked_at := page_session_in(path):
+        return f"page {looked_at}"
+    return event_in(path)
 
 
-def _job() -> tuple[gr.Blocks, Event] | None:
-    """The page and the job that this thread works on; None where it is no job of a served page's queue."""
-    page, job = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
-    event = page._queue.event_ids_to_events.get(job) if getattr(page, "listeners", None) else None
-    return None if event is None else (page, event)
+def _job() -> Job | None:
+    """The job that this thread works on; None where it is no job of a page whose streams are counted."""
+    job = job_of_this_thread()
+    return job if job and getattr(job.page, "listeners", None) else None
 
 
 def nobody_listens() -> bool:
     """Whether the visitor of the job that this thread works on is gone. False where it is no job of a page's queue."""
-    if (found := _job()) is None:
-        return False
-    page, event = found
-    return not event.alive or page.listeners.have_left(event.session_hash, event._id, event.enqueue_time)
+    job = _job()
+    return job is not None and (not job.is_alive or job.page.listeners.have_left(job.session, job.name, job.asked))
 
 
 def others_wait() -> bool:
     """Whether another job waits until the one that this thread works on has ended. False where it is no such job."""
-    if (found := _job()) is None:
-        return False
-    page, event = found
-    return any(other.alive for other in page._queue.event_queue_per_concurrency_id[event.concurrency_id].queue)
+    job = _job()
+    return job is not None and job.others_wait

@@ -4,10 +4,9 @@ from inspect import Parameter, signature
 from typing import Any
 
 import gradio as gr
-from gradio.block_function import BlockFunction
-from gradio.state_holder import SessionState
 
 from ovseg.server.component_values import check_letters, check_values
+from ovseg.server.gradio_parts import BlockFunction, SessionState, click_data, door_of, is_door, parts_now
 from ovseg.server.listeners import Listeners
 from ovseg.server.sentences import as_sentences
 
@@ -39,12 +38,11 @@ class Page(gr.Blocks):
             gr.Error: there are too many values or too few, or one is not what its part of the page can hold.
         """
         with as_sentences():
-            if block_fn.api_visibility == "public":
+            if is_door(block_fn):
                 given = completed(block_fn, inputs)
             else:
-                given, parts = inputs, block_fn.inputs
-                now = [state[part._id] if state and part._id in state and not part.stateful else part for part in parts]
-                check_values(now, given)
+                given = inputs
+                check_values(parts_now(block_fn, state), given)
         try:
             return await super().preprocess_data(block_fn, given, state, explicit_call)
         except gr.Error:
@@ -63,7 +61,7 @@ class Page(gr.Blocks):
         event = named.get("event_data")
         try:
             with as_sentences():
-                check_letters(getattr(event, "_data", None))
+                check_letters(click_data(event))
             return await super().process_api(block_fn, inputs, *rest, **named)
         except gr.Error:
             raise
@@ -79,12 +77,11 @@ def completed(block_fn: BlockFunction, values: list[Any]) -> list[Any]:
     Raises:
         ValueError: there are too many or too few, or a text cannot be written.
     """
-    parameters = list(signature(block_fn.fn).parameters.values())
+    name, door = door_of(block_fn)
+    parameters = list(signature(door).parameters.values())
     left_out = parameters[len(values) :]
     if len(values) > len(parameters) or any(item.default is Parameter.empty for item in left_out):
         names = ", ".join(item.name for item in parameters)
-        raise ValueError(
-            f"{block_fn.api_name} takes values for {names}, of which the first is needed, but got {len(values)}."
-        )
+        raise ValueError(f"{name} takes values for {names}, of which the first is needed, but got {len(values)}.")
     check_letters(values)
     return [*values, *(item.default for item in left_out)]
