@@ -282,6 +282,7 @@ def knob(
     *,
     label: str,
     group: Literal["main", "more"] = "more",
+    kind: Literal["", "network", "captioner", "clip", "grounding"] = "",
     low: float = 0,
     high: float = 1,
     step: float = 0,
@@ -292,9 +293,12 @@ def knob(
         help: what it does, and where its default comes from.
         label: its name, in a few words.
         group: "main" for what most visitors turn, "more" for the rest.
+        kind: "network" where it names a network, a file or a repository: visitors of a page then have the method's own
+            alone, unless its owner allows more. "captioner", "clip" and "grounding" where it names one of those that
+            `Models` loads: visitors then choose among what there is. Empty where it names nothing of the kind.
         low: least value of a number; `high` and `step` belong to numbers too. A control is made by the field's type.
     """
-    metadata = {"help": help, "label": label, "group": group, "low": low, "high": high, "step": step}
+    metadata = {"help": help, "label": label, "group": group, "kind": kind, "low": low, "high": high, "step": step}
     return field(default=default, metadata=metadata)
 
 

@@ -19,9 +19,8 @@ from ovseg.demo.controls import read_controls
 from ovseg.demo.picture import Picture, of_file
 from ovseg.demo.work import whole
 from ovseg.doors import About, CaptionRequest, CompareRequest, GenerateRequest, inputs
-from ovseg.doors.visitor_networks import captioners, check_choices, choices, clips
 from ovseg.limits import PREFIX, Limits, check_number, limits, quoted
-from ovseg.methods import DiffSegmenter, FreeSegDiff, GroundedDiffusion, OVDiff, suited_to
+from ovseg.methods import DiffSegmenter, FreeSegDiff, OVDiff, suited_to
 from ovseg.methods.grammar import read_method
 from ovseg.methods.ovdiff.matching import boxes_of, count_boxes
 from ovseg.methods.ovdiff.settings import parse_numbers
@@ -260,26 +259,6 @@ def test_the_page_checks_what_run_asks_for(with_clip: Models) -> None:
     for words, seed, given, sentence in wrong:
         with pytest.raises(ValueError, match=sentence):
             request_of(with_clip, given, words, seed, (method,))
-
-
-def test_visitors_choose_from_lists(with_clip: Models, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert choices(with_clip, GroundedDiffusion, "module") == ("S1",) and captioners(with_clip) == ("",)
-    assert choices(with_clip, DiffSegmenter, "prompt") is None
-    for method, sentence in [
-        (GroundedDiffusion(module=str(tmp_path)), "module must be one that this server has, S1, but got"),
-        (GroundedDiffusion(module=str(with_clip.groundings / "S1")), "module must be one"),
-        (DiffSegmenter(captioner=str(tmp_path)), "captioner must be one that this server has"),
-        (FreeSegDiff(captioner="blip-base"), "captioner must be one that this server has"),
-        (DiffSegmenter(clip="ViT-L-14/openai"), "clip must be one that this server has"),
-        (OVDiff(clip=f"local-dir:{tmp_path}"), "clip must be one that this server has"),
-    ]:
-        with pytest.raises(ValueError, match=sentence):
-            check_choices(with_clip, method)
-    check_choices(with_clip, suited_to(with_clip, GroundedDiffusion))
-    monkeypatch.setenv("OVSEG_ALLOW_DOWNLOADS", "1")
-    assert "blip-base" in captioners(with_clip) and clips(with_clip, "ViT-L-14/openai") == ("", "ViT-L-14/openai")
-    check_choices(with_clip, FreeSegDiff(captioner="blip-base", clip="ViT-B-32/openai"))
-    assert clips(with_clip, f"local-dir:{tmp_path}") == ("",)
 
 
 def test_a_long_prefix_is_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from gradio.components import Component
 
 from ovseg.demo.controls import build_control, fields_of, read_controls, shown
 from ovseg.demo.work import QUIET
-from ovseg.doors.visitor_networks import check_choices, choices
+from ovseg.doors.visitor_networks import check_networks, choices
 from ovseg.limits import check_count, limits
 from ovseg.methods import METHODS, Method, modes_of, obstacle_to, suited_to
 from ovseg.methods.grammar import SUITED, Configuration
@@ -87,7 +87,7 @@ class MethodPanel:
             raise ValueError("At least one method must be ticked, but none is.")
         check_count("Methods and variants", len(methods), limits().methods)
         for method in methods:
-            check_choices(models, method)
+            check_networks(models, method)
         return tuple(methods)
 
 
@@ -155,8 +155,7 @@ def _dialogue(models: Models, kind: type[Method], use: gr.Checkbox) -> MethodRow
 
 
 def _control(models: Models, kind: type[Method], field: Field, value: object) -> Component:
-    offered = choices(models, kind, field.name, value) if isinstance(value, str) else None
-    return build_control(kind, field, value, offered)
+    return build_control(kind, field, value, choices(models, kind, field))
 
 
 def _wire_changes(models: Models, row: MethodRow, changed: gr.CheckboxGroup) -> None:
@@ -187,7 +186,12 @@ def restored(models: Models, panel: MethodPanel, methods: Sequence[Configuration
     """The values of `MethodPanel.inputs` by which these methods are ticked.
 
     The first of a kind goes into the kind's own controls, any other becomes a variant.
+
+    Raises:
+        ValueError: a setting names a network that visitors may not choose.
     """
+    for method in methods:
+        check_networks(models, method.build(models))
     first: dict[type[Method], Configuration] = {}
     for method in methods:
         first.setdefault(method.kind, method)
@@ -221,7 +225,7 @@ def _wire_variant(models: Models, row: MethodRow, variants: gr.CheckboxGroup, ke
     ) -> tuple[Any, ...]:
         with as_sentences():
             method = row.read(models, values)
-            check_choices(models, method)
+            check_networks(models, method)
             if method == suited:
                 raise ValueError(f"A variant must differ from {suited.title} in a setting, but nothing is changed.")
             variant = Configuration.of(models, method)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from ovseg.doors.visitor_networks import check_captioner, check_choices
+from ovseg.doors.visitor_networks import check_captioner, check_networks
 from ovseg.limits import check_text, is_unicode, limits
 from ovseg.methods import METHODS, Method
 from ovseg.methods.grammar import read_method
@@ -141,7 +141,7 @@ def method(models: Models, text_of_method: Any, settings: Any) -> Method:
     mode = text("mode", given.get("mode", asked.mode))
     changed = {field: _setting(asked.kind, field, value) for field, value in given.items() if field != "mode"}
     method = replace(asked, mode=mode, settings={**asked.settings, **changed}).build(models)
-    check_choices(models, method)
+    check_networks(models, method)
     return method
 
 

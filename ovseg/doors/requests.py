@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from ovseg.compare import Comparison, Failure, Variant, compare, read_variants, run_variant, variant_of
 from ovseg.doors import inputs
 from ovseg.doors.answers import Captioned, Compared, Drawn, Segmented, compared, segmented
-from ovseg.doors.visitor_networks import check_choices
+from ovseg.doors.visitor_networks import check_networks
 from ovseg.limits import check_count, limits
 from ovseg.methods import METHODS, Method, obstacle_to
 from ovseg.models import Models
@@ -119,7 +119,7 @@ class CompareRequest:
         variants = read_variants(models, usual if methods is None else inputs.names(methods))
         check_count("methods", len(variants), limits().methods, "names")
         for variant in variants:
-            check_choices(models, variant.method)
+            check_networks(models, variant.method)
         Comparison(about.image, (), failures=tuple(Failure(variant.title, "") for variant in variants))
         return cls(about, variants)
 

@@ -1,13 +1,22 @@
-"""What visitors may choose where a name could also be a folder of this machine or begin a download: what there is."""
+"""Which networks visitors may choose, where a name could also be a folder of this machine or begin a download.
+
+Which settings name networks is marked on their fields, by the `kind` of `knob`. No method is known here.
+"""
+
+import os
+import re
+from dataclasses import Field, fields
 
 from ovseg.assets import variable
 from ovseg.limits import quoted
-from ovseg.methods import Method
+from ovseg.methods import Method, modes_of, suited_to
 from ovseg.models import Models
 from ovseg.pretrained.captioner import CAPTIONERS
 from ovseg.pretrained.lavis import MODELS as LAVIS_MODELS
 
 HINT = "Who runs this server can allow downloads by OVSEG_ALLOW_DOWNLOADS=1."
+LISTED = ("captioner", "grounding")  # kinds of which all names are known; of others there are too many
+REPOSITORY = re.compile(r"(?:hf-hub:)?\w[\w.-]*(?:/\w[\w.-]*)*", re.ASCII)
 
 
 def may_download() -> bool:
@@ -21,28 +30,42 @@ def captioners(models: Models) -> tuple[str, ...]:
     return tuple(name for name in usable if not name or may_download() or models.has_captioner(name))
 
 
-def clips(models: Models, wanted: str = "") -> tuple[str, ...]:
-    """What visitors may choose of CLIPs; "" is the backbone's own.
+def allowed(models: Models, kind: str, own: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of networks that visitors may choose for a setting.
 
     Args:
-        wanted: a CLIP to look for on this machine: there are too many to look for all.
+        kind: of the setting, as `knob` has it.
+        own: the names that suit the backbone.
+        wanted: names to look for, where there are too many to list them all.
     """
-    is_path = wanted.startswith(("local-dir:", "/", ".", "~"))
-    more = wanted and not is_path and (may_download() or models.has_clip(wanted))
-    return tuple(dict.fromkeys(("", *([wanted] if more or wanted == models.checkpoint.clip else []))))
-
-
-def choices(models: Models, method: type[Method], field: str, wanted: str = "") -> tuple[str, ...] | None:
-    """The values of a setting that visitors may choose among; None where its own type says what it can be.
-
-    Args:
-        wanted: the value that is asked for.
-    """
-    if field == "captioner":
+    if kind == "captioner":
         return captioners(models)
-    if field == "clip":
-        return clips(models, wanted)
-    return models.grounding_names() if (method.name, field) == ("grounded-diffusion", "module") else None
+    if kind == "grounding":
+        return models.grounding_names()
+    always = {*own, models.checkpoint.clip} if kind == "clip" else set(own)
+    here = (name for name in wanted if name in always or (_is_name(name) and _may_load(models, kind, name)))
+    return tuple(dict.fromkeys((*own, *here)))
+
+
+def _is_name(text: str) -> bool:
+    """Whether a text can be a network's name, and no path of this machine."""
+    return REPOSITORY.fullmatch(text) is not None and not os.path.exists(text.removeprefix("hf-hub:"))
+
+
+def _may_load(models: Models, kind: str, name: str) -> bool:
+    return may_download() or (kind == "clip" and models.has_clip(name))
+
+
+def choices(models: Models, kind: type[Method], field: Field) -> tuple[str, ...] | None:
+    """The names that a page offers for a setting of a method; None where any text may be typed: where it names no network,
+    or the server's owner allows any.
+    """
+    about = field.metadata.get("kind", "")
+    if not about or (may_download() and about not in LISTED):
+        return None
+    modes = modes_of(models, kind)
+    wanted = [name for method in modes.values() for name in _names(method, field)]
+    return allowed(models, about, _names(modes["suited"], field), tuple(wanted))
 
 
 def check_captioner(models: Models, name: str) -> None:
@@ -51,25 +74,31 @@ def check_captioner(models: Models, name: str) -> None:
     Raises:
         ValueError: they may not.
     """
-    _check("captioner", name, captioners(models))
+    _check("captioner", "captioner", name, captioners(models))
 
 
-def check_choices(models: Models, method: Method) -> None:
+def check_networks(models: Models, method: Method) -> None:
     """Pass if no setting of the method is a folder of this machine or a network that would have to be downloaded.
 
     Raises:
         ValueError: one is; the sentence names what can be chosen.
     """
-    for field in ("captioner", "clip", "module"):
-        value = getattr(method, field, None)
-        if value is not None:
-            offered = choices(models, type(method), field, value)
-            if offered is not None:
-                _check(field, value, offered)
+    suited = suited_to(models, type(method))
+    for field in fields(method):
+        if kind := field.metadata.get("kind", ""):
+            names = _names(method, field)
+            for name in names:
+                _check(field.name, kind, name, allowed(models, kind, _names(suited, field), names))
 
 
-def _check(field: str, value: str, offered: tuple[str, ...]) -> None:
-    if value not in offered:
-        known = ", ".join(name or '"" (that of the backbone)' for name in offered) or "none"
-        hint = "" if field == "module" else f" {HINT}"
-        raise ValueError(f"{field} must be one that this server has, {known}, but got {quoted(value)}.{hint}")
+def _names(method: Method, field: Field) -> tuple[str, ...]:
+    """The names in a setting, which is one or several."""
+    value = getattr(method, field.name)
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _check(field: str, kind: str, name: str, names: tuple[str, ...]) -> None:
+    if name not in names:
+        known = ", ".join(each or '"" (that of the backbone)' for each in names) or "none"
+        hint = "" if kind == "grounding" else f" {HINT}"
+        raise ValueError(f"{field} must be one that this server has, {known}, but got {quoted(name)}.{hint}")

@@ -86,6 +86,7 @@ class GroundedDiffusion(Method):
         "S1",
         "Which trained module is used: the name of the class split that it was trained on, or the path of a folder.",
         label="Trained module",
+        kind="grounding",
         group="main",
     )
     words: Literal["together", "alone"] = knob(

@@ -91,6 +91,7 @@ class Settings:
         "Which captioner completes the prompts and describes the picture to the filter: a name such as blip-large, or a"
         " folder. Empty for the one that goes with the backbone. The released code uses BLIP large.",
         label="Captioner",
+        kind="captioner",
     )
     greedy: bool = knob(
         False,
@@ -120,6 +121,7 @@ class Settings:
         "Which CLIP the filter looks with, and in whose text network it compares words: what open_clip calls it. Empty for"
         " the one that goes with the backbone. The released code uses OpenAI's ViT-L/14.",
         label="CLIP of the filter",
+        kind="clip",
     )
 
     @property

@@ -31,6 +31,7 @@ class Settings:
         "Which captioner describes the picture: a name such as blip-base, or a folder. Empty for the one that goes with the"
         " backbone. The released code uses BLIP base.",
         label="Captioner",
+        kind="captioner",
     )
     every_vote: bool = knob(
         False,
@@ -43,6 +44,7 @@ class Settings:
         "Which CLIP names the clusters: what open_clip calls it. Empty for the one that goes with the backbone. The released"
         " code uses OpenAI's ViT-B/32.",
         label="CLIP",
+        kind="clip",
     )
     squashed: bool = knob(
         False,

@@ -115,6 +115,7 @@ class Settings:
         "Which CLIP chooses the classes and gives features: what open_clip calls it. Empty for the one that goes with the"
         " backbone. The released code uses OpenAI's ViT-B/16.",
         label="CLIP",
+        kind="clip",
     )
     clip_sides: tuple[int, ...] = knob(
         (0, 0),
