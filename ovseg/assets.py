@@ -10,7 +10,7 @@ ASSETS = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "assets"
 
 VARIABLES: dict[str, str] = {
     "OVSEG_BACKBONE": "the backbone that `python app.py` serves: a name of `BACKBONES` or a local folder; pocket if not set",
-    "OVSEG_PROTOTYPES": "the folder of OVDiff's pictures, masks and prototypes; a folder of the user's cache if not set",
+    "OVSEG_PROTOTYPES": "the folder of pictures, masks and prototypes of classes; a folder of the user's cache if not set",
     "OVSEG_PROTOTYPES_CLOSED": "anything: nothing is added to that folder; visitors then use what is there",
     "OVSEG_GROUNDING": "the folder of grounding modules; the backbone's own, or one of the user's cache, if not set",
     "OVSEG_LAVIS": "the folder of the LAVIS captioner's environment; a folder of the user's cache if not set",

@@ -30,7 +30,7 @@ from ovseg.compare import (
 )  # fmt: skip
 from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.methods.freeseg_diff.method import FreeSegDiff
-from ovseg.methods.grounded_diffusion import GroundedDiffusion
+from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models
 from ovseg.output import view

@@ -22,7 +22,7 @@ from ovseg.factory.synthesize import Synthesis, coco, digest, read_mask, read_pi
 from ovseg.factory.train_grounding import GroundingRecipe, TripletBatches, grounding_loss, size_for, train_grounding
 from ovseg.factory.triplets import Factory, TripletSet, features_of, index, read_shard, shard_path
 from ovseg.factory.zero_shot import synthetic_sets
-from ovseg.methods.grounded_diffusion import GroundedDiffusion
+from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.output.coco import from_rle
 from ovseg.pocket.train_segmenter import real_scenes

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ovseg.__main__ import main
-from ovseg.methods.grounded_diffusion import GroundedDiffusion
+from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.pretrained.published_grounding import BLOCKS, SD1_SIZE, published_shapes
 from ovseg.scene import from_image

@@ -12,7 +12,7 @@ from ovseg.backbones.base import Capture, Text, Trace, grid_at
 from ovseg.maths import maps
 from ovseg.methods import METHODS, find_method, obstacle_to, suited_to
 from ovseg.methods.diffsegmenter.method import DiffSegmenter, participle_at
-from ovseg.methods.grounded_diffusion import GroundedDiffusion
+from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.progress import StoppedError
 from ovseg.scene import from_image

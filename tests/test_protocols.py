@@ -11,7 +11,7 @@ from ovseg.factory.grounded_generation import as_markdown as generation_table
 from ovseg.factory.splits import seen_of, unseen_of
 from ovseg.factory.synthesize import Synthesis, prompt_path
 from ovseg.factory.zero_shot import STUDENTS, ZeroShot, numbers_of, synthetic_sets
-from ovseg.methods.grounded_diffusion import GroundedDiffusion
+from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.pocket.training import Budget
 from ovseg.pocket.world import THINGS

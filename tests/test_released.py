@@ -18,7 +18,7 @@ from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.methods.freeseg_diff.masks import refined
 from ovseg.methods.freeseg_diff.method import FreeSegDiff
 from ovseg.methods.freeseg_diff.naming import meanings_of, nouns_of, spoken_of
-from ovseg.methods.grounded_diffusion import GroundedDiffusion
+from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
 from ovseg.methods.ovdiff import prefilter
 from ovseg.methods.ovdiff.features import Extractor
 from ovseg.methods.ovdiff.matching import boxes_of

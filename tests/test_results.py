@@ -11,6 +11,7 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
+from ovseg.evaluation.papers import METRICS, in_short, paper_figures
 from playwright.sync_api import BrowserContext
 
 from ovseg.__main__ import main
@@ -24,7 +25,6 @@ from ovseg.evaluation.ablations import ABLATIONS, Ablation
 from ovseg.evaluation.baselines import MEASURABLE
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import PocketDataset
-from ovseg.evaluation.papers import METRICS, in_short, paper_figures
 from ovseg.evaluation.protocols import PROTOCOLS
 from ovseg.evaluation.results import FIGURES, SHIPPED, Results
 from ovseg.methods import METHODS, DiffSegmenter, OVDiff, find_method, suited_to

@@ -6,11 +6,10 @@ network of another kind is a row whose `load` is its own.
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -76,18 +75,22 @@ def load_pipeline(
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a backbone's weights are, what it knows, and which settings suit it.
+    """Where a backbone's weights are, what it knows, and its traits, from which each method tells what suits it.
 
     `knows` is one sentence for the page; `classes` are the words that it knows, where they can be counted,
-    `has_prototypes` says whether OVDiff's prototypes of them ship, and `world` is what knows them, in a sentence;
-    `settings` maps a method's name to the fields that differ from the paper's for this backbone. `clip` is the model
-    that looks at pictures beside it, as open_clip names one ("local-dir:FOLDER", or "NAME/TAG" of its table), and
+    `has_prototypes` says whether prototypes of them ship, and `world` is what knows them, in a sentence. `clip` is the
+    model that looks at pictures beside it, as open_clip names one ("local-dir:FOLDER", or "NAME/TAG" of its table), and
     `clip_ratio` the share of the best class's logit that a class must reach to be taken for present; `captioner` and
     `dino` are the folders or repositories of a BLIP or BLIP-2 and of a self-supervised vision transformer, `grounding`
     the folder of trained grounding modules, and `detector` the instance segmenter that labels what it generates; ""
-    where one has to be trained first. `stand_ins` maps a method's name to the fields of its mode "released" that this
-    backbone cannot have, with what stands in for them, and `stand_ins_because` says why, in a sentence. `load` makes the
-    backbone of `source`.
+    where one has to be trained first. `own_networks` says why these cannot be those that a paper took, in words before a
+    colon; empty where they can. `load` makes the backbone of `source`.
+
+    Of the network: `side` is that of the pictures that it was trained on, in pixels, and `latent_side` that of their
+    latents; `cross_strides` are the strides of its cross-attention layers, in the order of computing, and `grid_weights`
+    say how much that of each stride tells of a word's place, finest first. `template` is the form that all captions of
+    its training have, with {} for the word; empty where they are free. `one_token_words` says whether each word that it
+    knows is one token.
     """
 
     source: str
@@ -105,10 +108,23 @@ class Checkpoint:
     dino: str = "facebook/dino-vitb8"
     grounding: str = ""
     detector: str = "facebook/mask2former-swin-small-coco-instance"
-    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    stand_ins: dict[str, dict[str, Any]] = field(default_factory=dict)
-    stand_ins_because: str = ""
+    own_networks: str = ""
+    side: int = 512
+    latent_side: int = 64
+    cross_strides: tuple[int, ...] = (1, 1, 2, 2, 4, 4, 8, 4, 4, 4, 2, 2, 2, 1, 1, 1)
+    grid_weights: tuple[float, ...] = (0.1, 0.1, 0.5, 0.3)
+    template: str = ""
+    one_token_words: bool = False
     load: Loader = load_pipeline
+
+    @property
+    def is_small_world(self) -> bool:
+        """Whether the words that it knows can be counted."""
+        return bool(self.classes)
+
+    def stride_of(self, places: int) -> int:
+        """The stride at which a picture of its training has so many places a side; 1 where it never has so many."""
+        return max(1, self.latent_side // places)
 
     def sampling(self, steps: int | None = None, guidance: float | None = None, negative: str = "") -> Sampling:
         """How pictures are sampled: with the steps and guidance that suit the backbone where none are given."""
@@ -135,54 +151,19 @@ BACKBONES: dict[str, Checkpoint] = {
         guidance=9.0,
         clip_ratio=0.8,
         prompt="a photo of a cat and a car on grass",
-        # Chosen on training-split scenes that were not trained on; docs/pocket.md has the figures.
-        settings={
-            "diffsegmenter": {
-                "prompt": "a photo of a {}",
-                "stride_weights": (0.0, 1.0, 0.0),
-                "refine_stride": 2,
-                "emphasis": 1.0,
-                "threshold": 0.45,
-            },
-            "freeseg-diff": {
-                "vocabulary": "open",
-                "query_stride": 2,
-                "grid_stride": 1,
-                "timestep": 200,
-                "clusters": 4,
-                "refinement": "pamr",
-                "refine_side": 128,  # its masks come from a 32 x 32 grid; larger pictures gain nothing, and cost
-            },
-            "ovdiff": {
-                "images": 16,
-                "prompt": "a photo of a {}",
-                "negative": "",
-                "steps": 10,
-                "guidance": 6.0,
-                "masks": "otsu",
-                "extractors": ("diffusion", "clip"),
-                "sites": "5-6",
-                "parts": 16,
-                "prefilter": False,
-                "short_side": 128,  # the side of the scenes that its networks were trained on
-                "windows": (),
-                "refinement": "pamr",
-            },
-        },
-        stand_ins_because="The pocket world has networks of its own size, trained on its own scenes; those of the hub know"
-        " photographs:",
-        stand_ins={
-            "diffsegmenter": {"captioner": "", "clip": ""},
-            "ovdiff": {"clip": "", "clip_sides": (0, 0), "masks": "maskcut", "sites": "0-8"},
-            # Its latent has 32 x 32 places, half of Stable Diffusion's: the same grids, 16 x 16 and 32 x 32.
-            "freeseg-diff": {"captioner": "", "clip": "", "query_stride": 2, "grid_stride": 1},
-        },
+        own_networks="The pocket world has networks of its own size, trained on its own scenes; those of the hub know"
+        " photographs",
+        side=128,
+        latent_side=32,
+        cross_strides=(2, 4, 4, 4, 4, 2, 2, 1, 1),
+        grid_weights=(0.0, 1.0, 0.0),
+        template="a photo of a {}",
+        one_token_words=True,
     ),
     "sd14": Checkpoint(
         source="CompVis/stable-diffusion-v1-4",
         title="Stable Diffusion 1.4",
-        knows="Photographs and most everyday words, at about 512 px; what FreeSeg-Diff's released code runs on. Its 4 GB of"
-        " weights are fetched on first use.",
+        knows="Photographs and most everyday words, at about 512 px. Its 4 GB of weights are fetched on first use.",
     ),
     "sd15": Checkpoint(
         source="stable-diffusion-v1-5/stable-diffusion-v1-5",

@@ -5,14 +5,15 @@ import argparse
 from ovseg.commands.common import add_networks, models_of, show_progress
 from ovseg.commands.evaluate import add_dataset, dataset_of
 from ovseg.commands.values import out_folder
-from ovseg.evaluation.ablations import ABLATIONS, Ablation, as_markdown
+from ovseg.evaluation.ablations import Ablation, as_markdown
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.methods import METHODS, find_method, suited_to
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of `ablate`."""
-    parser.add_argument("--method", default=METHODS[0].name, help=f"{', '.join(ABLATIONS)} (default: {METHODS[0].name})")
+    known = ", ".join(kind.name for kind in METHODS if kind.ablations)
+    parser.add_argument("--method", default=METHODS[0].name, help=f"{known} (default: {METHODS[0].name})")
     add_dataset(parser)
     parser.add_argument("--count", type=int, default=64, help="number of pictures (default: 64)")
     parser.add_argument(

@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"noise levels or steps at which self-attention is kept: {', '.join(KEEPS)} (default: every)",
     )  # fmt: skip
     parser.add_argument(
-        "--weights", help="weights of the resolutions between commas, finest first (default: those of DiffSegmenter)"
+        "--weights", help="weights of the resolutions between commas, finest first (default: what suits the backbone)"
     )
     parser.add_argument("--at", metavar="X,Y", help="also write what this place attends to; shares of width and height")
     parser.add_argument("--heads", metavar="LAYER,LEVEL", help="also write the heads of a layer apart; both count from 1")

@@ -18,7 +18,7 @@ from ovseg.words.presence import asked_for
 
 METHODS_HELP = (
     f"methods between commas: {', '.join(kind.name for kind in METHODS)}. A method may come again with other settings:"
-    ' "diffsegmenter, diffsegmenter:threshold=0.6:timesteps=100+300"; mode=released takes the settings of the paper\'s code;'
+    ' "NAME, NAME:FIELD=VALUE:FIELD=VALUE+VALUE"; mode=released takes the settings of the paper\'s code;'
     ' a value with a comma or a colon stands in quotation marks: prompt="a photo: {}"'
 )
 
@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--methods", default=",".join(kind.name for kind in METHODS), help=METHODS_HELP)
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="METHOD:FIELD=VALUE", dest="settings",
-        help="settings of every variant of a method, such as diffsegmenter:timesteps=300",
+        help="settings of every variant of a method",
     )  # fmt: skip
     parser.add_argument("--truth", type=Path, help="indexed PNG: 0 background, 1 the first class, ..., 255 not counted")
     parser.add_argument("--legend", type=Path, help="legend.json that names the truth's values, as `segment` writes it")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from ovseg.commands.values import number, seed
 from ovseg.factory.splits import OWN, UNSEEN, ClassSplit, find_split, splits_for
 from ovseg.methods import modes_of
-from ovseg.methods.grounded_diffusion import GroundedDiffusion
+from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.types import named
 from ovseg.words.classes import parse_classes

@@ -49,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_method(parser)
     parser.add_argument("--seed", type=seed, default=0, help="of the noise that is added to the picture (default: 0)")
     parser.add_argument(
-        "--square", action="store_true", help="squash the picture to a square first, as DiffSegmenter's code does"
+        "--square", action="store_true", help="squash the picture to a square first, as some released code does"
     )
     parser.add_argument("--attention", action="store_true", help="also write every attention map as a picture")
     parser.add_argument("--out", type=out_folder, required=True, help="folder for the files and their README.txt")

@@ -17,7 +17,7 @@ from ovseg.evaluation.sizes import Size, Taken, measure_making, measure_size
 from ovseg.evaluation.timings import measure, table
 from ovseg.files import as_json, write_whole
 from ovseg.maths.flops import matmul_peak
-from ovseg.methods import METHODS, Method, OVDiff, find_method, suited_to
+from ovseg.methods import METHODS, Method, find_method, suited_to
 from ovseg.models import Models
 
 FULL = {"classes": (1, 5, 20, 60, 200), "side": 512, "images": 32}
@@ -51,9 +51,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     fewer = ",".join(map(str, GROWTH["images"]))
     parser.add_argument(
         "--images",
-        help=f"numbers of OVDiff's support images, with commas (default: {FULL['images']}; {fewer} with --growth)",
+        help=f"numbers of pictures drawn of a class, with commas (default: {FULL['images']}; {fewer} with --growth)",
     )
-    parser.add_argument("--making", action="store_true", help="also make OVDiff's prototypes of one class, which takes long")
+    parser.add_argument(
+        "--making", action="store_true", help="also draw the pictures of one class, for methods that do, which takes long"
+    )
     parser.add_argument("--out", type=Path, help="folder for table.md, sizes.json and, with --growth, growth.svg")
     add_networks(parser)
     parser.set_defaults(backbone=None)
@@ -85,7 +87,7 @@ def kinds_of(names: str | None, default: Sequence[type[Method]]) -> list[type[Me
 
 @contextmanager
 def networks_of(options: argparse.Namespace, kinds: Sequence[type[Method]]) -> Iterator[Models]:
-    """The networks that the options name, or random ones of full size; OVDiff's prototypes are in a folder of their own.
+    """The networks that the options name, or random ones of full size; prototypes are in a folder of their own.
 
     Raises:
         ValueError: there are none of full size for the backbone.
@@ -127,7 +129,7 @@ def report(options: argparse.Namespace, models: Models, methods: Sequence[Method
         taken = [*measured(models, methods, sizes, peak, runs)]
         tables = table_of(taken).markdown()
     if options.making:
-        made = [measure_making(models, m, Size(1, side, n), peak) for m in methods if isinstance(m, OVDiff) for n in images]
+        made = [measure_making(models, m, Size(1, side, n), peak) for m in methods if m.draws_first for n in images]
         tables += "\n" + table_of(made).markdown()
         taken += made
     print(tables)
@@ -152,17 +154,17 @@ def sweeps_of(options: argparse.Namespace, side: int) -> list[Sweep]:
 def grow(
     models: Models, methods: Sequence[Method], sweeps: Sequence[Sweep], peak: float, runs: int
 ) -> Iterator[tuple[Axis, list[Taken]]]:
-    """What each method takes in each sweep; support images are for OVDiff alone."""
+    """What each method takes in each sweep; support images are for methods that draw some."""
     for sweep in sweeps:
-        own = [m for m in methods if sweep.axis != "support images" or isinstance(m, OVDiff)]
+        own = [m for m in methods if sweep.axis != "support images" or m.draws_first]
         if own:
             yield sweep.axis, [*measured(models, own, list(sweep.sizes()), peak, runs)]
 
 
 def measured(models: Models, methods: Sequence[Method], sizes: Sequence[Size], peak: float, runs: int) -> Iterator[Taken]:
-    """What each method takes for each size, one after the other. Support images make no difference but for OVDiff."""
+    """What each method takes for each size, one after the other. Without such pictures their number is no matter."""
     for method in methods:
-        own = sizes if isinstance(method, OVDiff) else list({(s.classes, s.side): s for s in sizes}.values())
+        own = sizes if method.draws_first else list({(s.classes, s.side): s for s in sizes}.values())
         for number, size in enumerate(own):
             show_progress(f"{method.name}, {size.classes} classes, {size.side} px", number / len(own))
             yield measure_size(models, method, size, peak, runs)

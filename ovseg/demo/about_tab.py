@@ -1,7 +1,8 @@
 """The About tab: what the page does, how each method works, in pictures of its steps, and where figures come from.
 
-Texts, pictures and CSS are files in `static/about/`; `python -m ovseg.demo.make_about` makes the pictures. Building the
-tab loads no weights. The pictures travel inside the page, so that they need no address of their own behind a proxy.
+Texts and CSS of the page are files in `static/about/`. What is said of a method is in its folder `about/`, the pictures of
+which `python -m ovseg.demo.make_about` makes. Building the tab loads no weights. The pictures travel inside the page, so
+that they need no address of their own behind a proxy.
 """
 
 import base64
@@ -15,7 +16,8 @@ from ovseg.methods import METHODS, Method
 from ovseg.models import Models
 
 FOLDER = Path(__file__).parent / "static" / "about"
-STEPS = "steps.json"  # for each method's name the pictures of its strip, in order: file, caption, alt
+ABOUT = "about"  # a method's folder of its text and its pictures
+STEPS = "steps.json"  # the pictures of its strip, in order: file, caption, alt
 
 
 def build_about_tab(models: Models) -> None:
@@ -25,29 +27,30 @@ def build_about_tab(models: Models) -> None:
 
 def about_html(models: Models) -> str:
     """The whole tab as HTML: an introduction, each method with its strip, the pocket world, honesty."""
-    strips = json.loads(_text(STEPS))
-    methods = "".join(_method(kind, strips.get(kind.name, [])) for kind in METHODS)
+    methods = "".join(map(_method, METHODS))
     knows = f"<p><strong>{escape(models.checkpoint.title)}.</strong> {escape(models.checkpoint.knows)}</p>"
     world = _text("world.html").replace("<!-- backbone -->", knows)
     return f'<div class="ov-about">{_text("intro.html")}{methods}{world}</div>'
 
 
-def _method(kind: type[Method], strip: list[dict[str, str]]) -> str:
-    paper = kind.paper
-    text = FOLDER / "methods" / f"{kind.name}.html"
+def _method(kind: type[Method]) -> str:
+    """What is said of a method: what it has no text or pictures for is left out."""
+    paper, text = kind.paper, kind.folder() / ABOUT / "text.html"
     cited = (
         f'<p class="paper">{escape(paper.authors)}: <a href="https://arxiv.org/abs/{paper.arxiv}" target="_blank"'
         f' rel="noopener">{escape(paper.title)}</a>. {escape(paper.venue)}, arXiv {paper.arxiv}.</p>'
     )
-    body = text.read_text(encoding="utf-8") if text.exists() else ""  # a method that has no text yet is cited all the same
-    parts = f"<h3>{escape(kind.title)}</h3>{body}{cited}{_strip(kind, strip)}"
+    body = text.read_text(encoding="utf-8") if text.exists() else ""
+    parts = f"<h3>{escape(kind.title)}</h3>{body}{cited}{_strip(kind)}"
     return f'<section class="method" id="about-{kind.name}">{parts}</section>'
 
 
-def _strip(kind: type[Method], strip: list[dict[str, str]]) -> str:
+def _strip(kind: type[Method]) -> str:
     """The steps as an ordered list of figures; empty where there are no pictures."""
+    folder = kind.folder() / ABOUT
+    strip = json.loads((folder / STEPS).read_text(encoding="utf-8")) if (folder / STEPS).exists() else []
     items = "".join(
-        f'<li><figure><img src="{_data_url(FOLDER / step["file"])}" alt="{escape(step["alt"])}" width="288" height="288">'
+        f'<li><figure><img src="{_data_url(folder / step["file"])}" alt="{escape(step["alt"])}" width="288" height="288">'
         f"<figcaption>{escape(step['caption'])}</figcaption></figure></li>"
         for step in strip
     )

@@ -11,10 +11,9 @@ import numpy as np
 
 from ovseg.demo.work import on_accelerator, on_the_network, say_stopped, status_line, stream, whole
 from ovseg.doors import inputs
-from ovseg.factory.synthesize import Synthesis, preview
+from ovseg.factory.synthesize import SEGMENTER, Synthesis, preview
 from ovseg.limits import limits
 from ovseg.methods import suited_to
-from ovseg.methods.grounded_diffusion import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.progress import Report
 from ovseg.server.download_folders import new_folder
@@ -40,7 +39,7 @@ def build_dataset_tab(models: Models, durations: Durations) -> None:
     """Lay out the tab and wire its events."""
     obstacle = models.obstacle("grounding")
     gr.Markdown(
-        "Prompts of one and two of your words are drawn, and Grounded Diffusion says which pixels are which. The zip is"
+        f"Prompts of one and two of your words are drawn, and {SEGMENTER.title} says which pixels are which. The zip is"
         " a data set in the layouts of PASCAL VOC and COCO, with a card. Larger ones: `python -m ovseg synthesize`."
         + (f"\n\nIt cannot be made here. {obstacle}" if obstacle else ""),
         elem_id="dataset-about",
@@ -70,7 +69,7 @@ def _maker(models: Models, durations: Durations) -> Any:
     def work(asked: Asked, folder: Path) -> Iterator[tuple[str, float, tuple[np.ndarray, str] | None]]:
         def made(report: Report) -> tuple[np.ndarray, str]:
             report("loading the network", 0.0)
-            method = suited_to(models, GroundedDiffusion)
+            method = suited_to(models, SEGMENTER)
             task = Synthesis(models, method, asked.classes, asked.count, asked.pairs, asked.seed)
             task.run(folder / "data", report)
             zipped = shutil.make_archive(str(folder / "dataset"), "zip", folder / "data")

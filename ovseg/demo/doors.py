@@ -24,6 +24,7 @@ from ovseg.doors import (
     SegmentRequest,
     inputs,
 )
+from ovseg.methods import METHODS
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.server.download_folders import new_folder
@@ -33,14 +34,21 @@ from ovseg.server.request_cost import Work, check_work, learn_speed, seconds_for
 from ovseg.server.sentences import as_sentences
 from ovseg.server.uploaded_files import uploaded_file
 
+SLOW = " (slow the first time: it draws pictures of each class)"
 Settings = dict[str, str | float | bool | list[str | float]]
 Request = SegmentRequest | CompareRequest | CaptionRequest | GenerateRequest
 
 
 def announced(**types: Any) -> Callable[[Callable], Callable]:
-    """Tell programs the types of a door's values. The door itself takes anything: what they send may be anything."""
+    """Tell programs the types of a door's values, and which methods there are.
+
+    The door itself takes anything: what they send may be anything.
+    """
+
+    known = ", ".join(kind.name + SLOW * kind.draws_first for kind in METHODS)
 
     def with_types(door: Callable) -> Callable:
+        door.__doc__ = door.__doc__.replace("{methods}", known)
         door.__annotations__ = {**types, "return": door.__annotations__["return"]}
         return door
 
@@ -85,7 +93,7 @@ class Doors:
         longest_side=int,
     )
     def segment(
-        self, picture: Any, classes: Any = "", method: Any = "diffsegmenter", settings: Any = None, seed: Any = 0,
+        self, picture: Any, classes: Any = "", method: Any = METHODS[0].name, settings: Any = None, seed: Any = 0,
         caption: Any = "", captioner: Any = "", only_present: Any = False, longest_side: Any = 1024,
     ) -> Segmented:  # fmt: skip
         """Find which pixels of a picture show which class, read out of a frozen text-to-image diffusion model by one method.
@@ -96,7 +104,7 @@ class Doors:
         Args:
             picture: the picture: an uploaded file, an http(s) address, or a data address (data:image/png;base64,...)
             classes: words such as "dog|puppy, sky": commas between classes, bars between synonyms; "" takes a caption's nouns
-            method: diffsegmenter, ovdiff (slow the first time: it draws pictures of each class), freeseg-diff, grounded-diffusion
+            method: {methods}
             settings: settings by name, such as {"threshold": 0.5}; {"mode": "released"} takes those of the paper's code
             seed: seed of the noise; the same seed gives the same masks
             caption: a sentence about the picture, which some methods read; "" lets a captioner write it where one is needed

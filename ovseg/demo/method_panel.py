@@ -13,7 +13,6 @@ from ovseg.doors.visitor_networks import check_networks, choices
 from ovseg.limits import check_count, limits
 from ovseg.methods import METHODS, Method, modes_of, obstacle_to, suited_to
 from ovseg.methods.grammar import SUITED, Configuration
-from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.methods.settings import as_text, label_of
 from ovseg.models import Models
 from ovseg.server.sentences import as_sentences
@@ -92,8 +91,8 @@ class MethodPanel:
 
 
 def at_first(models: Models) -> tuple[type[Method], ...]:
-    """The methods that are ticked when the page opens: those that can run, OVDiff where it has nothing to draw first."""
-    kinds = METHODS if models.checkpoint.has_prototypes else [kind for kind in METHODS if kind is not OVDiff]
+    """The methods that are ticked when the page opens: those that can run, and have nothing to draw first."""
+    kinds = METHODS if models.checkpoint.has_prototypes else [kind for kind in METHODS if not kind.draws_first]
     return tuple(kind for kind in kinds if not obstacle_to(models, kind))
 
 
@@ -110,8 +109,9 @@ def build_method_panel(models: Models) -> MethodPanel:
             )  # fmt: skip
             estimates.append(gr.HTML("", elem_id=f"estimate-{kind.name}", elem_classes="ov-estimate", min_width=60))
             opener = gr.Button("Settings", size="sm", elem_id=f"open-{kind.name}", scale=0, min_width=72)
-        if kind is OVDiff and not obstacle and not models.checkpoint.has_prototypes:
-            gr.HTML('<p class="ov-note">The first time, pictures of each class are drawn.</p>', elem_id="first-drawing")
+        if kind.draws_first and not obstacle and not models.checkpoint.has_prototypes:
+            note = '<p class="ov-note">The first time, pictures of each class are drawn.</p>'
+            gr.HTML(note, elem_id=f"first-drawing-{kind.name}")
         if obstacle:
             gr.HTML(f'<p class="ov-note">{obstacle}</p>', elem_id=f"obstacle-{kind.name}")
         rows.append(row := _dialogue(models, kind, use))

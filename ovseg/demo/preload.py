@@ -2,8 +2,7 @@
 
 import os
 
-from ovseg.methods import suited_to
-from ovseg.methods.grounded_diffusion import GroundedDiffusion
+from ovseg.methods import METHODS, obstacle_to, suited_to
 from ovseg.models import Models
 
 
@@ -17,13 +16,11 @@ def load_everything(models: Models) -> None:
 
     On ZeroGPU this must run in the main thread: the place of the accelerator is taken by a stand-in, thread by thread.
     """
-    networks = {"clip": lambda: models.clip.fingerprint, "dino": lambda: models.dino.fingerprint}
-    networks |= {"captioner": models.captioner, "grounding": lambda: models.grounding(_module(models))}
+    own = {"clip": lambda: models.clip, "dino": lambda: models.dino, "captioner": models.captioner}
     _ = models.backbone.fingerprint
-    for name, load in networks.items():
-        if not models.obstacle(name):
-            load()
-
-
-def _module(models: Models) -> str:
-    return suited_to(models, GroundedDiffusion).module
+    loads = [load for name, load in own.items() if not models.obstacle(name)]
+    for kind in METHODS:
+        if not obstacle_to(models, kind):
+            loads += suited_to(models, kind).helpers(models).values()
+    for load in loads:
+        _ = load().fingerprint

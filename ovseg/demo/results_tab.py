@@ -1,7 +1,7 @@
 """The Results tab: our figures beside the papers', each with its protocol, its command and what differs.
 
-Every figure is read: ours from the files that `python -m ovseg results` wrote, the papers' from `papers.json`. Building the
-tab loads no weights; the checksums of the weight files say whether ours were measured with those that ship.
+Every figure is read: ours from the files that `python -m ovseg results` wrote, the papers' from the methods' folders.
+Building the tab loads no weights; the checksums of the weight files say whether ours were measured with those that ship.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,9 +13,9 @@ import gradio as gr
 
 from ovseg.demo.static_files import static
 from ovseg.evaluation.baselines import MEASURABLE
-from ovseg.evaluation.papers import METRICS, paper_figures
 from ovseg.evaluation.results import FIGURES, SHIPPED, Comparison, Measured, Results
 from ovseg.methods import METHODS, Method, find_method
+from ovseg.methods.records import METRICS
 from ovseg.models import Models
 
 NETWORKS = ("clip", "captioner", "dino", "grounding")
@@ -82,10 +82,12 @@ class _Page:
         return row.is_of(self.weight_files.get(row.record["backbone"], {}))
 
     def method(self, kind: type[Method]) -> str:
-        """A method's figures: those that stand by themselves, then changes."""
-        pairs = self.results.beside(figure for figure in paper_figures() if figure.method == kind.name)
+        """A method's figures: those that stand by themselves, then changes; nothing for a method without figures."""
+        pairs = self.results.beside(kind.figures())
         single = [pair for pair in pairs if pair.paper.change is None]
         changes = [pair for pair in pairs if pair.paper.change is not None]
+        if not pairs:
+            return ""
         parts = [f"<h3>{escape(kind.title)}</h3>"]
         for name, of_kind in (("Measured", single), ("Changed", changes)):
             if of_kind:

@@ -8,9 +8,7 @@ import numpy as np
 from ovseg.compare import Comparison, Entry, Failure, Variant, run_variants, variant_of
 from ovseg.demo import board
 from ovseg.demo.picture import Picture
-from ovseg.methods import DiffSegmenter, Method
-from ovseg.methods.ovdiff.cost import cost_of, without_prototypes
-from ovseg.methods.ovdiff.method import OVDiff
+from ovseg.methods import Method, find_method
 from ovseg.models import Models
 from ovseg.output.run_card import run_card
 from ovseg.progress import Report
@@ -128,10 +126,11 @@ def grow(results: Results | None, part: Results | Outcome, durations: Durations)
         return part
     made = part.made
     if isinstance(made, Entry):
+        kind = find_method(made.method)
         learn_speed(durations, Work(made.method, made.rows or 0), made.seconds)
-        if not _drew(made):
+        if not (kind.draws_first and _prepared_long(made)):
             durations.learn(made.method, made.seconds)
-        if made.method == DiffSegmenter.name and made.rows:  # it is little else than rows of the network
+        if kind.rows_alone and made.rows:
             durations.learn(NETWORK_ROW, made.seconds / made.rows)
     return results.with_outcome(made, part.card)
 
@@ -163,17 +162,14 @@ def run_parts(
 
 
 def expected_seconds(models: Models, method: Method, classes: tuple[ClassWord, ...], durations: Durations) -> float | None:
-    """How long a method will take, from its earlier runs here; with what OVDiff must draw before its first run."""
-    known = durations.expected(method.name)
-    if not isinstance(method, OVDiff):
-        return known
-    missing = without_prototypes(models, method, rows_of(classes)[0])
-    return (known or 0.0) + cost_of(models, method, len(missing)).seconds if missing else known
+    """How long a method will take, from its earlier runs here; with what it must draw before its first run."""
+    known, missing = durations.expected(method.name), method.undrawn(models, rows_of(classes)[0])
+    return (known or 0.0) + method.drawing_seconds(models, len(missing)) if missing else known
 
 
-def _drew(entry: Entry) -> bool:
-    """Whether a run of OVDiff made prototypes, which says nothing of how long the next one takes."""
-    return entry.method == OVDiff.name and entry.segmentation.timings.get("preparing the classes", 0.0) > entry.seconds / 2
+def _prepared_long(entry: Entry) -> bool:
+    """Whether a run went into preparing its classes, which says nothing of how long the next one takes."""
+    return entry.segmentation.timings.get("preparing the classes", 0.0) > entry.seconds / 2
 
 
 def _card(

@@ -12,6 +12,7 @@ from ovseg.demo.static_files import static
 from ovseg.demo.work import QUIET, on_accelerator, on_the_network, status_line, stream
 from ovseg.doors import inputs
 from ovseg.doors.visitor_networks import captioners
+from ovseg.methods import METHODS
 from ovseg.models import Models
 from ovseg.output.view import palette
 from ovseg.pocket.captions import SYNONYMS
@@ -63,7 +64,7 @@ def build_word_panel(models: Models) -> WordPanel:
     with gr.Accordion("Caption", open=False, elem_id="caption-panel"):
         caption = gr.Textbox(
             label="Caption", placeholder="What the picture shows", elem_id="caption",
-            info="FreeSeg-Diff reads its words from it, Grounded Diffusion takes it for the prompt.",
+            info=", ".join(f"{kind.title} {kind.caption_use}" for kind in METHODS if kind.caption_use) + ".",
         )  # fmt: skip
         captioner = _captioner_choice(models)
         if models.checkpoint.classes:

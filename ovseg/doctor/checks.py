@@ -25,10 +25,6 @@ from ovseg.words.classes import ClassWord
 
 LIBRARIES = ("torch", "diffusers", "transformers", "open_clip_torch", "huggingface_hub", "numpy")
 FAILURES = (ValueError, RuntimeError, OSError, MemoryError, KeyError, TypeError, AttributeError, ImportError)
-# What makes a check short. Everything else is as it suits the backbone.
-SHORT = {
-    "ovdiff": {"images": 1, "steps": 2, "parts": 2, "windows": (), "masks": "otsu", "prefilter": False},
-}
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ def check_methods(
             if missing := obstacle_to(models, kind):
                 yield Finding(kind.title, "not there", missing)
                 continue
-            method = suited_to(models, kind, SHORT.get(kind.name, {}))
+            method = suited_to(models, kind, kind.short)
             finding = _timed(kind.title, lambda method=method: _masks_of(models, method, image, classes, report))
             report(kind.title, 1.0)  # so that the finding begins a line
             yield finding

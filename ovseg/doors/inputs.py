@@ -160,7 +160,8 @@ def names(value: Any) -> list[str]:
         ValueError: it is no list of texts, or an empty one.
     """
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(item, str) for item in value):
-        raise ValueError(f'methods must be a list of names, such as ["diffsegmenter", "ovdiff"], but got {brief(value)}.')
+        two = json.dumps([kind.name for kind in METHODS[:2]])
+        raise ValueError(f"methods must be a list of names, such as {two}, but got {brief(value)}.")
     if not any(item.strip() for item in value):
         known = ", ".join(kind.name for kind in METHODS)
         raise ValueError(f"methods must name at least one of {known}, but names none.")

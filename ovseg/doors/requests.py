@@ -25,7 +25,6 @@ from ovseg.words.nouns import noun_phrases
 from ovseg.words.presence import asked_for, look_for
 
 MOST_GUIDANCE = 50.0
-PREPARED = "ovdiff"  # draws pictures of a class before it can find it, which nobody should start unawares
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +114,7 @@ class CompareRequest:
         Raises:
             ValueError: there is no such method, a setting is wrong, a variant is there twice, or they are too many.
         """
-        usual = [kind.name for kind in METHODS if kind.name != PREPARED and not obstacle_to(models, kind)]
+        usual = [kind.name for kind in METHODS if not kind.draws_first and not obstacle_to(models, kind)]
         variants = read_variants(models, usual if methods is None else inputs.names(methods))
         check_count("methods", len(variants), limits().methods, "names")
         for variant in variants:

@@ -2,102 +2,16 @@
 
 import shlex
 from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ovseg.evaluation.benchmark import Benchmark
-from ovseg.evaluation.papers import in_short
 from ovseg.files import as_json, write_whole
-from ovseg.methods import Method, modes_of
+from ovseg.limits import quoted
+from ovseg.methods import METHODS, Method, modes_of
+from ovseg.methods.records import AblationRow
 from ovseg.methods.settings import as_text
 from ovseg.progress import Report, silent
-from ovseg.types import named
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One row of a table.
-
-    Args:
-        what: its name.
-        settings: fields of the method that differ from the mode.
-        labels: a name of `LABEL_SOURCES`.
-        paper: the name in `papers.json` of the figure that the paper reports for this change; empty if it reports none.
-        needs: networks that it uses and the method does not.
-        mode: a mode of the method.
-    """
-
-    what: str
-    settings: dict[str, Any] = field(default_factory=dict)
-    _: KW_ONLY
-    labels: str = "ground-truth"
-    paper: str = ""
-    needs: tuple[str, ...] = ()
-    mode: str = "suited"
-
-
-ABLATIONS: dict[str, tuple[Variant, ...]] = {
-    "diffsegmenter": (
-        Variant("the settings that suit the backbone"),
-        Variant("self-attention applied once, as in the paper", {"refinements": 1, "refine_stride": 1}),
-        *(Variant(f"self-attention applied once, at stride {s}", {"refinements": 1, "refine_stride": s}) for s in (2, 4)),
-        Variant("without self-attention", {"refinements": 0}),
-        Variant("stride 1 alone", {"stride_weights": (1.0, 0.0, 0.0)}),
-        Variant("stride 2 alone", {"stride_weights": (0.0, 1.0, 0.0)}),
-        Variant("stride 4 alone", {"stride_weights": (0.0, 0.0, 1.0)}),
-        *(Variant(f"t = {t}", {"timesteps": (t,)}) for t in (20, 50, 100, 200, 300, 500)),
-        Variant("1 noise draw", {"draws": 1}),
-        Variant("4 noise draws", {"draws": 4}),
-        Variant("8 noise draws", {"draws": 8}),
-        Variant("classes by the CLIP filter", labels="clip", needs=("clip",)),
-        Variant("classes by the CLIP filter or the caption", labels="clip-caption", needs=("clip", "captioner")),
-        Variant("all class names on every picture", labels="all"),
-        Variant("the class word emphasised, as in the paper", {"emphasis": 1.21}),
-        Variant("the prompt continued by the captioner, as in the paper", {"continued": True}, needs=("captioner",)),
-    ),
-    "ovdiff": (
-        Variant("the settings that suit the backbone"),
-        Variant("without background prototypes", {"background": "none"}, paper="ovdiff-background"),
-        Variant("with the category pre-filter", {"prefilter": True}),
-        Variant("without the category pre-filter", {"prefilter": False}),
-        Variant("without the stuff filter", {"stuff_filter": False}, paper="ovdiff-stuff"),
-        Variant("masks by MaskCut", {"masks": "maskcut"}, needs=("dino",)),
-        Variant("masks by Otsu's thresholds", {"masks": "otsu"}, paper="ovdiff-masks"),
-        Variant("mean prototypes alone", {"kinds": "mean"}, paper="ovdiff-mean"),
-        Variant("diffusion features alone", {"extractors": ("diffusion",)}, paper="ovdiff-diffusion"),
-        Variant("CLIP features alone", {"extractors": ("clip",)}, paper="ovdiff-clip"),
-        Variant("DINO features alone", {"extractors": ("dino",)}, paper="ovdiff-dino", needs=("dino",)),
-        Variant(
-            "diffusion, CLIP and DINO features together", {"extractors": ("diffusion", "clip", "dino")}, needs=("dino",)
-        ),
-        *(Variant(f"{n} support images", {"images": n}) for n in (4, 8, 16, 32, 64)),
-        Variant("refined by PAMR", {"refinement": "pamr"}, paper="ovdiff-pamr"),
-        Variant("without refinement", {"refinement": "none"}),
-        Variant("all class names on every picture", labels="all", paper="ovdiff-prefilter"),
-        Variant("all class names and the pre-filter", {"prefilter": True}, labels="all"),
-        Variant("classes by the CLIP filter", labels="clip"),
-    ),
-    "freeseg-diff": (
-        Variant("the settings that suit the backbone"),
-        Variant("as released", mode="released"),
-        Variant("best effort", mode="best effort"),
-        Variant("open vocabulary: the caption's own words join", {"vocabulary": "open"}),
-        Variant("closed vocabulary: the given classes alone", {"vocabulary": "closed"}),
-        Variant("closed vocabulary, several clusters for a class", {"vocabulary": "closed", "one_each": False}),
-        Variant("several clusters for a class", {"one_each": False}),
-        Variant("all given classes are candidates, without a caption", {"words": "classes", "vocabulary": "closed"}),
-        Variant("all class names, of which the caption chooses", labels="all"),
-        Variant("CLIP's keys clustered", {"features": "clip"}),
-        Variant("DINO's keys clustered", {"features": "dino"}, needs=("dino",)),
-        Variant("raw pixels clustered", {"features": "pixels"}),
-        *(Variant(f"t = {t}", {"timestep": t}) for t in (0, 50, 100, 200, 300)),
-        *(Variant(f"{k} clusters", {"clusters": k}) for k in (2, 3, 4, 6, 8)),
-        Variant("without refinement", {"refinement": "none"}),
-        Variant("refined by PAMR", {"refinement": "pamr"}),
-        Variant("refined by a CRF", {"refinement": "crf"}),
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -121,7 +35,10 @@ class Ablation:
         Raises:
             ValueError: the method has no table of variants, or no name contains one of the texts.
         """
-        known = [variant.what for variant in named(ABLATIONS, "method", self.kind.name)]
+        known = [variant.what for variant in self.kind.ablations]
+        if not known:
+            measured = ", ".join(kind.name for kind in METHODS if kind.ablations)
+            raise ValueError(f"The method must be one of {measured}, which have a table, but got {quoted(self.kind.name)}.")
         if not any(map(self._asked, known)):
             raise ValueError(
                 f"The rows must be some of {'; '.join(known)}; but no row of {self.kind.title} contains {self.only}."
@@ -135,11 +52,12 @@ class Ablation:
         return not self.only or any(text == what if self.exact else text in what for text in self.only)
 
     def _rows(self, out: Path, report: Report) -> Iterator[dict]:
-        variants, measured = ABLATIONS[self.kind.name], {}
+        variants, measured = self.kind.ablations, {}
+        figures = {figure.key: figure.in_short() for figure in self.kind.figures()}
         for number, variant in enumerate(variants):
             if not self._asked(variant.what):
                 continue
-            paper = in_short(variant.paper) if variant.paper else ""
+            paper = figures[variant.paper] if variant.paper else ""
             if obstacle := " ".join(filter(None, map(self.task.models.obstacle, variant.needs))):
                 yield {"what": variant.what, "paper": paper, "obstacle": obstacle}
                 continue
@@ -168,7 +86,7 @@ class Ablation:
                 "command": self._command(variant, out / f"{number:02d}"),
             }
 
-    def _command(self, variant: Variant, out: Path) -> str:
+    def _command(self, variant: AblationRow, out: Path) -> str:
         command = f"python -m ovseg evaluate --method {self.kind.name} --dataset {self.task.dataset.name}"
         command += f" --count {self.task.total}"
         if variant.mode != "suited":

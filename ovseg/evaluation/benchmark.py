@@ -12,11 +12,11 @@ import numpy as np
 from ovseg.ahead import read_ahead
 from ovseg.evaluation.command_line import command_of
 from ovseg.evaluation.datasets import Dataset, Sample
-from ovseg.evaluation.labels import LABEL_SOURCES, NETWORKS, ground_truth
+from ovseg.evaluation.labels import FILTERS, LABEL_SOURCES, NETWORKS, ground_truth
 from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
 from ovseg.files import as_json, as_npz, read_json, write_or_check_settings, write_whole
 from ovseg.maths.overlap import IGNORED, confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
-from ovseg.methods import DiffSegmenter, Method, released_for
+from ovseg.methods import Method
 from ovseg.methods.base import Prepared
 from ovseg.models import Models
 from ovseg.output import view
@@ -173,8 +173,8 @@ class Benchmark:
         if "captioner" in of_labels:
             self.models.captioner()
         weights = weights_of(self.models, self.method, besides=of_labels)
-        if self.labels == "released-filter":
-            loads = replace(released_for(self.models, DiffSegmenter), continued=False).helpers(self.models)
+        if self.labels in FILTERS:
+            loads = FILTERS[self.labels].label_filter(self.models).helpers(self.models)
             return weights | {f"{name} of the labels": load().fingerprint for name, load in loads.items()}
         others = {name: own_network(self.models, name).fingerprint for name in of_labels}
         return weights | {f"{name} of the labels": other for name, other in others.items() if other != weights[name]}

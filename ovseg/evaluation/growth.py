@@ -54,7 +54,7 @@ def table_of(taken: Sequence[Taken]) -> Table:
     )  # fmt: skip
     rows = tuple(
         (
-            t.method, t.size.classes, t.size.side, t.size.images if t.method.startswith("ovdiff") else None, t.passes,
+            t.method, t.size.classes, t.size.side, t.size.images, t.passes,
             t.rows, t.flops / 1e12, t.floor, t.seconds, t.seconds / t.floor if t.floor else None, t.preparing,
             t.peak_bytes / 1e6, ", ".join(f"{name} {seconds:.2f} s" for name, seconds in t.stages.items()),
         )

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 
 from ovseg.evaluation.datasets import Sample
-from ovseg.methods import DiffSegmenter, released_for
+from ovseg.methods import METHODS, Method
 from ovseg.models import Models
 from ovseg.words.classes import ClassWord
-from ovseg.words.presence import look_as_released, look_for
+from ovseg.words.presence import look_for
 
 LabelSource = Callable[[Models, Sample, tuple[ClassWord, ...]], list[int]]
 """Given a sample and all classes, the indices of those to ask for."""
@@ -42,17 +42,18 @@ def all_names(models: Models, sample: Sample, classes: tuple[ClassWord, ...]) ->
     return list(range(len(classes)))
 
 
-def by_released_filter(models: Models, sample: Sample, classes: tuple[ClassWord, ...]) -> list[int]:
-    """The classes that DiffSegmenter's released filter finds: two captions, every noun, CLIP's own text network."""
-    mode = released_for(models, DiffSegmenter)
-    seen = look_as_released(models, sample.image, classes, mode.captioner, mode.clip)
-    return [k for k, presence in enumerate(seen) if presence.present]
+def by_filter_of(kind: type[Method]) -> LabelSource:
+    """The classes that the label filter of a method's released code finds."""
+    return lambda models, sample, classes: list(kind.label_filter(models).asked(models, sample.image, classes))
 
+
+FILTERS = {kind.label_source: kind for kind in METHODS if kind.label_source}
+"""The methods whose released code has a label filter, by the name of that label source."""
 
 LABEL_SOURCES: dict[str, LabelSource] = {
     "ground-truth": ground_truth,
     "clip": by_clip,
     "clip-caption": by_clip_and_caption,
-    "released-filter": by_released_filter,
+    **{name: by_filter_of(kind) for name, kind in FILTERS.items()},
     "all": all_names,
 }

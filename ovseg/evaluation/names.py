@@ -1,4 +1,4 @@
-"""Class names of the benchmarks, in label order; `names.json` holds them.
+"""Class names of the benchmarks, in label order; `names.json` holds them, and that of a method's folder its own.
 
 "plain" are the data set's own names. The other variants come from the released code that they are called after. Other names
 for the same classes change a figure by several points, so every table says which variant was used.
@@ -8,12 +8,18 @@ import json
 from functools import cache
 from pathlib import Path
 
+from ovseg.methods import METHODS
 from ovseg.words.classes import ClassWord, parse_classes
 
 
 @cache
 def _lists() -> dict[str, dict[str, str]]:
-    return json.loads((Path(__file__).parent / "names.json").read_text())
+    lists = json.loads((Path(__file__).parent / "names.json").read_text())
+    for kind in METHODS:
+        own = kind.folder() / "names.json"
+        for dataset, names in json.loads(own.read_text()).items() if own.exists() else ():
+            lists[dataset][kind.name] = names
+    return lists
 
 
 def class_words(dataset: str, variant: str) -> tuple[ClassWord, ...]:

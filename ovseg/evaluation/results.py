@@ -8,12 +8,12 @@ from pathlib import Path
 
 from ovseg.assets import ASSETS
 from ovseg.evaluation.ablations import Ablation
-from ovseg.evaluation.baselines import MEASURABLE
+from ovseg.evaluation.baselines import MEASURABLE, ClipCentrePrior
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import find_dataset
-from ovseg.evaluation.papers import PaperFigure, paper_figures
 from ovseg.files import as_json, write_whole
-from ovseg.methods import find_method, suited_to
+from ovseg.methods import METHODS, Method, find_method, suited_to
+from ovseg.methods.records import PaperFigure, ShownRun
 from ovseg.models import Models
 from ovseg.progress import Report, silent, within
 
@@ -34,22 +34,15 @@ class Run:
     rows: tuple[str, ...] = ()
 
 
-def _variants(method: str) -> tuple[str, ...]:
-    """The rows of a method's table of variants that stand beside a figure of its paper."""
-    beside = [figure.ours for figure in paper_figures() if figure.method == method and figure.ours]
-    return tuple(dict.fromkeys(row for ours in beside for row in (ours.before, ours.row) if row))
+def _runs_of(kind: type[Method]) -> Iterator[Run]:
+    """The run of a method's suited settings, and what else it shows."""
+    for shown in (ShownRun(kind.name), *kind.runs):
+        beside = [figure.ours for figure in kind.figures() if figure.ours] if shown.of_ablations else []
+        rows = tuple(dict.fromkeys(row for ours in beside for row in (ours.before, ours.row) if row))
+        yield Run(shown.name, kind.name, labels=shown.labels, rows=rows)
 
 
-RUNS: tuple[Run, ...] = (
-    Run("diffsegmenter", "diffsegmenter"),
-    Run("diffsegmenter-filtered", "diffsegmenter", labels="clip-caption"),
-    Run("ovdiff", "ovdiff"),
-    Run("ovdiff-variants", "ovdiff", rows=_variants("ovdiff")),
-    Run("freeseg-diff", "freeseg-diff"),
-    Run("freeseg-diff-captioned", "freeseg-diff", labels="all"),
-    Run("grounded-diffusion", "grounded-diffusion"),
-    Run("clip-centre-prior", "clip-centre-prior"),
-)
+RUNS: tuple[Run, ...] = tuple(run for kind in (*METHODS, ClipCentrePrior) for run in _runs_of(kind))
 
 
 @dataclass(frozen=True)

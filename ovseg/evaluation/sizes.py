@@ -1,11 +1,10 @@
 """What a method takes for inputs of some size: seconds by stage, memory, passes, and the floor of the arithmetic."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
-import numpy as np
 import torch
 
 from ovseg.backbones.counting import PassCount, counting
@@ -13,10 +12,6 @@ from ovseg.evaluation.names import class_words
 from ovseg.maths.flops import flop_counter, settle
 from ovseg.maths.live_memory import live_memory
 from ovseg.methods import Method
-from ovseg.methods.ovdiff.features import Extractor
-from ovseg.methods.ovdiff.method import OVDiff
-from ovseg.methods.ovdiff.prototypes import make_prototypes
-from ovseg.methods.ovdiff.store import Prototypes, Side, store_of
 from ovseg.models import Models
 from ovseg.pocket.world import LABELS, scene
 from ovseg.scene import from_image
@@ -24,16 +19,15 @@ from ovseg.words.classes import ClassWord
 
 LONG = 5.0  # seconds of the floor of a run that is timed while it is counted: counting takes little beside it
 CAPTION = "a photo of a cat"  # of the picture, for methods that do not caption it
-REGIONS_SIDE = 8  # of the grid on which random prototypes say where they come from
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much a method is asked for: classes, pixels of a square picture's side, support images of a class."""
+    """How much a method is asked for: classes, pixels of a square picture's side, pictures that are drawn of a class."""
 
     classes: int
     side: int
-    images: int
+    images: int | None  # None for a method that draws none
 
 
 @dataclass(frozen=True)
@@ -76,7 +70,7 @@ def words_for(models: Models, count: int) -> tuple[ClassWord, ...]:
 def measure_size(models: Models, method: Method, size: Size, peak: float, runs: int = 1) -> Taken:
     """Segment a picture of the pocket world, and count what it takes.
 
-    OVDiff compares with prototypes of random numbers, which take as long as real ones; `measure_making` makes real ones.
+    A method that draws pictures first has random numbers in their place, which take as long; `measure_making` draws some.
 
     Args:
         models: with a folder for prototypes of their own.
@@ -90,9 +84,11 @@ def measure_size(models: Models, method: Method, size: Size, peak: float, runs: 
     if runs < 1:
         raise ValueError(f"The number of runs must be 1 or more, but got {runs}.")
     words, _ = words_for(models, size.classes), [load() for load in method.helpers(models).values()]
-    if isinstance(method, OVDiff):
-        method = replace(method, images=size.images)
-        keep_random_prototypes(models, method, [word.name for word in words])
+    if method.draws_first:
+        method = method.drawing(size.images)
+        method.pretend_drawn(models, [word.name for word in words])
+    else:
+        size = replace(size, images=None)
     prepared, image = method.prepare(models, words), scene("val", 0, size.side).image
 
     def segment() -> tuple[float, dict[str, float]]:
@@ -109,9 +105,9 @@ def measure_size(models: Models, method: Method, size: Size, peak: float, runs: 
     return _taken(method.name, size, seconds, sum(prepared.timings.values()), stages, counts, peak)
 
 
-def measure_making(models: Models, method: OVDiff, size: Size, peak: float) -> Taken:
-    """Make the prototypes of one class: draw its pictures, find it in them, and read their features."""
-    method, begun = replace(method, images=size.images), time.perf_counter()
+def measure_making(models: Models, method: Method, size: Size, peak: float) -> Taken:
+    """Draw the pictures of one class, and make what is kept of them."""
+    method, begun = method.drawing(size.images), time.perf_counter()
     stages: dict[str, float] = {}
     last = ["", begun]
 
@@ -124,7 +120,7 @@ def measure_making(models: Models, method: OVDiff, size: Size, peak: float) -> T
         last[:] = stage.partition(" ")[0], now
 
     with counted(models) as counts:
-        make_prototypes(models, method, "cat", note)
+        method.draw(models, "cat", note)
         note("", 1.0)
     seconds = time.perf_counter() - begun
     return _taken(f"{method.name}, making a class", size, seconds, 0.0, stages, counts, peak)
@@ -162,27 +158,3 @@ def _taken(
         name, size, seconds, preparing, stages, network.passes, network.rows, counts.flops, counts.flops / peak,
         counts.peak_bytes,
     )  # fmt: skip
-
-
-def keep_random_prototypes(models: Models, method: OVDiff, words: Sequence[str]) -> None:
-    """Put random prototypes of these words into the store, as many and as wide as those of real support images."""
-    store, rng = store_of(models), np.random.default_rng(0)
-    for extractor in method.extractors:
-        made_by, width = method.made_by(models, extractor), width_of(models, method, extractor)
-        for word in words:
-            if not store.holds(word, extractor, made_by):
-                both = (_random_side(rng, method.images, method.parts, width) for _ in range(2))
-                store.write_prototypes(word, extractor, made_by, Prototypes(*both))
-
-
-def width_of(models: Models, method: OVDiff, extractor: str) -> int:
-    """How many numbers the feature of one place has."""
-    small = np.zeros((64, 64, 3), np.uint8)
-    return next(Extractor.of(models, method, extractor).features([small], 0)).shape[0]
-
-
-def _random_side(rng: np.random.Generator, images: int, parts: int, width: int) -> Side:
-    count = 1 + images + parts
-    vectors = rng.standard_normal((count, width), np.float32).astype(np.float16)
-    regions = rng.integers(0, parts, (images, REGIONS_SIDE, REGIONS_SIDE)).astype(np.uint8)
-    return Side(vectors, rng.integers(0, images, count).astype(np.int32), parts, regions)

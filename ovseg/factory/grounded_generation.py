@@ -21,7 +21,7 @@ from ovseg.factory.splits import find_split, seen_of, unseen_of
 from ovseg.files import as_json, as_npz, write_or_check_settings, write_whole
 from ovseg.maths.maps import normalise, resize
 from ovseg.maths.overlap import iou
-from ovseg.methods.grounded_diffusion import GroundedDiffusion
+from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.pretrained.detector import Detector
 from ovseg.progress import Report, silent

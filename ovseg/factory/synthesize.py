@@ -19,6 +19,7 @@ from ovseg.backbones.base import Sampling
 from ovseg.factory.orders import Order, order
 from ovseg.files import as_json, read_json, write_or_check_settings, write_whole
 from ovseg.methods.base import Method
+from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.output.coco import coco_file
@@ -28,6 +29,8 @@ from ovseg.words.classes import ClassWord
 
 JPEG_QUALITY = 95
 SHEET = 24  # pictures of the contact sheet
+SEGMENTER: type[Method] = GroundedDiffusion
+"""Says which pixels of what is drawn are which, unless somebody chooses."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from ovseg.limits import quoted
 from ovseg.methods.base import Method
 from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.methods.freeseg_diff.method import FreeSegDiff
-from ovseg.methods.grounded_diffusion import GroundedDiffusion
+from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models
 from ovseg.types import named
@@ -56,21 +56,22 @@ def suited_to(models: Models, method: type[Method], settings: Mapping[str, objec
     """
     for name in settings:
         check_setting(method, name)
-    return replace(method(), **{**models.checkpoint.settings.get(method.name, {}), **settings})
+    return replace(method(), **{**method.suited(models.checkpoint), **settings})
 
 
 def released_for(models: Models, kind: type[Method]) -> Method:
     """The released pipeline on a backbone, with what stands in for the parts that the backbone cannot have."""
-    return replace(kind.as_released(), **models.checkpoint.stand_ins.get(kind.name, {}))
+    return replace(kind.as_released(), **kind.stand_ins(models.checkpoint))
 
 
 def words_on_released(models: Models, kind: type[Method]) -> str:
     """What is not as released in the mode "released" on this backbone, in sentences; empty where everything is."""
-    stand_ins, exact = models.checkpoint.stand_ins.get(kind.name, {}), kind.as_released()
+    exact = kind.as_released()
+    stand_ins = {n: value for n, value in kind.stand_ins(models.checkpoint).items() if value != getattr(exact, n)}
     changed = [f"{name} {_shown(getattr(exact, name))} is {_shown(value)} here" for name, value in stand_ins.items()]
     said = [
         f"The released code runs on {kind.released_on}, this backbone is {models.name}." * (models.name != kind.released_on),
-        f"{models.checkpoint.stand_ins_because} {', '.join(changed)}." if changed else "",
+        f"{models.checkpoint.own_networks}: {', '.join(changed)}." if changed else "",
         kind.withheld * ("masks" not in stand_ins),
     ]
     return " ".join(filter(None, said))

@@ -1,11 +1,23 @@
-"""What a method is: a frozen dataclass of hyper-parameters that prepares some classes, and then segments pictures."""
+"""What a method is: a frozen dataclass of hyper-parameters that prepares some classes, and then segments pictures.
 
+Everything that is known of one method is said by its class and by the files of its folder; each has a default here.
+"""
+
+import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Protocol, runtime_checkable
 
+import numpy as np
+from jaxtyping import UInt8
+
+from ovseg.backbones import Checkpoint
+from ovseg.methods.protocol import Protocol as EvaluationProtocol
+from ovseg.methods.records import AblationRow, Floor, PaperFigure, ShownRun, figures_in
+from ovseg.methods.strips import Painter, Step, Subject
 from ovseg.models import Models
 from ovseg.progress import Report, silent, within
 from ovseg.types import Paper, Scene, Segmentation
@@ -45,7 +57,11 @@ class Network(Protocol):
 
 
 class Method(ABC):
-    """One paper. Its dataclass fields are its hyper-parameters, made with `knob` where a visitor may change them."""
+    """One paper. Its dataclass fields are its hyper-parameters, made with `knob` where a visitor may change them.
+
+    Files of its folder, each of which may be missing: `figures.json`, the figures of its paper; `names.json`, the class
+    names of its released code by benchmark; `about/text.html` with `about/steps.json` and pictures, for the page.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -64,11 +80,52 @@ class Method(ABC):
     """What of the released pipeline cannot come with this project, and what to do about it, in a sentence."""
     preparing_share: ClassVar[float] = 0.05
     """Share of the progress of `segment` that is reported for the preparation, 0 to 1."""
+    draws_first: ClassVar[bool] = False
+    """Whether it draws pictures of each class before it can find it, which nobody should start unawares."""
+    rows_alone: ClassVar[bool] = False
+    """Whether its seconds are little else than rows of the network, so that they say how long a row takes."""
+    caption_use: ClassVar[str] = ""
+    """What it does with a caption, after its title: "takes it for the prompt"."""
+    short: ClassVar[Mapping[str, object]] = MappingProxyType({})
+    """Settings that make a check of it short."""
+    ablations: ClassVar[tuple[AblationRow, ...]] = ()
+    runs: ClassVar[tuple[ShownRun, ...]] = ()
+    """What the page shows beside the run of the suited settings."""
+    protocols: ClassVar[tuple[EvaluationProtocol, ...]] = ()
+    """How its released code evaluates."""
+    label_source: ClassVar[str] = ""
+    """The name of its released label filter, which `label_filter` makes; empty where it has none."""
+    floor: ClassVar[Floor | None] = None
 
     @classmethod
     def as_released(cls) -> "Method":
         """The whole pipeline of the released code, whatever the backbone is."""
         return cls(**cls.released)
+
+    @classmethod
+    def suited(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
+        """The fields that a backbone needs otherwise than their defaults, told from its traits."""
+        return {}
+
+    @classmethod
+    def stand_ins(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
+        """The fields of the released pipeline that a backbone cannot have, with what stands in, told from its traits."""
+        return {name: "" for name in ("captioner", "clip") if name in cls.released} if checkpoint.own_networks else {}
+
+    @classmethod
+    def folder(cls) -> Path:
+        """The folder of the method."""
+        return Path(inspect.getfile(cls)).parent
+
+    @classmethod
+    def figures(cls) -> tuple[PaperFigure, ...]:
+        """The figures of its paper."""
+        return figures_in(cls.folder() / "figures.json")
+
+    @classmethod
+    def label_filter(cls, models: Models) -> "Method":
+        """The method with the settings in which `asked` is the label filter of its released code."""
+        raise NotImplementedError(f"{cls.name} has no label filter.")
 
     @property
     def reads_latent(self) -> bool:
@@ -78,6 +135,46 @@ class Method(ABC):
     def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
         """The networks beside the backbone that these settings use, by what they are; each is loaded when it is called."""
         return {}
+
+    def asked(self, models: Models, image: UInt8[np.ndarray, "H W 3"], classes: tuple[ClassWord, ...]) -> tuple[int, ...]:
+        """The classes that are looked for in a picture, by their numbers."""
+        return tuple(range(len(classes)))
+
+    def rows(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:
+        """Rows of the diffusion network that one picture of this size takes, with what must be drawn first."""
+        return len(phrases) + 1
+
+    def scored_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """The size (H, W) at which a picture's scores are made."""
+        return image_hw
+
+    def crf_pixels(self, image_hw: tuple[int, int]) -> int:
+        """Pixels among which a CRF moves the edges of a picture; 0 where none does."""
+        return 0
+
+    def undrawn(self, models: Models, phrases: Sequence[str]) -> tuple[str, ...]:
+        """The phrases of which pictures must be drawn before a picture can be segmented."""
+        return ()
+
+    def drawing_seconds(self, models: Models, phrases: int) -> float:
+        """How long it takes on this device to draw what so many phrases need."""
+        return 0.0
+
+    def drawing(self, images: int) -> "Method":
+        """The same with so many pictures drawn of each class."""
+        return self
+
+    def draw(self, models: Models, phrase: str, report: Report = silent) -> None:
+        """Draw what a phrase needs, and keep what is made of it; nothing where nothing is drawn."""
+        return None
+
+    def pretend_drawn(self, models: Models, phrases: Sequence[str]) -> None:
+        """Keep random numbers as if these phrases were drawn: they take as long to compare."""
+        return None
+
+    def strip(self, subject: Subject, paint: Painter) -> tuple[Step, ...]:
+        """Its steps in pictures, for the page; none where it shows none."""
+        return ()
 
     @abstractmethod
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> Prepared:

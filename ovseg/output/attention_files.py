@@ -15,8 +15,6 @@ from ovseg import __version__
 from ovseg.attention.value import Attention, Heads
 from ovseg.backbones.base import Site
 from ovseg.files import as_json, as_npz, write_whole
-from ovseg.methods import suited_to
-from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.output.cost import Cost
@@ -83,8 +81,8 @@ class Inside:
 
 
 def usual_weights(models: Models) -> dict[int, float]:
-    """For each stride with cross-attention how much it counts unless somebody chooses: what suits DiffSegmenter here."""
-    known = suited_to(models, DiffSegmenter).weight_of_strides
+    """For each stride with cross-attention how much it counts unless somebody chooses: what suits the backbone."""
+    known = {2**power: weight for power, weight in enumerate(models.checkpoint.grid_weights)}
     strides = sorted({site.stride for site in models.backbone.sites if site.kind == "cross"})
     weights = {stride: known.get(stride, 0.0) for stride in strides}
     return weights if any(weights.values()) else dict.fromkeys(strides, 1.0)

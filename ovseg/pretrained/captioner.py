@@ -26,8 +26,8 @@ class CaptionerSpec:
 
 CAPTIONERS: dict[str, CaptionerSpec] = {
     "blip2": CaptionerSpec("Salesforce/blip2-opt-2.7b", "BLIP-2 with OPT-2.7B; 15 GB in float32, half of it in float16."),
-    "blip-large": CaptionerSpec("Salesforce/blip-image-captioning-large", "BLIP large, DiffSegmenter's; 1.9 GB."),
-    "blip-base": CaptionerSpec("Salesforce/blip-image-captioning-base", "BLIP base, FreeSeg-Diff's; 1 GB, a .bin file."),
+    "blip-large": CaptionerSpec("Salesforce/blip-image-captioning-large", "BLIP large; 1.9 GB."),
+    "blip-base": CaptionerSpec("Salesforce/blip-image-captioning-base", "BLIP base; 1 GB, a .bin file."),
 }
 
 

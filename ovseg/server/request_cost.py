@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ovseg.limits import limits
-from ovseg.methods import DiffSegmenter, FreeSegDiff, GroundedDiffusion, Method
-from ovseg.methods.ovdiff.cost import without_prototypes
-from ovseg.methods.ovdiff.matching import count_boxes, working_hw
-from ovseg.methods.ovdiff.method import OVDiff
+from ovseg.methods import Method
 from ovseg.models import Models
 from ovseg.server.durations import Durations
 from ovseg.words.classes import ClassWord, parse_classes, rows_of
@@ -80,7 +77,7 @@ def to_segment(
     """
     phrases = rows_of(_classes_of(words))[0]
     captions = not caption.strip() and (not words.strip() or any(method.finds_words for method in methods))
-    works = [Work(method.name, rows_of_method(models, method, phrases, image_hw)) for method in methods]
+    works = [Work(method.name, method.rows(models, phrases, image_hw)) for method in methods]
     return (*([Work("caption")] if captions else []), *works)
 
 
@@ -92,13 +89,13 @@ def _classes_of(words: str) -> tuple[ClassWord, ...]:
 
 
 def check_work(models: Models, methods: Sequence[Method], words: str, image_hw: tuple[int, int], caption: str = "") -> None:
-    """Pass if visitors may ask for so much on one picture at once. OVDiff's missing prototypes are counted.
+    """Pass if visitors may ask for so much on one picture at once. Pictures that must be drawn first are counted.
 
     Raises:
         ValueError: it would take too many rows of the network, or too much memory for its masks or for their edges.
     """
     count = len(_classes_of(words)) + 1
-    pixels = [math.prod(working_hw(method, image_hw) if isinstance(method, OVDiff) else image_hw) for method in methods]
+    pixels = [math.prod(method.scored_hw(image_hw)) for method in methods]
     if (scores := count * sum(pixels)) > limits().scores:
         raise ValueError(
             f"The masks must be made of {limits().scores} numbers at most, but would be of {scores}: take fewer classes,"
@@ -115,29 +112,11 @@ def check_work(models: Models, methods: Sequence[Method], words: str, image_hw: 
 
 
 def _check_crf(method: Method, image_hw: tuple[int, int]) -> None:
-    if not isinstance(method, FreeSegDiff) or method.refinement != "crf":
-        return
-    scale = min(1.0, method.refine_side / max(image_hw)) if method.refine_side else 1.0
-    pixels = math.prod(round(side * scale) for side in image_hw)
-    if pixels > limits().crf_pixels:
+    if (pixels := method.crf_pixels(image_hw)) > limits().crf_pixels:
         raise ValueError(
             f"The picture must have {limits().crf_pixels} pixels at most where a CRF moves its edges, but has {pixels}: take"
             " a smaller picture, a refine_side, or PAMR."
         )
-
-
-def rows_of_method(models: Models, method: Method, phrases: Sequence[str], image_hw: tuple[int, int] = USUAL_HW) -> int:
-    """Rows of the diffusion network that a method takes for one picture; with what OVDiff must draw first."""
-    if isinstance(method, DiffSegmenter):
-        return len(method.timesteps) * method.draws * len(phrases)
-    if isinstance(method, OVDiff):
-        missing = without_prototypes(models, method, phrases)
-        reads = "diffusion" in method.extractors
-        windows = count_boxes(method, working_hw(method, image_hw)) + 1
-        return len(missing) * method.images * (2 * method.steps + reads) + windows * reads
-    if isinstance(method, FreeSegDiff):
-        return method.draws
-    return {GroundedDiffusion: 2}.get(type(method), len(phrases) + 1)
 
 
 def to_draw(models: Models, steps: float | None, count: int = 1) -> tuple[Work, ...]:

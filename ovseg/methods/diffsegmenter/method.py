@@ -30,7 +30,7 @@ The mode "suited" differs from "released" in this as well; the row of the backbo
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar
@@ -40,12 +40,18 @@ import torch
 from jaxtyping import UInt8
 
 from ovseg.attention.spreading import affinity_evidence, spreading_sites
+from ovseg.backbones import Checkpoint
 from ovseg.backbones.base import Backbone, Capture, Text, Trace, grid_at
 from ovseg.backbones.phrases import filled
 from ovseg.maths import maps
 from ovseg.methods.base import Method, Network, Prepared
+from ovseg.methods.diffsegmenter.ablations import ABLATIONS
+from ovseg.methods.diffsegmenter.evaluation import PROTOCOL
 from ovseg.methods.diffsegmenter.rows import Rows
 from ovseg.methods.diffsegmenter.settings import Settings
+from ovseg.methods.protocol import Protocol
+from ovseg.methods.records import AblationRow, Floor, ShownRun
+from ovseg.methods.strips import Painter, Step, Subject
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
 from ovseg.scene import latent_of
@@ -71,6 +77,42 @@ class DiffSegmenter(Settings, Method):
         "last_token": True, "continued": True, "captioner": "blip-large", "greedy": True, "squashed": True, "sampled": True,
         "filtered": True, "clip": "ViT-L-14-quickgelu/openai",
     })  # fmt: skip
+
+    rows_alone: ClassVar[bool] = True
+    ablations: ClassVar[tuple[AblationRow, ...]] = ABLATIONS
+    runs: ClassVar[tuple[ShownRun, ...]] = (ShownRun("diffsegmenter-filtered", labels="clip-caption"),)
+    protocols: ClassVar[tuple[Protocol, ...]] = (PROTOCOL,)
+    label_source: ClassVar[str] = "released-filter"
+    floor: ClassVar[Floor | None] = Floor(0.81)
+
+    @classmethod
+    def suited(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
+        """The grids by what they tell, refined at the finest that does; a known form of captions is the prompt.
+
+        The threshold of a small world was chosen on scenes that nothing was trained on (docs/pocket.md).
+        """
+        finest = next(power for power, weight in enumerate(checkpoint.grid_weights) if weight)
+        return (
+            {"stride_weights": checkpoint.grid_weights, "refine_stride": 2**finest}
+            | ({"prompt": checkpoint.template} if checkpoint.template else {})
+            | ({"emphasis": 1.0} if checkpoint.one_token_words else {})
+            | ({"threshold": 0.45} if checkpoint.is_small_world else {})
+        )
+
+    @classmethod
+    def label_filter(cls, models: Models) -> "DiffSegmenter":
+        """Two captions, every noun, and CLIP's own text network."""
+        return replace(cls.as_released(), continued=False, **cls.stand_ins(models.checkpoint))
+
+    def strip(self, subject: Subject, paint: Painter) -> tuple[Step, ...]:
+        """Picture, noised latent, cross-attention on each grid, self-attention from one place, masks."""
+        from ovseg.methods.diffsegmenter import about  # here, as it needs this class
+
+        return about.strip(self, subject, paint)
+
+    def rows(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:
+        """A row for each phrase, noise level and draw."""
+        return len(self.timesteps) * self.draws * len(phrases)
 
     def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
         """The captioner and the CLIP, where prompts are completed or classes filtered."""

@@ -28,6 +28,7 @@ The mode "suited" differs from "released" in this as well; the row of the backbo
 - Each thing of a caption counts once, by its last noun in its dictionary form (`every_vote`).
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -38,9 +39,12 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from ovseg.backbones import Checkpoint
 from ovseg.backbones.base import Text
 from ovseg.maths.maps import principal
 from ovseg.methods.base import Method, Network, Prepared
+from ovseg.methods.freeseg_diff.ablations import ABLATIONS
+from ovseg.methods.freeseg_diff.evaluation import PROTOCOL
 from ovseg.methods.freeseg_diff.masks import refined, scores_of
 from ovseg.methods.freeseg_diff.naming import (
     Candidates,
@@ -55,6 +59,9 @@ from ovseg.methods.freeseg_diff.naming import (
 )  # fmt: skip
 from ovseg.methods.freeseg_diff.regions import clusters_of, features_of, masks_of, picture_of
 from ovseg.methods.freeseg_diff.settings import Settings
+from ovseg.methods.protocol import Protocol
+from ovseg.methods.records import AblationRow, Floor, ShownRun
+from ovseg.methods.strips import Painter, Step, Subject
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
 from ovseg.scene import latent_of, shrunk
@@ -89,6 +96,48 @@ class FreeSegDiff(Settings, Method):
             "timestep": 100, "draws": 4, "adaptive": True, "crop": "tight", "one_each": False, "ensemble": True,
         }
     })  # fmt: skip
+
+    caption_use: ClassVar[str] = "reads its words from it"
+    ablations: ClassVar[tuple[AblationRow, ...]] = ABLATIONS
+    runs: ClassVar[tuple[ShownRun, ...]] = (ShownRun("freeseg-diff-captioned", labels="all"),)
+    protocols: ClassVar[tuple[Protocol, ...]] = (PROTOCOL,)
+    floor: ClassVar[Floor | None] = Floor(0.8)
+
+    @classmethod
+    def suited(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
+        """The released grids; what suits a small world was chosen on scenes that nothing was trained on (docs/pocket.md)."""
+        if not checkpoint.is_small_world:
+            return cls._grids(checkpoint)
+        # Larger pictures gain nothing from finer edges: the masks come from a coarse grid.
+        small = {"vocabulary": "open", "timestep": 200, "refinement": "pamr", "refine_side": checkpoint.side}
+        return cls._grids(checkpoint) | small
+
+    @classmethod
+    def stand_ins(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
+        """The backbone's own networks where it needs them, and the strides at which it has the released grids."""
+        return {**super().stand_ins(checkpoint), **cls._grids(checkpoint)}
+
+    @staticmethod
+    def _grids(checkpoint: Checkpoint) -> dict[str, object]:
+        """The strides of the grids of 16 x 16 and 32 x 32 places, which the released code reads and clusters."""
+        return {"query_stride": checkpoint.stride_of(16), "grid_stride": checkpoint.stride_of(32)}
+
+    def strip(self, subject: Subject, paint: Painter) -> tuple[Step, ...]:
+        """Caption, features, clusters, what CLIP sees of each cluster, masks."""
+        from ovseg.methods.freeseg_diff import about  # here, as it needs this class
+
+        return about.strip(self, subject, paint)
+
+    def rows(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:
+        """A row for each draw, whatever the words are."""
+        return self.draws
+
+    def crf_pixels(self, image_hw: tuple[int, int]) -> int:
+        """Those of the copy on which edges are refined."""
+        if self.refinement != "crf":
+            return 0
+        scale = min(1.0, self.refine_side / max(image_hw)) if self.refine_side else 1.0
+        return math.prod(round(side * scale) for side in image_hw)
 
     def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
         """CLIP; DINO where its keys are clustered; the captioner, unless the given classes are all that may be found."""

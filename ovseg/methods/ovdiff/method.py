@@ -36,7 +36,7 @@ The mode "suited" differs from "released" in this as well; the row of the backbo
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -44,18 +44,39 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ovseg.backbones import Checkpoint
 from ovseg.maths.refine import Progress, pamr
 from ovseg.methods.base import Method, Network, Prepared
+from ovseg.methods.ovdiff import cost
+from ovseg.methods.ovdiff.ablations import ABLATIONS
+from ovseg.methods.ovdiff.evaluation import PROTOCOL
 from ovseg.methods.ovdiff.evidence import evidence_of
 from ovseg.methods.ovdiff.features import Extractor, resized
-from ovseg.methods.ovdiff.matching import Source, Table, compare, sources_of
+from ovseg.methods.ovdiff.matching import Source, Table, compare, count_boxes, sources_of, working_hw
 from ovseg.methods.ovdiff.prefilter import Things, chosen_classes, which_are_stuff
 from ovseg.methods.ovdiff.prototypes import make_prototypes
+from ovseg.methods.ovdiff.random_prototypes import keep_random_prototypes
 from ovseg.methods.ovdiff.settings import Settings
+from ovseg.methods.protocol import Protocol
+from ovseg.methods.records import AblationRow, Floor, ShownRun
+from ovseg.methods.strips import Painter, Step, Subject
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent, within
 from ovseg.types import Paper, Scene, Segmentation
 from ovseg.words.classes import ClassWord, rows_of
+
+RELEASED_LAYERS = 16  # cross-attention layers of Stable Diffusion, among which the released code chooses
+SMALL_WORLD = {
+    "images": 16, "steps": 10, "guidance": 6.0, "masks": "otsu", "extractors": ("diffusion", "clip"), "parts": 16,
+    "prefilter": False, "refinement": "pamr",
+}  # fmt: skip
+
+
+def late_layers(checkpoint: Checkpoint) -> str:
+    """The last layers of the grid of 16 x 16 places, as `sites` names them."""
+    of_grid = [n for n, stride in enumerate(checkpoint.cross_strides) if stride == checkpoint.stride_of(16)]
+    first = next(n for n in of_grid if set(range(n, of_grid[-1])) <= set(of_grid))
+    return f"{first}-{of_grid[-1]}"
 
 
 @dataclass(frozen=True)
@@ -84,6 +105,38 @@ class OVDiff(Settings, Method):
         " of your own where OVSEG_CUTLER says, or take MaskCut's masks with --set masks=maskcut."
     )
 
+    draws_first: ClassVar[bool] = True
+    short: ClassVar[Mapping[str, object]] = MappingProxyType({
+        "images": 1, "steps": 2, "parts": 2, "windows": (), "masks": "otsu", "prefilter": False,
+    })  # fmt: skip
+    ablations: ClassVar[tuple[AblationRow, ...]] = ABLATIONS
+    runs: ClassVar[tuple[ShownRun, ...]] = (ShownRun("ovdiff-variants", of_ablations=True),)
+    protocols: ClassVar[tuple[Protocol, ...]] = (PROTOCOL,)
+    floor: ClassVar[Floor | None] = Floor(0.88, {"images": 2, "steps": 5, "parts": 4})
+
+    @classmethod
+    def suited(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
+        """The layers that the network has, the form of its captions, and no windows of what is small itself.
+
+        What suits a small world was chosen on scenes that nothing was trained on (docs/pocket.md).
+        """
+        return (
+            ({} if len(checkpoint.cross_strides) == RELEASED_LAYERS else {"sites": late_layers(checkpoint)})
+            | ({"prompt": checkpoint.template, "negative": ""} if checkpoint.template else {})
+            | ({"short_side": checkpoint.side, "windows": ()} if checkpoint.side < min(cls.windows) else {})
+            | (SMALL_WORLD if checkpoint.is_small_world else {})
+        )
+
+    @classmethod
+    def stand_ins(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
+        """The backbone's own CLIP at its own size, DINO's cuts, and all layers, where it cannot have the released ones."""
+        layers = len(checkpoint.cross_strides)
+        return (
+            super().stand_ins(checkpoint)
+            | ({"clip_sides": (0, 0), "masks": "maskcut"} if checkpoint.own_networks else {})
+            | ({} if layers == RELEASED_LAYERS else {"sites": f"0-{layers - 1}"})
+        )
+
     @property
     def reads_latent(self) -> bool:
         """No: windows are encoded one by one."""
@@ -99,6 +152,42 @@ class OVDiff(Settings, Method):
         if self.masks == "cutler":
             networks["cutler"] = models.cutler_weights
         return networks
+
+    def strip(self, subject: Subject, paint: Painter) -> tuple[Step, ...]:
+        """Support images of two classes, their masks, their parts, the nearest class of each place, masks."""
+        from ovseg.methods.ovdiff import about  # here, as it needs this class
+
+        return about.strip(self, subject, paint)
+
+    def rows(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:
+        """A row for each window and the whole picture; and two for each step of a support image, one for its features."""
+        reads = "diffusion" in self.extractors
+        windows = count_boxes(self, working_hw(self, image_hw)) + 1
+        return len(self.undrawn(models, phrases)) * self.images * (2 * self.steps + reads) + windows * reads
+
+    def scored_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
+        """The size at which pixels are compared."""
+        return working_hw(self, image_hw)
+
+    def undrawn(self, models: Models, phrases: Sequence[str]) -> tuple[str, ...]:
+        """The phrases without prototypes."""
+        return cost.without_prototypes(models, self, phrases)
+
+    def drawing_seconds(self, models: Models, phrases: int) -> float:
+        """How long making the prototypes of so many phrases takes."""
+        return cost.cost_of(models, self, phrases).seconds
+
+    def drawing(self, images: int) -> "OVDiff":
+        """The same with so many support images."""
+        return replace(self, images=images)
+
+    def draw(self, models: Models, phrase: str, report: Report = silent) -> None:
+        """Make the prototypes of a phrase: draw its pictures, find it in them, and read their features."""
+        make_prototypes(models, self, phrase, report)
+
+    def pretend_drawn(self, models: Models, phrases: Sequence[str]) -> None:
+        """Keep random prototypes of these phrases, as many and as wide as those of real support images."""
+        keep_random_prototypes(models, self, phrases)
 
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedOVDiff":
         """Put the prototypes of all phrases into tables; those that are not in the store are made first.

@@ -27,7 +27,7 @@ The mode "suited" differs from "released" in this as well:
 - The mask of a class in training is all of its instances (`top_instance`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar, Literal
@@ -39,6 +39,8 @@ from torch import Tensor
 from ovseg.backbones.base import Sampling, Text, query_states
 from ovseg.maths.maps import principal
 from ovseg.methods.base import Method, Network, Prepared
+from ovseg.methods.records import Floor
+from ovseg.methods.strips import Painter, Step, Subject
 from ovseg.models import Models
 from ovseg.pretrained.grounding import QUERY, Grounding, WordMaps, features_of_pair, sentence_pair
 from ovseg.progress import Report, Stages, silent
@@ -65,6 +67,9 @@ class GroundedDiffusion(Method):
         "words": "alone", "steps": 50, "guidance": 5.0, "ddim": True, "top_instance": True,
         "statistics": "picture",
     })  # fmt: skip
+
+    caption_use: ClassVar[str] = "takes it for the prompt"
+    floor: ClassVar[Floor | None] = Floor(0.77)
 
     threshold: float = knob(
         0.5,
@@ -139,6 +144,16 @@ class GroundedDiffusion(Method):
         own = self.steps or None  # 0 stands for what suits the backbone
         suited = models.checkpoint.sampling(own if steps is None else steps, self.guidance or None)
         return replace(suited, ddim=self.ddim)
+
+    def strip(self, subject: Subject, paint: Painter) -> tuple[Step, ...]:
+        """A picture drawn from a prompt, its features fused, what the word's query looked at, its mask; then the scene's."""
+        from ovseg.methods.grounded_diffusion import about  # here, as it needs this class
+
+        return about.strip(self, subject, paint)
+
+    def rows(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:
+        """A row without the sentence and one with it, whatever the words are."""
+        return 2
 
     def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
         """The trained module."""
