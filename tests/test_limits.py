@@ -28,7 +28,7 @@ from ovseg.methods.settings import read_setting
 from ovseg.models import Models
 from ovseg.pretrained.captioner import as_sentence
 from ovseg.scene import decode_image, read_image
-from ovseg.server.request_cost import check_work, rows_of_method
+from ovseg.server.request_cost import check_work
 from ovseg.words.classes import parse_classes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -229,7 +229,7 @@ def test_work_is_counted_before_it_is_done(small: Callable[..., None]) -> None:
     check_work(models, [FreeSegDiff(refinement="crf", refine_side=1024), FreeSegDiff(refinement="pamr")], "a", (2048, 2000))
     with pytest.raises(ValueError, match="must have 1100000 pixels at most where a CRF moves its edges, but has 2359296"):
         check_work(models, [FreeSegDiff(refinement="crf")], "a", (1536, 1536))
-    assert rows_of_method(models, FreeSegDiff(draws=5), ["a"]) == 5
+    assert FreeSegDiff(draws=5).rows(models, ["a"], (512, 512)) == 5
     small(rows=3)
     with pytest.raises(ValueError, match="must be 3 rows of the network at most, but would be 4"):
         check_work(models, [DiffSegmenter()], "a, b, c, d", (64, 64))
@@ -240,7 +240,7 @@ def test_windows_of_ovdiff_are_counted(with_clip: Models) -> None:
     assert count_boxes(method, (300, 700)) == len(list(boxes_of(method, (300, 700)))) > 100
     without = OVDiff(windows=(), short_side=0, images=1, steps=1)
     more = replace(without, windows=(64,), window_stride=32)
-    rows = [rows_of_method(with_clip, each, ["cat"], (300, 700)) for each in (without, more)]
+    rows = [each.rows(with_clip, ["cat"], (300, 700)) for each in (without, more)]
     assert rows[1] - rows[0] == count_boxes(more, (300, 700))
 
 

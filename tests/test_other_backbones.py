@@ -35,11 +35,7 @@ from tests.self_attention import attended, phrase_maps, self_attention, selves, 
 CLASSES = parse_classes("cat, potted plant, sky")
 ROW = Checkpoint(
     "", "Patches of pixels", "Nothing: its weights are random.", load=load_patches, steps=2, guidance=2.0,
-    settings={
-        "diffsegmenter": {"stride_weights": (1.0,)},
-        "freeseg-diff": {"query_stride": 1, "grid_stride": 1, "words": "classes", "refinement": "none"},
-        "ovdiff": {"images": 2, "steps": 1, "parts": 2, "masks": "otsu", "sites": "0-2", "short_side": 0, "windows": ()},
-    },
+    side=64, latent_side=16, cross_strides=(1, 1, 1), grid_weights=(1.0,),
 )  # fmt: skip
 
 
@@ -341,7 +337,7 @@ def test_diffsegmenter_reads_the_transformers_attention(patches: Models, picture
 
 
 def test_freeseg_diff_clusters_the_transformers_queries(patches: Models, picture: np.ndarray) -> None:
-    method = suited_to(patches, find_method("freeseg-diff"))
+    method = suited_to(patches, find_method("freeseg-diff"), {"words": "classes", "refinement": "none"})
     with counting() as count:
         result = replace(method, draws=2, clusters=3).segment(patches, from_image(patches, picture), CLASSES)
     assert (count.passes, count.rows) == (2, 2)
@@ -350,7 +346,9 @@ def test_freeseg_diff_clusters_the_transformers_queries(patches: Models, picture
 
 
 def test_ovdiff_draws_and_compares_with_the_transformer(patches: Models, picture: np.ndarray) -> None:
-    method = suited_to(patches, find_method("ovdiff"))
+    method = suited_to(
+        patches, find_method("ovdiff"), {"images": 2, "steps": 1, "parts": 2, "masks": "otsu", "short_side": 0}
+    )
     result = method.segment(patches, from_image(patches, picture), CLASSES[:2])
     assert result.labels == ("background", "cat", "potted plant") and np.isfinite(result.scores()).all()
     with pytest.raises(ValueError, match="sites must name some of 0 to 2 on this backbone"):

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from ovseg.__main__ import main
-from ovseg.evaluation import labels as sources
 from ovseg.evaluation.benchmark import Benchmark, as_markdown
 from ovseg.evaluation.datasets import LAYOUTS, PocketDataset, Sample, find_dataset
+from ovseg.evaluation.labels import LABEL_SOURCES
 from ovseg.evaluation.names import class_words
 from ovseg.evaluation.protocols import PROTOCOLS, Sureness, segment_under
 from ovseg.methods.diffsegmenter.method import DiffSegmenter
@@ -114,11 +114,14 @@ def test_the_protocol_of_diffsegmenter_gives_its_words(models: Models, monkeypat
     }  # fmt: skip
     assert mode.filtered and not protocol.fitted(mode, "voc").filtered  # the labels went through the filter already
     asked: list[tuple] = []
-    monkeypatch.setattr(sources, "look_as_released", lambda models, image, classes, *names: asked.append(names) or ())
+    monkeypatch.setattr(
+        "ovseg.methods.diffsegmenter.method.look_as_released",
+        lambda models, image, classes, *names: asked.append(names) or (),
+    )
     pocket = Models("pocket", device="cpu")
     sample = Sample("a", np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8))
-    sources.by_released_filter(pocket, sample, parse_classes("cat"))
-    sources.by_released_filter(models, sample, parse_classes("cat"))
+    for networks in (pocket, models):
+        LABEL_SOURCES["released-filter"](networks, sample, parse_classes("cat"))
     assert asked == [("", ""), ("blip-large", "ViT-L-14-quickgelu/openai")]
 
 

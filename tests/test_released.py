@@ -530,4 +530,4 @@ def test_no_setting_of_a_mode_is_unknown() -> None:
     for kind in METHODS:
         known = {field.name for field in fields(kind)}
         for checkpoint in BACKBONES.values():
-            assert set(checkpoint.stand_ins.get(kind.name, {})) <= known
+            assert {*kind.suited(checkpoint), *kind.stand_ins(checkpoint)} <= known

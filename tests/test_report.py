@@ -10,7 +10,7 @@ from PIL import Image
 
 from ovseg.__main__ import main
 from ovseg.evaluation import pocket_report
-from ovseg.evaluation.ablations import ABLATIONS, Ablation
+from ovseg.evaluation.ablations import Ablation
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import PocketDataset
 from ovseg.evaluation.labels import by_clip
@@ -65,7 +65,7 @@ def test_every_variant_has_its_row_and_its_command(with_clip: Models, tmp_path: 
     task = Benchmark(with_clip, DiffSegmenter(), PocketDataset("val"), 1)
     told = []
     rows = Ablation(task, DiffSegmenter).run(tmp_path, lambda stage, share: told.append(share))
-    assert [row["what"] for row in rows] == [variant.what for variant in ABLATIONS["diffsegmenter"]]
+    assert [row["what"] for row in rows] == [variant.what for variant in DiffSegmenter.ablations]
     assert told == sorted(told) and told[-1] < 1
     by_what = {row["what"]: row for row in rows}
     assert "--set timesteps=50 " in by_what["t = 50"]["command"]

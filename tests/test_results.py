@@ -11,7 +11,6 @@ from pathlib import Path
 
 import gradio as gr
 import pytest
-from ovseg.evaluation.papers import METRICS, in_short, paper_figures
 from playwright.sync_api import BrowserContext
 
 from ovseg.__main__ import main
@@ -20,19 +19,22 @@ from ovseg.commands import evaluate
 from ovseg.commands.common import method_of
 from ovseg.demo.build import page_theme
 from ovseg.demo.results_tab import OTHER_WEIGHTS, build_results_tab, results_html
-from ovseg.evaluation import papers
-from ovseg.evaluation.ablations import ABLATIONS, Ablation
+from ovseg.evaluation.ablations import Ablation
 from ovseg.evaluation.baselines import MEASURABLE
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import PocketDataset
 from ovseg.evaluation.protocols import PROTOCOLS
 from ovseg.evaluation.results import FIGURES, SHIPPED, Results
 from ovseg.methods import METHODS, DiffSegmenter, OVDiff, find_method, suited_to
+from ovseg.methods.records import METRICS
 from ovseg.models import Models
 from tests.browsers import SCREENSHOTS, Watched
 from tests.test_about import CONTRAST
 
-PAPERS = json.loads((Path(papers.__file__).parent / "papers.json").read_text(encoding="utf-8"))["figures"]
+FILES = {kind: kind.folder() / "figures.json" for kind in METHODS}
+PAPERS = [
+    {"method": kind.name, **row} for kind, file in FILES.items() if file.exists() for row in json.loads(file.read_text())
+]
 
 
 class Shown(HTMLParser):
@@ -85,7 +87,7 @@ def test_every_figure_of_ours_is_one_of_the_files(shown: Shown) -> None:
 
 @pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
 def test_every_figure_of_a_paper_is_that_of_the_data_file(shown: Shown, kind: type) -> None:
-    of_paper = [(value, text) for whose, value, text in shown.sections[f"results-{kind.name}"] if whose == "paper"]
+    of_paper = [(value, text) for whose, value, text in shown.sections.get(f"results-{kind.name}", []) if whose == "paper"]
     expected = []
     for single in (True, False):  # changes stand below
         for row in (row for row in PAPERS if row["method"] == kind.name and ("before" not in row) == single):
@@ -95,7 +97,7 @@ def test_every_figure_of_a_paper_is_that_of_the_data_file(shown: Shown, kind: ty
 
 def test_ours_stands_beside_the_right_figure() -> None:
     files = {path.stem: json.loads(path.read_text()) for path in SHIPPED.glob("*.json")}
-    pairs = Results().beside(paper_figures())
+    pairs = Results().beside(figure for kind in METHODS for figure in kind.figures())
     assert [pair.paper.key for pair in pairs] == [row["key"] for row in PAPERS]
     measured = 0
     for pair, row in zip(pairs, PAPERS, strict=True):
@@ -134,7 +136,7 @@ def test_every_row_has_a_command_that_gives_it(shown: Shown) -> None:
             row["method"], row["dataset"], row["count"], row["labels"],
         )  # fmt: skip
         method = method_of(options, networks, MEASURABLE)
-        (variant,) = [v for v in ABLATIONS.get(row["method"], ()) if v.what == row.get("what")] or [None]
+        (variant,) = [v for v in find_method(row["method"], MEASURABLE).ablations if v.what == row.get("what")] or [None]
         changed = {} if variant is None else variant.settings
         assert method == suited_to(networks, find_method(row["method"], MEASURABLE), changed)
 
@@ -236,15 +238,15 @@ def test_a_run_goes_on_with_the_same_weights_only(models: Models, tmp_path: Path
 
 
 def test_variants_quote_their_papers_from_the_data_file() -> None:
-    for variant in (variant for variants in ABLATIONS.values() for variant in variants if variant.paper):
-        assert re.fullmatch(r"[+-]\d+\.\d points on PASCAL \w+( \d+)? val", in_short(variant.paper)), variant
-    assert in_short("ovdiff-background") == "-10.0 points on PASCAL VOC 2012 val"
-    assert in_short("diffsegmenter-voc") == "60.1 on PASCAL VOC 2012 val"
-    with pytest.raises(ValueError, match=r"must be one of papers\.json, but got 'nothing'"):
-        in_short("nothing")
-    beside = [figure.ours for figure in paper_figures() if figure.method == OVDiff.name and figure.ours]
+    in_short = {figure.key: figure.in_short() for kind in METHODS for figure in kind.figures()}
+    assert len(in_short) == len(PAPERS)
+    for variant in (variant for kind in METHODS for variant in kind.ablations if variant.paper):
+        assert re.fullmatch(r"[+-]\d+\.\d points on PASCAL \w+( \d+)? val", in_short[variant.paper]), variant
+    assert in_short["ovdiff-background"] == "-10.0 points on PASCAL VOC 2012 val"
+    assert in_short["diffsegmenter-voc"] == "60.1 on PASCAL VOC 2012 val"
+    beside = [figure.ours for figure in OVDiff.figures() if figure.ours]
     named = {row for ours in beside for row in (ours.row, ours.before)} - {""}
-    assert named <= {variant.what for variant in ABLATIONS["ovdiff"]} and len(named) > 5
+    assert named <= {variant.what for variant in OVDiff.ablations} and len(named) > 5
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from ovseg.__main__ import main
 from ovseg.evaluation.growth import Sweep, exponent, growth_table, table_of
 from ovseg.evaluation.growth_plot import _short, growth_plot
-from ovseg.evaluation.sizes import Size, Taken, measure_making, measure_size, width_of, words_for
+from ovseg.evaluation.sizes import Size, Taken, measure_making, measure_size, words_for
 from ovseg.maths.flops import flop_counter, matmul_peak
 from ovseg.methods import DiffSegmenter
 from ovseg.methods.ovdiff.features import Extractor
 from ovseg.methods.ovdiff.method import OVDiff
+from ovseg.methods.ovdiff.random_prototypes import width_of
 from ovseg.methods.ovdiff.store import store_of
 from ovseg.models import Models
 from ovseg.pocket.world import scene

@@ -28,7 +28,7 @@ from ovseg.methods import METHODS, DiffSegmenter, FreeSegDiff, OVDiff, suited_to
 from ovseg.models import Models
 from ovseg.scene import from_image, from_prompt
 from ovseg.server.durations import Durations
-from ovseg.server.request_cost import Work, learn_speed, rows_of_method, seconds_for, to_draw, to_segment
+from ovseg.server.request_cost import USUAL_HW, Work, learn_speed, seconds_for, to_draw, to_segment
 from ovseg.words.classes import parse_classes, rows_of
 from tests.forked import Forks
 
@@ -238,11 +238,11 @@ def test_rows_are_counted_beforehand(loaded: Models, picture: Picture, kind: typ
     changed = {"ovdiff": {"images": 2, "steps": 1, "extractors": ("diffusion",), "windows": (), "prefilter": False}}
     changed |= {"diffsegmenter": {"timesteps": (100, 300), "draws": 2}}
     method, classes = suited_to(loaded, kind, changed.get(kind.name, {})), parse_classes(words)
-    expected = rows_of_method(loaded, method, rows_of(classes)[0])
+    expected = method.rows(loaded, rows_of(classes)[0], USUAL_HW)
     scene = from_image(loaded, picture.image, caption="a cat")
     assert run_variant(loaded, scene, classes, Variant("counted", method)).rows == expected
     if kind is OVDiff:
-        assert rows_of_method(loaded, method, rows_of(classes)[0]) == 1  # its pictures are drawn now
+        assert method.rows(loaded, rows_of(classes)[0], USUAL_HW) == 1  # its pictures are drawn now
 
 
 def test_a_space_loads_before_it_serves(with_clip: Models, monkeypatch: pytest.MonkeyPatch) -> None:
