@@ -9,6 +9,7 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
+from tests import fifth_method
 from tests.typecheck import when_called
 
 # Shape annotations are checked at run time during tests.
@@ -16,6 +17,7 @@ with jaxtyping.install_import_hook("ovseg", "tests.typecheck.check"), pytest.Mon
     patch.setattr(jaxtyping, "jaxtyped", when_called)
     import ovseg  # before diffusers, so that torchvision is importable
 
+    fifth_method.join()  # before any module lists the methods
     PUBLIC = [getattr(ovseg, name) for name in ovseg.__all__]  # imports the modules that define them
     for room in (
         "pocket",

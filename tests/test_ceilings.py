@@ -18,7 +18,7 @@ from ovseg.demo.picture import Picture
 from ovseg.demo.running import Request, Results, run
 from ovseg.doors.answers import segmented
 from ovseg.limits import limits
-from ovseg.methods import METHODS, DiffSegmenter, OVDiff, suited_to
+from ovseg.methods import METHODS, DiffSegmenter, suited_to
 from ovseg.methods.ovdiff.store import Mask, Store, store_of
 from ovseg.models import Models
 from ovseg.progress import silent
@@ -82,7 +82,7 @@ def test_an_answer_expands_scores_as_often_for_many_classes_as_for_few(monkeypat
 
 def test_a_session_keeps_little_of_a_large_picture(with_clip: Models) -> None:
     image = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), dtype=np.uint8)
-    methods = tuple(suited_to(with_clip, kind) for kind in METHODS if kind is not OVDiff)
+    methods = tuple(suited_to(with_clip, kind) for kind in METHODS if not kind.draws_first)
     asked = Request(Picture(image), "cat, dog, car, bus", "", "", methods, 0)
     kept: list[Results] = []
     run(with_clip, asked, Durations(), silent, kept.append)

@@ -189,7 +189,7 @@ def test_methods_lists_papers_and_settings(capsys: pytest.CaptureFixture) -> Non
     assert "method must be one of diffsegmenter" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", METHODS)
+@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
 def test_every_setting_can_be_read_as_it_is_described(kind: type[Method]) -> None:
     suited = suited_to(Models("pocket", device="cpu"), kind)
     for setting in settings_of(kind, suited):

@@ -66,7 +66,7 @@ def said(node: ast.AST) -> list[str]:
 
 def places(kind: type[Method]) -> list[str]:
     """Where the package names a method outside of what is its own."""
-    own = {LIST, f"{kind.folder().relative_to(PACKAGE)}/", *ITS_OWN.get(kind.name, ())}
+    own = {LIST, f"methods/{kind.folder().name}/", *ITS_OWN.get(kind.name, ())}
     names, found = naming(kind), []
     for path in sorted(PACKAGE.rglob("*")):
         place = str(path.relative_to(PACKAGE))

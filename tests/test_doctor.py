@@ -11,6 +11,7 @@ import torch
 from ovseg.__main__ import main
 from ovseg.commands import doctor
 from ovseg.doctor.checks import Finding, check_methods, check_networks, peak_memory, problem_of, summary, where
+from ovseg.methods import METHODS
 from ovseg.models import Models
 from ovseg.types import Segmentation
 from ovseg.words.classes import parse_classes
@@ -22,9 +23,9 @@ def test_it_passes_on_random_weights_of_published_formats(capsys: pytest.Capture
     assert main(["doctor", "--backbone", "sd21", "--random", "--small", "--device", "cpu"]) == 0
     lines = capsys.readouterr().out.strip().splitlines()
     states = {line[10:32].strip(): line.split()[0] for line in lines if line.startswith(("ok ", "FAILED", "not there"))}
-    names = ("backbone", "clip", "dino", "captioner", "DiffSegmenter", "OVDiff", "FreeSeg-Diff", "Grounded Diffusion")
+    names = ("backbone", "clip", "dino", "captioner", *(kind.title for kind in METHODS))
     assert states == dict.fromkeys(names, "ok")
-    assert "(sd21, random, small)" in lines[-1] and "8 ok, 0 not there, 0 failed" in lines[-1]
+    assert "(sd21, random, small)" in lines[-1] and f"{len(names)} ok, 0 not there, 0 failed" in lines[-1]
     assert "GiB resident" in lines[-1] and f"torch {torch.__version__}" in lines[-1]
 
 

@@ -102,7 +102,7 @@ def test_words_are_prepared_once_for_many_pictures(
 
     monkeypatch.setattr(type(every_network.backbone), "encode_text", counted)
     prepared = method.prepare(every_network, CLASSES)
-    assert any("cat" in prompt for prompt in encoded) or kind.name == "ovdiff"  # whose words are in its prototypes
+    assert any("cat" in prompt for prompt in encoded) or kind.draws_first  # whose words are in its prototypes
     encoded.clear()
     for picture, scores in zip((scene, other), expected, strict=True):
         result = prepared.segment(picture, lambda stage, share: reports.append(share))

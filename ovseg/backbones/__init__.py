@@ -123,8 +123,8 @@ class Checkpoint:
         return bool(self.classes)
 
     def stride_of(self, places: int) -> int:
-        """The stride at which a picture of its training has so many places a side; 1 where it never has so many."""
-        return max(1, self.latent_side // places)
+        """The stride of cross-attention at which a picture of its training has nearest to so many places a side."""
+        return min(sorted(set(self.cross_strides)), key=lambda stride: abs(self.latent_side / stride - places))
 
     def sampling(self, steps: int | None = None, guidance: float | None = None, negative: str = "") -> Sampling:
         """How pictures are sampled: with the steps and guidance that suit the backbone where none are given."""
@@ -190,23 +190,21 @@ def find_checkpoint(name: str) -> Checkpoint:
         return BACKBONES[name]
     if Path(name).is_dir():
         row = Checkpoint(name, f"Local checkpoint {Path(name).name}", "What this checkpoint was trained on.")
-        return replace(row, settings=_suited_to_one_grid(Path(name)))
+        return _on_one_grid(row)
     raise ValueError(
         f"The backbone must be one of {', '.join(BACKBONES)} or a local diffusers folder, but got {quoted(name)}."
     )
 
 
-def _suited_to_one_grid(folder: Path) -> dict[str, dict[str, Any]]:
-    """What suits a transformer that was saved in a folder: all of its attention is on the grid of its patches."""
-    config = folder / "transformer" / "config.json"
-    stride = json.loads(config.read_text()).get("patch_size", 1) if config.is_file() else 0
+def _on_one_grid(row: Checkpoint) -> Checkpoint:
+    """The row of a local folder; of a transformer that was saved there, all attention is on the grid of its patches."""
+    file = Path(row.source) / "transformer" / "config.json"
+    config = json.loads(file.read_text()) if file.is_file() else {}
+    stride = config.get("patch_size", 1) if config else 0
     if not stride:
-        return {}
+        return row
     weights = tuple(float(2**power == stride) for power in range(stride.bit_length()))
-    return {
-        "diffsegmenter": {"stride_weights": weights, "refine_stride": stride},
-        "freeseg-diff": {"query_stride": stride, "grid_stride": stride},
-    }
+    return replace(row, cross_strides=(stride,) * config.get("num_layers", 1), grid_weights=weights)
 
 
 def load_backbone(name: str, device: torch.device | str, dtype: torch.dtype) -> Backbone:

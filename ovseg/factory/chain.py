@@ -24,7 +24,7 @@ from ovseg.pretrained.detector import load_detector
 from ovseg.progress import Report, StoppedError, silent
 
 NEXT = """All networks are trained and packed. What follows from new weights:
-  python -m ovseg ablate --method NAME --out runs/ablate-NAME    settings that suit, for ovseg/backbones/__init__.py
+  python -m ovseg ablate --method NAME --out runs/ablate-NAME    settings that suit, for `suited` of the method
   python -m ovseg prototypes ship --to assets/pocket/prototypes  the prototypes of all words, which ship
   python -m ovseg pocket-report --out runs/card                  the card: every figure, and a sheet of samples
 The protocols of the data factory are in docs/factory.md."""

@@ -28,13 +28,13 @@ __all__ = [
 ]
 
 
-def find_method(name: str, kinds: Sequence[type[Method]] = METHODS) -> type[Method]:
-    """The method of this name among `kinds`.
+def find_method(name: str, kinds: Sequence[type[Method]] | None = None) -> type[Method]:
+    """The method of this name among `kinds`, or among all.
 
     Raises:
         ValueError: there is none.
     """
-    return named({kind.name: kind for kind in kinds}, "method", name)
+    return named({kind.name: kind for kind in kinds or METHODS}, "method", name)
 
 
 def check_setting(method: type[Method], name: str) -> None:

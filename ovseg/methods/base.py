@@ -142,7 +142,7 @@ class Method(ABC):
 
     def rows(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:
         """Rows of the diffusion network that one picture of this size takes, with what must be drawn first."""
-        return len(phrases) + 1
+        return len(phrases)
 
     def scored_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
         """The size (H, W) at which a picture's scores are made."""
