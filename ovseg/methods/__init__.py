@@ -72,7 +72,7 @@ def words_on_released(models: Models, kind: type[Method]) -> str:
     said = [
         f"The released code runs on {kind.released_on}, this backbone is {models.name}." * (models.name != kind.released_on),
         f"{models.checkpoint.own_networks}: {', '.join(changed)}." if changed else "",
-        kind.withheld * ("masks" not in stand_ins),
+        *(sentence for name, sentence in kind.withheld.items() if name not in stand_ins),
     ]
     return " ".join(filter(None, said))
 

@@ -76,8 +76,8 @@ class Method(ABC):
     """What of the released pipeline differs from the fields' defaults: its preprocessing and its helper networks."""
     released_on: ClassVar[str] = "sd15"
     """The backbone that the released code runs on."""
-    withheld: ClassVar[str] = ""
-    """What of the released pipeline cannot come with this project, and what to do about it, in a sentence."""
+    withheld: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """For a field, what of the released pipeline cannot come with this project, and what to do about it, in a sentence."""
     preparing_share: ClassVar[float] = 0.05
     """Share of the progress of `segment` that is reported for the preparation, 0 to 1."""
     draws_first: ClassVar[bool] = False

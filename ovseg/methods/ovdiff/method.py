@@ -73,10 +73,13 @@ SMALL_WORLD = {
 
 
 def late_layers(checkpoint: Checkpoint) -> str:
-    """The last layers of the grid of 16 x 16 places, as `sites` names them."""
-    of_grid = [n for n, stride in enumerate(checkpoint.cross_strides) if stride == checkpoint.stride_of(16)]
-    first = next(n for n in of_grid if set(range(n, of_grid[-1])) <= set(of_grid))
-    return f"{first}-{of_grid[-1]}"
+    """The last layers in a row that have 16 x 16 places, as `sites` names them; the very last where none have."""
+    strides = checkpoint.cross_strides
+    last = max((n for n, stride in enumerate(strides) if stride == checkpoint.stride_of(16)), default=len(strides) - 1)
+    first = last
+    while first and strides[first - 1] == strides[last]:
+        first -= 1
+    return f"{first}-{last}"
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,10 @@ class OVDiff(Settings, Method):
         "clip_sides": (448, 512), "imagenet": True, "dino_longest": 800, "stuff": "released", "prefilter_released": True,
         "windows_always": True,
     })  # fmt: skip
-    withheld: ClassVar[str] = (
-        "CutLER's code and weights are licensed for non-commercial use alone and do not come with this project: put a copy"
-        " of your own where OVSEG_CUTLER says, or take MaskCut's masks with --set masks=maskcut."
-    )
+    withheld: ClassVar[Mapping[str, str]] = MappingProxyType({
+        "masks": "CutLER's code and weights are licensed for non-commercial use alone and do not come with this project: put"
+        " a copy of your own where OVSEG_CUTLER says, or take MaskCut's masks with --set masks=maskcut.",
+    })  # fmt: skip
 
     draws_first: ClassVar[bool] = True
     short: ClassVar[Mapping[str, object]] = MappingProxyType({
