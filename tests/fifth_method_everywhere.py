@@ -78,7 +78,7 @@ def test_programs_can_ask_for_it(models: Models, picture: np.ndarray) -> None:
     assert FIFTH.name in Doors.segment.__doc__
     about = About.of(models, picture, classes="cat, dog")
     method = inputs.method(models, FIFTH.name, {"threshold": 0.3})
-    assert SegmentRequest(about, method).run(models).labels == ["background", "cat", "dog"]
+    assert SegmentRequest(about, method).run(models)["labels"] == ["background", "cat", "dog"]
     assert FIFTH.title in [variant.title for variant in CompareRequest.of(models, about).variants]
 
 
