@@ -17,14 +17,14 @@ class Limits:
     """The most that may be asked for.
 
     Args:
-        word_letters: letters of one class word, and of a word in a caption or a prompt.
-        words_letters: letters of all class words together, as they are typed.
-        text_letters: letters of a caption, a prompt or the text of a setting.
+        word_characters: characters of one class word, and of a word in a caption or a prompt.
+        words_characters: characters of all class words together, as they are typed.
+        text_characters: characters of a caption, a prompt or the text of a setting.
         phrases: words for the same class, between bars.
         classes: classes in one request of a visitor or a program; the command line takes as many as one mask can number.
         all_phrases: phrases of all classes of such a request.
         list_values: numbers or names in the list of a setting.
-        quoted_letters: letters of what was sent that an error's sentence repeats.
+        quoted_characters: characters of what was sent that an error's sentence repeats.
         pixels: pixels of a picture file, width times height.
         aspect: how many times the longer side of a visitor's picture may be the shorter one.
         upload_bytes: bytes of one uploaded file.
@@ -44,14 +44,14 @@ class Limits:
         prototype_bytes: of OVDiff's own folder; what was read longest ago is deleted.
     """
 
-    word_letters: int = 200
-    words_letters: int = 10_000
-    text_letters: int = 2_000
+    word_characters: int = 200
+    words_characters: int = 10_000
+    text_characters: int = 2_000
     phrases: int = 32
     classes: int = 128
     all_phrases: int = 256
     list_values: int = 100
-    quoted_letters: int = 80
+    quoted_characters: int = 80
     pixels: int = 50_000_000
     aspect: int = 16
     upload_bytes: int = 32_000_000
@@ -74,9 +74,12 @@ class Limits:
         """The limits with what the environment changes.
 
         Raises:
-            ValueError: a variable is no whole number of 1 or more.
+            ValueError: a variable is no whole number of 1 or more, or begins like a limit and is none.
         """
         names = {field.name: f"{PREFIX}{field.name.upper()}" for field in fields(cls)}
+        for name in environment:
+            if name.startswith(PREFIX) and name not in names.values():
+                raise ValueError(f"A variable {PREFIX}... must be one of {', '.join(names.values())}, but got {name[:80]}.")
         return cls(**{field: _count(name, environment[name]) for field, name in names.items() if environment.get(name)})
 
 
@@ -94,14 +97,14 @@ def limits() -> Limits:
 
 def quoted(value: object) -> str:
     """A value as an error's sentence repeats it: in quotation marks where it is text, and not too long."""
-    most = limits().quoted_letters
+    most = limits().quoted_characters
     short = value[: most + 1] if isinstance(value, str) else value
     shown = ascii(short) if isinstance(value, str) and not is_unicode(short) else repr(short)
     return shown if len(shown) <= most else f"{shown[: most - 3]}..."
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be written: JSON's "\\ud800" is half of a letter, which no file or answer can hold."""
+    """Whether a text can be written: JSON's "\\ud800" is a surrogate, which no file or answer can hold."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -114,19 +117,19 @@ def check_text(name: str, text: str, most: int | None = None) -> None:
 
     Args:
         name: what the text is, as a sentence begins: "The caption".
-        most: letters; those of `Limits.text_letters` if not given.
+        most: characters; those of `Limits.text_characters` if not given.
 
     Raises:
         ValueError: it is too long, has a word that is, or cannot be written.
     """
-    most = limits().text_letters if most is None else most
+    most = limits().text_characters if most is None else most
     if len(text) > most:
-        raise ValueError(f"{name} must have {most} letters at most, but has {len(text)}.")
+        raise ValueError(f"{name} must have {most} characters at most, but has {len(text)}.")
     if not is_unicode(text):
-        raise ValueError(f"{name} must be letters that can be written, but one of them is half a letter: {quoted(text)}.")
+        raise ValueError(f"{name} must be characters that can be written, but one of them is a surrogate: {quoted(text)}.")
     longest = max(map(len, text.split()), default=0)
-    if longest > limits().word_letters:
-        raise ValueError(f"{name} must have words of {limits().word_letters} letters at most, but one has {longest}.")
+    if longest > limits().word_characters:
+        raise ValueError(f"{name} must have words of {limits().word_characters} characters at most, but one has {longest}.")
 
 
 def check_count(what: str, count: int, most: int, given: str = "got") -> None:

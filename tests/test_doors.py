@@ -205,7 +205,7 @@ BAD = [
     ("segment", [FILE, "cat, cat"], "Each phrase must be given once"),
     ("segment", [FILE, "background"], "cannot be a class"),
     ("segment", [FILE, ",".join(f"w{k}" for k in range(300))], "At most 254 classes"),
-    ("segment", [FILE, "w" * 5000], "words of 200 letters at most, but one has 5000"),
+    ("segment", [FILE, "w" * 5000], "words of 200 characters at most, but one has 5000"),
     ("segment", [FILE, "cat", "magic"], "method must be one of diffsegmenter, ovdiff"),
     ("segment", [FILE, "cat", None], "method must be text, but got null"),
     ("segment", [FILE, "cat", "diffsegmenter", {"magic": 1}], "setting of DiffSegmenter must be one of"),

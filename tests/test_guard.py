@@ -17,7 +17,7 @@ from ovseg.limits import limits
 from ovseg.models import Models
 from ovseg.scene import read_image
 from ovseg.server import guard
-from ovseg.server.component_values import check_letters, check_value
+from ovseg.server.component_values import check_characters, check_value
 from tests.attack.judging import faults_of, message_of, try_all
 from tests.attack.requests import GOOD, every_case, saved
 from tests.attack.server import Answer, Page, Visitor
@@ -173,9 +173,9 @@ def test_half_a_letter_is_found_however_deep() -> None:
     for _ in range(5000):
         deep = [deep]
     for value in (deep, {"\ud800": 1}, {"a": ["b", "\udfff"]}):
-        with pytest.raises(ValueError, match="letters that can be written"):
-            check_letters(value)
-    check_letters({"a": ["b", 5, None, "é"]})
+        with pytest.raises(ValueError, match="characters that can be written"):
+            check_characters(value)
+    check_characters({"a": ["b", 5, None, "é"]})
 
 
 def test_a_run_of_the_page_gives_what_it_gave(visitor: Visitor) -> None:

@@ -61,6 +61,8 @@ def test_the_environment_changes_limits() -> None:
     for text in ("many", "0", "-1", "1.5", "9" * 40):
         with pytest.raises(ValueError, match="The variable OVSEG_MAX_CLASSES must be a whole number, 1 or more"):
             Limits.of({"OVSEG_MAX_CLASSES": text})
+    with pytest.raises(ValueError, match=r"must be one of OVSEG_MAX_WORD_CHARACTERS, .*, but got OVSEG_MAX_TEXT_LETTERS"):
+        Limits.of({"OVSEG_MAX_TEXT_LETTERS": "500"})  # its name before: a limit that nobody reads is said
 
 
 def test_the_table_of_the_documentation_is_that_of_the_code() -> None:
@@ -71,7 +73,7 @@ def test_the_table_of_the_documentation_is_that_of_the_code() -> None:
     }
 
 
-def test_a_sentence_repeats_a_few_letters_of_what_was_sent() -> None:
+def test_a_sentence_repeats_a_few_characters_of_what_was_sent() -> None:
     assert quoted("cat") == "'cat'" and quoted(5) == "5" and quoted("half \ud800") == "'half \\ud800'"
     assert len(quoted("x" * 10**6)) == len(quoted(["x"] * 1000)) == 80 == len(inputs.brief("x" * 10**6))
     for call in (
@@ -85,11 +87,11 @@ def test_a_sentence_repeats_a_few_letters_of_what_was_sent() -> None:
 
 
 WORDS = [
-    ("w" * 201, "words of 200 letters at most, but one has 201"),
-    ("a " * 100 + "b", "phrase must have 200 letters at most, but one has 201"),
-    (",".join(f"w{k}" for k in range(3000)), "classes must have 10000 letters at most, but has"),
+    ("w" * 201, "words of 200 characters at most, but one has 201"),
+    ("a " * 100 + "b", "phrase must have 200 characters at most, but one has 201"),
+    (",".join(f"w{k}" for k in range(3000)), "classes must have 10000 characters at most, but has"),
     ("|".join(f"w{k}" for k in range(33)), "phrases of a class must be 32 at most, but got 33"),
-    ("cat, \ud800", "letters that can be written"),
+    ("cat, \ud800", "characters that can be written"),
 ]
 
 
@@ -110,19 +112,19 @@ def test_visitors_and_programs_ask_for_fewer_classes_than_the_command_line() -> 
 
 
 def test_limits_are_asked_where_they_count(small: Callable[..., None]) -> None:
-    small(classes=2, text_letters=10, methods=1, steps=3)
+    small(classes=2, text_characters=10, methods=1, steps=3)
     models, image = Models("pocket"), np.zeros((32, 32, 3), np.uint8)
     with pytest.raises(ValueError, match="The classes must be 2 at most"):
         About.of(models, image, classes="a, b, c")
-    with pytest.raises(ValueError, match="caption must have 10 letters at most, but has 11"):
+    with pytest.raises(ValueError, match="caption must have 10 characters at most, but has 11"):
         About.of(models, image, caption="a cat a cat")
-    with pytest.raises(ValueError, match="prefix must have 10 letters at most"):
+    with pytest.raises(ValueError, match="prefix must have 10 characters at most"):
         CaptionRequest.of(models, image, prefix="a cat a cat")
     with pytest.raises(ValueError, match="methods must be 1 at most, but names 2"):
         CompareRequest.of(models, About.of(models, image), ["diffsegmenter", "freeseg-diff"])
     with pytest.raises(ValueError, match="steps must be a whole number from 1 to 3, but got 4"):
         GenerateRequest.of("a cat", steps=4)
-    with pytest.raises(ValueError, match="prompt must have 10 letters at most"):
+    with pytest.raises(ValueError, match="prompt must have 10 characters at most"):
         GenerateRequest.of("a cat a cat")
 
 
@@ -251,7 +253,7 @@ def test_the_page_checks_what_run_asks_for(with_clip: Models) -> None:
     wrong = [
         ((None, None, None), 0, None, "A picture must be chosen first"),
         ((",".join(f"w{k}" for k in range(129)), "", None), 0, picture, "The classes must be 128 at most"),
-        (("cat", "x" * 3000, None), 0, picture, "The caption must have 2000 letters at most"),
+        (("cat", "x" * 3000, None), 0, picture, "The caption must have 2000 characters at most"),
         (("cat", "", "/etc"), 0, picture, "captioner must be one that this server has"),
         (("cat", "", "blip2-opt-2.7b"), 0, picture, "captioner must be one that this server has"),
         (("cat", "", None), float("nan"), picture, "The seed must be a whole number"),

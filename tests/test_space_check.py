@@ -58,7 +58,7 @@ WRONG = [
     ({"front": FRONT | {"python_version": '"3.10.13"'}}, "one that pyproject.toml allows, >=3.11,<3.13, but is 3.10.13"),
     ({"front": FRONT | {"app_file": "main.py"}}, "main.py is not there"),
     ({"front": FRONT | {"colorFrom": "mauve"}}, "colorFrom must be one of red, yellow"),
-    ({"front": FRONT | {"short_description": "a" * 61}}, "60 letters at most, but has 61"),
+    ({"front": FRONT | {"short_description": "a" * 61}}, "60 characters at most, but has 61"),
     ({"front": FRONT | {"sdk_versions": "1"}}, "must set only what Spaces know, but sets sdk_versions"),
     ({"requirements": PINS.replace("==0.51.3", ">=0.51")}, "must pin spaces to one version"),
     ({"requirements": PINS.replace("==2.13.0", "==2.15.0")}, "torch must be one of ZeroGPU's versions"),

@@ -32,7 +32,7 @@ KNOWN = frozenset({
     "hf_oauth_authorized_org", "disable_embedding", "startup_duration_timeout", "custom_headers", "preload_from_hub",
 })  # fmt: skip
 COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
-LONGEST_DESCRIPTION = 60  # letters on a Space's card
+LONGEST_DESCRIPTION = 60  # characters on a Space's card
 ZERO_PYTHONS = ("3.12.12", "3.10.13")
 ZERO_TORCHES = ("2.8.0", "2.9.1", "2.10.0", "2.11.0", "2.12.1", "2.13.0")
 LARGEST_FILE = 10 * 2**20  # larger ones must go through Git LFS, and come as pointers where it is not set up
@@ -167,9 +167,9 @@ def in_front_matter(space: Space) -> Iterator[str]:
     for name in ("colorFrom", "colorTo"):
         if front.get(name, COLOURS[0]) not in COLOURS:
             yield f"{name} must be one of {', '.join(COLOURS)}, but is {front[name]}."
-    letters = len(str(front.get("short_description", "")))
-    if letters > LONGEST_DESCRIPTION:
-        yield f"short_description must have {LONGEST_DESCRIPTION} letters at most, but has {letters}."
+    count = len(str(front.get("short_description", "")))
+    if count > LONGEST_DESCRIPTION:
+        yield f"short_description must have {LONGEST_DESCRIPTION} characters at most, but has {count}."
     python = front.get("python_version", "")
     if not isinstance(python, str):
         yield f'python_version must be text in quotes, as YAML reads 3.10 as 3.1, but is {python}: write "{python}".'

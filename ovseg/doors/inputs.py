@@ -27,7 +27,7 @@ def text(name: str, value: Any, *, needed: bool = False, most: int | None = None
 
     Args:
         needed: whether it must not be blank.
-        most: letters; those of `Limits.text_letters` if not given.
+        most: characters; those of `Limits.text_characters` if not given.
 
     Raises:
         ValueError: it is none, too long, or blank although it is needed.
@@ -170,7 +170,7 @@ def names(value: Any) -> list[str]:
 
 def brief(value: Any) -> str:
     """A value as an error's sentence shows it: as JSON writes it, and not too long."""
-    most = limits().quoted_letters
+    most = limits().quoted_characters
     shown = json.dumps(value[: most + 1] if isinstance(value, str) else value, ensure_ascii=False, default=repr)
     shown = shown if is_unicode(shown) else ascii(shown)
     return shown if len(shown) <= most else f"{shown[: most - 3]}..."

@@ -188,7 +188,7 @@ def parse_value(name: str, kind: object, text: str) -> object:
             raise ValueError(f"{name} must be one of {', '.join(typing.get_args(kind))}, but got {quoted(text)}.")
         return text
     if typing.get_origin(kind) is tuple:
-        check_count(f"The characters of {name}", len(text), limits().text_letters)
+        check_count(f"The characters of {name}", len(text), limits().text_characters)
         inner = typing.get_args(kind)[0]
         parts = (part.strip() for part in split(text if inner is str else text.strip("() "), ",+"))
         return tuple(parse_value(name, inner, unquoted(part)) for part in parts if part)

@@ -23,23 +23,23 @@ def check_values(parts: Sequence[Block], values: Sequence[Any]) -> None:
     """
     if len(values) < len(parts):
         raise ValueError(f"The page sends {len(parts)} values here, but got {len(values)}.")
-    check_letters(values)
+    check_characters(values)
     for part, value in zip(parts, values, strict=False):
         if isinstance(part, Component) and not isinstance(part, gr.State):
             check_value(part, value)
 
 
-def check_letters(value: Any) -> None:
+def check_characters(value: Any) -> None:
     """Pass if all texts in a value of JSON can be written.
 
     Raises:
-        ValueError: one holds half a letter.
+        ValueError: one holds a surrogate.
     """
     rest = [value]
     while rest:  # no recursion: what is sent may be deep
         item = rest.pop()
         if isinstance(item, str) and not is_unicode(item):
-            raise ValueError(f"Texts must be letters that can be written, but one holds half a letter: {brief(item)}.")
+            raise ValueError(f"Texts must be characters that can be written, but one holds a surrogate: {brief(item)}.")
         if isinstance(item, dict):
             rest += [*item, *item.values()]
         elif isinstance(item, (list, tuple)):

@@ -137,7 +137,7 @@ class Body:
 
 
 def most_bytes(path: str) -> int:
-    """How long the body of a request to this path may be. MCP clients send pictures as text, 4 letters for 3 bytes."""
+    """How long the body of a request to this path may be. MCP clients send pictures as text, 4 characters for 3 bytes."""
     allowed = limits()
     if is_upload(path):
         return allowed.upload_bytes + allowed.request_bytes

@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from ovseg.server.component_values import check_letters, check_values
+from ovseg.server.component_values import check_characters, check_values
 from ovseg.server.gradio_parts import BlockFunction, SessionState, click_data, door_of, is_door, parts_now
 from ovseg.server.listeners import Listeners
 from ovseg.server.sentences import as_sentences
@@ -61,7 +61,7 @@ class Page(gr.Blocks):
         event = named.get("event_data")
         try:
             with as_sentences():
-                check_letters(click_data(event))
+                check_characters(click_data(event))
             return await super().process_api(block_fn, inputs, *rest, **named)
         except gr.Error:
             raise
@@ -83,5 +83,5 @@ def completed(block_fn: BlockFunction, values: list[Any]) -> list[Any]:
     if len(values) > len(parameters) or any(item.default is Parameter.empty for item in left_out):
         names = ", ".join(item.name for item in parameters)
         raise ValueError(f"{name} takes values for {names}, of which the first is needed, but got {len(values)}.")
-    check_letters(values)
+    check_characters(values)
     return [*values, *(item.default for item in left_out)]

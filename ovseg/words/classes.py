@@ -44,9 +44,9 @@ def parse_classes(text: str) -> tuple[ClassWord, ...]:
 
     Raises:
         ValueError: nothing is named, a phrase is empty, a phrase occurs twice, a class is called "background", or there are
-            more letters, words or phrases than `Limits` allows.
+            more characters, words or phrases than `Limits` allows.
     """
-    check_text("The classes", text.replace("|", " ").replace(",", " "), limits().words_letters)
+    check_text("The classes", text.replace("|", " ").replace(",", " "), limits().words_characters)
     entries = [entry for entry in text.replace("\n", ",").split(",") if entry.strip()]
     if not entries:
         raise ValueError('Classes must be words with commas between them, such as "cat, grass", but none was given.')
@@ -68,8 +68,8 @@ def _check(classes: tuple[ClassWord, ...]) -> None:
                 raise ValueError(f'"{BACKGROUND}" is what remains and cannot be a class; leave it out.')
             if phrase.lower() in seen:
                 raise ValueError(f"Each phrase must be given once, but {quoted(phrase)} is there twice.")
-            if len(phrase) > limits().word_letters:
-                raise ValueError(f"A phrase must have {limits().word_letters} letters at most, but one has {len(phrase)}.")
+            if len(phrase) > (most := limits().word_characters):
+                raise ValueError(f"A phrase must have {most} characters at most, but one has {len(phrase)}.")
             seen.add(phrase.lower())
 
 

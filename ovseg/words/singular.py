@@ -47,7 +47,7 @@ OF_IS = frozenset({  # skis; the rule is tennis
     "confetti", "okapi", "wasabi", "samurai",
 })  # fmt: skip
 OF_US = frozenset({"menu", "emu", "gnu", "tofu", "haiku", "guru", "tutu", "caribou", "bayou", "tiramisu", "zebu", "flu"})
-LONGEST = 40  # letters of a word that is looked at; no noun is longer
+LONGEST = 40  # characters of a word that is looked at; no noun is longer
 
 
 def singular(word: str) -> str:

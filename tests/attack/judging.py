@@ -14,7 +14,7 @@ SAYS_NOTHING = {"", "Error", "error", "None", "null", "Internal Server Error", "
 OURS = re.compile(rf"{re.escape(str(ROOT))}|site-packages|/root/|/home/|/usr/|Traceback|<class |object at 0x")
 FAULTS = ("crashes", "hangs", "opaque", "faults of the program", "server paths")
 FAULT = ("a fault of the program", "its log says why")  # as the page says of its own
-LONGEST = 700  # letters of a sentence
+LONGEST = 700  # characters of a sentence
 
 
 def message_of(answer: Answer) -> Any:

@@ -98,12 +98,12 @@ def pictures() -> Iterator[Case]:
 
 
 BAD_WORDS: dict[str, Any] = {
-    "one word of 30,000 letters": "w" * 30_000, "a word of 201 letters": "w" * 201, "many words": "a " * 40_000,
+    "one word of 30,000 characters": "w" * 30_000, "a word of 201 characters": "w" * 201, "many words": "a " * 40_000,
     "300 classes": ",".join(f"w{k}" for k in range(300)), "129 classes": ",".join(f"w{k}" for k in range(129)),
     "2,000 phrases": "|".join(f"w{k}" for k in range(2000)), "258 phrases": ",".join(f"a{k}|b{k}|c{k}" for k in range(86)),
     "262,144 words": ",".join(f"{k:x}" for k in range(2**18)), "bars": "||||", "commas and a bar": ",,|,,",
-    "twice": "cat, CAT", "background": "background", "half a letter": "cat \ud800", "half a letter alone": "\udfff",
-    "a bar at the end": "cat|", "letters of 4 bytes": "\U0001f408" * 300, "combining": "a" + "\u0301" * 3000,
+    "twice": "cat, CAT", "background": "background", "a surrogate": "cat \ud800", "another surrogate": "\udfff",
+    "a bar at the end": "cat|", "characters of 4 bytes": "\U0001f408" * 300, "combining": "a" + "\u0301" * 3000,
     "zero bytes": "\0" * 300 + "|", "right to left": "\u202e" * 250, "a script": "<img src=x onerror=alert(1)>|",
     "a path": "/etc/passwd|", "braces": "{}|{}", "a bar and spaces": " | ",
 }  # fmt: skip
@@ -135,7 +135,7 @@ def words() -> Iterator[Case]:
 
 BAD_NUMBERS: dict[str, Any] = {
     "NaN": float("nan"), "1e999": float("inf"), "-1e999": float("-inf"), "1e30": 1e30, "-1": -1, "2 to the 64": 2**64,
-    "text": "x", "nothing": None, "a list": [1], "an object": {"a": 1}, "half a letter": "\ud800", "1e308": 1e308,
+    "text": "x", "nothing": None, "a list": [1], "an object": {"a": 1}, "a surrogate": "\ud800", "1e308": 1e308,
 }  # fmt: skip
 FIELDS = {
     "scene-number": ("scene-number", "submit"), "picture-seed": ("draw", "click"), "steps": ("draw", "click"),
@@ -174,7 +174,7 @@ BODIES: dict[str, bytes] = {
     "data null": b'{"data": null}', "data number": b'{"data": 5}', "data text": b'{"data": "x"}',
     "data object": b'{"data": {}}', "data empty": b'{"data": []}', "deep": b"[" * 100_000,
     "nested": b'{"data": ' + b"[" * 500 + b"]" * 500 + b"}", "deep objects": b'{"a":' * 50_000,
-    "NaN": b'{"data": [NaN]}', "infinity": b'{"data": [-Infinity]}', "half a letter": b'{"data": ["\\ud800"]}',
+    "NaN": b'{"data": [NaN]}', "infinity": b'{"data": [-Infinity]}', "a surrogate": b'{"data": ["\\ud800"]}',
     "not UTF-8": b'{"data": ["\xff\xfe"]}', "UTF-16": '{"data": []}'.encode("utf-16"), "comment": b'{"data": [] /* */}',
     "twice": b'{"data": [1], "data": [2]}', "long number": b'{"data": [' + b"9" * 5000 + b"]}",
     "zero byte": b'{"data": ["\\u0000"]}', "trailing": b'{"data": []} x',
@@ -188,7 +188,7 @@ BODIES: dict[str, bytes] = {
     "index fraction": b'{"data": [], "session_hash": "s", "fn_index": 1.5}',
     "index huge": b'{"data": [], "session_hash": "s", "fn_index": 99999999999999999999999}',
     "index null": b'{"data": [], "session_hash": "s", "fn_index": null}',
-    "session of half a letter": b'{"data": [], "session_hash": "\\ud800", "fn_index": 30}',
+    "session of a surrogate": b'{"data": [], "session_hash": "\\ud800", "fn_index": 30}',
 }  # fmt: skip
 ROUTES = (
     "call/segment", "call/compare", "call/caption", "call/generate", "call/magic", "call/v2/segment", "call/v2/magic",
@@ -228,7 +228,7 @@ def shapes() -> Iterator[Case]:
 
 VALUES: dict[str, Any] = {
     "nothing": None, "text": "x" * 300, "a number": 1e30, "a list": [[]], "an object": {"path": "/etc/passwd"},
-    "a file": {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, "half a letter": "\ud800",
+    "a file": {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}, "a surrogate": "\ud800",
 }  # fmt: skip
 
 
@@ -254,14 +254,14 @@ EVENT_DATA: dict[str, Any] = {
     "a token of text": {"token": "x"}, "a token far away": {"token": 10**9}, "a layer of text": {"layer": "x", "level": []},
     "a layer far away": {"layer": 10**9, "level": -1}, "weights of text": {"weights": "x"},
     "weights of lists": {"weights": {"a": []}}, "a threshold of text": {"threshold": "x"},
-    "half a letter": {"index": "\ud800", "value": "\ud800", "token": "\ud800"},
+    "a surrogate": {"index": "\ud800", "value": "\ud800", "token": "\ud800"},
 }  # fmt: skip
 WITH_DATA = (
     ("examples", "select"), ("inside-examples", "select"), ("board", "select"), ("board", "look"), ("inside", "heads"),
     ("inside", "token"), ("inside", "select"), ("inside", "weigh"),
 )  # fmt: skip
 TRICKS: dict[str, dict[str, Any]] = {
-    "a session of 20,000 letters": {"session_hash": "s" * 20_000}, "no session": {"session_hash": None},
+    "a session of 20,000 characters": {"session_hash": "s" * 20_000}, "no session": {"session_hash": None},
     "an empty session": {"session_hash": ""}, "a session like a path": {"session_hash": "../../etc"},
     "a batch": {"batched": True}, "a batch of a list": {"batched": [1]}, "a trigger that is none": {"trigger_id": 10**9},
     "a trigger of text": {"trigger_id": "x"}, "an event of its own": {"event_id": "mine"}, "simple": {"simple_format": True},

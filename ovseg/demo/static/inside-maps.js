@@ -4,7 +4,7 @@ const STEPS = 65535;
 
 /* The numbers of a base64 text, as an array of this kind. */
 export function numbersOf(text, Kind) {
-  return new Kind(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
+  return new Kind(Uint8Array.from(atob(text), (character) => character.charCodeAt(0)).buffer);
 }
 
 /* Maps that were packed one after the other: `at(k)` is map k in real numbers, row by row. */
