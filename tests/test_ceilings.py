@@ -19,7 +19,7 @@ from ovseg.demo.running import Request, Results, run
 from ovseg.doors.answers import segmented
 from ovseg.limits import limits
 from ovseg.methods import METHODS, DiffSegmenter, suited_to
-from ovseg.methods.ovdiff.store import Mask, Store, store_of
+from ovseg.methods.ovdiff.store import Store, Trimap, store_of
 from ovseg.models import Models
 from ovseg.progress import silent
 from ovseg.server import download_folders, housekeeping
@@ -29,7 +29,7 @@ from ovseg.server.session_memory import memory_bytes
 from ovseg.types import OwnScores, Segmentation
 
 MADE_BY = {"images": 2}
-MASKS = (Mask(np.random.default_rng(0).random((64, 64)) > 0.5, np.zeros((64, 64), bool)),)
+MASKS = (Trimap(np.random.default_rng(0).random((64, 64)) > 0.5, np.zeros((64, 64), bool)),)
 
 
 @pytest.mark.parametrize("threshold", [None, 0.4])

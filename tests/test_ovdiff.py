@@ -21,7 +21,7 @@ from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.methods.ovdiff.prefilter import Things, chosen_classes, which_are_stuff
 from ovseg.methods.ovdiff.prototypes import make_prototypes, prototypes_of, ship
 from ovseg.methods.ovdiff.settings import parse_numbers
-from ovseg.methods.ovdiff.store import NOWHERE, Mask, Prototypes, Side, Store, SupportImage, store_of
+from ovseg.methods.ovdiff.store import NOWHERE, Prototypes, Side, Store, SupportImage, Trimap, store_of
 from ovseg.methods.ovdiff.support import LIKELY, UNLIKELY, masks_by_otsu, masks_by_proposals, stretched, two_thresholds
 from ovseg.methods.ovdiff.word_folder import describe, read
 from ovseg.models import Models
@@ -108,7 +108,7 @@ def test_prototypes_are_means_of_places_of_pictures_and_of_clusters() -> None:
     inside = np.zeros((4, 6), bool)
     inside[1:3, 1:4] = True
     nothing = np.zeros((4, 6), bool)
-    masks = [Mask(inside, nothing), Mask(nothing, nothing), Mask(~inside, nothing)]
+    masks = [Trimap(inside, nothing), Trimap(nothing, nothing), Trimap(~inside, nothing)]
     made = prototypes_of(iter(features), masks, parts=2)
     first, third = features[0][:, 1:3, 1:4].flatten(1).T, features[2][:, ~torch.from_numpy(inside)].T
     rows = torch.cat([first, third])
@@ -145,7 +145,7 @@ def test_a_store_gives_back_what_it_was_given(tmp_path: Path) -> None:
         np.array_equal(a.image, b.image) and np.array_equal(a.attribution, b.attribution)
         for a, b in zip(store.read_pictures("cat", made_by), pictures, strict=True)
     )
-    mask = Mask(box(0, 0, 3, 3), box(6, 6, 9, 9))
+    mask = Trimap(box(0, 0, 3, 3), box(6, 6, 9, 9))
     store.write_masks("cat", made_by, [mask])
     assert np.array_equal(store.read_masks("cat", made_by)[0].background, mask.background)
     kept = Prototypes(side(0), side(1))

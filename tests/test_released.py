@@ -25,7 +25,7 @@ from ovseg.methods.ovdiff.matching import boxes_of
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.methods.ovdiff.prefilter import Things, chosen_classes, which_are_stuff
 from ovseg.methods.ovdiff.prototypes import make_prototypes, prototypes_of
-from ovseg.methods.ovdiff.store import Mask
+from ovseg.methods.ovdiff.store import Trimap
 from ovseg.methods.ovdiff.support import masks_by_small_otsu, stretched, two_thresholds
 from ovseg.models import Models
 from ovseg.pocket.world import scene as pocket_scene
@@ -406,7 +406,7 @@ def test_pictures_without_foreground_give_no_background() -> None:
     features = [torch.randn(5, 4, 6) for _ in range(2)]
     inside, nothing = np.zeros((4, 6), bool), np.zeros((4, 6), bool)
     inside[1:3, 1:4] = True
-    masks = [Mask(inside, ~inside), Mask(nothing, ~inside)]
+    masks = [Trimap(inside, ~inside), Trimap(nothing, ~inside)]
     kept, skipped = (prototypes_of(iter(features), masks, parts=2, skip_empty=skip) for skip in (False, True))
     assert kept.background.pictures[1:3].tolist() == [0, 1] and skipped.background.pictures.tolist() == [0] * 4
     assert np.array_equal(kept.foreground.vectors, skipped.foreground.vectors)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ovseg.methods.ovdiff.matching import Table
 from ovseg.methods.ovdiff.settings import Settings
-from ovseg.methods.ovdiff.store import Mask, store_of
+from ovseg.methods.ovdiff.store import Trimap, store_of
 from ovseg.methods.ovdiff.support import shaded
 from ovseg.models import Models
 from ovseg.types import Evidence, Neighbours
@@ -112,7 +112,7 @@ def evidence_of(
 
 def _support_of(
     models: Models, settings: Settings, phrase: str
-) -> tuple[tuple[UInt8[np.ndarray, "_h _w 3"], Mask | None], ...]:
+) -> tuple[tuple[UInt8[np.ndarray, "_h _w 3"], Trimap | None], ...]:
     """The support images of a phrase, with their masks: as they were drawn, or from the sheet that ships; or nothing.
 
     Where a store has no room and dropped the masks alone, the pictures come without them.

@@ -13,7 +13,7 @@ from ovseg.maths.cluster import kmeans
 from ovseg.maths.maps import resize
 from ovseg.methods.ovdiff.features import TOGETHER, Extractor
 from ovseg.methods.ovdiff.settings import Settings
-from ovseg.methods.ovdiff.store import NOWHERE, Mask, Prototypes, Side, Store, SupportImage, store_of
+from ovseg.methods.ovdiff.store import NOWHERE, Prototypes, Side, Store, SupportImage, Trimap, store_of
 from ovseg.methods.ovdiff.support import support_images, support_masks
 from ovseg.models import Models
 from ovseg.progress import Report, silent, within
@@ -102,7 +102,7 @@ def _features_of_each(
 
 def prototypes_of(
     features: Iterable[Float[Tensor, "d y x"]],
-    masks: Sequence[Mask],
+    masks: Sequence[Trimap],
     parts: int,
     seed: int = 0,
     *,

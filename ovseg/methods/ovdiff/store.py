@@ -32,7 +32,7 @@ class SupportImage:
 
 
 @dataclass(frozen=True)
-class Mask:
+class Trimap:
     """Which pixels of a drawn picture are the class, and which are surely not."""
 
     foreground: Bool[np.ndarray, "h w"]
@@ -95,23 +95,23 @@ class Store(WordFolder):
             tensors[f"{number:04d}/attribution"] = item.attribution
         self.write(word, "pictures", made_by, tensors)
 
-    def read_masks(self, word: str, made_by: MadeBy) -> tuple[Mask, ...] | None:
+    def read_masks(self, word: str, made_by: MadeBy) -> tuple[Trimap, ...] | None:
         """The masks of the first pictures, or None where there are none."""
         tensors = self.read(word, "masks", made_by)
         return None if tensors is None else tuple(_mask(tensors[name]) for name in sorted(tensors))
 
-    def write_masks(self, word: str, made_by: MadeBy, masks: Sequence[Mask]) -> None:
+    def write_masks(self, word: str, made_by: MadeBy, masks: Sequence[Trimap]) -> None:
         """Keep masks."""
         self.write(word, "masks", made_by, {f"{number:04d}": _marks(mask) for number, mask in enumerate(masks)})
 
-    def read_sheet(self, word: str, made_by: MadeBy) -> tuple[tuple[np.ndarray, Mask], ...]:
+    def read_sheet(self, word: str, made_by: MadeBy) -> tuple[tuple[np.ndarray, Trimap], ...]:
         """Copies of the pictures, which are not exact, with their masks: to be looked at. None where there are none."""
         tensors = self.read(word, "sheet", made_by) or {}
         numbers = sorted({name.partition("/")[0] for name in tensors})
         return tuple((_picture(tensors[f"{n}/picture"]), _mask(tensors[f"{n}/mask"])) for n in numbers)
 
     def write_sheet(
-        self, word: str, made_by: MadeBy, pictures: Sequence[UInt8[np.ndarray, "_h _w 3"]], masks: Sequence[Mask]
+        self, word: str, made_by: MadeBy, pictures: Sequence[UInt8[np.ndarray, "_h _w 3"]], masks: Sequence[Trimap]
     ) -> Path:
         """Keep copies of pictures, an eighth as large as the pictures' own files, and their masks; returns the file."""
         tensors = {}
@@ -161,14 +161,14 @@ def _picture(content: np.ndarray, mode: str = "RGB") -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content.tobytes())).convert(mode))
 
 
-def _marks(mask: Mask) -> np.ndarray:
+def _marks(mask: Trimap) -> np.ndarray:
     marks = mask.foreground.astype(np.uint8) + 2 * mask.background.astype(np.uint8)
     return _file_of(Image.fromarray(marks), "PNG")
 
 
-def _mask(content: np.ndarray) -> Mask:
+def _mask(content: np.ndarray) -> Trimap:
     marks = _picture(content, "L")
-    return Mask((marks & 1) > 0, (marks & 2) > 0)
+    return Trimap((marks & 1) > 0, (marks & 2) > 0)
 
 
 def _unpacked(tensors: Mapping[str, np.ndarray], side: str) -> UInt8[np.ndarray, "k y x"]:

@@ -12,7 +12,7 @@ from ovseg.backbones.base import Sampling
 from ovseg.backbones.phrases import filled
 from ovseg.maths.maps import normalise
 from ovseg.methods.ovdiff.settings import Settings
-from ovseg.methods.ovdiff.store import Mask, SupportImage, store_of
+from ovseg.methods.ovdiff.store import SupportImage, Trimap, store_of
 from ovseg.models import Models
 from ovseg.progress import Report
 
@@ -49,7 +49,7 @@ def support_images(models: Models, settings: Settings, word: str, report: Report
 
 def support_masks(
     models: Models, settings: Settings, word: str, pictures: Sequence[SupportImage], report: Report
-) -> tuple[Mask, ...]:
+) -> tuple[Trimap, ...]:
     """Foreground and background of each support image, from the store, or found and kept there.
 
     Raises:
@@ -80,14 +80,14 @@ def stretched(attribution: Float[np.ndarray, "y x"], hw: tuple[int, int]) -> Flo
     return normalise(torch.from_numpy(grown)).numpy()
 
 
-def masks_by_proposals(proposals: Sequence[Bool[np.ndarray, "h w"]], attribution: Float[np.ndarray, "h w"]) -> Mask:
+def masks_by_proposals(proposals: Sequence[Bool[np.ndarray, "h w"]], attribution: Float[np.ndarray, "h w"]) -> Trimap:
     """Foreground and background from class-agnostic masks; by fixed thresholds where there are none.
 
     The masks and what they leave compete by their mean attribution: the best is foreground, and the worst that still has
     pixels of its own is background, where the attribution is low, without its edge. An empty mask never competes.
     """
     if not proposals:
-        return Mask(attribution > LIKELY, attribution < UNLIKELY)
+        return Trimap(attribution > LIKELY, attribution < UNLIKELY)
     rest = ~np.any(proposals, 0)
     candidates = [mask for mask in (rest, *proposals) if mask.any()]
     ranked = sorted(candidates, key=lambda mask: -float(attribution[mask].mean()))
@@ -97,18 +97,18 @@ def masks_by_proposals(proposals: Sequence[Bool[np.ndarray, "h w"]], attribution
         free &= ~mask
     owned = [mask for mask in owned if mask.any()]
     background = owned[-1] if len(owned) > 1 else np.zeros_like(rest)
-    return Mask(owned[0], binary_erosion(background & (attribution < UNLIKELY)))
+    return Trimap(owned[0], binary_erosion(background & (attribution < UNLIKELY)))
 
 
-def masks_by_otsu(attributions: Sequence[Float[np.ndarray, "h w"]]) -> tuple[Mask, ...]:
+def masks_by_otsu(attributions: Sequence[Float[np.ndarray, "h w"]]) -> tuple[Trimap, ...]:
     """Foreground and background by two thresholds on the attributions of all images of a class (multi-Otsu)."""
     low, high = two_thresholds(np.concatenate([a.ravel() for a in attributions]))
-    return tuple(Mask(a > high, a < low) for a in attributions)
+    return tuple(Trimap(a > high, a < low) for a in attributions)
 
 
 def masks_by_small_otsu(
     small: Sequence[Float16[np.ndarray, "_y _x"]], attributions: Sequence[Float[np.ndarray, "h w"]]
-) -> tuple[Mask, ...]:
+) -> tuple[Trimap, ...]:
     """As `masks_by_otsu`, with thresholds from 256 bins of the maps at their own size, as in the released code.
 
     Args:
@@ -117,7 +117,7 @@ def masks_by_small_otsu(
     """
     own = [normalise(torch.from_numpy(a.astype(np.float32))).numpy().ravel() for a in small]
     low, high = two_thresholds(np.concatenate(own), RELEASED_BINS, at_centres=True)
-    return tuple(Mask(a > high, a < low) for a in attributions)
+    return tuple(Trimap(a > high, a < low) for a in attributions)
 
 
 def two_thresholds(values: Float[np.ndarray, " n"], bins: int = BINS, *, at_centres: bool = False) -> tuple[float, float]:
@@ -145,7 +145,7 @@ def two_thresholds(values: Float[np.ndarray, " n"], bins: int = BINS, *, at_cent
     return float(edges[first[best] + 1]), float(edges[second[best] + 1])
 
 
-def shaded(image: UInt8[np.ndarray, "h w 3"], mask: Mask) -> UInt8[np.ndarray, "h w 3"]:
+def shaded(image: UInt8[np.ndarray, "h w 3"], mask: Trimap) -> UInt8[np.ndarray, "h w 3"]:
     """A support image for people: foreground as it is, background half as bright, what is neither nearly black."""
     bright = np.where(mask.foreground, 1.0, np.where(mask.background, 0.5, 0.12))
     return (image * bright[..., None]).astype(np.uint8)
