@@ -16,7 +16,7 @@ from ovseg.backbones import Capture, counting
 from ovseg.maths.maps import resize
 from ovseg.methods.ovdiff import evidence, prefilter, support
 from ovseg.methods.ovdiff.features import Extractor, resized
-from ovseg.methods.ovdiff.matching import Source, Table, boxes_of, compare, sources_of
+from ovseg.methods.ovdiff.matching import PrototypeTable, Source, boxes_of, compare, sources_of
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.methods.ovdiff.prefilter import Things, chosen_classes, which_are_stuff
 from ovseg.methods.ovdiff.prototypes import make_prototypes, prototypes_of, ship
@@ -293,7 +293,7 @@ def test_nearest_prototypes_worked_out_by_hand() -> None:
         Source(0, "cat", 0, "background", ground((0.5, 0), (0.1, -2))),
         Source(2, "dog", 2, "background", ground((0, 9))),
     ]
-    table = Table.of(sources)
+    table = PrototypeTable.of(sources)
     assert table.labels.tolist() == [1, 1, 2, 3, 0, 0, 0]  # what half precision cannot hold is left out
     assert torch.allclose(table.vectors.norm(dim=1), torch.ones(7))
     places = torch.tensor([[[5.0, 0.0, 0.0, -3.0]], [[0.0, 0.2, -1.0, 4.0]]])  # east, north, south, and (-0.6, 0.8)
@@ -309,13 +309,13 @@ def test_nearest_prototypes_worked_out_by_hand() -> None:
     # Of sky and dog alone: the dog is the second label, and the cat's background is not there.
     few = table.of_classes((1, 2), 3)
     assert few.labels.tolist() == [1, 2, 0] and [source.phrase for source, _ in few.origin] == ["sky", "dog", "dog"]
-    assert Table.of(sources, means_only=True).labels.tolist() == [1, 2, 3, 0, 0]
+    assert PrototypeTable.of(sources, means_only=True).labels.tolist() == [1, 2, 3, 0, 0]
 
 
 def test_what_a_place_is_nearest_to_has_rows_and_columns() -> None:
     """A picture that is wider than high: its places are asked for by row, then column."""
     cat = Side(np.eye(3, dtype=np.float16), np.array([1, 0, 1], np.int32), 1, np.array([[[0, 255]], [[255, 0]]], np.uint8))
-    table = Table.of([Source(4, "kitten", 2, "foreground", cat)])
+    table = PrototypeTable.of([Source(4, "kitten", 2, "foreground", cat)])
     features = torch.zeros(3, 2, 4)
     features[2] = 7  # of any length
     features[:, 0, 1], features[:, 1, 3] = torch.tensor([0.96, 0, 0.28]), torch.tensor([0, 0.8, 0.6])
@@ -365,7 +365,7 @@ def table_of(models: Models, method: OVDiff, stuff: tuple[bool, ...] = (False,) 
     return method.table([source for source in sources if source.owner in asked], stuff)
 
 
-def backgrounds_of(table: Table) -> set[int]:
+def backgrounds_of(table: PrototypeTable) -> set[int]:
     """The classes whose background is in a table."""
     return {source.owner for source, _ in table.origin if source.ground == "background"}
 
@@ -374,7 +374,7 @@ def test_few_cosines_at_once_give_what_all_at_once_give(monkeypatch: pytest.Monk
     rng = torch.Generator().manual_seed(0)
     rows, labels = torch.randn(23, 6, generator=rng), torch.arange(23) * 4 // 23
     source = Source(0, "cat", 0, "foreground", ground((1, 0)))
-    table = Table(torch.nn.functional.normalize(rows, dim=1), labels.roll(6), tuple((source, k) for k in range(23)))
+    table = PrototypeTable(torch.nn.functional.normalize(rows, dim=1), labels.roll(6), tuple((source, k) for k in range(23)))
     features = torch.randn(6, 4, 5, generator=rng)
     cosines = torch.einsum("nd,dyx->nyx", table.vectors, torch.nn.functional.normalize(features, dim=0))
     monkeypatch.setattr("ovseg.methods.ovdiff.matching.MOST_COSINES", 7 * 20)  # seven of the rows at all places

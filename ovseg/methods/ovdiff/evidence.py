@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from ovseg.methods.ovdiff.matching import Table
+from ovseg.methods.ovdiff.matching import PrototypeTable
 from ovseg.methods.ovdiff.settings import Settings
 from ovseg.methods.ovdiff.store import Trimap, store_of
 from ovseg.methods.ovdiff.support import shaded
@@ -22,12 +22,12 @@ SHEETS = 12  # phrases whose support images are shown
 class Nearest:
     """The prototypes of one extractor that each place is nearest to, best first: rows of its table and their cosines."""
 
-    table: Table
+    table: PrototypeTable
     rows: Int[np.ndarray, "y x k"]
     cosines: Float[np.ndarray, "y x k"]
 
     @classmethod
-    def of(cls, table: Table, features: Float[Tensor, "d y x"]) -> "Nearest":
+    def of(cls, table: PrototypeTable, features: Float[Tensor, "d y x"]) -> "Nearest":
         """The nearest rows of a table to the features at each place."""
         return cls(table, *(part.permute(1, 2, 0).cpu().numpy() for part in table.nearest(features, NEAREST)))
 
@@ -68,7 +68,7 @@ def evidence_of(
     models: Models,
     settings: Settings,
     phrases: Mapping[int, tuple[str, str]],
-    tables: Mapping[str, Table],
+    tables: Mapping[str, PrototypeTable],
     features: Mapping[str, Float[Tensor, "_d _y _x"]],
 ) -> tuple[Evidence, ...]:
     """Support images and the nearest prototypes of each place, from the store; nothing is drawn for them.

@@ -35,7 +35,7 @@ class Source:
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class PrototypeTable:
     """Prototypes of one extractor, one after the other.
 
     `vectors` are unit vectors, `labels` says what each speaks for, 0 for background and k + 1 for class k, and `origin`
@@ -47,7 +47,7 @@ class Table:
     origin: tuple[tuple[Source, int], ...]
 
     @classmethod
-    def of(cls, sources: Sequence[Source], means_only: bool = False) -> "Table":
+    def of(cls, sources: Sequence[Source], means_only: bool = False) -> "PrototypeTable":
         """All rows of the sources, or their means alone. Rows that half precision could not hold are left out."""
         vectors, labels, origin = [], [], []
         for source in sources:
@@ -58,12 +58,12 @@ class Table:
             origin += [(source, row) for row in rows]
         return cls(F.normalize(torch.cat(vectors), dim=1), torch.tensor(labels, dtype=torch.long), tuple(origin))
 
-    def only(self, kept: Bool[Tensor, " n"]) -> "Table":
+    def only(self, kept: Bool[Tensor, " n"]) -> "PrototypeTable":
         """The rows that are kept."""
         origin = tuple(item for item, stays in zip(self.origin, kept.tolist(), strict=True) if stays)
-        return Table(self.vectors[kept.to(self.vectors.device)], self.labels[kept], origin)
+        return PrototypeTable(self.vectors[kept.to(self.vectors.device)], self.labels[kept], origin)
 
-    def of_classes(self, asked: Sequence[int], count: int) -> "Table":
+    def of_classes(self, asked: Sequence[int], count: int) -> "PrototypeTable":
         """The rows of some of the `count` classes, labelled by their place in `asked`."""
         if tuple(asked) == tuple(range(count)):
             return self
@@ -72,7 +72,7 @@ class Table:
         place[[number + 1 for number in asked]] = torch.arange(1, len(asked) + 1)
         return replace(table, labels=place[table.labels])
 
-    def without_hidden_stuff(self, stuff: Sequence[bool], cosine: float) -> "Table":
+    def without_hidden_stuff(self, stuff: Sequence[bool], cosine: float) -> "PrototypeTable":
         """Without the background that looks like a stuff class that is asked for (the paper's stuff filter).
 
         Args:
@@ -85,7 +85,7 @@ class Table:
         alike = (self.vectors @ self.vectors[of_stuff].T).amax(1)
         return self.only((self.labels > 0) | (alike <= cosine))
 
-    def to(self, device: torch.device) -> "Table":
+    def to(self, device: torch.device) -> "PrototypeTable":
         """The same with its vectors on a device."""
         return replace(self, vectors=self.vectors.to(device))
 
@@ -145,7 +145,7 @@ def sources_of(
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class ClassScores:
     """The mean cosine of background and each class over crops and extractors, and the features of the whole picture, by
     extractor."""
 
@@ -157,11 +157,11 @@ def compare(
     extractors: Sequence[Extractor],
     settings: Settings,
     image: UInt8[np.ndarray, "H W 3"],
-    tables: Mapping[str, Table],
+    tables: Mapping[str, PrototypeTable],
     *,
     count: int,
     seed: int,
-) -> Comparison:
+) -> ClassScores:
     """Compare a picture, in windows and as a whole, with the tables of all extractors, by their names.
 
     Windows of one size go through each network together, several at a time.
@@ -183,7 +183,7 @@ def compare(
                 total[:, rows, columns] += resize(best[None], crop.shape[:2])[0]
                 weight[rows, columns] += 1
                 whole[extractor.name] = own  # the whole picture comes last
-    return Comparison((total / weight).cpu(), whole)
+    return ClassScores((total / weight).cpu(), whole)
 
 
 def _of_one_size(boxes: Sequence[tuple[slice, slice]], picture: np.ndarray) -> Iterator[list[tuple[slice, slice]]]:

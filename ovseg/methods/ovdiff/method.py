@@ -52,7 +52,7 @@ from ovseg.methods.ovdiff.ablations import ABLATIONS
 from ovseg.methods.ovdiff.evaluation import PROTOCOL
 from ovseg.methods.ovdiff.evidence import evidence_of
 from ovseg.methods.ovdiff.features import Extractor, resized
-from ovseg.methods.ovdiff.matching import Source, Table, compare, count_boxes, sources_of, working_hw
+from ovseg.methods.ovdiff.matching import PrototypeTable, Source, compare, count_boxes, sources_of, working_hw
 from ovseg.methods.ovdiff.prefilter import Things, chosen_classes, which_are_stuff
 from ovseg.methods.ovdiff.prototypes import make_prototypes
 from ovseg.methods.ovdiff.random_prototypes import keep_random_prototypes
@@ -212,7 +212,7 @@ class OVDiff(Settings, Method):
         on_device = {extractor: table.to(models.device) for extractor, table in tables.items()}
         return PreparedOVDiff(models, classes, self, on_device, stuff, things, extractors, timings=stages.timings)
 
-    def table(self, sources: Sequence[Source], stuff: Sequence[bool]) -> Table:
+    def table(self, sources: Sequence[Source], stuff: Sequence[bool]) -> PrototypeTable:
         """All prototypes of these sources that are compared, as unit vectors in one matrix.
 
         Stuff gives no background: around it there is more of it.
@@ -225,7 +225,7 @@ class OVDiff(Settings, Method):
             for source in sources
             if source.ground == "foreground" or (self.background == "prototypes" and not stuff[source.owner])
         ]
-        table = Table.of(used, means_only=self.kinds == "mean")
+        table = PrototypeTable.of(used, means_only=self.kinds == "mean")
         return table.without_hidden_stuff(stuff, self.stuff_cosine) if self.stuff_filter else table
 
 
@@ -238,7 +238,7 @@ class PreparedOVDiff(Prepared):
     """
 
     method: OVDiff
-    tables: Mapping[str, Table]
+    tables: Mapping[str, PrototypeTable]
     stuff: tuple[bool, ...]
     things: Things | None
     extractors: tuple[Extractor, ...]
