@@ -93,7 +93,7 @@ def _coco_values(stuff: bool) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class FolderLayout:
     """Where a benchmark keeps its files and what its masks' values mean.
 
     `images`, `masks` and `listing` are paths from the data set's folder, with {split} and {name}. Without a listing,
@@ -124,15 +124,17 @@ _CONTEXT = {
     "listing": "ImageSets/SegmentationContext/{split}.txt",
 }
 _COCO = {"images": "images/{split}2017/{name}.jpg", "masks": "annotations/{split}2017/{name}.png"}
-LAYOUTS: dict[str, Layout] = {
-    "voc-21": Layout(background="scored", values=tuple(range(21)), **_VOC),
-    "voc-20": Layout(background="ignored", values=tuple(range(21)), **_VOC),
-    "context-60": Layout(background="scored", values=tuple(range(60)), **_CONTEXT),
-    "context-59": Layout(background="ignored", values=tuple(range(60)), **_CONTEXT),
+LAYOUTS: dict[str, FolderLayout] = {
+    "voc-21": FolderLayout(background="scored", values=tuple(range(21)), **_VOC),
+    "voc-20": FolderLayout(background="ignored", values=tuple(range(21)), **_VOC),
+    "context-60": FolderLayout(background="scored", values=tuple(range(60)), **_CONTEXT),
+    "context-59": FolderLayout(background="ignored", values=tuple(range(60)), **_CONTEXT),
     # GroupViT's conversion, by which papers measure, makes every pixel that is no thing background, also unlabelled ones.
-    "coco-object": Layout(names="coco-object", background="scored", values=_coco_values(stuff=False), unlabelled=0, **_COCO),
-    "coco-stuff": Layout(names="coco-stuff", background="absent", values=_coco_values(stuff=True), **_COCO),
-    "ade20k": Layout(
+    "coco-object": FolderLayout(
+        names="coco-object", background="scored", values=_coco_values(stuff=False), unlabelled=0, **_COCO
+    ),
+    "coco-stuff": FolderLayout(names="coco-stuff", background="absent", values=_coco_values(stuff=True), **_COCO),
+    "ade20k": FolderLayout(
         names="ade20k",
         background="ignored",
         values=tuple(range(151)),
@@ -160,7 +162,7 @@ class FolderDataset(Dataset):
     split: str
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> FolderLayout:
         """Where its files are."""
         return LAYOUTS[self.benchmark]
 
