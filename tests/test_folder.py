@@ -18,7 +18,7 @@ from ovseg.methods import DiffSegmenter
 from ovseg.models import Models
 from ovseg.output import folder
 from ovseg.output.coco import coco_file, merged
-from ovseg.output.folder import FolderTask, Outcome
+from ovseg.output.folder import FolderTask, PictureOutcome
 from ovseg.pocket.world import scene
 from ovseg.progress import Report, silent
 from ovseg.types import Scene
@@ -295,7 +295,7 @@ def test_what_is_wrong_with_one_picture_stops_no_other(task: FolderTask, monkeyp
 
     monkeypatch.setattr(prepared, "segment", refusing)
     outcomes = task.run()
-    assert outcomes["b.png"] == Outcome(None, "The picture must be higher, but is not.")
+    assert outcomes["b.png"] == PictureOutcome(None, "The picture must be higher, but is not.")
     assert [name for name, outcome in outcomes.items() if outcome.coco] == list(GOOD[1:])
 
 

@@ -46,7 +46,7 @@ Prepare = Callable[[tuple[ClassWord, ...]], Prepared]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PictureOutcome:
     """What came of a picture: its COCO file, or None and the reason in a sentence."""
 
     coco: Mapping | None
@@ -114,7 +114,7 @@ class FolderTask:
         """The classes that all pictures are asked for; none if `words` is blank."""
         return parse_classes(self.words) if self.words.strip() else ()
 
-    def run(self, report: Report = silent) -> dict[str, Outcome] | None:
+    def run(self, report: Report = silent) -> dict[str, PictureOutcome] | None:
         """Segment the pictures that are missing, and write `coco.json`, `skipped.json` and `README.txt`.
 
         On a CPU each process computes with one thread, so that the masks do not depend on the number of processes.
@@ -166,7 +166,7 @@ class FolderTask:
     def _needs_caption(self) -> bool:
         return not self.caption.strip() and (self.method.finds_words or not self.classes)
 
-    def _work(self, names: Sequence[str], report: Report) -> dict[str, Outcome]:
+    def _work(self, names: Sequence[str], report: Report) -> dict[str, PictureOutcome]:
         """The outcome of each of these pictures; those that have a record are not segmented again."""
         outcomes = {name: kept for name in names if (kept := self._kept(name))}
         missing = [name for name in names if name not in outcomes]
@@ -188,26 +188,28 @@ class FolderTask:
             done += 1
         return outcomes
 
-    def _kept(self, name: str) -> Outcome | None:
+    def _kept(self, name: str) -> PictureOutcome | None:
         """The outcome that an earlier run has left of the picture as it is now."""
         path = self._record(name)
         if not path.exists():
             return None
         record = read_json(path)
-        return Outcome(record["coco"]) if record["checksum"] == self._checksum(name) else None
+        return PictureOutcome(record["coco"]) if record["checksum"] == self._checksum(name) else None
 
     def _read(self, name: str) -> tuple[np.ndarray, str]:
         """A picture's pixels and its file's checksum."""
         return read_image(self.folder / name), self._checksum(name)
 
-    def _segmented(self, name: str, read: Future[tuple[np.ndarray, str]], prepare: Prepare, report: Report) -> Outcome:
+    def _segmented(
+        self, name: str, read: Future[tuple[np.ndarray, str]], prepare: Prepare, report: Report
+    ) -> PictureOutcome:
         """Segment a picture and write its files. What is wrong with the picture or its words is a reason to skip it."""
         report("reading", 0.0)
         try:
             image, content = read.result()
             result = self._result(image, prepare, report)
         except ValueError as error:
-            return Outcome(None, str(error))
+            return PictureOutcome(None, str(error))
         folder, segmentation = self._record(name).parent, result.segmentation
         if folder.is_dir():
             shutil.rmtree(folder)  # files of the picture as it was before, or of a stopped run
@@ -216,7 +218,7 @@ class FolderTask:
             write_attention(segmentation, folder / "attention")
         coco = coco_file([(name, segmentation.label_map)], segmentation.labels)
         write_whole(self._record(name), as_json({"checksum": content, "coco": coco}, None), lasting=True)
-        return Outcome(coco)
+        return PictureOutcome(coco)
 
     def _result(self, image: np.ndarray, prepare: Prepare, report: Report) -> Result:
         words, caption = asked_for(
@@ -240,7 +242,7 @@ class FolderTask:
     def _record(self, name: str) -> Path:
         return self.out / "pictures" / name / "record.json"
 
-    def _write_summary(self, outcomes: Mapping[str, Outcome]) -> None:
+    def _write_summary(self, outcomes: Mapping[str, PictureOutcome]) -> None:
         files = [outcome.coco for outcome in outcomes.values() if outcome.coco is not None]
         write_whole(self.out / "coco.json", as_json(merged(files, [word.name for word in self.classes]), None))
         skipped = [{"picture": name, "why": reason} for name, reason in reasons(outcomes)]
@@ -248,6 +250,6 @@ class FolderTask:
         write_whole(self.out / "README.txt", README.encode())
 
 
-def reasons(outcomes: Mapping[str, Outcome]) -> Iterator[tuple[str, str]]:
+def reasons(outcomes: Mapping[str, PictureOutcome]) -> Iterator[tuple[str, str]]:
     """The pictures that were skipped, each with the reason."""
     yield from ((name, outcome.reason) for name, outcome in outcomes.items() if outcome.coco is None)
