@@ -24,7 +24,7 @@ from ovseg.evaluation.baselines import MEASURABLE
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import PocketDataset
 from ovseg.evaluation.protocols import PROTOCOLS
-from ovseg.evaluation.results import FIGURES, SHIPPED, Results
+from ovseg.evaluation.results import FIGURES, SHIPPED, ResultFiles
 from ovseg.methods import METHODS, DiffSegmenter, OVDiff, find_method, suited_to
 from ovseg.methods.records import METRICS
 from ovseg.models import Models
@@ -81,7 +81,7 @@ def test_every_figure_of_ours_is_one_of_the_files(shown: Shown) -> None:
     assert len(ours) >= 3 * len(kept()) and all(value in values for _, value, _ in ours)
     assert all(text == f"{value:.1f}" for _, value, text in ours)
     in_table = [value for _, value, _ in shown.sections["results-all"]]
-    rows = [row for rows in Results().files.values() for row in rows]
+    rows = [row for rows in ResultFiles().files.values() for row in rows]
     assert in_table == [row.figure(name) for row in rows for name in FIGURES] and len(rows) == len(kept())
 
 
@@ -97,7 +97,7 @@ def test_every_figure_of_a_paper_is_that_of_the_data_file(shown: Shown, kind: ty
 
 def test_ours_stands_beside_the_right_figure() -> None:
     files = {path.stem: json.loads(path.read_text()) for path in SHIPPED.glob("*.json")}
-    pairs = Results().beside(figure for kind in METHODS for figure in kind.figures())
+    pairs = ResultFiles().beside(figure for kind in METHODS for figure in kind.figures())
     assert [pair.paper.key for pair in pairs] == [row["key"] for row in PAPERS]
     measured = 0
     for pair, row in zip(pairs, PAPERS, strict=True):
@@ -204,7 +204,7 @@ def test_the_command_writes_what_the_tab_reads(
     assert main([*arguments, "nothing"]) == 2
     assert "runs must be some of diffsegmenter, diffsegmenter-filtered, ovdiff" in capsys.readouterr().err
     assert main([*arguments, "diffsegmenter", "grounded"]) == 0
-    files = Results(tmp_path / "kept").files
+    files = ResultFiles(tmp_path / "kept").files
     assert list(files) == ["diffsegmenter", "diffsegmenter-filtered", "grounded-diffusion"]
     printed = capsys.readouterr().out
     for name, rows in files.items():

@@ -4,7 +4,7 @@ import argparse
 
 from ovseg.commands.common import add_networks, models_of, show_progress
 from ovseg.commands.values import out_folder
-from ovseg.evaluation.results import DATASET, RUNS, SHIPPED, Measuring, Results
+from ovseg.evaluation.results import DATASET, RUNS, SHIPPED, Measuring, ResultFiles
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
     task = Measuring(models_of(options), options.count, options.out, options.to, tuple(options.only))
     written = task.run(show_progress)
     show_progress("measured", 1.0)
-    for name, rows in Results(options.to).files.items():
+    for name, rows in ResultFiles(options.to).files.items():
         for row in rows:
             print(f"{row.figure('miou'):6.1f} %  {name}{': ' + row.what if row.what else ''}")
     print("wrote " + ", ".join(str(path) for path in written))

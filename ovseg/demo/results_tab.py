@@ -13,7 +13,7 @@ import gradio as gr
 
 from ovseg.demo.static_files import static
 from ovseg.evaluation.baselines import MEASURABLE
-from ovseg.evaluation.results import FIGURES, SHIPPED, Comparison, Measured, Results
+from ovseg.evaluation.results import FIGURES, SHIPPED, FigurePair, Measured, ResultFiles
 from ovseg.methods import METHODS, Method, find_method
 from ovseg.methods.records import METRICS
 from ovseg.models import Models
@@ -38,13 +38,13 @@ def build_results_tab(models: Models, folder: Path = SHIPPED) -> None:
 
 def results_html(models: Models, folder: Path = SHIPPED) -> str:
     """The whole tab as HTML: how to read it, each method beside its paper, and every run."""
-    results = Results(folder)
+    results = ResultFiles(folder)
     page = _Page(results, _weight_files(models, results))
     methods = "".join(page.method(kind) for kind in METHODS)
     return f'<div class="ov-results">{page.introduction(models)}{methods}{page.every_run()}</div>'
 
 
-def _weight_files(models: Models, results: Results) -> dict[str, dict[str, str]]:
+def _weight_files(models: Models, results: ResultFiles) -> dict[str, dict[str, str]]:
     """For each backbone that was measured, the checksums of what is there now; nothing for one that is not known here."""
     named = {row.record["backbone"] for row in results.all_rows()}
     found = {}
@@ -61,7 +61,7 @@ def _weight_files(models: Models, results: Results) -> dict[str, dict[str, str]]
 class _Page:
     """What the parts of the tab are made of: our results, and for each backbone the checksums of its weights now."""
 
-    results: Results
+    results: ResultFiles
     weight_files: Mapping[str, Mapping[str, str]]
 
     def introduction(self, models: Models) -> str:
@@ -95,14 +95,14 @@ class _Page:
                 parts.append(_table(f"{kind.title}: {name.lower()}", (name, "The paper", "Ours", "What differs"), rows))
         return f'<section id="results-{kind.name}">{"".join(parts)}</section>'
 
-    def _pair(self, pair: Comparison) -> list[str]:
+    def _pair(self, pair: FigurePair) -> list[str]:
         paper = pair.paper
         of_paper = _figures(paper.before, paper.value, paper.change, kind="paper")
         of_paper += _small(f"{METRICS[paper.metric]}, {paper.dataset}")
         of_paper += _more("Protocol and source", f"{paper.protocol}. Table: {paper.table}. Read in {paper.read_in}.")
         return [escape(paper.what), of_paper, self._ours(pair), escape(paper.why)]
 
-    def _ours(self, pair: Comparison) -> str:
+    def _ours(self, pair: FigurePair) -> str:
         row = pair.ours
         if row is None:
             return '<span class="none">not measured</span>'

@@ -107,7 +107,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FigurePair:
     """A figure of a paper, and ours beside it; `before` is what a change starts from. None where there is none."""
 
     paper: PaperFigure
@@ -131,7 +131,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Results:
+class ResultFiles:
     """The kept files of a folder."""
 
     folder: Path = SHIPPED
@@ -149,14 +149,14 @@ class Results:
         for rows in self.files.values():
             yield from rows
 
-    def beside(self, figures: Iterable[PaperFigure]) -> list[Comparison]:
+    def beside(self, figures: Iterable[PaperFigure]) -> list[FigurePair]:
         """Each of the papers' figures with what stands beside it."""
         return [self._beside(figure) for figure in figures]
 
-    def _beside(self, figure: PaperFigure) -> Comparison:
+    def _beside(self, figure: PaperFigure) -> FigurePair:
         if figure.ours is None:
-            return Comparison(figure, None, None)
+            return FigurePair(figure, None, None)
         rows = {row.what: row for row in self.files.get(figure.ours.file, ())}
         before = rows.get(figure.ours.before) if figure.ours.before else None
         ours = rows.get(figure.ours.row)
-        return Comparison(figure, ours if before or not figure.ours.before else None, before)
+        return FigurePair(figure, ours if before or not figure.ours.before else None, before)
