@@ -15,7 +15,7 @@ from gradio.state_holder import StateHolder
 
 from ovseg.compare import Entry
 from ovseg.demo.picture import Picture
-from ovseg.demo.running import Request, Results, run
+from ovseg.demo.running import Results, RunRequest, run
 from ovseg.doors.answers import segmented
 from ovseg.limits import limits
 from ovseg.methods import METHODS, DiffSegmenter, suited_to
@@ -83,7 +83,7 @@ def test_an_answer_expands_scores_as_often_for_many_classes_as_for_few(monkeypat
 def test_a_session_keeps_little_of_a_large_picture(with_clip: Models) -> None:
     image = np.random.default_rng(0).integers(0, 256, (1024, 1024, 3), dtype=np.uint8)
     methods = tuple(suited_to(with_clip, kind) for kind in METHODS if not kind.draws_first)
-    asked = Request(Picture(image), "cat, dog, car, bus", "", "", methods, 0)
+    asked = RunRequest(Picture(image), "cat, dog, car, bus", "", "", methods, 0)
     kept: list[Results] = []
     run(with_clip, asked, Durations(), silent, kept.append)
     assert [entry.title for entry in kept[-1].comparison.entries] and not kept[-1].comparison.failures
@@ -100,7 +100,7 @@ def test_a_result_beyond_the_ceiling_of_a_session_is_refused_and_the_others_stan
 ) -> None:
     image = np.random.default_rng(0).integers(0, 256, (256, 384, 3), dtype=np.uint8)
     first, second = (replace(suited_to(models, DiffSegmenter), timesteps=(level,)) for level in (100, 300))
-    asked, parts = Request(Picture(image), "cat, dog", "", "", (first, second), 0), []
+    asked, parts = RunRequest(Picture(image), "cat, dog", "", "", (first, second), 0), []
     whole = run(models, asked, Durations(), silent, parts.append)
     one, both = (memory_bytes(part) for part in parts[1:])
     assert both == memory_bytes(whole) < 32_000_000

@@ -16,7 +16,7 @@ from ovseg.demo.link import Link
 from ovseg.demo.looking import best_here, place_views, results_as_files
 from ovseg.demo.method_panel import at_first, build_method_panel, restored
 from ovseg.demo.picture import Picture, example_names, of_example, of_origin, of_scene
-from ovseg.demo.running import Request, expected_seconds, run, titled
+from ovseg.demo.running import RunRequest, expected_seconds, run, titled
 from ovseg.demo.word_panel import chips_value, known_words
 from ovseg.demo.work import stream, stream_parts
 from ovseg.methods import METHODS, DiffSegmenter, FreeSegDiff, Method, modes_of, obstacle_to, suited_to
@@ -227,7 +227,7 @@ def test_an_uploaded_truth_must_fit(tmp_path: Path) -> None:
 def test_methods_end_one_after_the_other_and_a_failure_stays_alone(with_clip: Models) -> None:
     image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
     methods = (DiffSegmenter(refinements=0, prompt="none"), FreeSegDiff(words="classes", query_stride=4, refinement="none"))
-    request, durations, parts = Request(Picture(image), "cat, dog", "a cat", "", methods, 3), Durations(), []
+    request, durations, parts = RunRequest(Picture(image), "cat, dog", "a cat", "", methods, 3), Durations(), []
     results = run(with_clip, request, durations, silent, parts.append)
     assert [len(part.waiting) for part in parts] == [2, 1, 0] and parts[-1] is results
     (failure,), (entry,) = results.comparison.failures, results.comparison.entries
@@ -245,7 +245,7 @@ def test_typed_words_are_taken_and_a_caption_gives_the_others(
     with_clip: Models, words: str, caption: str, names: list[str]
 ) -> None:
     image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
-    request = Request(Picture(image), words, caption, "", (DiffSegmenter(refinements=0),), 0)
+    request = RunRequest(Picture(image), words, caption, "", (DiffSegmenter(refinements=0),), 0)
     results = run(with_clip, request, Durations(), silent, lambda part: None)
     assert [word.name for word in results.classes] == names and results.caption == caption
     assert results.comparison.classes == tuple(names)
@@ -253,7 +253,7 @@ def test_typed_words_are_taken_and_a_caption_gives_the_others(
 
 def test_files_are_made_at_the_threshold_of_the_board(with_clip: Models) -> None:
     image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
-    request = Request(Picture(image), "cat, dog", "", "", (DiffSegmenter(refinements=0),), 0)
+    request = RunRequest(Picture(image), "cat, dog", "", "", (DiffSegmenter(refinements=0),), 0)
     results = run(with_clip, request, Durations(), silent, lambda part: None)
     for threshold, empty in ((None, False), (1.0, True)):
         (made,) = results_as_files(results, threshold).values()

@@ -31,7 +31,7 @@ from ovseg.demo.build import build, launch
 from ovseg.demo.doors import picture_of
 from ovseg.demo.looking import results_as_files
 from ovseg.demo.picture import of_file
-from ovseg.demo.running import Request, run
+from ovseg.demo.running import RunRequest, run
 from ovseg.doors import CompareRequest, SegmentRequest, inputs
 from ovseg.methods import DiffSegmenter, GroundedDiffusion, suited_to
 from ovseg.models import Models
@@ -98,7 +98,7 @@ def test_masks_are_the_same_from_the_zip_the_api_and_the_command_line(
     given = {"classes": words, "settings": {"refinements": 0}, "seed": 3}
     answer = client.predict(handle_file(file), **given, api_name="/segment")
     method = suited_to(with_clip, DiffSegmenter, {"refinements": 0})
-    results = run(with_clip, Request(of_file(file), words, "", "", (method,), 3), Durations(), silent, lambda part: None)
+    results = run(with_clip, RunRequest(of_file(file), words, "", "", (method,), 3), Durations(), silent, lambda part: None)
     with zipfile.ZipFile(io.BytesIO(zip_of(results_as_files(results, None)))) as archive:
         archive.extractall(tmp_path)
     (zipped,) = {path.parent for path in tmp_path.glob("*/mask.png")} - {tmp_path / "cli"}
@@ -129,7 +129,7 @@ def test_an_answer_says_what_a_result_holds(client: Client, with_clip: Models, f
         handle_file(file), "cat, dog", "grounded-diffusion", {"threshold": 0.2}, 5, "a cat", api_name="/segment"
     )
     method = suited_to(with_clip, GroundedDiffusion, {"threshold": 0.2})
-    request = Request(of_file(file), "cat, dog", "a cat", "", (method,), 5)
+    request = RunRequest(of_file(file), "cat, dog", "a cat", "", (method,), 5)
     (entry,) = run(with_clip, request, Durations(), silent, lambda part: None).comparison.entries
     made = entry.segmentation
     assert np.array_equal(label_map_of(answer), made.label_map) and answer["shares"] == made.shares

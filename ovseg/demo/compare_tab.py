@@ -13,7 +13,7 @@ from ovseg.demo.looking import LookPanel, build_look_panel, empty_views, first_v
 from ovseg.demo.method_panel import MethodPanel, at_first, build_method_panel, restored
 from ovseg.demo.picture import Picture, of_origin
 from ovseg.demo.picture_panel import Chosen, PicturePanel, build_picture_panel, wire_picture_panel
-from ovseg.demo.running import Outcome, Request, Results, grow, run_parts
+from ovseg.demo.running import Outcome, Results, RunRequest, grow, run_parts
 from ovseg.demo.word_panel import (
     WordPanel,
     build_word_panel,
@@ -122,7 +122,7 @@ def drawn(results: Results, name: str) -> dict[str, Any]:
 
 def _wire_run(models: Models, tab: CompareTab, durations: Durations) -> gr.events.Dependency:
     @on_accelerator(lambda asked: seconds_for(durations, works_of(models, asked)))
-    def work(asked: Request) -> Iterator[tuple[str, float, Results | Outcome | None]]:
+    def work(asked: RunRequest) -> Iterator[tuple[str, float, Results | Outcome | None]]:
         yield from stream_parts(lambda report, publish: run_parts(models, asked, durations, report, publish))
 
     def compare(
@@ -152,7 +152,7 @@ def request_of(
     words: tuple[str | None, str | None, str | None],
     seed: float | None,
     methods: tuple[Method, ...],
-) -> Request:
+) -> RunRequest:
     """What Run asks for, checked before any network works.
 
     Args:
@@ -162,7 +162,7 @@ def request_of(
         ValueError: something is missing, no value of its kind, or too much.
     """
     image, (classes, caption, captioner) = given_image(picture), words
-    asked = Request(
+    asked = RunRequest(
         picture, inputs.classes(classes or ""), inputs.text("The caption", caption or ""),
         inputs.captioner(models, captioner_name(captioner)), methods, whole("The seed", seed),
     )  # fmt: skip
@@ -170,7 +170,7 @@ def request_of(
     return asked
 
 
-def works_of(models: Models, asked: Request) -> tuple[Work, ...]:
+def works_of(models: Models, asked: RunRequest) -> tuple[Work, ...]:
     """The work of a request, to say beforehand how long it takes."""
     return to_segment(models, asked.methods, asked.words, asked.caption, asked.picture.image.shape[:2])
 

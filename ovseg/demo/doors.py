@@ -36,7 +36,7 @@ from ovseg.server.uploaded_files import uploaded_file
 
 SLOW = " (slow the first time: it draws pictures of each class)"
 Settings = dict[str, str | float | bool | list[str | float]]
-Request = SegmentRequest | CompareRequest | CaptionRequest | GenerateRequest
+DoorRequest = SegmentRequest | CompareRequest | CaptionRequest | GenerateRequest
 
 
 def announced(**types: Any) -> Callable[[Callable], Callable]:
@@ -68,7 +68,7 @@ class Doors:
 
         self._models, self._durations, self._work = models, durations, work
 
-    def _answered(self, request: Request) -> Any:
+    def _answered(self, request: DoorRequest) -> Any:
         """The answer to a request; how long it took is learned.
 
         Raises:
@@ -193,7 +193,7 @@ class Doors:
         return FileData(path=str(path), orig_name=path.name, mime_type="image/png"), drawn
 
 
-def works_of(models: Models, request: Request) -> tuple[Work, ...]:
+def works_of(models: Models, request: DoorRequest) -> tuple[Work, ...]:
     """What a request asks of the networks, to say beforehand how long it takes."""
     match request:
         case SegmentRequest():
@@ -209,7 +209,7 @@ def works_of(models: Models, request: Request) -> tuple[Work, ...]:
             return to_draw(models, request.steps)
 
 
-def check_request(models: Models, request: Request) -> None:
+def check_request(models: Models, request: DoorRequest) -> None:
     """Pass if programs may ask for so much work at once.
 
     Raises:
@@ -221,7 +221,7 @@ def check_request(models: Models, request: Request) -> None:
         check_work(models, methods, about.words, about.image.shape[:2], about.caption)
 
 
-def took(models: Models, request: Request, answer: Any) -> list[tuple[Work, float]]:
+def took(models: Models, request: DoorRequest, answer: Any) -> list[tuple[Work, float]]:
     """The work of a request that is answered, with its seconds."""
     match request:
         case CaptionRequest():

@@ -22,7 +22,7 @@ from ovseg.words.presence import asked_for
 
 
 @dataclass(frozen=True)
-class Request:
+class RunRequest:
     """What a visitor asks for."""
 
     picture: Picture
@@ -103,7 +103,7 @@ class Outcome:
 
 
 def run(
-    models: Models, request: Request, durations: Durations, report: Report, publish: Callable[[Results], None]
+    models: Models, request: RunRequest, durations: Durations, report: Report, publish: Callable[[Results], None]
 ) -> Results:
     """Run every method of a request; what is there so far is published before the first and after each.
 
@@ -136,7 +136,7 @@ def grow(results: Results | None, part: Results | Outcome, durations: Durations)
 
 
 def run_parts(
-    models: Models, request: Request, durations: Durations, report: Report, publish: Callable[[Results | Outcome], None]
+    models: Models, request: RunRequest, durations: Durations, report: Report, publish: Callable[[Results | Outcome], None]
 ) -> None:
     """Run every method of a request: publishes results without any outcome, then each `Outcome` by itself.
 

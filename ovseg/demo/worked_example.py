@@ -4,7 +4,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from ovseg.demo.method_panel import at_first
 from ovseg.demo.picture import of_scene
-from ovseg.demo.running import Request, Results, run
+from ovseg.demo.running import Results, RunRequest, run
 from ovseg.methods import suited_to
 from ovseg.models import Models
 from ovseg.progress import silent
@@ -37,5 +37,5 @@ class WorkedExample:
     def _make(self) -> Results:
         models = self._models
         picture = of_scene(self._scene)
-        request = Request(picture, picture.words, "", "", tuple(suited_to(models, kind) for kind in at_first(models)), 0)
+        request = RunRequest(picture, picture.words, "", "", tuple(suited_to(models, kind) for kind in at_first(models)), 0)
         return run(models, request, self._durations, silent, lambda part: None)
