@@ -15,7 +15,7 @@ from gradio.state_holder import StateHolder
 
 from ovseg.compare import Entry
 from ovseg.demo.picture import Picture
-from ovseg.demo.running import Results, RunRequest, run
+from ovseg.demo.run import Results, RunRequest, run
 from ovseg.doors.answers import segmented
 from ovseg.limits import limits
 from ovseg.methods import METHODS, DiffSegmenter, suited_to

@@ -16,7 +16,7 @@ from ovseg.demo.link import Link
 from ovseg.demo.looking import best_here, place_views, results_as_files
 from ovseg.demo.method_panel import at_first, build_method_panel, restored
 from ovseg.demo.picture import Picture, example_names, of_example, of_origin, of_scene
-from ovseg.demo.running import RunRequest, expected_seconds, run, titled
+from ovseg.demo.run import RunRequest, expected_seconds, run, titled
 from ovseg.demo.word_panel import chips_value, known_words
 from ovseg.demo.work import stream, stream_parts
 from ovseg.methods import METHODS, DiffSegmenter, FreeSegDiff, Method, modes_of, obstacle_to, suited_to

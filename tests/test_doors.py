@@ -31,7 +31,7 @@ from ovseg.demo.build import build, launch
 from ovseg.demo.doors import picture_of
 from ovseg.demo.looking import results_as_files
 from ovseg.demo.picture import of_file
-from ovseg.demo.running import RunRequest, run
+from ovseg.demo.run import RunRequest, run
 from ovseg.doors import CompareRequest, SegmentRequest, inputs
 from ovseg.methods import DiffSegmenter, GroundedDiffusion, suited_to
 from ovseg.models import Models

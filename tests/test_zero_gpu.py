@@ -23,7 +23,7 @@ from ovseg.compare import Variant, run_variant
 from ovseg.demo.build import build, launch
 from ovseg.demo.picture import Picture
 from ovseg.demo.preload import load_everything
-from ovseg.demo.running import Results
+from ovseg.demo.run import Results
 from ovseg.methods import METHODS, DiffSegmenter, FreeSegDiff, OVDiff, suited_to
 from ovseg.models import Models
 from ovseg.scene import from_image, from_prompt

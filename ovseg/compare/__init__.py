@@ -11,9 +11,9 @@ entries are set against each other or the truth, what nobody asked for is backgr
 """
 
 from ovseg.compare.comparison import CLAIMED, CONFUSED, MISSED, RIGHT, Comparison, Entry, Failure
-from ovseg.compare.running import Variant, compare, read_variants, run_variant, run_variants, variant_of
 from ovseg.compare.sheet import comparison_sheet
 from ovseg.compare.truth import Truth, read_legend, read_truth
+from ovseg.compare.variants import Variant, compare, read_variants, run_variant, run_variants, variant_of
 
 __all__ = [
     "CLAIMED", "CONFUSED", "MISSED", "RIGHT", "Comparison", "Entry", "Failure", "Truth", "Variant", "compare",

@@ -13,7 +13,7 @@ from ovseg.demo.looking import LookPanel, build_look_panel, empty_views, first_v
 from ovseg.demo.method_panel import MethodPanel, at_first, build_method_panel, restored
 from ovseg.demo.picture import Picture, of_origin
 from ovseg.demo.picture_panel import Chosen, PicturePanel, build_picture_panel, wire_picture_panel
-from ovseg.demo.running import Outcome, Results, RunRequest, grow, run_parts
+from ovseg.demo.run import Outcome, Results, RunRequest, grow, run_parts
 from ovseg.demo.word_panel import (
     WordPanel,
     build_word_panel,

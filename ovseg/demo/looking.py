@@ -7,7 +7,7 @@ import gradio as gr
 import numpy as np
 
 from ovseg.compare import Entry
-from ovseg.demo.running import Results
+from ovseg.demo.run import Results
 from ovseg.demo.work import EACH, QUIET
 from ovseg.output import view
 from ovseg.output.files import Result, slug, zip_of

@@ -4,7 +4,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from ovseg.demo.method_panel import at_first
 from ovseg.demo.picture import of_scene
-from ovseg.demo.running import Results, RunRequest, run
+from ovseg.demo.run import Results, RunRequest, run
 from ovseg.methods import suited_to
 from ovseg.models import Models
 from ovseg.progress import silent
