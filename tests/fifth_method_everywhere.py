@@ -11,18 +11,19 @@ from PIL import Image
 from ovseg.__main__ import main
 from ovseg.demo.about_tab import about_html
 from ovseg.demo.build import build
-from ovseg.demo.choice import Choice, Run
 from ovseg.demo.doors import Doors
+from ovseg.demo.link import Link
 from ovseg.demo.method_panel import at_first
 from ovseg.demo.picture import Picture
 from ovseg.demo.results_tab import results_html
-from ovseg.demo.running import Request, run
+from ovseg.demo.run import RunRequest, run
 from ovseg.doctor.checks import check_methods
 from ovseg.doors import About, CompareRequest, SegmentRequest, inputs
 from ovseg.evaluation.protocols import PROTOCOLS
 from ovseg.evaluation.results import RUNS
 from ovseg.evaluation.sizes import Size, measure_size
 from ovseg.methods import METHODS, Method, find_method, suited_to
+from ovseg.methods.grammar import Configuration
 from ovseg.models import Models
 from ovseg.progress import silent
 from ovseg.server.durations import Durations
@@ -47,15 +48,15 @@ def test_the_page_has_its_line_and_runs_it(models: Models, picture: np.ndarray) 
     ids = {block.elem_id for block in page.blocks.values() if getattr(block, "elem_id", None)}
     assert {f"{part}-{FIFTH.name}" for part in ("use", "open", "dialog", "mode", "add")} <= ids
     assert f"setting-{FIFTH.name}-threshold" in ids and FIFTH in at_first(models)
-    asked = Request(Picture(picture), "cat, dog", "", "", (suited_to(models, FIFTH),), 0)
+    asked = RunRequest(Picture(picture), "cat, dog", "", "", (suited_to(models, FIFTH),), 0)
     results = run(models, asked, durations := Durations(), silent, lambda part: None)
     assert [entry.method for entry in results.comparison.entries] == [FIFTH.name] and durations.expected(FIFTH.name)
 
 
 def test_a_link_brings_it_back(models: Models) -> None:
     method = suited_to(models, FIFTH, {"threshold": 0.25})
-    choice = Choice("picture", "cat", 3, (Run.of(models, method),))
-    assert [part.build(models) for part in Choice.of_query(choice.query()).runs] == [method]
+    link = Link("picture", "cat", 3, (Configuration.of(models, method),))
+    assert [part.build(models) for part in Link.of_query(link.query()).methods] == [method]
 
 
 def test_the_command_line_knows_it(models: Models, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

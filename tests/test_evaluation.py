@@ -29,8 +29,8 @@ from ovseg.pocket.world import LABELS, scene
 from ovseg.progress import Report, silent
 from ovseg.scene import from_image
 from ovseg.types import EvidenceOnDemand, Scene, Segmentation
+from ovseg.words.class_filter import photo_prompts
 from ovseg.words.classes import ClassWord, parse_classes
-from ovseg.words.presence import photo_prompts
 from tests.forked import as_torchrun
 
 TRUTH = np.array([[0, 0, 1], [1, 2, 255]], np.uint8)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From left to right: a folder or file may import what stands left of it, and a folder its own files, never its neighbours.
 LAYERS = (
     {"limits", "layer_attention"},
-    {"_torchvision_compat", "ahead", "assets", "files", "types"},
+    {"_torchvision_compat", "assets", "files", "read_ahead", "types"},
     {"progress", "maths"},
     {"backbones"},
     {"pretrained"},

@@ -33,7 +33,7 @@ from ovseg.pretrained.captioner import WHOLE, Captioner
 from ovseg.pretrained.clip import IMAGENET, Clip
 from ovseg.scene import POSTERIOR, from_image, latent_of
 from ovseg.types import Scene
-from ovseg.words import presence
+from ovseg.words import class_filter
 from ovseg.words.classes import parse_classes
 from ovseg.words.nouns import every_noun, votes
 
@@ -174,7 +174,7 @@ def test_the_filter_takes_two_captions_every_noun_and_clips_own_words(
     monkeypatch.setattr(Clip, "word_states", lambda self, words: compared.append(list(words)) or states(self, words))
     monkeypatch.setattr(type(models.backbone), "encode_text", None)  # the backbone's text encoder is not asked
     classes = parse_classes("cat, dog, light, grass, bus")
-    seen = presence.look_as_released(models, picture, classes)
+    seen = class_filter.look_as_released(models, picture, classes)
     assert asked == ["", "A picture of"]
     assert compared == [["cat", "dog", "light", "grass", "bus"], ["cat", "traffic", "light", "picture", "grass"]]
     alike = states(models.clip, compared[0]) @ states(models.clip, compared[1]).T
@@ -183,7 +183,7 @@ def test_the_filter_takes_two_captions_every_noun_and_clips_own_words(
     expected = [bool(alike[k].max() > 0.8 or logits[k] >= least) for k in range(5)]
     assert [item.present for item in seen] == expected and all(expected[k] for k in (0, 2, 3))
     spoken(monkeypatch, {"": "", "A picture of": ""})
-    assert all(item.caption_score == 0 for item in presence.look_as_released(models, picture, classes))
+    assert all(item.caption_score == 0 for item in class_filter.look_as_released(models, picture, classes))
 
 
 def test_a_words_state_is_the_mean_of_its_tokens_in_clip(models: Models) -> None:
@@ -206,9 +206,9 @@ def test_classes_that_the_filter_does_not_find_have_no_pixels(
 ) -> None:
     found = {"cat": False, "dog": True, "potted plant": False, "sky": True}
 
-    def look(models: Models, image: np.ndarray, classes: tuple, captioner: str, clip: str) -> list[presence.Presence]:
+    def look(models: Models, image: np.ndarray, classes: tuple, captioner: str, clip: str) -> list[class_filter.Presence]:
         assert (captioner, clip) == ("", "")
-        return [presence.Presence(word.name, 0.0, 0.0, found[word.name]) for word in classes]
+        return [class_filter.Presence(word.name, 0.0, 0.0, found[word.name]) for word in classes]
 
     monkeypatch.setattr("ovseg.methods.diffsegmenter.method.look_as_released", look)
     filtered = DiffSegmenter(filtered=True).segment(models, wide, CLASSES)

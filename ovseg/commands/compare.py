@@ -13,8 +13,8 @@ from ovseg.output import view
 from ovseg.output.files import Result, slug, write_files
 from ovseg.output.run_card import run_card
 from ovseg.scene import from_image, read_image
+from ovseg.words.class_filter import asked_for
 from ovseg.words.classes import ClassWord
-from ovseg.words.presence import asked_for
 
 METHODS_HELP = (
     f"methods between commas: {', '.join(kind.name for kind in METHODS)}. A method may come again with other settings:"

@@ -24,8 +24,8 @@ from ovseg.output.folder import FolderTask, reasons
 from ovseg.output.run_card import run_card
 from ovseg.progress import with_time_left
 from ovseg.scene import from_image, read_image
+from ovseg.words.class_filter import asked_for, look_for
 from ovseg.words.classes import ClassWord
-from ovseg.words.presence import asked_for, look_for
 
 SOME_WERE_SKIPPED = 3  # the exit code
 

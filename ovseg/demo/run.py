@@ -17,8 +17,8 @@ from ovseg.server.durations import NETWORK_ROW, Durations
 from ovseg.server.request_cost import Work, learn_speed
 from ovseg.server.session_memory import memory_bytes, most_memory
 from ovseg.types import Scene
+from ovseg.words.class_filter import asked_for
 from ovseg.words.classes import ClassWord, rows_of
-from ovseg.words.presence import asked_for
 
 
 @dataclass(frozen=True)

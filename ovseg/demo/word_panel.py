@@ -22,9 +22,9 @@ from ovseg.progress import Report
 from ovseg.server.durations import Durations
 from ovseg.server.request_cost import Work, learning, seconds_for
 from ovseg.server.sentences import as_sentences
+from ovseg.words.class_filter import Presence, look_for
 from ovseg.words.classes import check_amount, parse_classes
 from ovseg.words.nouns import classes_of
-from ovseg.words.presence import Presence, look_for
 
 COLOURS = 64  # chips with colours of their own, one after the other
 MUST_BE_DOWNLOADED = "Others must be downloaded first, which this server does not let visitors do."

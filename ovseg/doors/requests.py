@@ -20,9 +20,9 @@ from ovseg.models import Models
 from ovseg.progress import Report, silent
 from ovseg.scene import from_image, from_prompt
 from ovseg.types import Scene
+from ovseg.words.class_filter import asked_for, look_for
 from ovseg.words.classes import ClassWord
 from ovseg.words.nouns import noun_phrases
-from ovseg.words.presence import asked_for, look_for
 
 MOST_GUIDANCE = 50.0
 

@@ -14,8 +14,8 @@ from ovseg.methods.base import Network, Prepared
 from ovseg.models import Models
 from ovseg.progress import Report, silent
 from ovseg.types import Paper, Scene, Segmentation, knob
+from ovseg.words.class_filter import photo_prompts
 from ovseg.words.classes import ClassWord
-from ovseg.words.presence import photo_prompts
 
 _NO_PAPER = Paper("a trivial answer", "", "", "", "")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ovseg.ahead import read_ahead
 from ovseg.evaluation.command_line import command_of
 from ovseg.evaluation.datasets import Dataset, Sample
 from ovseg.evaluation.labels import FILTERS, LABEL_SOURCES, NETWORKS, ground_truth
@@ -23,6 +22,7 @@ from ovseg.output import view
 from ovseg.output.run_card import own_network, weights_of
 from ovseg.processes import one_thread
 from ovseg.progress import Report, duration, silent
+from ovseg.read_ahead import read_ahead
 from ovseg.types import BACKGROUND, named
 from ovseg.words.classes import ClassWord
 

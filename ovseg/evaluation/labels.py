@@ -7,8 +7,8 @@ import numpy as np
 from ovseg.evaluation.datasets import Sample
 from ovseg.methods import METHODS, Method
 from ovseg.models import Models
+from ovseg.words.class_filter import look_for
 from ovseg.words.classes import ClassWord
-from ovseg.words.presence import look_for
 
 LabelSource = Callable[[Models, Sample, tuple[ClassWord, ...]], list[int]]
 """Given a sample and all classes, the indices of those to ask for."""

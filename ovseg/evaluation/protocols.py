@@ -15,7 +15,7 @@ from ovseg.methods.base import Prepared
 from ovseg.methods.protocol import Protocol, Sureness
 from ovseg.scene import from_image, resized
 from ovseg.types import Segmentation
-from ovseg.words.presence import photo_prompts
+from ovseg.words.class_filter import photo_prompts
 
 _SCLIP_BACKGROUND = (
     "sky", "wall", "tree", "wood", "grass", "road", "sea", "river", "mountain", "sands", "desk", "bed", "building",

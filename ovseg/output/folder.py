@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ovseg.ahead import read_ahead
 from ovseg.files import as_json, checksum, read_json, write_or_check_settings, write_whole
 from ovseg.methods import Method
 from ovseg.methods.base import Prepared
@@ -25,9 +24,10 @@ from ovseg.output.files import Result, write_attention, write_files
 from ovseg.output.run_card import run_card, weights_of
 from ovseg.processes import joined, on_device, one_thread
 from ovseg.progress import Report, silent, within
+from ovseg.read_ahead import read_ahead
 from ovseg.scene import from_image, read_image
+from ovseg.words.class_filter import asked_for, look_for
 from ovseg.words.classes import ClassWord, parse_classes
-from ovseg.words.presence import asked_for, look_for
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 KEPT = 4  # sets of words that the method stays prepared for, where each picture has its own

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ovseg.backbones.weights import check_finite, loading, name_of_weights
 from ovseg.limits import quoted
-from ovseg.pretrained.prefixes import encode_tree, shares_prefixes
+from ovseg.pretrained.prompt_tree import encode_tree, shares_prefixes
 from ovseg.pretrained.templates import TEMPLATES
 
 LOCAL = "local-dir:"

@@ -56,8 +56,8 @@ from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
 from ovseg.scene import latent_of
 from ovseg.types import Paper, Scene, Segmentation
+from ovseg.words.class_filter import look_as_released
 from ovseg.words.classes import ClassWord, rows_of
-from ovseg.words.presence import look_as_released
 
 
 @dataclass(frozen=True)

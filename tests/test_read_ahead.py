@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from ovseg.ahead import DEPTH, read_ahead
+from ovseg.read_ahead import DEPTH, read_ahead
 
 
 def test_items_come_in_order_with_what_was_read_of_them() -> None:

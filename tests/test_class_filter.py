@@ -12,8 +12,8 @@ from ovseg.__main__ import main
 from ovseg.backbones.base import word_states
 from ovseg.models import Models
 from ovseg.pocket.world import scene
+from ovseg.words.class_filter import asked_for, look_for, nearest_noun
 from ovseg.words.classes import parse_classes
-from ovseg.words.presence import asked_for, look_for, nearest_noun
 
 
 def names(classes: tuple) -> list[str]:

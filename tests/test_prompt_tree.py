@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from ovseg.models import Models
-from ovseg.pretrained import prefixes
-from ovseg.pretrained.prefixes import encode_tree, shares_prefixes
+from ovseg.pretrained import prompt_tree
+from ovseg.pretrained.prompt_tree import encode_tree, shares_prefixes
 
 WORDS = ("cat", "potted plant", "dog", "traffic light", "boat")
 SUBSETS = [
@@ -22,8 +22,10 @@ SUBSETS = [
 def test_subsets_are_what_plain_encoding_gives(with_clip: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     clip, ran = with_clip.clip, []
     plain = clip.text_embeddings(SUBSETS)
-    step = prefixes._step
-    monkeypatch.setattr(prefixes, "_step", lambda block, state, before: ran.append(len(state)) or step(block, state, before))
+    step = prompt_tree._step
+    monkeypatch.setattr(
+        prompt_tree, "_step", lambda block, state, before: ran.append(len(state)) or step(block, state, before)
+    )
     shared = clip.subset_embeddings(SUBSETS)
     assert torch.allclose(shared, plain, atol=1e-5)
     layers = len(clip._model.transformer.resblocks)
