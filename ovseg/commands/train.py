@@ -23,7 +23,7 @@ from ovseg.types import named
 POCKET = Path("runs/pocket")
 NETWORKS = (*MINUTES, "bundle", "all")
 OPTIONS_OF = {
-    "start": ("denoiser", "clip", "all"), "split": ("detector", "grounding", "all"), "anew": ("all",),
+    "start": ("denoiser", "clip", "transformer", "all"), "split": ("detector", "grounding", "all"), "anew": ("all",),
     "dtype": ("grounding",),
 }  # fmt: skip
 

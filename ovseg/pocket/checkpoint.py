@@ -19,8 +19,11 @@ from ovseg.files import write_whole
 
 COUNTERS = "counted"  # the files' entry for the counters
 LARGEST_FILE = 15_500_000  # bytes of tensors; with its header a file stays under 16 MiB
-COMPACT = {"averaged": torch.float16, "exp_avg": torch.bfloat16, "exp_avg_sq": torch.bfloat16}
-"""Precisions of a compact checkpoint: the average's values are of order 1, Adam's moments span many orders of size."""
+MOMENTS = ("step", "exp_avg", "exp_avg_sq", "momentum_buffer")  # what AdamW and Muon keep of each parameter
+COMPACT = {
+    "averaged": torch.float16, "exp_avg": torch.bfloat16, "exp_avg_sq": torch.bfloat16, "momentum_buffer": torch.bfloat16,
+}  # fmt: skip
+"""Precisions of a compact checkpoint: the average's values are of order 1, moments span many orders of size."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def load(folder: Path, state: State) -> dict[str, Any]:
     state.module.load_state_dict(groups["module"])
     state.averaged.load_state_dict(groups["averaged"])
     moments: dict[int, dict[str, Tensor]] = {}
-    for key in ("step", "exp_avg", "exp_avg_sq"):
+    for key in MOMENTS:
         for index, tensor in groups.get(key, {}).items():
             moments.setdefault(int(index), {})[key] = tensor
     state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})

@@ -7,6 +7,7 @@ from ovseg.pocket.train_codec import train_codec
 from ovseg.pocket.train_denoiser import train_denoiser
 from ovseg.pocket.train_dino import train_dino
 from ovseg.pocket.train_judge import train_judge
+from ovseg.pocket.train_transformer import train_transformer
 
 RECIPES = {
     "codec": train_codec,
@@ -15,10 +16,12 @@ RECIPES = {
     "judge": train_judge,
     "captioner": train_captioner,
     "dino": train_dino,
+    "transformer": train_transformer,
 }
 
 MINUTES: dict[str, float] = {
-    "codec": 20, "denoiser": 560, "clip": 60, "judge": 15, "captioner": 40, "dino": 35, "detector": 13, "grounding": 45,
+    "codec": 20, "denoiser": 560, "clip": 60, "judge": 15, "captioner": 40, "dino": 35, "transformer": 600, "detector": 13,
+    "grounding": 45,
 }  # fmt: skip
 """Minutes that each network is trained where nothing else is asked for, on one or two cores of a CPU."""
 

@@ -4,67 +4,33 @@ It is trained in two stages, as Stable Diffusion was: first on pictures of half 
 pictures of the full size. The attention of every grid is trained from the start.
 """
 
-import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
-from jaxtyping import Bool, Float, Float16, Int, UInt8
-from PIL import Image
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ovseg.backbones import BACKBONES
-from ovseg.files import whole_array, whole_folder
+from ovseg.files import whole_folder
 from ovseg.pocket.bundle import build_pipeline, scheduler_settings
-from ovseg.pocket.captions import describe_ground
-from ovseg.pocket.data import rendered
+from ovseg.pocket.denoiser_data import LatentBatches, Stage, latent_batches, save_samples
 from ovseg.pocket.tokenizer import CONTEXT_LENGTH, build_tokenizer, tokenize
-from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Budget, Training, batch_size
+from ovseg.pocket.training import Budget, Training
 
 TEXT_WIDTH = 128
 RATE, LATER_RATE = 1e-3, 6e-4  # learning rates of a new network, and of one that goes on from saved weights
 WORDS_ONLY_SHARE = 0.7  # of the rows; see `Painter.text_states`
-UNCONDITIONAL_SHARE = 0.1  # of captions, replaced by the empty one, for classifier-free guidance
-GROUND_SHARE = 0.12  # of captions, replaced by one that names the stuff alone: a scene's own begins with its things
 SNR_CAP = 5.0  # gamma of the min-SNR weighting (Hang et al. 2023, section 3.4): little noise counts less
 NOISE_CAP = 20.0  # highest weight of much noise, see `loss_weights`
 FUSED_FROM = 1024  # places of a grid, from which torch's fused attention is the faster one on a CPU
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A part of the training on pictures of one size.
-
-    Args:
-        time: share of the minutes.
-        side: of the pictures, as a share of the full size.
-        batch: samples of a step on a CPU.
-        scenes: factor on the number of scenes that the budget asks for.
-        zoom: of the things, see `world.scene`.
-    """
-
-    name: str
-    time: float
-    side: float
-    batch: int
-    scenes: int
-    zoom: float
 
 
 STAGES = (
     Stage("half", time=0.32, side=0.5, batch=64, scenes=2, zoom=1.4),
     Stage("full", time=0.68, side=1.0, batch=32, scenes=1, zoom=1.0),
 )
-SAMPLE_PROMPTS = (
-    "a photo of a cat", "a photo of a car on road", "a photo of a tree on grass under sky", "a photo of a boat on water",
-    "a photo of a bus", "a photo of a sheep and a house", "a photo of a cat and a car", "a photo of an apple on wood",
-)  # fmt: skip
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
@@ -103,26 +69,6 @@ def hasten_attention(unet: UNet2DConditionModel, latent_size: int) -> None:
     fused = {name for name in unet.attn_processors if name.startswith(finest) and ".attn1." in name}
     fused = fused if latent_size**2 >= FUSED_FROM else set()
     unet.set_attn_processor({n: AttnProcessor2_0() if n in fused else AttnProcessor() for n in unet.attn_processors})
-
-
-def encoded(
-    folder: Path, vae: AutoencoderKL, images: UInt8[np.ndarray, "n size size 3"], device: str
-) -> Float16[np.ndarray, "n 4 y x"]:
-    """Scaled latents of all pictures: the first call with a codec writes them to a file, later calls map it."""
-    weights = b"".join(tensor.detach().cpu().numpy().tobytes() for tensor in vae.state_dict().values())
-    path = folder / f"latents-{images.shape[1]}px-{len(images)}-{hashlib.sha256(weights).hexdigest()[:8]}.npy"
-    if path.exists():
-        return np.load(path, mmap_mode="r")
-    edge = images.shape[1] // 2 ** (len(vae.config.block_out_channels) - 1)
-    vae = vae.to(device)
-    with whole_array(path, np.float16, (len(images), 4, edge, edge)) as latents:
-        for start in range(0, len(images), 64):
-            with torch.no_grad(), torch.autocast(torch.device(device).type, torch.bfloat16):
-                mean = vae.encode(to_tensor(images[start : start + 64], device)).latent_dist.mean
-            latents[start : start + 64] = (mean.float() * vae.config.scaling_factor).cpu().numpy()
-            if start % 3200 == 0:
-                print(f"encoding scenes: {start}/{len(images)}", flush=True)
-    return np.load(path, mmap_mode="r")
 
 
 class Painter(nn.Module):
@@ -183,38 +129,6 @@ def denoiser_loss(
     return ((predicted.float() - noise).pow(2).mean(dim=(1, 2, 3)) * loss_weights(ratio)).mean()
 
 
-class LatentBatches:
-    """Random batches of latents with the token ids of captions; the same for the same step.
-
-    Most captions are the scenes' own; some name only the stuff, and some are empty.
-
-    Args:
-        grounds: for each latent, a caption that names only its stuff.
-        batch: samples of a step on a CPU.
-    """
-
-    def __init__(
-        self,
-        latents: Float16[np.ndarray, "n 4 y x"],
-        captions: Sequence[str],
-        grounds: Sequence[str],
-        tokenizer: CLIPTokenizer,
-        batch: int,
-    ) -> None:
-        self.latents, self.batch = latents, batch
-        self.ids, self.ground_ids = tokenize(tokenizer, captions), tokenize(tokenizer, grounds)
-        self.empty = tokenize(tokenizer, [""])
-
-    def draw(self, step: int, device: str) -> tuple[Float[Tensor, "b 4 y x"], Int[Tensor, "b tokens"]]:
-        """Latents, and the token ids of a caption of each."""
-        rng, count = np.random.default_rng([3, step]), batch_size(self.batch, device)
-        rows = rng.integers(0, len(self.latents), count)
-        kind = torch.from_numpy(rng.random(count))[:, None]
-        ids = torch.where(kind < 1 - GROUND_SHARE, self.ids[rows], self.ground_ids[rows])
-        ids = torch.where(kind < UNCONDITIONAL_SHARE, self.empty, ids)
-        return torch.from_numpy(self.latents[rows]).to(device).float(), ids.to(device)
-
-
 def train_denoiser(budget: Budget, start: Path | None = None) -> bool:
     """Train (or go on training) both stages on the codec in `root/codec`; once finished, writes `root/denoiser/pipeline`.
 
@@ -244,7 +158,7 @@ def train_denoiser(budget: Budget, start: Path | None = None) -> bool:
             hasten_attention(unet, round(edge * stage.side))
         painter = Painter(unet, words, empty, parts.tokenizer.eos_token_id).to(device)
         training = Training(painter, out / stage.name, budget.minutes * stage.time, first, last_rate=last, piece=piece)
-        steps = 0 if training.finished else _run(training, _batches(budget, parts, stage), budget)
+        steps = 0 if training.finished else _run(training, latent_batches(budget, parts, stage), budget)
         if not training.finished or (piece and steps and stage is not STAGES[-1]):
             return False  # a piece trains one stage at most
         best, done = training.averaged.module.eval(), done + stage.time
@@ -253,17 +167,8 @@ def train_denoiser(budget: Budget, start: Path | None = None) -> bool:
     pipeline = build_pipeline(parts.vae, words, parts.tokenizer, unet)
     with whole_folder(out / "pipeline") as folder:
         pipeline.save_pretrained(folder)
-    _save_samples(pipeline, out / "samples.png")
+    save_samples(pipeline, out / "samples.png")
     return True
-
-
-def _batches(budget: Budget, parts: StableDiffusionPipeline, stage: Stage) -> LatentBatches:
-    """The training data of a stage: its scenes, rendered and encoded by the first run."""
-    count, size = budget.scenes * stage.scenes, round(budget.size * stage.side)
-    pictures = rendered(budget.root / "scenes", "train", count, size, zoom=stage.zoom)
-    latents = encoded(budget.root / "denoiser", parts.vae, pictures.images, budget.device)
-    grounds = [describe_ground(np.random.default_rng([4, row]), stuff) for row, stuff in enumerate(pictures.stuff)]
-    return LatentBatches(latents, pictures.captions, grounds, parts.tokenizer, stage.batch)
 
 
 def _untrained(budget: Budget) -> StableDiffusionPipeline:
@@ -287,16 +192,3 @@ def _run(training: Training, batches: LatentBatches, budget: Budget) -> int:
             loss = denoiser_loss(training.module, noiser, latents, ids)
         training.update(loss, len(latents))
     return training.step - first
-
-
-def _save_samples(pipeline: StableDiffusionPipeline, path: Path) -> None:
-    generators = [torch.Generator().manual_seed(seed) for seed in range(len(SAMPLE_PROMPTS))]
-    images = pipeline(
-        list(SAMPLE_PROMPTS),
-        generator=generators,
-        num_inference_steps=30,
-        guidance_scale=BACKBONES["pocket"].guidance,
-        output_type="np",
-    ).images
-    rows = [np.concatenate(list(images[k : k + 4]), 1) for k in range(0, len(images), 4)]
-    Image.fromarray((np.concatenate(rows) * 255).round().astype(np.uint8)).save(path)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from transformers import PreTrainedModel
 
@@ -78,6 +79,7 @@ class Training:
 
     Args:
         ema: decay of the average of the weights, `averaged`, which is what a recipe keeps.
+        optimizer: of the module's parameters; AdamW if not given.
     """
 
     def __init__(
@@ -90,12 +92,16 @@ class Training:
         last_rate: float = 0.0,
         ema: float = 0.999,
         piece: float | None = None,
+        optimizer: "Optimizer | OptimizerPair | None" = None,
     ) -> None:
         self.module, self.out, self.seconds = module, out, minutes * 60
         self.piece = piece * 60 if piece else None
         self.learning_rate, self.last_rate = learning_rate, last_rate
         self.averaged = AveragedModel(module, multi_avg_fn=_warming_average(ema))
-        self.optimizer = torch.optim.AdamW(module.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+        # A parameter that is not trained gets no gradient, and AdamW leaves it as it is.
+        own = torch.optim.AdamW(module.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+        self.optimizer = optimizer or own
+        self._on_cpu = next(module.parameters()).device.type == "cpu"
         self.step, self.spent, self.samples, self.smooth_loss = 0, 0.0, 0, 0.0
         self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
         if checkpoint.exists(self.folder):
@@ -118,13 +124,14 @@ class Training:
 
     def __iter__(self) -> Iterator[int]:
         self.out.mkdir(parents=True, exist_ok=True)
-        begun = last_save = last_line = last = time.monotonic()
-        while not self.finished and (self.piece is None or last - begun < self.piece):
+        begun = last_save = last_line = now = time.monotonic()
+        last = self._clock()
+        while not self.finished and (self.piece is None or now - begun < self.piece):
             for group in self.optimizer.param_groups:
                 group["lr"] = self._rate()
             yield self.step
-            now = time.monotonic()
-            self.step, self.spent, last = self.step + 1, self.spent + now - last, now
+            now, clock = time.monotonic(), self._clock()
+            self.step, self.spent, last = self.step + 1, self.spent + clock - last, clock
             if now - last_line > 20:
                 last_line = now
                 print(self._line(), flush=True)
@@ -133,6 +140,10 @@ class Training:
                 self.save()
         self.save()
         print(self._line() + ("" if self.finished else "; run again to go on"), flush=True)
+
+    def _clock(self) -> float:
+        """Seconds of work: on a CPU those that its threads computed, so that other work beside it takes no training away."""
+        return time.process_time() / torch.get_num_threads() if self._on_cpu else time.monotonic()
 
     def update(self, loss: Tensor, samples: int) -> None:
         """One optimiser step on `loss`, which `samples` pictures made."""
@@ -166,6 +177,47 @@ class Training:
             f"step {self.step}  samples {self.samples}  loss {self.smooth_loss:.4f}  "
             f"{self.samples / max(self.spent, 1e-9):.0f}/s  {left:.1f} min left"
         )
+
+
+class OptimizerPair:
+    """Two optimisers of different parameters, as one."""
+
+    def __init__(self, first: Optimizer, second: Optimizer) -> None:
+        self.both = (first, second)
+
+    @property
+    def param_groups(self) -> list[dict]:
+        """The groups of both."""
+        return [group for optimizer in self.both for group in optimizer.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of both."""
+        for optimizer in self.both:
+            optimizer.zero_grad(set_to_none)
+
+    def step(self) -> None:
+        """One step of both."""
+        for optimizer in self.both:
+            optimizer.step()
+
+    def state_dict(self) -> dict:
+        """The states of both, the second's parameters counted on behind the first's."""
+        first, second = (optimizer.state_dict() for optimizer in self.both)
+        behind = self._count
+        state = first["state"] | {behind + index: moments for index, moments in second["state"].items()}
+        return {"state": state, "param_groups": [*first["param_groups"], *second["param_groups"]]}
+
+    def load_state_dict(self, saved: dict) -> None:
+        """Load what `state_dict` gave."""
+        cut, behind = len(self.both[0].param_groups), self._count
+        first = {index: moments for index, moments in saved["state"].items() if index < behind}
+        second = {index - behind: moments for index, moments in saved["state"].items() if index >= behind}
+        self.both[0].load_state_dict({"state": first, "param_groups": saved["param_groups"][:cut]})
+        self.both[1].load_state_dict({"state": second, "param_groups": saved["param_groups"][cut:]})
+
+    @property
+    def _count(self) -> int:
+        return sum(len(group["params"]) for group in self.both[0].param_groups)
 
 
 def _warming_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
