@@ -23,7 +23,8 @@ SHORT = dict.fromkeys(MINUTES, 0.02)
 
 def test_steps_are_in_order_and_a_new_codec_comes_first(tmp_path: Path) -> None:
     chain = Chain(Budget(tmp_path, 0), tmp_path / "bundle")
-    after = ["clip", "judge", "captioner", "dino", "bundle", "detector", "triplets", "grounding", "bundle with grounding"]
+    after = ["clip", "judge", "captioner", "dino", "transformer", "bundle", "detector", "triplets", "grounding"]
+    after.append("bundle with grounding")
     assert list(chain.all_steps()) == ["denoiser", *after]
     assert list(replace(chain, anew=True).all_steps()) == ["codec", "denoiser", *after]
     with pytest.raises(ValueError, match=r"Minutes must be given for codec, denoiser, .*, but got clip"):
@@ -38,8 +39,8 @@ def test_steps_are_in_order_and_a_new_codec_comes_first(tmp_path: Path) -> None:
         (["clip", "--minutes", "judge=20"], "with `all` and a network's name, but got 'judge=20'"),
         (["all", "--minutes", "clip=soon"], "must be a number, but got 'soon'"),
         (["clip", "--anew"], "--anew is for all, but the network is clip"),
-        (["judge", "--start", "x"], "--start is for denoiser, clip or all, but the network is judge"),
-        (["cat"], "must be one of codec, denoiser, clip, judge, captioner, dino, detector, grounding, bundle, all"),
+        (["judge", "--start", "x"], "--start is for denoiser, clip, transformer or all, but the network is judge"),
+        (["cat"], "must be one of codec, denoiser, clip, judge, captioner, dino, transformer, detector, grounding, bundle"),
     ],
 )
 def test_what_cannot_be_trained_is_one_sentence(
@@ -73,7 +74,7 @@ def test_finished_steps_are_not_done_again(tmp_path: Path) -> None:
     assert chain.run(lambda step, share: shares.append(share))
     done = (tmp_path / "log").read_text().splitlines()
     assert done == ["denoiser", "clip", "judge", *list(chain.all_steps())[2:]]
-    assert shares == [0, 0.1, 0.2, *(k / 10 for k in range(2, 10))]
+    assert shares == [0, 1 / 11, 2 / 11, *(k / 11 for k in range(2, 11))]
     assert chain.run() and (tmp_path / "log").read_text().splitlines() == done
     with pytest.raises(ValueError, match="must be new or hold the same"):
         replace(chain, triplets=3).run()
@@ -130,7 +131,7 @@ def test_the_whole_chain_with_a_stop_in_the_middle(tmp_path: Path) -> None:
     parts = [entry["part"] for entry in json.loads((chain.to / "training.json").read_text())]
     assert parts == [
         "codec", "denoiser, pictures of half the size", "denoiser, pictures of the full size", "clip", "judge", "captioner",
-        "dino", "grounding-S1",
+        "dino", "transformer, pictures of half the size", "transformer, pictures of the full size", "grounding-S1",
     ]  # fmt: skip
     # The packed module belongs to the packed pipeline.
     models = Models(str(chain.to / "stable-diffusion"), "cpu")

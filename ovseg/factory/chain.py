@@ -19,6 +19,7 @@ from ovseg.pocket.recipes import MINUTES, RECIPES, pack
 from ovseg.pocket.train_clip import train_clip
 from ovseg.pocket.train_denoiser import train_denoiser
 from ovseg.pocket.train_segmenter import train_detector
+from ovseg.pocket.train_transformer import train_transformer
 from ovseg.pocket.training import Budget
 from ovseg.pretrained.detector import load_detector
 from ovseg.progress import Report, StoppedError, silent
@@ -100,6 +101,7 @@ class Chain:
         steps["clip"] = lambda: train_clip(self._of("clip"), start)
         for name in ("judge", "captioner", "dino"):
             steps[name] = lambda name=name: RECIPES[name](self._of(name))
+        steps["transformer"] = lambda: train_transformer(self._of("transformer"), self.budget.root / "denoiser" / "pipeline")
         steps["bundle"] = self._pack
         steps["detector"] = lambda: train_detector(self._of("detector"), seen_of(self.split), self.split)
         steps["triplets"] = self._make_triplets

@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DPMSolverMultistepScheduler,
+    StableDiffusion3Pipeline,
+    StableDiffusionPipeline,
+    UNet2DConditionModel,
+)
 from transformers import (
     Blip2ForConditionalGeneration,
     Blip2Processor,
@@ -30,6 +36,8 @@ TRAININGS = {  # folders of each training's checkpoint, and of the network that 
     "judge": ("judge", "judge/judge"),
     "captioner": ("captioner", "captioner/captioner"),
     "dino": ("dino", "dino/dino"),
+    "transformer, pictures of half the size": ("transformer/half", "transformer/pipeline"),
+    "transformer, pictures of the full size": ("transformer/full", "transformer/pipeline"),
 }
 
 
@@ -64,20 +72,24 @@ def build_pipeline(
 def pack(root: Path, to: Path) -> None:
     """Write the networks that were trained in `root` to `to`, in half precision, with `to/training.json`.
 
-    The pipeline goes to `to/stable-diffusion` in shards, CLIP to `to/open_clip`, the judge, the captioner and DINO to
-    folders of their names, grounding modules to folders of their splits in `to/grounding`. A network that was not trained
-    in `root` stays in `to` as it is.
+    The pipelines go to `to/stable-diffusion` and `to/stable-diffusion-3` in shards, CLIP to `to/open_clip`, the judge, the
+    captioner and DINO to folders of their names, grounding modules to folders of their splits in `to/grounding`. A network
+    that was not trained in `root` stays in `to` as it is.
 
     Raises:
         ValueError: nothing was trained yet.
     """
-    pipeline, clip = root / "denoiser" / "pipeline", root / "clip" / "clip"
+    pipeline, transformer = (root / name / "pipeline" for name in ("denoiser", "transformer"))
+    clip = root / "clip" / "clip"
     judge, captioner, dino = (root / name / name for name in ("judge", "captioner", "dino"))
     groundings = {folder.parent.name.removeprefix("grounding-"): folder for folder in root.glob("grounding-*/module")}
-    if not any(folder.is_dir() for folder in (pipeline, clip, judge, captioner, dino, *groundings.values())):
+    if not any(folder.is_dir() for folder in (pipeline, transformer, clip, judge, captioner, dino, *groundings.values())):
         raise ValueError(f"Packing needs {pipeline}, which is not there: run `train denoiser` first.")
     if pipeline.is_dir():
-        _pack_pipeline(pipeline, to / "stable-diffusion")
+        _pack_pipeline(StableDiffusionPipeline.from_pretrained(pipeline, dtype=torch.float16), to / "stable-diffusion")
+    if transformer.is_dir():
+        parts = StableDiffusion3Pipeline.from_pretrained(transformer, dtype=torch.float16)
+        _pack_pipeline(parts, to / "stable-diffusion-3")
     if clip.is_dir():
         tokenizer = CLIPTokenizer.from_pretrained(clip)
         with whole_folder(to / "open_clip") as folder:
@@ -107,11 +119,12 @@ def pack(root: Path, to: Path) -> None:
     write_whole(record, as_json(trained))
 
 
-def _pack_pipeline(source: Path, to: Path) -> None:
-    pipeline = StableDiffusionPipeline.from_pretrained(source, dtype=torch.float16)
+def _pack_pipeline(pipeline: StableDiffusionPipeline | StableDiffusion3Pipeline, to: Path) -> None:
     # transformers loads a model in the precision of its file, diffusers in float32. With a half-precision text encoder,
     # `from_pretrained` without a dtype would give a pipeline of two precisions, which cannot run.
-    pipeline.text_encoder.float()
+    for name, part in pipeline.components.items():
+        if part is not None and name.startswith("text_encoder"):
+            part.float()
     with whole_folder(to) as folder:
         pipeline.save_pretrained(folder, max_shard_size=LARGEST_FILE)
 

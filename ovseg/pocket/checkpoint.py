@@ -13,9 +13,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from ovseg.files import write_whole
+from ovseg.pocket.optimizers import AnyOptimizer
 
 COUNTERS = "counted"  # the files' entry for the counters
 LARGEST_FILE = 15_500_000  # bytes of tensors; with its header a file stays under 16 MiB
@@ -32,7 +32,7 @@ class State:
 
     module: nn.Module
     averaged: nn.Module
-    optimizer: Optimizer
+    optimizer: AnyOptimizer
 
 
 def save(folder: Path, state: State, counters: Mapping[str, Any], *, compact: bool) -> None:

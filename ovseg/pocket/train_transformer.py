@@ -32,8 +32,9 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from ovseg.assets import ASSETS
 from ovseg.files import whole_array, whole_folder
 from ovseg.pocket.denoiser_data import LatentBatches, Stage, latent_batches, save_samples
+from ovseg.pocket.optimizers import OptimizerPair
 from ovseg.pocket.train_denoiser import WORDS_ONLY_SHARE
-from ovseg.pocket.training import Budget, OptimizerPair, Training
+from ovseg.pocket.training import Budget, Training
 
 START = ASSETS / "pocket" / "stable-diffusion"
 WIDTH, BLOCKS, HEADS, PATCH = 192, 8, 3, 2
@@ -196,12 +197,16 @@ def null_rows(step: int) -> int:
 
 
 def transformer_loss(
-    painter: JointPainter,
+    painter: nn.Module,
     latents: Float[Tensor, "b 4 y x"],
     ids: Int[Tensor, "b tokens"],
     features: Float[Tensor, "b places width"],
 ) -> Float[Tensor, ""]:
-    """Mean squared error of the velocity, and how far the aligned places point away from the teacher's features."""
+    """Mean squared error of the velocity, and how far the aligned places point away from the teacher's features.
+
+    Args:
+        painter: a `JointPainter`.
+    """
     sigmas, noise = logit_normal(len(latents), latents.device), torch.randn_like(latents)
     level = sigmas[:, None, None, None]
     velocity, aligned = painter((1 - level) * latents + level * noise, sigmas, ids)

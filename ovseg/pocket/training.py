@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 from transformers import PreTrainedModel
 
 from ovseg.pocket import checkpoint
 from ovseg.pocket.data import ScenePictures, rendered
+from ovseg.pocket.optimizers import AnyOptimizer
 
 WARM_UP_STEPS = 200
 PATCHES_KEPT = 0.5  # share of a picture's patches that `some_patches` shows
@@ -92,7 +92,7 @@ class Training:
         last_rate: float = 0.0,
         ema: float = 0.999,
         piece: float | None = None,
-        optimizer: "Optimizer | OptimizerPair | None" = None,
+        optimizer: AnyOptimizer | None = None,
     ) -> None:
         self.module, self.out, self.seconds = module, out, minutes * 60
         self.piece = piece * 60 if piece else None
@@ -177,47 +177,6 @@ class Training:
             f"step {self.step}  samples {self.samples}  loss {self.smooth_loss:.4f}  "
             f"{self.samples / max(self.spent, 1e-9):.0f}/s  {left:.1f} min left"
         )
-
-
-class OptimizerPair:
-    """Two optimisers of different parameters, as one."""
-
-    def __init__(self, first: Optimizer, second: Optimizer) -> None:
-        self.both = (first, second)
-
-    @property
-    def param_groups(self) -> list[dict]:
-        """The groups of both."""
-        return [group for optimizer in self.both for group in optimizer.param_groups]
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients of both."""
-        for optimizer in self.both:
-            optimizer.zero_grad(set_to_none)
-
-    def step(self) -> None:
-        """One step of both."""
-        for optimizer in self.both:
-            optimizer.step()
-
-    def state_dict(self) -> dict:
-        """The states of both, the second's parameters counted on behind the first's."""
-        first, second = (optimizer.state_dict() for optimizer in self.both)
-        behind = self._count
-        state = first["state"] | {behind + index: moments for index, moments in second["state"].items()}
-        return {"state": state, "param_groups": [*first["param_groups"], *second["param_groups"]]}
-
-    def load_state_dict(self, saved: dict) -> None:
-        """Load what `state_dict` gave."""
-        cut, behind = len(self.both[0].param_groups), self._count
-        first = {index: moments for index, moments in saved["state"].items() if index < behind}
-        second = {index - behind: moments for index, moments in saved["state"].items() if index >= behind}
-        self.both[0].load_state_dict({"state": first, "param_groups": saved["param_groups"][:cut]})
-        self.both[1].load_state_dict({"state": second, "param_groups": saved["param_groups"][cut:]})
-
-    @property
-    def _count(self) -> int:
-        return sum(len(group["params"]) for group in self.both[0].param_groups)
 
 
 def _warming_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
