@@ -147,7 +147,9 @@ def test_the_page_lets_no_visitor_name_a_network(visitor: Visitor) -> None:
             answer = visitor.press(page, button, {place: name})
             assert answer.event == "error" and "Weights must be one of its choices, but got" in answer.text
     place = page.place_of("add-stranger", "click", "setting-stranger-helpers_of")
-    assert visitor.press(page, "add-stranger", {place: ""}).is_good and not LOADED
+    answer = visitor.press(page, "add-stranger", {place: OTHER})
+    assert answer.event == "error" and "helpers_of must be one that this server has, none, but got" in answer.text
+    assert not LOADED
 
 
 @pytest.mark.parametrize("runs", ["run=stranger%3Bweights%3D{}", "run=stranger&run=stranger%3Bweights%3D{}"])

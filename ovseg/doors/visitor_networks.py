@@ -57,13 +57,13 @@ def _may_load(models: Models, kind: str, name: str) -> bool:
 
 
 def choices(models: Models, kind: type[Method], field: Field) -> tuple[str, ...] | None:
-    """The names that a page offers for a setting of a method; None where any text may be typed: where it names no network,
-    or the server's owner allows any.
+    """The names that a page offers for a setting of a method; None where it is typed: where it names no network or
+    several, or the server's owner allows any. What is typed is checked by `check_networks` all the same.
     """
-    about = field.metadata.get("kind", "")
-    if not about or (may_download() and about not in LISTED):
+    about, modes = field.metadata.get("kind", ""), modes_of(models, kind)
+    several = isinstance(getattr(modes["suited"], field.name), tuple)
+    if not about or several or (may_download() and about not in LISTED):
         return None
-    modes = modes_of(models, kind)
     wanted = [name for method in modes.values() for name in _names(method, field)]
     return allowed(models, about, _names(modes["suited"], field), tuple(wanted))
 
