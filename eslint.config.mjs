@@ -3,7 +3,7 @@ import js from "@eslint/js";
 const browser = [
   "Blob", "CustomEvent", "Event", "Image", "ImageData", "MutationObserver", "ResizeObserver", "atob", "cancelAnimationFrame",
   "clearInterval", "clearTimeout", "console",
-  "createImageBitmap", "document", "history", "localStorage", "location", "matchMedia", "navigator", "requestAnimationFrame",
+  "createImageBitmap", "fetch", "document", "history", "localStorage", "location", "matchMedia", "navigator", "requestAnimationFrame",
   "setInterval", "setTimeout", "URL", "window",
 ];
 

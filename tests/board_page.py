@@ -12,7 +12,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from ovseg.demo.board import board, board_picture, board_value, done, failed, running, waiting
+from ovseg.demo.board import board, board_picture, board_step, board_value, done, failed, running, waiting
 from ovseg.types import Segmentation
 
 LABELS = ("background", "cat", "car", "tree")
@@ -101,6 +101,9 @@ def build(height: int, width: int) -> gr.Blocks:
         with gr.Row():
             for name in states:
                 gr.Button(name, elem_id=name.replace(" ", "-")).click(lambda name=name: states[name], None, shown)
+            first, second, _, last = states["under way"]["entries"]
+            step = board_step(states["under way"], [first, second, states["finished"]["entries"][2], last], fresh="m2")
+            gr.Button("step", elem_id="step").click(lambda: gr.HTML(step=step), None, shown)
         selected, looked = gr.JSON(label="select", elem_id="selected"), gr.JSON(label="look", elem_id="looked")
 
         def on_select(event: gr.SelectData) -> dict:

@@ -148,6 +148,18 @@ def test_canvases_show_what_the_files_show(finished: BoardPage) -> None:
         assert_same(finished.pixels(key), view.overlay(METHODS[title], 0.6, order=ORDER, hatched=True))
 
 
+def test_a_step_of_a_run_brings_one_methods_maps_and_the_others_stay(visit: BoardPage) -> None:
+    visit.show("under way", 1)
+    visit.press(".ov-chip[data-label=cat]")
+    visit.find(".ov-card[data-state=waiting]").wait_for()
+    visit.page.locator("#step").click()
+    visit.find(".ov-card[data-key=m2][data-state=done]").wait_for()
+    visit.settle()
+    assert visit.card("m1").get_attribute("data-state") == "running"
+    for title, key in (("DiffSegmenter", "m0"), ("OVDiff", "m2")):
+        assert_same(visit.pixels(key), view.overlay(METHODS[title], 0.6, ["cat"], order=ORDER))
+
+
 def test_opacity_and_hidden_classes_act_on_all(finished: BoardPage) -> None:
     finished.slide(".ov-opacity", 0.9)
     finished.press(".ov-chip[data-label=cat]")

@@ -1,6 +1,7 @@
 """What the page does, without a browser."""
 
 import threading
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ovseg.demo.method_panel import at_first, build_method_panel, restored
 from ovseg.demo.picture import Picture, example_names, of_example, of_origin, of_scene
 from ovseg.demo.run import RunRequest, expected_seconds, run, titled
 from ovseg.demo.word_panel import chips_value, known_words
-from ovseg.demo.work import stream, stream_parts
+from ovseg.demo.work import sent_once, stream, stream_parts
 from ovseg.methods import METHODS, DiffSegmenter, FreeSegDiff, Method, modes_of, obstacle_to, suited_to
 from ovseg.methods.grammar import Configuration, read_method
 from ovseg.methods.ovdiff.method import OVDiff
@@ -361,6 +362,24 @@ def test_parts_are_handed_on_at_once() -> None:
         return "all"
 
     assert list(stream_parts(work)) == [("one", 0.25, None), ("one", 0.25, "part"), ("done", 1.0, "all")]
+
+
+def test_the_last_values_of_an_event_are_sent_once() -> None:
+    closed = []
+
+    @sent_once
+    def handler(count: int) -> Iterator[tuple[int, str]]:
+        try:
+            for number in range(count):
+                yield number, "value"
+        finally:
+            closed.append(count)
+
+    assert list(handler(2)) == [(0, "value"), (1, "value"), (gr.skip(), gr.skip())]
+    running = handler(3)
+    next(running)
+    running.close()
+    assert closed == [2, 3]
 
 
 def test_closing_the_stream_stops_the_work_at_its_next_report() -> None:

@@ -1,6 +1,7 @@
 """Everything that uses an accelerator, run as ZeroGPU runs it: forked, pickled, and with nothing loaded in the fork."""
 
 import ast
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -96,9 +97,9 @@ def upload(picture: Picture) -> Iterator[dict[str, Any]]:
 
 
 def event(page: gr.Blocks, name: str) -> Callable[..., Any]:
-    """The function of an event that uses the network."""
+    """The function of an event that uses the network, without what ends it with no values."""
     (fn,) = (fn.fn for fn in page.fns.values() if fn.concurrency_id == "network" and fn.fn.__qualname__.endswith(name))
-    return fn
+    return inspect.unwrap(fn)
 
 
 def run_button(page: gr.Blocks, picture: Picture) -> list[Any]:
@@ -115,6 +116,10 @@ def test_run(page: gr.Blocks, picture: Picture, loaded: Models) -> None:
     assert (
         not comparison.failures and not results.waiting and all(entry.segmentation.evidence for entry in comparison.entries)
     )
+    boards = [part[1] for part in parts if isinstance(part[1], dict) and part[1] != gr.skip()]
+    steps = [part[1].constructor_args["step"] for part in parts if isinstance(part[1], gr.HTML)]
+    brought = [[entry["key"] for entry in step["entries"] if "best" in entry] for step in steps]
+    assert len(boards) == 1 and brought == [[entry.title] for entry in comparison.entries]
     scene = from_image(loaded, picture.image, 3, caption="a cat and a dog")
     here = run_variant(loaded, scene, parse_classes("cat, dog"), Variant("here", suited_to(loaded, DiffSegmenter)))
     assert np.array_equal(here.segmentation.scores(), comparison.entries[0].segmentation.scores())

@@ -24,6 +24,11 @@ entry's own `labels`, green and blue are a score in steps of (high - low) / `ste
 method whose background is a threshold, every threshold that is a multiple of 0.001, and the method's own, parts these steps
 exactly as it parts the scores. `errors` are the colours of right, missed, wrongly claimed, taken for another class.
 
+As a run goes on, a board need not be sent again. The component's property `step` holds what `board_step` returns, with the
+maps of the method that has just ended alone:
+
+    {"run": str, "legend": as above, "entries": as above; where "best" and "runner_up" are missing, those sent before stay}
+
 Values with the same `run` are states of one run: what the visitor hid, moved or marked stays. A new `run` goes back to each
 method's own threshold; opacity, outline and hatching stay as the visitor left them.
 
@@ -56,6 +61,7 @@ SCRIPTS = (
 )  # fmt: skip
 """The component's script is these files one after the other: what uses a name comes after what defines it."""
 STEPS = 4000
+MAPS = ("best", "runner_up")  # of an entry: nearly all of its bytes
 ERROR_COLOURS = tuple("#" + colour.tobytes().hex() for colour in view.ERROR_COLOURS)
 """Right, missed, wrongly claimed, another class."""
 
@@ -70,6 +76,7 @@ def board(elem_id: str) -> gr.HTML:
         js_on_load=board_script(),
         elem_id=elem_id,
         apply_default_css=False,
+        step=None,
     )
 
 
@@ -172,6 +179,19 @@ def board_value(picture: dict, entries: Sequence[dict], run: str) -> dict:
         "errors": list(ERROR_COLOURS),
         "entries": list(entries),
     }
+
+
+def board_step(value: dict, entries: Sequence[dict], fresh: str) -> dict:
+    """What a board of this value still needs to show all these entries: the legend, and the maps of one of them.
+
+    Args:
+        fresh: key of the entry whose maps the browser does not have.
+    """
+    labels = (item["label"] for item in value["legend"])
+    found = (label for entry in entries for label in entry.get("labels", ()))
+    small = [{name: held for name, held in entry.items() if name not in MAPS} for entry in entries]
+    told = [entry if entry["key"] == fresh else rest for entry, rest in zip(entries, small, strict=True)]
+    return {"run": value["run"], "legend": _legend(list(dict.fromkeys((*labels, *found)))), "entries": told}
 
 
 def two_best(

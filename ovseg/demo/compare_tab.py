@@ -1,5 +1,6 @@
 """The tab that compares: picture, words and methods on the left, the board and what lies below it on the right."""
 
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -7,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from ovseg.demo.board import board, board_picture, board_value, running, waiting
+from ovseg.demo.board import board, board_picture, board_step, board_value, running, waiting
 from ovseg.demo.link import Link
 from ovseg.demo.looking import LookPanel, build_look_panel, empty_views, first_views, wire_look_panel
 from ovseg.demo.method_panel import MethodPanel, at_first, build_method_panel, restored
@@ -70,11 +71,6 @@ class CompareTab:
         """What Run takes, before the methods' own inputs."""
         return [self.pictures.picture, self.words.words, self.words.caption, self.words.captioner, self.methods.seed]
 
-    @property
-    def shown(self) -> list[Any]:
-        """What Run fills: status, board, results, words, caption, then what lies below the board."""
-        return [self.status, self.board, self.results, self.words.words, self.words.caption, *self.looks.outputs]
-
 
 def build_compare_tab(models: Models, durations: Durations, link: gr.Button) -> CompareTab:
     """Lay out the tab and wire its events."""
@@ -111,13 +107,18 @@ def build_compare_tab(models: Models, durations: Durations, link: gr.Button) -> 
 def drawn(results: Results, name: str) -> dict[str, Any]:
     """The board for results that may still be growing."""
     picture = board_picture(results.picture.image, (BACKGROUND, *results.comparison.classes), results.truth)
+    return board_value(picture, entries_of(results), name)
+
+
+def entries_of(results: Results) -> list[dict]:
+    """What the board shows of each method, done or still to be run."""
     entries = list(results.drawn)
     for number, (title, seconds) in enumerate(results.waiting.items()):
         if number:
             entries.append(waiting(title, title, seconds))
         else:
             entries.append(running(title, title, "starting", None, seconds))
-    return board_value(picture, entries, name)
+    return entries
 
 
 def _wire_run(models: Models, tab: CompareTab, durations: Durations) -> gr.events.Dependency:
@@ -127,23 +128,35 @@ def _wire_run(models: Models, tab: CompareTab, durations: Durations) -> gr.event
 
     def compare(
         picture: Picture | None, words: str, caption: str, captioner: str | None, seed: float | None, *chosen: Any
-    ) -> Iterator[tuple[Any, ...]]:
-        name, kept, made = uuid.uuid4().hex, tuple(gr.skip() for _ in tab.shown[1:]), None
+    ) -> Iterator[tuple[str, Any, Any]]:
+        begun, made, value = time.monotonic(), None, None
         with as_sentences():
             asked = request_of(models, picture, (words, caption, captioner), seed, tab.methods.chosen(models, chosen))
         for stage, share, part in work(asked):
-            if part is not None:
+            if isinstance(part, Results):
+                made, value = part, drawn(part, uuid.uuid4().hex)
+                yield status_line(stage, share), value, made
+            elif part is not None:
                 made = grow(made, part, durations)
-                below = first_views(made) if made.comparison.entries else tuple(gr.skip() for _ in tab.looks.outputs)
-                yield status_line(stage, share), drawn(made, name), made, gr.skip(), gr.skip(), *below
+                step = board_step(value, entries_of(made), fresh=made.drawn[-1]["key"])
+                yield status_line(stage, share), gr.HTML(step=step), made
             elif stage != "done":
-                yield status_line(stage, share), *kept
-        names = ", ".join("|".join(word.phrases) for word in made.classes)
-        yield done_line(made), drawn(made, name), made, words or names, made.caption, *first_views(made)
+                yield status_line(stage, share), gr.skip(), gr.skip()
+        yield done_line(made, time.monotonic() - begun), gr.skip(), gr.skip()
 
-    return tab.run.click(
-        compare, [*tab.asked, *tab.methods.inputs], tab.shown, api_visibility="private", **on_the_network(tab.status)
+    def below(results: Results, words: str) -> tuple[Any, ...]:
+        names = ", ".join("|".join(word.phrases) for word in results.classes)
+        return words or names, results.caption, *first_views(results)
+
+    # What changes at the end alone is an event of its own: a step costs the browser something for each of its outputs.
+    running_event = tab.run.click(
+        compare, [*tab.asked, *tab.methods.inputs], [tab.status, tab.board, tab.results], api_visibility="private",
+        **on_the_network(tab.status),
+    )  # fmt: skip
+    running_event.success(
+        below, [tab.results, tab.words.words], [tab.words.words, tab.words.caption, *tab.looks.outputs], **QUIET
     )
+    return running_event
 
 
 def request_of(
@@ -175,10 +188,9 @@ def works_of(models: Models, asked: RunRequest) -> tuple[Work, ...]:
     return to_segment(models, asked.methods, asked.words, asked.caption, asked.picture.image.shape[:2])
 
 
-def done_line(results: Results) -> str:
-    """What a finished run says of itself."""
+def done_line(results: Results, seconds: float) -> str:
+    """What a finished run says of itself, with the seconds that the visitor waited for it."""
     entries, failures = results.comparison.entries, results.comparison.failures
-    seconds = sum(entry.seconds for entry in entries)
     text = f"Done: {len(entries)} {'method' if len(entries) == 1 else 'methods'} in {seconds:.1f} s."
     return status_line(text + (f" {len(failures)} could not be run." if failures else ""), None)
 
@@ -212,15 +224,16 @@ def plain_board(picture: Picture, words: str) -> tuple[dict[str, Any], str]:
 def _wire_stop(tab: CompareTab, events: list[gr.events.Dependency]) -> None:
     """Stop ends what runs and keeps what is done."""
 
-    def stopped(results: Results | None) -> tuple[str, Any, Any]:
+    def stopped(results: Results | None) -> tuple[Any, ...]:
         if results is None or not results.waiting:
-            return status_line("Stopped.", None), gr.skip(), gr.skip()
+            return status_line("Stopped.", None), *(gr.skip() for _ in outputs[1:])
         kept = replace(results, waiting={})
         count = len(kept.comparison.entries)
         text = f"Stopped: {count} of {count + len(results.waiting) + len(kept.comparison.failures)} methods are done."
-        return status_line(text, None), drawn(kept, uuid.uuid4().hex), kept
+        return status_line(text, None), drawn(kept, uuid.uuid4().hex), kept, *first_views(kept)
 
-    cancelled_by(tab.stop, events).then(stopped, tab.results, [tab.status, tab.board, tab.results], **QUIET)
+    outputs = [tab.status, tab.board, tab.results, *tab.looks.outputs]
+    cancelled_by(tab.stop, events).then(stopped, tab.results, outputs, **QUIET)
 
 
 def _wire_estimates(tab: CompareTab, durations: Durations) -> None:

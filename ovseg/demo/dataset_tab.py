@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from ovseg.demo.work import on_accelerator, on_the_network, say_stopped, status_line, stream, whole
+from ovseg.demo.work import on_accelerator, on_the_network, say_stopped, sent_once, status_line, stream, whole
 from ovseg.doors import inputs
 from ovseg.factory.synthesize import SEGMENTER, Synthesis, preview
 from ovseg.limits import limits
@@ -79,6 +79,7 @@ def _maker(models: Models, durations: Durations) -> Any:
 
         yield from stream(made)
 
+    @sent_once
     def dataset(words: str, count: float, pairs: float, seed: float | None) -> Iterator[tuple[str, Any, Any]]:
         with as_sentences():
             parsed = parse_classes(words or "")

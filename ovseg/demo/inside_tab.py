@@ -1,5 +1,6 @@
 """The tab that looks inside: what the network attends to, by token, layer and level, and from a place."""
 
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from ovseg.backbones.base import Sampling, Site
 from ovseg.demo.inside import heads_value, inside_component, inside_value, place_value, token_maps
 from ovseg.demo.inside_panel import SOURCES, InsidePanel, Wish, build_inside_panel, sentence_of, thumbnail_of
 from ovseg.demo.picture import Picture, example_names, of_example, of_file
-from ovseg.demo.work import EACH, QUIET, on_accelerator, on_the_network, say_stopped, status_line, stream
+from ovseg.demo.work import EACH, QUIET, on_accelerator, on_the_network, say_stopped, sent_once, status_line, stream
 from ovseg.models import Models
 from ovseg.output.attention_files import Inside, attention_card, usual_weights, zip_of_attention
 from ovseg.output.cost import measuring
@@ -186,7 +187,9 @@ def _wire_look(models: Models, durations: Durations, parts: _Parts) -> gr.events
     def work(asked: Asked) -> Iterator[tuple[str, float, Looked | None]]:
         yield from stream(lambda report: look(models, asked, report))
 
+    @sent_once
     def look_in(compared: Picture | None, *given: Any) -> Iterator[tuple[Any, ...]]:
+        begun = time.monotonic()
         with as_sentences():
             asked = asked_of(models, Wish(compared, *given))
             asked.plan(models)
@@ -197,7 +200,7 @@ def _wire_look(models: Models, durations: Durations, parts: _Parts) -> gr.events
                 learn(durations, looked)
                 cost = looked.inside.made_by["cost"]
                 passes = "1 pass" if cost["passes"] == 1 else f"{cost['passes']} passes"
-                text = f"Done: {passes} in {cost['seconds']:.1f} s. Looking runs the network no more."
+                text = f"Done: {passes} in {time.monotonic() - begun:.1f} s. Looking runs the network no more."
                 value = inside_value(looked.inside.attention, looked.run, looked.inside.weights, looked.token)
                 yield status_line(text, None), value, looked, None
 
@@ -212,6 +215,7 @@ def _wire_heads(models: Models, durations: Durations, parts: _Parts) -> gr.event
     def work(attention: Attention, site: Site, level: int) -> Iterator[tuple[str, float, Heads | None]]:
         yield from stream(lambda report: heads_of(models, attention, site, level))
 
+    @sent_once
     def heads(looked: Looked | None, event: gr.EventData) -> Iterator[tuple[Any, ...]]:
         with as_sentences():
             attention, site, level = layer_asked(looked, int(event.layer), int(event.level))

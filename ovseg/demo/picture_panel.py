@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from ovseg.demo.picture import EXAMPLES, Picture, example_names, of_example, of_file, of_scene
-from ovseg.demo.work import QUIET, on_accelerator, on_the_network, status_line, stream, whole
+from ovseg.demo.work import QUIET, on_accelerator, on_the_network, sent_once, status_line, stream, whole
 from ovseg.doors import inputs
 from ovseg.limits import limits
 from ovseg.models import Models
@@ -137,6 +137,7 @@ def wire_picture_panel(
 
         yield from stream(made)
 
+    @sent_once
     def draw(prompt: str, seed: float | None, steps: float) -> Iterator[tuple[Any, ...]]:
         with as_sentences():
             asked = inputs.text("The prompt", prompt, needed=True), whole("The seed", seed), inputs.steps(steps)

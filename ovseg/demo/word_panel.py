@@ -9,7 +9,7 @@ import numpy as np
 
 from ovseg.demo.picture import Picture
 from ovseg.demo.static_files import static
-from ovseg.demo.work import QUIET, on_accelerator, on_the_network, status_line, stream
+from ovseg.demo.work import QUIET, on_accelerator, on_the_network, sent_once, status_line, stream
 from ovseg.doors import inputs
 from ovseg.doors.visitor_networks import captioners
 from ovseg.methods import METHODS
@@ -146,6 +146,7 @@ def _captioning(models: Models, durations: Durations) -> Callable[..., Iterator[
 
         yield from stream(work)
 
+    @sent_once
     def say(given: Picture | None, captioner: str | None) -> Iterator[tuple[Any, Any, str]]:
         with as_sentences():
             image, name = given_image(given), inputs.captioner(models, captioner_name(captioner))
@@ -174,6 +175,7 @@ def _looking_for(models: Models, durations: Durations) -> Callable[..., Iterator
 
         yield from stream(work)
 
+    @sent_once
     def check(given: Picture | None, words: str, caption: str) -> Iterator[tuple[Any, Any, str]]:
         with as_sentences():
             image = given_image(given)

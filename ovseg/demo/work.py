@@ -66,6 +66,22 @@ def stream_parts(
         worker.shutdown(wait=False)
 
 
+def sent_once(handler: Callable[..., Iterator[tuple[Any, ...]]]) -> Callable[..., Iterator[tuple[Any, ...]]]:
+    """A decorator for what an event calls: its last values are sent once.
+
+    Gradio sends what a generator yielded last once more when the generator ends, and the browser takes it in anew.
+    """
+
+    @functools.wraps(handler)
+    def ending_with_nothing(*args: Any) -> Iterator[tuple[Any, ...]]:
+        with closing(handler(*args)) as steps:
+            for values in steps:
+                yield values
+        yield tuple(gr.skip() for _ in values)
+
+    return ending_with_nothing
+
+
 def on_accelerator(seconds: Callable[..., int]) -> Callable[[Callable], Callable]:
     """A decorator for what uses the networks, a generator of its steps. It ends when nobody listens to them any more, and
     where others wait for the networks, after `Limits.busy_seconds`.

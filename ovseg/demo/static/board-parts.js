@@ -21,9 +21,7 @@ export function press(button, pressed) {
 
 /* The pixels of a data URL as RGBA bytes, exactly as they were packed: no colour management, no alpha. */
 export async function pixelsOf(url) {
-  const [head, body] = url.split(",", 2);
-  const bytes = Uint8Array.from(atob(body), (character) => character.charCodeAt(0));
-  const blob = new Blob([bytes], { type: head.slice(5).split(";", 1)[0] });
+  const blob = await (await fetch(url)).blob();
   const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
   const sheet = make("canvas", { width: bitmap.width, height: bitmap.height });
   const pen = sheet.getContext("2d", { willReadFrequently: true });

@@ -39,6 +39,14 @@ const controlled = controls(find, shared);
 
 const decoded = new Map();
 let turn = 0;
+let latest = null;
+
+/* A value with one more method done: maps that a step does not bring are those that are here. */
+function grown(value, step) {
+  if (!step || value?.run !== step.run) return value;
+  const here = new Map(value.entries.map((entry) => [entry.key, entry]));
+  return { ...value, legend: step.legend, entries: step.entries.map((entry) => ({ ...here.get(entry.key), ...entry })) };
+}
 
 async function show(value) {
   const mine = ++turn;
@@ -61,7 +69,7 @@ function clear() {
 
 function take(value, pixels) {
   const before = shared.value;
-  const changed = (name) => !before || JSON.stringify(before[name]) !== JSON.stringify(value[name]);
+  const changed = (name) => !before || (before[name] !== value[name] && JSON.stringify(before[name]) !== JSON.stringify(value[name]));
   shared.value = value;
   shared.errors = value.errors;
   if (changed("run")) startRun();
@@ -101,7 +109,8 @@ function takeLegend(legend) {
 function takeTruth(pixels) {
   shared.truth = null;
   if (!pixels) return;
-  const labels = Uint8Array.from({ length: pixels.length / 4 }, (_, k) => pixels[4 * k]);
+  const labels = new Uint8Array(pixels.length / 4);
+  for (let k = 0; k < labels.length; k++) labels[k] = pixels[4 * k];
   const drawn = labels.map((label) => (label === IGNORED ? 0 : label));
   shared.truth = { key: "truth", title: "Truth", labels, drawn, ink: new Uint16Array(labels.length) };
 }
@@ -207,5 +216,6 @@ function markName() {
 
 strip.addEventListener("scroll", markName, { passive: true });
 new ResizeObserver(() => shared.value && arrange()).observe(element);
-watch("value", () => show(props.value));
-show(props.value);
+watch("value", () => show((latest = props.value)));
+watch("step", () => show((latest = grown(latest, props.step))));
+show((latest = props.value));
