@@ -2,15 +2,15 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import KW_ONLY, dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float32
 
 from ovseg.maths.maps import window_starts
 
-if TYPE_CHECKING:
-    from ovseg.methods.base import Method
+AnyMethod = TypeVar("AnyMethod")
+"""A method of any kind: a dataclass of settings. `Method` itself names the protocols of its paper."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Protocol:
     likeliest: int = 0
     sure: dict[str, Sureness] | None = None
 
-    def fitted(self, method: "Method", benchmark: str, chosen: Collection[str] = ()) -> "Method":
+    def fitted(self, method: AnyMethod, benchmark: str, chosen: Collection[str] = ()) -> AnyMethod:
         """The method with what the protocol owns: no windows inside windows, the background's threshold, and its settings.
 
         Args:

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from ovseg.methods.diffsegmenter.method import DiffSegmenter
+from ovseg.methods.base import Method
 from ovseg.methods.strips import Painter, Step, Subject
 
 
-def strip(method: DiffSegmenter, subject: Subject, paint: Painter) -> tuple[Step, ...]:
+def strip(method: Method, subject: Subject, paint: Painter) -> tuple[Step, ...]:
     """Picture, noised latent, cross-attention on each grid, self-attention from one place, masks."""
     result = method.segment(subject.models, subject.scene, subject.classes)
     mine = [item for item in result.evidence if item.label == subject.first]

@@ -45,6 +45,7 @@ from ovseg.backbones.base import Backbone, Capture, Text, Trace, grid_at
 from ovseg.backbones.phrases import filled
 from ovseg.maths import maps
 from ovseg.methods.base import Method, Network, Prepared
+from ovseg.methods.diffsegmenter import about
 from ovseg.methods.diffsegmenter.ablations import ABLATIONS
 from ovseg.methods.diffsegmenter.evaluation import PROTOCOL
 from ovseg.methods.diffsegmenter.rows import Rows
@@ -106,8 +107,6 @@ class DiffSegmenter(Settings, Method):
 
     def strip(self, subject: Subject, paint: Painter) -> tuple[Step, ...]:
         """Picture, noised latent, cross-attention on each grid, self-attention from one place, masks."""
-        from ovseg.methods.diffsegmenter import about  # here, as it needs this class
-
         return about.strip(self, subject, paint)
 
     def rows(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:

@@ -1,10 +1,10 @@
 """The steps of FreeSeg-Diff in pictures."""
 
-from ovseg.methods.freeseg_diff.method import FreeSegDiff
+from ovseg.methods.base import Method
 from ovseg.methods.strips import Painter, Step, Subject
 
 
-def strip(method: FreeSegDiff, subject: Subject, paint: Painter) -> tuple[Step, ...]:
+def strip(method: Method, subject: Subject, paint: Painter) -> tuple[Step, ...]:
     """Caption, features, clusters, what CLIP sees of each cluster, masks."""
     result = method.segment(subject.models, subject.scene, subject.classes)
     (clusters,), (features,) = (

@@ -43,6 +43,7 @@ from ovseg.backbones import Checkpoint
 from ovseg.backbones.base import Text
 from ovseg.maths.maps import principal
 from ovseg.methods.base import Method, Network, Prepared
+from ovseg.methods.freeseg_diff import about
 from ovseg.methods.freeseg_diff.ablations import ABLATIONS
 from ovseg.methods.freeseg_diff.evaluation import PROTOCOL
 from ovseg.methods.freeseg_diff.masks import refined, scores_of
@@ -124,8 +125,6 @@ class FreeSegDiff(Settings, Method):
 
     def strip(self, subject: Subject, paint: Painter) -> tuple[Step, ...]:
         """Caption, features, clusters, what CLIP sees of each cluster, masks."""
-        from ovseg.methods.freeseg_diff import about  # here, as it needs this class
-
         return about.strip(self, subject, paint)
 
     def rows(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:

@@ -1,6 +1,6 @@
 """The steps of Grounded Diffusion in pictures."""
 
-from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
+from ovseg.methods.base import Method
 from ovseg.methods.strips import Painter, Step, Subject
 from ovseg.scene import from_prompt
 from ovseg.types import BACKGROUND
@@ -10,7 +10,7 @@ DRAWN_SEED = 2  # of the picture that is drawn
 DRAWN_ON = "road"  # in that picture
 
 
-def strip(method: GroundedDiffusion, subject: Subject, paint: Painter) -> tuple[Step, ...]:
+def strip(method: Method, subject: Subject, paint: Painter) -> tuple[Step, ...]:
     """A picture drawn from a prompt, its features fused, what the word's query looked at, its mask; then the scene's."""
     models, word = subject.models, subject.classes[-1]
     prompt = f"a photo of {indefinite(word.name)} on {DRAWN_ON}"

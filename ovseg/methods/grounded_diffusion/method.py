@@ -39,6 +39,7 @@ from torch import Tensor
 from ovseg.backbones.base import Sampling, Text, query_states
 from ovseg.maths.maps import principal
 from ovseg.methods.base import Method, Network, Prepared
+from ovseg.methods.grounded_diffusion import about
 from ovseg.methods.records import Floor
 from ovseg.methods.strips import Painter, Step, Subject
 from ovseg.models import Models
@@ -147,8 +148,6 @@ class GroundedDiffusion(Method):
 
     def strip(self, subject: Subject, paint: Painter) -> tuple[Step, ...]:
         """A picture drawn from a prompt, its features fused, what the word's query looked at, its mask; then the scene's."""
-        from ovseg.methods.grounded_diffusion import about  # here, as it needs this class
-
         return about.strip(self, subject, paint)
 
     def rows(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:

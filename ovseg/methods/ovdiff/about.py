@@ -5,15 +5,16 @@ from dataclasses import replace
 import numpy as np
 
 from ovseg.backbones.base import Sampling
-from ovseg.methods.ovdiff.method import OVDiff
+from ovseg.methods.base import Method
 from ovseg.methods.ovdiff.prototypes import make_prototypes
+from ovseg.methods.ovdiff.settings import Settings
 from ovseg.methods.ovdiff.store import NOWHERE
 from ovseg.methods.strips import Painter, Step, Subject
 from ovseg.models import Models
 from ovseg.words.classes import indefinite
 
 
-def strip(method: OVDiff, subject: Subject, paint: Painter) -> tuple[Step, ...]:
+def strip(method: Method, subject: Subject, paint: Painter) -> tuple[Step, ...]:
     """Support images of two classes, their masks, their parts, the nearest class of each place, masks."""
     blocks = replace(method, refinement="none").segment(subject.models, subject.scene, subject.classes)
     result = method.segment(subject.models, subject.scene, subject.classes)
@@ -50,7 +51,7 @@ def strip(method: OVDiff, subject: Subject, paint: Painter) -> tuple[Step, ...]:
     )  # fmt: skip
 
 
-def _support_images(models: Models, method: OVDiff, word: str, count: int) -> list[np.ndarray]:
+def _support_images(models: Models, method: Settings, word: str, count: int) -> list[np.ndarray]:
     """The first support images of a class, as OVDiff draws them: seed by seed."""
     sampling = Sampling(method.steps, method.guidance, method.negative, dpm_solver=True)
     seeds = [method.first_seed + k for k in range(count)]

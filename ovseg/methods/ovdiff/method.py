@@ -47,7 +47,7 @@ from torch import Tensor
 from ovseg.backbones import Checkpoint
 from ovseg.maths.refine import Progress, pamr
 from ovseg.methods.base import Method, Network, Prepared
-from ovseg.methods.ovdiff import cost
+from ovseg.methods.ovdiff import about, cost
 from ovseg.methods.ovdiff.ablations import ABLATIONS
 from ovseg.methods.ovdiff.evaluation import PROTOCOL
 from ovseg.methods.ovdiff.evidence import evidence_of
@@ -158,8 +158,6 @@ class OVDiff(Settings, Method):
 
     def strip(self, subject: Subject, paint: Painter) -> tuple[Step, ...]:
         """Support images of two classes, their masks, their parts, the nearest class of each place, masks."""
-        from ovseg.methods.ovdiff import about  # here, as it needs this class
-
         return about.strip(self, subject, paint)
 
     def rows(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:
