@@ -99,7 +99,7 @@ def upload(picture: Picture) -> Iterator[dict[str, Any]]:
 def event(page: gr.Blocks, name: str) -> Callable[..., Any]:
     """The function of an event that uses the network, without what ends it with no values."""
     (fn,) = (fn.fn for fn in page.fns.values() if fn.concurrency_id == "network" and fn.fn.__qualname__.endswith(name))
-    return inspect.unwrap(fn)
+    return fn if inspect.ismethod(fn) else inspect.unwrap(fn)  # a door is a method, and belongs to its object
 
 
 def run_button(page: gr.Blocks, picture: Picture) -> list[Any]:
