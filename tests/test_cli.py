@@ -92,7 +92,9 @@ def test_timings_say_what_was_measured(network: list[str], capsys: pytest.Captur
 
 def test_training_refuses_what_it_cannot_do(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["train", "magic", "--out", str(tmp_path)]) == 2
-    assert "codec, denoiser, clip, judge, captioner, dino, transformer, detector, grounding, bundle" in capsys.readouterr().err
+    assert (
+        "codec, denoiser, clip, judge, captioner, dino, transformer, detector, grounding, bundle" in capsys.readouterr().err
+    )
     assert main(["train", "denoiser", "--out", str(tmp_path)]) == 2
     assert "run `train codec` first" in capsys.readouterr().err
     assert main(["train", "bundle", "--out", str(tmp_path), "--to", str(tmp_path)]) == 2

@@ -12,7 +12,7 @@ from ovseg.__main__ import main
 from ovseg.evaluation.baselines import OneClass
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import LAYOUTS, FolderDataset, find_dataset
-from ovseg.evaluation.names import class_words
+from ovseg.evaluation.names import class_words, name_lists
 from ovseg.evaluation.protocols import PROTOCOLS
 from ovseg.methods import DiffSegmenter
 from ovseg.models import Models
@@ -77,11 +77,7 @@ def test_coco_names_belong_to_their_numbers(tmp_path: Path) -> None:
     ("dataset", "variants"), [("voc", 6), ("context", 4), ("coco-object", 4), ("coco-stuff", 2), ("ade20k", 3)]
 )
 def test_every_variant_names_every_class(dataset: str, variants: int) -> None:
-    import json
-
-    from ovseg.evaluation import names
-
-    lists = json.loads((Path(names.__file__).parent / "names.json").read_text())[dataset]
+    lists = name_lists()[dataset]
     sizes = {len(class_words(dataset, variant)) for variant in lists}
     assert len(lists) == variants and len(sizes) == 1
     with pytest.raises(ValueError, match=f"names for {dataset} must be one of plain"):

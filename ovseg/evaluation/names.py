@@ -13,7 +13,8 @@ from ovseg.words.classes import ClassWord, parse_classes
 
 
 @cache
-def _lists() -> dict[str, dict[str, str]]:
+def name_lists() -> dict[str, dict[str, str]]:
+    """For each benchmark its class names as text, by their variant."""
     lists = json.loads((Path(__file__).parent / "names.json").read_text())
     for kind in METHODS:
         own = kind.folder() / "names.json"
@@ -28,7 +29,7 @@ def class_words(dataset: str, variant: str) -> tuple[ClassWord, ...]:
     Raises:
         ValueError: the data set has no such variant.
     """
-    variants = _lists()[dataset]
+    variants = name_lists()[dataset]
     if variant not in variants:
         raise ValueError(f"The names for {dataset} must be one of {', '.join(variants)}, but got {variant!r}.")
     return parse_classes(variants[variant])
