@@ -14,19 +14,12 @@ from transformers import CLIPModel
 from ovseg.__main__ import main
 from ovseg.pocket.captions import names_in
 from ovseg.pocket.data import rendered
+from ovseg.pocket.denoiser_data import LatentBatches, encoded
 from ovseg.pocket.open_clip_export import export_open_clip, load_open_clip
 from ovseg.pocket.tokenizer import CONTEXT_LENGTH, build_tokenizer, tokenize
 from ovseg.pocket.train_clip import CaptionedBatches, average_precision, build_clip, clip_loss, name_prompts
 from ovseg.pocket.train_codec import build_codec, codec_loss, crops, peak_signal_to_noise, to_tensor
-from ovseg.pocket.train_denoiser import (
-    LatentBatches,
-    Painter,
-    build_denoiser,
-    build_text_encoder,
-    encoded,
-    hasten_attention,
-    loss_weights,
-)
+from ovseg.pocket.train_denoiser import Painter, build_denoiser, build_text_encoder, hasten_attention, loss_weights
 from ovseg.pocket.train_judge import Judge, accuracy, build_judge, judge_loss, truth_of
 from ovseg.pocket.training import Training
 from ovseg.pocket.world import THINGS, scene
