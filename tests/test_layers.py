@@ -42,7 +42,10 @@ ONLY_IN = {
 # Names of a Stable Diffusion network's parts: they are for `backbones`, which knows the network, and for the recipes that
 # build one.
 NETWORK_PARTS = re.compile(r"\.(unet|vae|pipeline|text_encoder)\b|attn[12]|(down|up)_blocks|mid_block|conv_(in|out)\b")
-BUILDERS = {"doctor/published.py", "pocket/bundle.py", "pocket/train_codec.py", "pocket/train_denoiser.py"}
+BUILDERS = {
+    "doctor/published.py", "pocket/bundle.py", "pocket/denoiser_data.py", "pocket/train_codec.py",
+    "pocket/train_denoiser.py", "pocket/train_transformer.py",
+}  # fmt: skip
 FILES = sorted([*(ROOT / "ovseg").rglob("*.py"), ROOT / "app.py"])
 
 

@@ -111,7 +111,9 @@ def test_growth_is_the_power_of_the_input() -> None:
     assert rows[0][2] == "1024 to 16384"
     with pytest.raises(ValueError, match="needs two sizes"):
         exponent("pixels", linear[:1], "seconds")
-    (row,) = table_of(linear[:1]).rows
+    drawing_none = replace(linear[0], size=replace(linear[0].size, images=None))
+    assert table_of(linear[:1]).rows[0][3] == 32
+    (row,) = table_of([drawing_none]).rows
     assert row[:4] == ("a", 5, 32, None) and row[6:10] == (0.002, 0.25, 1.024, 4.096)
 
 
