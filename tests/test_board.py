@@ -160,6 +160,16 @@ def test_a_step_of_a_run_brings_one_methods_maps_and_the_others_stay(visit: Boar
         assert_same(visit.pixels(key), view.overlay(METHODS[title], 0.6, ["cat"], order=ORDER))
 
 
+def test_a_value_that_comes_late_ends_no_run(visit: BoardPage) -> None:
+    visit.show("under way", 1)
+    visit.show("small", 1)  # as the page's opening may bring it, while a run goes on
+    visit.page.locator("#step").click()
+    visit.find(".ov-card[data-key=m2][data-state=done]").wait_for()
+    visit.settle()
+    assert visit.card("m1").get_attribute("data-state") == "running"
+    assert_same(visit.pixels("m0"), view.overlay(METHODS["DiffSegmenter"], 0.6, order=ORDER))
+
+
 def test_opacity_and_hidden_classes_act_on_all(finished: BoardPage) -> None:
     finished.slide(".ov-opacity", 0.9)
     finished.press(".ov-chip[data-label=cat]")

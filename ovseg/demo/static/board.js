@@ -39,11 +39,21 @@ const controlled = controls(find, shared);
 
 const decoded = new Map();
 let turn = 0;
-let latest = null;
+
+/* The last two values, by their run: a value that comes late, such as that of the page's opening, ends no run that goes on. */
+const ofRun = new Map();
+
+function kept(value) {
+  if (value) {
+    ofRun.delete(value.run); // behind the others
+    ofRun.set(value.run, value);
+  }
+  if (ofRun.size > 2) ofRun.delete(ofRun.keys().next().value);
+  return value;
+}
 
 /* A value with one more method done: maps that a step does not bring are those that are here. */
 function grown(value, step) {
-  if (!step || value?.run !== step.run) return value;
   const here = new Map(value.entries.map((entry) => [entry.key, entry]));
   return { ...value, legend: step.legend, entries: step.entries.map((entry) => ({ ...here.get(entry.key), ...entry })) };
 }
@@ -216,6 +226,9 @@ function markName() {
 
 strip.addEventListener("scroll", markName, { passive: true });
 new ResizeObserver(() => shared.value && arrange()).observe(element);
-watch("value", () => show((latest = props.value)));
-watch("step", () => show((latest = grown(latest, props.step))));
-show((latest = props.value));
+watch("value", () => show(kept(props.value)));
+watch("step", () => {
+  const value = ofRun.get(props.step?.run);
+  if (value) show(kept(grown(value, props.step)));
+});
+show(kept(props.value));
