@@ -33,6 +33,7 @@ from ovseg.assets import ASSETS
 from ovseg.files import whole_array, whole_folder
 from ovseg.pocket.denoiser_data import LatentBatches, Stage, latent_batches, save_samples
 from ovseg.pocket.optimizers import OptimizerPair
+from ovseg.pocket.tokenizer import tokenize
 from ovseg.pocket.train_denoiser import WORDS_ONLY_SHARE
 from ovseg.pocket.training import Budget, Training
 
@@ -257,8 +258,7 @@ def train_transformer(budget: Budget, start: Path = START) -> bool:
     torch.manual_seed(0)
     out, device = budget.root / "transformer", budget.device
     teacher = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32)
-    empty, done = teacher.tokenizer([""], padding="max_length", return_tensors="pt").input_ids[0], 0.0
-    painter = new_painter(teacher, empty)
+    painter, done = new_painter(teacher, tokenize(teacher.tokenizer, [""])[0]), 0.0
     for stage in STAGES:
         rates = RATE * (1 - done), RATE * (1 - done - stage.time)  # one straight line over both stages
         painter = painter.to(device)

@@ -99,8 +99,9 @@ class Training:
         self.learning_rate, self.last_rate = learning_rate, last_rate
         self.averaged = AveragedModel(module, multi_avg_fn=_warming_average(ema))
         # A parameter that is not trained gets no gradient, and AdamW leaves it as it is.
-        own = torch.optim.AdamW(module.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-        self.optimizer = optimizer or own
+        self.optimizer = optimizer or torch.optim.AdamW(
+            module.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+        )
         self._on_cpu = next(module.parameters()).device.type == "cpu"
         self.step, self.spent, self.samples, self.smooth_loss = 0, 0.0, 0, 0.0
         self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
