@@ -4,7 +4,7 @@ const browser = [
   "Blob", "CustomEvent", "Event", "Image", "ImageData", "MutationObserver", "ResizeObserver", "atob", "cancelAnimationFrame",
   "clearInterval", "clearTimeout", "console",
   "createImageBitmap", "fetch", "document", "history", "localStorage", "location", "matchMedia", "navigator", "requestAnimationFrame",
-  "setInterval", "setTimeout", "URL", "window",
+  "setInterval", "setTimeout", "URL", "URLSearchParams", "window",
 ];
 
 /* What gr.HTML gives a component's script. */

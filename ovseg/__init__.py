@@ -11,7 +11,8 @@ from ovseg import _torchvision_compat
 if TYPE_CHECKING:
     from ovseg.methods import METHODS, find_method, suited_to
     from ovseg.models import Models
-    from ovseg.scene import from_image, from_prompt, read_image
+    from ovseg.pictures import read_image
+    from ovseg.scene import from_image, from_prompt
     from ovseg.types import Evidence, Scene, Segmentation
     from ovseg.words.classes import parse_classes
 
@@ -25,7 +26,8 @@ __all__ = [
 _HOMES = {
     "ovseg.methods": ("METHODS", "find_method", "suited_to"),
     "ovseg.models": ("Models",),
-    "ovseg.scene": ("from_image", "from_prompt", "read_image"),
+    "ovseg.pictures": ("read_image",),
+    "ovseg.scene": ("from_image", "from_prompt"),
     "ovseg.types": ("Evidence", "Scene", "Segmentation"),
     "ovseg.words.classes": ("parse_classes",),
 }

@@ -9,7 +9,7 @@ Where the library loads, nothing is changed. `torchvision.ops.nms` itself stays 
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from importlib.abc import MetaPathFinder
 from types import ModuleType
 
@@ -19,7 +19,7 @@ SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 class _Before(MetaPathFinder):
     """Calls `prepare` when torchvision is first looked for, and leaves the search to the others."""
 
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
+    def find_spec(self, name: str, path: Iterable[str] | None, target: ModuleType | None = None) -> None:
         if name == "torchvision" and self in sys.meta_path:
             sys.meta_path.remove(self)
             prepare()

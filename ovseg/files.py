@@ -1,4 +1,7 @@
-"""Files and folders that are written whole or not at all, and folders that say which run they belong to."""
+"""Files and folders that are written whole or not at all, and folders that say which run they belong to.
+
+What cannot be written raises ValueError, whose sentence names the file or folder and says why, such as a full disk.
+"""
 
 import hashlib
 import io
@@ -6,13 +9,18 @@ import json
 import os
 import secrets
 import shutil
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
+
+SETTINGS, LIST, LOCK = "settings.json", ".ovseg-files.json", ".ovseg-lock"
+"""Names in the folder of a run: what it depends on, where it can go on; which files are its own; that it is at work."""
 
 
 def write_whole(path: Path, content: bytes, *, lasting: bool = False) -> None:
@@ -20,19 +28,12 @@ def write_whole(path: Path, content: bytes, *, lasting: bool = False) -> None:
 
     Args:
         lasting: also after a power cut; for files from which a stopped run goes on.
-
-    Raises:
-        ValueError: it cannot be written; the sentence names the file and says why, such as a full disk.
     """
     write_whole_parts(path, [content], lasting=lasting)
 
 
 def write_whole_parts(path: Path, parts: Iterable[bytes], *, lasting: bool = False) -> None:
-    """The same for a content that comes in parts, of which one at a time is in memory.
-
-    Raises:
-        ValueError: it cannot be written; the sentence names the file and says why, such as a full disk.
-    """
+    """The same for a content that comes in parts, of which one at a time is in memory."""
     with _beside(path) as partial:
         with partial.open("xb") as file:  # never a file, or a link, that is there already
             file.writelines(parts)
@@ -48,9 +49,6 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     """A new folder to be filled in the block, which then takes the place of `folder`. It lasts, also after a power cut.
 
     A stop leaves the folder as it was, or, between two renames, none.
-
-    Raises:
-        ValueError: it cannot be written; the sentence names the folder and says why, such as a full disk.
     """
     with _beside(folder) as partial:
         partial.mkdir()
@@ -71,9 +69,6 @@ def whole_array(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> 
     """A new .npy file, mapped into memory to be filled in the block; it has its name when the block ends.
 
     Its room on the disk is taken beforehand: a disk that fills up later would end the process.
-
-    Raises:
-        ValueError: it cannot be written; the sentence names the file and says why, such as a full disk.
     """
     with _beside(path) as partial:
         array = np.lib.format.open_memmap(partial, "w+", dtype, shape)
@@ -136,9 +131,84 @@ def check_folder(folder: Path) -> Path:
     return folder
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """In the block no other run writes to the folder, which is made; one in which nothing is written is not left behind.
+
+    Raises:
+        ValueError: another run writes to it, or it cannot be written to.
+    """
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise ValueError(f"The folder {folder} must be one run's alone, but another one writes to it now.") from None
+    except OSError as error:
+        raise ValueError(f"The folder {folder} must be writable, but is not: {_why(error)}.") from error
+    try:
+        yield
+    finally:
+        (folder / LOCK).unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):  # it is not empty
+            folder.rmdir()
+
+
+class RunFolder:
+    """A folder that takes the files of a run. `names` are those that were written, as paths from it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.names = folder, list[str]()
+
+    def write(self, files: Iterable[tuple[str, bytes]], into: str = "") -> list[Path]:
+        """Write files, given by name and content, into the folder or one in it; returns their paths.
+
+        Raises:
+            ValueError: one cannot be written.
+        """
+        begun = len(self.names)
+        for name, content in files:
+            self.names.append(f"{into}/{name}" if into else name)
+            write_whole(self.folder / self.names[-1], content)
+        return [self.folder / name for name in self.names[begun:]]
+
+
+@contextmanager
+def run_folder(folder: Path) -> Iterator[RunFolder]:
+    """The folder of a run, which writes to it in the block. Files of an earlier run that it does not write again go.
+
+    Raises:
+        ValueError: another run writes to it, it is that of a run which can go on, or it cannot be written to.
+    """
+    with alone_in(folder):
+        if (folder / SETTINGS).exists():
+            raise ValueError(f"The folder {folder} must be another one: it holds a run that can go on ({SETTINGS}).")
+        earlier = read_json(folder / LIST, list) if (folder / LIST).exists() else []
+        run = RunFolder(folder)
+        try:
+            yield run
+        finally:
+            if run.names:  # of a run that was stopped the next one knows what it has left
+                write_whole(folder / LIST, as_json(sorted({*earlier, *run.names})))
+        for name in sorted({*earlier} - {*run.names}):
+            _delete_ours(folder, folder / str(name))
+        write_whole(folder / LIST, as_json(sorted(run.names)))
+
+
+def _delete_ours(folder: Path, path: Path) -> None:
+    """Delete a file in a folder, and the folders that are empty then; nothing that is not in it."""
+    if folder.resolve() in path.resolve().parents:
+        path.unlink(missing_ok=True)
+        for parent in path.relative_to(folder).parents[:-1]:
+            with suppress(OSError):  # it is not empty
+                (folder / parent).rmdir()
+
+
 def as_json(value: Any, indent: int | None = 2) -> bytes:
     """A value as the content of a JSON file."""
-    return (json.dumps(value, indent=indent, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(value, indent=indent, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace")  # a name that is not UTF-8 becomes JSON's own \\udcff
 
 
 def as_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -148,6 +218,29 @@ def as_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
+def read_text(path: str | Path, what: str = "") -> str:
+    """The text of a file: in UTF-8, whatever the locale is, or in UTF-16 where its byte order mark says so.
+
+    Args:
+        what: what it is, to begin an error's sentence.
+
+    Raises:
+        ValueError: it cannot be read, or is no such text.
+    """
+    begin, name = (f"{what} must be a file", f"{path} ") if what else (f"The file {path} must be one", "")
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{begin} that can be read, but {name}is not: {_why(error)}.") from error
+    try:
+        text = content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{begin} of text in UTF-8, but {name}is not: {error.reason}.") from error
+    if "\0" in text:
+        raise ValueError(f"{begin} of text in UTF-8, but {name}is not: it holds zeros.")
+    return text
+
+
 def read_json(path: Path, kind: type = dict) -> Any:
     """What a JSON file holds.
 
@@ -155,10 +248,10 @@ def read_json(path: Path, kind: type = dict) -> Any:
         ValueError: it cannot be read, is empty or damaged, or holds something that is no `kind`; the sentence names it.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"The file {path} must be one that can be read, but is not: {_why(error)}.") from error
+        content = json.loads(read_text(path))
     except ValueError as error:
+        if not isinstance(error, json.JSONDecodeError):
+            raise
         raise ValueError(f"The file {path} must be JSON, but is empty or damaged: {error}.") from error
     if not isinstance(content, kind):
         raise ValueError(f"The file {path} must hold a JSON {kind.__name__}, but holds a {type(content).__name__}.")
@@ -174,7 +267,9 @@ def write_or_check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
         ValueError: the folder was made with other settings, which the sentence names, or the file is damaged or cannot be
             written.
     """
-    path = folder / "settings.json"
+    path = folder / SETTINGS
+    if (folder / LIST).exists():
+        raise ValueError(f"The folder {folder} must be new or hold the same, but it holds the files of another run.")
     if not os.path.lexists(path):
         write_whole(path, as_json(settings), lasting=True)
         return
@@ -197,6 +292,6 @@ def checksum(files: Iterable[Path], folder: Path) -> str:
     """12 digits that depend on the content of files and on their paths from `folder`, in no order."""
     total = hashlib.sha256()
     for path in sorted(files):
-        total.update(path.relative_to(folder).as_posix().encode())
+        total.update(path.relative_to(folder).as_posix().encode(errors="surrogateescape"))
         total.update(bytes.fromhex(file_checksum(path)))
     return total.hexdigest()[:12]

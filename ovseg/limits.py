@@ -5,69 +5,58 @@ Each can be changed by an environment variable: OVSEG_MAX_ and the field's name 
 
 import math
 import os
+import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 
 PREFIX = "OVSEG_MAX_"
+UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\ufffc\U000e0000-\U000e0fff]"
+)
+"""Characters of Unicode that are drawn as nothing, beside those that its categories call formats and controls."""
+LAST_NON_JOINER = re.compile(r"\u200c(?!\w)")
+"""What parts letters, where none follows."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that may be asked for.
+    """The most that may be asked for."""
 
-    Args:
-        word_characters: characters of one class word, and of a word in a caption or a prompt.
-        words_characters: characters of all class words together, as they are typed.
-        text_characters: characters of a caption, a prompt or the text of a setting.
-        phrases: words for the same class, between bars.
-        classes: classes in one request of a visitor or a program; the command line takes as many as one mask can number.
-        all_phrases: phrases of all classes of such a request.
-        list_values: numbers or names in the list of a setting.
-        quoted_characters: characters of what was sent that an error's sentence repeats.
-        pixels: pixels of a picture file, width times height.
-        aspect: how many times the longer side of a visitor's picture may be the shorter one.
-        upload_bytes: bytes of one uploaded file.
-        request_bytes: bytes of a request that is no upload.
-        rows: rows of the diffusion network (one prompt in one pass) in one request of a visitor or a program: classes times
-            noise levels times draws, and what support images take to be drawn.
-        methods: methods and variants that run on one picture, and variants that a visitor keeps.
-        scores: numbers that the masks of one such request are made of: classes and background times pixels times methods.
-        crf_pixels: pixels of a picture whose edges a CRF moves for a visitor or a program: about a kilobyte for each.
-        steps: sampling steps of one picture that a visitor draws.
-        pictures: pictures of a data set that a visitor makes.
-        busy_seconds: for how long a job keeps the network where others wait for it.
-        queue: events that wait in line, of all visitors together.
-        sessions: visitors of whom is kept what they see; the one who asked for something longest ago is forgotten.
-        session_bytes: of what is kept for one of them to look at: half of it for Compare, half for Look inside.
-        file_seconds: for how long a file that is offered is kept.
-        prototype_bytes: of OVDiff's own folder; what was read longest ago is deleted.
-    """
-
-    word_characters: int = 200
-    words_characters: int = 10_000
-    text_characters: int = 2_000
-    phrases: int = 32
+    word_characters: int = 200  # characters of one class word, and of a word in a caption or a prompt
+    words_characters: int = 10_000  # characters of all class words together, as they are typed
+    text_characters: int = 2_000  # characters of a caption, a prompt or the text of a setting
+    phrases: int = 32  # words for the same class, between bars
+    # Classes in one request of a visitor or a program; the command line takes as many as one mask can number
     classes: int = 128
-    all_phrases: int = 256
-    list_values: int = 100
-    quoted_characters: int = 80
-    pixels: int = 50_000_000
-    aspect: int = 16
-    upload_bytes: int = 32_000_000
-    request_bytes: int = 2_000_000
+    all_phrases: int = 256  # phrases of all classes of such a request
+    list_values: int = 100  # numbers or names in the list of a setting
+    quoted_characters: int = 80  # characters of what was sent that an error's sentence repeats
+    pixels: int = 50_000_000  # pixels of a picture file, width times height
+    aspect: int = 16  # how many times the longer side of a visitor's picture may be the shorter one
+    upload_bytes: int = 32_000_000  # bytes of one uploaded file
+    request_bytes: int = 2_000_000  # bytes of a request that is no upload
+    # Rows of the diffusion network (one prompt in one pass) in one request of a visitor or a program: classes times noise
+    # levels times draws, and what support images take to be drawn
     rows: int = 8_000
+    # Numbers that the masks of one such request are made of: classes and background times pixels times methods
     scores: int = 100_000_000
+    # Pixels of a picture whose edges a CRF moves for a visitor or a program: about a kilobyte for each
     crf_pixels: int = 1_100_000
-    methods: int = 12
-    steps: int = 100
-    pictures: int = 64
-    busy_seconds: int = 60
-    queue: int = 128
-    sessions: int = 64
+    methods: int = 12  # methods and variants that run on one picture, and variants that a visitor keeps
+    steps: int = 100  # sampling steps of one picture that a visitor draws
+    pictures: int = 64  # pictures of a data set that a visitor makes
+    busy_seconds: int = 60  # for how long a job keeps the network where others wait for it
+    unasked_seconds: int = 10  # that a comparison may be expected to take which begins by itself, as for another scene
+    queue: int = 128  # events that wait in line, of all visitors together
+    jobs: int = 8  # jobs for the networks that one visitor has at once, waiting or at work
+    jobs_a_minute: int = 60  # jobs that one visitor may ask for in a minute
+    sessions: int = 64  # visitors of whom is kept what they see; the one who asked for something longest ago is forgotten
+    # Of what is kept for one of them to look at: half of it for Compare, half for Look inside
     session_bytes: int = 64_000_000
-    file_seconds: int = 3600
-    prototype_bytes: int = 2_000_000_000
+    file_seconds: int = 3600  # for how long a file that is offered is kept
+    prototype_bytes: int = 2_000_000_000  # of OVDiff's own folder; what was read longest ago is deleted
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> "Limits":
@@ -110,6 +99,33 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def visible(text: str) -> str:
+    """A text without characters that cannot be seen, in Unicode's composed form: what looks alike is the same word.
+
+    What joins characters stays where it does: in emoji, and in scripts whose letters join.
+    """
+    kept = ""
+    for character in text:
+        if not _is_unseen(character) or (kept and _joins(character, kept[-1])):
+            kept += character
+    return unicodedata.normalize("NFC", LAST_NON_JOINER.sub("", kept))
+
+
+def _is_unseen(character: str) -> bool:
+    formats = unicodedata.category(character) in ("Cf", "Cc") and not character.isspace()
+    is_none = ord(character) & 0xFFFE == 0xFFFE or "\ufdd0" <= character <= "\ufdef"  # Unicode's noncharacters
+    return formats or is_none or UNSEEN.match(character) is not None
+
+
+def _joins(character: str, before: str) -> bool:
+    """Whether a character that cannot be seen changes the one before it, or joins it to the next."""
+    is_symbol = unicodedata.category(before) in ("So", "Sk") or before in "\u200d\ufe0f\u20e3"
+    if "\U000e0020" <= character <= "\U000e007f":  # letters of a flag
+        return before == "\U0001f3f4" or "\U000e0020" <= before <= "\U000e007f"
+    letters_join = unicodedata.bidirectional(before) == "AL" or unicodedata.combining(before) == 9
+    return (character in "\u200d\ufe0e\ufe0f" and is_symbol) or (character in "\u200c\u200d" and letters_join)
 
 
 def check_text(name: str, text: str, most: int | None = None) -> None:

@@ -71,7 +71,7 @@ def on_device(models: Models, local: int) -> Models:
     """The networks on GPU `local`, counted modulo their number, if they run on CUDA and there are several GPUs."""
     if models.device.type != "cuda" or torch.cuda.device_count() < 2:
         return models
-    return Models(models.name, f"cuda:{local % torch.cuda.device_count()}", models.dtype_name)
+    return models.on(f"cuda:{local % torch.cuda.device_count()}")
 
 
 @contextmanager

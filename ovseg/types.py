@@ -269,6 +269,25 @@ class Segmentation:
         scores[0] = threshold
         return replace(self, own=scores, threshold=threshold)
 
+    def with_class_thresholds(self, thresholds: Mapping[str, float]) -> "Segmentation":
+        """The same with thresholds of their own for some classes; runs no network.
+
+        A class is where it is above its threshold; of several that are, the one that is furthest above wins. So the scores
+        of such a class are moved by what its threshold differs from the others'.
+
+        Raises:
+            ValueError: this segmentation's background is not a threshold, or there is no such class.
+        """
+        if self.threshold is None:
+            raise ValueError("The background of this segmentation must be a threshold, but it has its own score.")
+        scores = self.scores().copy()
+        for name, threshold in thresholds.items():
+            if name not in self.labels[1:]:
+                known = ", ".join(self.labels[1:])
+                raise ValueError(f"A class with its own threshold must be one of {known}, but got {quoted(name)}.")
+            scores[self.labels.index(name)] += self.threshold - threshold
+        return replace(self, own=scores)
+
     def packed(self) -> "Segmentation":
         """The same in less memory, for what is kept and looked at now and then."""
         in_pixels = not isinstance(self.own, OwnScores)

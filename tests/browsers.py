@@ -1,14 +1,16 @@
 """Headless Chromium, and the server whose page it looks at."""
 
+import multiprocessing
 import os
+import runpy
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +30,15 @@ SCREENSHOTS = Path(os.environ["OVSEG_SCREENSHOTS"]) if "OVSEG_SCREENSHOTS" in os
 
 @contextmanager
 def chromium(**options: Any) -> Iterator[BrowserContext]:
-    """A headless browser with an empty profile. `options` are those of `launch_persistent_context`."""
+    """A headless browser with an empty profile, without animations. `options` are those of `launch_persistent_context`."""
     need(CHROMIUM, "Chromium", "apt-get install chromium")
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as profile:
         browser = playwright.chromium.launch_persistent_context(
-            profile, executable_path=CHROMIUM, headless=True, args=FLAGS, **options
+            profile, executable_path=CHROMIUM, headless=True, args=FLAGS, **{"reduced_motion": "reduce"} | options
         )
         browser.set_default_timeout(PATIENCE)
         yield browser
         browser.close()
-
-
-def axe() -> Path:
-    """axe-core, which checks accessibility."""
-    script = ROOT / "node_modules" / "axe-core" / "axe.min.js"
-    need(script.is_file(), "axe-core", "npm install")
-    return script
 
 
 def forget_visitor(page: Page, address: str) -> None:
@@ -64,22 +59,31 @@ def free_port() -> int:
 
 @contextmanager
 def served(script: str, arguments: Sequence[object] = (), environment: Mapping[str, str] | None = None) -> Iterator[str]:
-    """The address of the Gradio page that this script of the project serves, in its own process."""
+    """The address of the Gradio page that this script of the project serves, in its own process: a forked one, as another
+    would read all libraries again.
+    """
     port = free_port()
-    quiet = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "GRADIO_SERVER_PORT": str(port)}
-    command = [sys.executable, script, *map(str, arguments)]
-    server = subprocess.Popen(command, cwd=ROOT, env=os.environ | quiet | (environment or {}))
+
+    def serve() -> None:
+        os.environ.update(GRADIO_ANALYTICS_ENABLED="False", GRADIO_SERVER_PORT=str(port), **(environment or {}))
+        sys.argv = [script, *map(str, arguments)]
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("ovseg", "tests")]:
+            del sys.modules[name]  # the page as it is, without the checks of tests
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+
+    server = multiprocessing.get_context("fork").Process(target=serve)
+    server.start()
     url = f"http://127.0.0.1:{port}/"
     try:
         _wait_for(url, server)
         yield url
     finally:
         server.terminate()
-        server.wait(20)
+        server.join(20)
 
 
-def _wait_for(url: str, server: subprocess.Popen) -> None:
-    while server.poll() is None:  # pytest-timeout ends what never comes up
+def _wait_for(url: str, server: BaseProcess) -> None:
+    while server.is_alive():  # pytest-timeout ends what never comes up
         try:
             urllib.request.urlopen(url + "config", timeout=60).read()
             return
@@ -104,6 +108,15 @@ class Watched:
         page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", lambda request: None if _is_local(request.url) else self.outside.append(request.url))
+
+    def accessible(self) -> None:
+        """axe-core, which `npm install` puts beside the project, finds no serious violation."""
+        script = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+        need(script.is_file(), "axe-core", "npm install")
+        self.page.add_script_tag(path=script)
+        found = self.page.evaluate("axe.run()")["violations"]
+        serious = [item for item in found if item["impact"] in ("serious", "critical")]
+        assert not serious, [(item["id"], [node["html"][:160] for node in item["nodes"][:3]]) for item in serious]
 
     @contextmanager
     def end_comes_late(self) -> Iterator[None]:

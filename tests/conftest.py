@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 GROUPS = {
     "tests/test_browser.py": "page",
     "tests/test_inside.py": "page",
+    "tests/test_paths.py": "page",
 }
 FIRST = (
-    "page", "tests/test_lavis.py", "tests/test_board.py", "tests/test_doors.py", "tests/test_zero_gpu.py",
-    "tests/test_training.py",
+    "page", "tests/test_lavis.py", "tests/test_board.py", "tests/test_doors.py", "tests/test_report.py",
+    "tests/test_factory.py", "tests/test_zero_gpu.py", "tests/test_doctor.py", "tests/test_faults.py",
+    "tests/test_other_backbones.py", "tests/test_fifth_method.py", "tests/test_evaluation.py", "tests/test_package.py",
+    "tests/test_pocket_floors.py", "tests/test_bad_command_lines.py", "tests/test_released.py", "tests/test_sizes.py",
+    "tests/test_folder.py", "tests/test_attention.py", "tests/test_ovdiff.py",
 )  # fmt: skip
 
 
@@ -58,7 +62,9 @@ def page_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page on the pocket bundle, served by `python app.py`."""
     from tests.browsers import served  # most tests need none
 
-    with served("app.py", environment={"OVSEG_PROTOTYPES": str(tmp_path_factory.mktemp("prototypes"))}) as url:
+    # What begins by itself would come between a test's own runs.
+    settings = {"OVSEG_PROTOTYPES": str(tmp_path_factory.mktemp("prototypes")), "OVSEG_MAX_UNASKED_SECONDS": "1"}
+    with served("app.py", environment=settings) as url:
         yield url
 
 

@@ -16,7 +16,7 @@ from ovseg.demo.link import Link
 from ovseg.demo.method_panel import at_first
 from ovseg.demo.picture import Picture
 from ovseg.demo.results_tab import results_html
-from ovseg.demo.run import RunRequest, run
+from ovseg.demo.run import RunRequest, run, titled
 from ovseg.doctor.checks import check_methods
 from ovseg.doors import About, CompareRequest, SegmentRequest, inputs
 from ovseg.evaluation.protocols import PROTOCOLS
@@ -40,15 +40,16 @@ def file(picture: np.ndarray, tmp_path: Path) -> Path:
 
 
 def test_it_is_the_fifth() -> None:
-    assert len(METHODS) == 5 and find_method(FIFTH.name) is FIFTH and issubclass(FIFTH, Method)
+    assert FIFTH.name == "raw-attention" and find_method(FIFTH.name) is FIFTH and issubclass(FIFTH, Method)
 
 
 def test_the_page_has_its_line_and_runs_it(models: Models, picture: np.ndarray) -> None:
     page = build(models)
-    ids = {block.elem_id for block in page.blocks.values() if getattr(block, "elem_id", None)}
-    assert {f"{part}-{FIFTH.name}" for part in ("use", "open", "dialog", "mode", "add")} <= ids
-    assert f"setting-{FIFTH.name}-threshold" in ids and FIFTH in at_first(models)
-    asked = RunRequest(Picture(picture), "cat, dog", "", "", (suited_to(models, FIFTH),), 0)
+    (lines,) = (block for block in page.blocks.values() if getattr(block, "elem_id", None) == "methods")
+    told = json.loads(lines.props["about"])[-1]
+    (on_it,) = told["networks"]
+    assert (told["name"], on_it["fields"][0]["name"]) == (FIFTH.name, "threshold") and FIFTH in at_first(models)
+    asked = RunRequest(Picture(picture), "cat, dog", "", "", titled(models, [suited_to(models, FIFTH)]), 0)
     results = run(models, asked, durations := Durations(), silent, lambda part: None)
     assert [entry.method for entry in results.comparison.entries] == [FIFTH.name] and durations.expected(FIFTH.name)
 
@@ -78,8 +79,8 @@ def test_the_command_line_knows_it(models: Models, file: Path, tmp_path: Path, c
 def test_programs_can_ask_for_it(models: Models, picture: np.ndarray) -> None:
     assert FIFTH.name in Doors.segment.__doc__
     about = About.of(models, picture, classes="cat, dog")
-    method = inputs.method(models, FIFTH.name, {"threshold": 0.3})
-    assert SegmentRequest(about, method).run(models)["labels"] == ["background", "cat", "dog"]
+    variant = inputs.method(models, FIFTH.name, {"threshold": 0.3})
+    assert SegmentRequest(about, variant).run(models)["labels"] == ["background", "cat", "dog"]
     assert FIFTH.title in [variant.title for variant in CompareRequest.of(models, about).variants]
 
 
@@ -101,7 +102,7 @@ def test_doctor_checks_it(models: Models, picture: np.ndarray) -> None:
 
 def test_its_work_is_counted_and_timed(models: Models) -> None:
     with pytest.raises(ValueError, match="rows of the network at most, but would be"):
-        check_work(models, [suited_to(models, FIFTH)] * 300, ",".join(f"w{k}" for k in range(50)), (8, 8))
+        check_work(models, titled(models, [suited_to(models, FIFTH)]) * 300, ",".join(f"w{k}" for k in range(50)), (8, 8))
     taken = measure_size(models, suited_to(models, FIFTH), Size(2, 64, 8), peak=1e9)
     assert (taken.method, taken.rows, taken.size.images) == (FIFTH.name, 2, None)
 

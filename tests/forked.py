@@ -7,9 +7,8 @@ thread of a forked process, every result goes back as a pickle, a `gr.Error` com
 """
 
 import multiprocessing
-import os
 import pickle
-import socket
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +19,8 @@ from types import GeneratorType
 from typing import Any
 
 import gradio as gr
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 FORK = multiprocessing.get_context("fork")
 PATIENCE = 120  # seconds for one result
@@ -105,22 +106,22 @@ def _rest(kind: str, value: Any, events: Iterator[tuple[str, Any]]) -> Iterator[
         kind, value = next(events)
 
 
-def as_torchrun(count: int, work: Callable[[], int]) -> list[int]:
-    """Do some work in so many processes, each with the variables that torchrun sets; the exit code of each.
+def torchrun(count: int, work: Callable[[], int]) -> dict[int, int]:
+    """Let torchrun's own launcher do some work in so many processes; the exit codes of those that failed, by their rank.
 
-    The processes are forked: torchrun's own would read torch and the networks again.
+    The processes are forked: others would read torch and the networks again.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": str(count)}
 
-    def run(rank: int) -> None:
-        os.environ.update(meeting | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+    def run() -> None:
         sys.exit(work())
 
-    processes = [FORK.Process(target=run, args=(rank,)) for rank in range(count)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    return [process.exitcode for process in processes]
+    meeting = {"run_id": "tests", "rdzv_backend": "c10d", "rdzv_endpoint": "127.0.0.1:0"}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)}
+    try:
+        elastic_launch(LaunchConfig(1, 1, count, **meeting, start_method="fork", max_restarts=0), run)()
+    except ChildFailedError as error:
+        return {rank: failure.exitcode for rank, failure in error.failures.items()}
+    finally:
+        for number, handler in before.items():  # the launcher sets its own
+            signal.signal(number, handler)
+    return {}

@@ -84,11 +84,7 @@ with torch.no_grad():
 blip = BlipCaption(vision(VisionTransformerEncoder), decoder, prompt="a picture of ")
 register(BlipCaption, {"arch": "blip_caption", "med_config_path": str(folder / "med.json"), "prompt": "a picture of "}, blip)
 settings = {
-    "num_query_token": 4,
-    "opt_model": "tiny-opt",
-    "vit_precision": "fp32",
-    "freeze_vit": False,
-    "prompt": "a photo of",
-}
+    "num_query_token": 4, "opt_model": "tiny-opt", "vit_precision": "fp32", "freeze_vit": False, "prompt": "a photo of",
+}  # fmt: skip
 blip2 = Blip2OPT(img_size=SIZE, num_query_token=4, opt_model="tiny-opt", freeze_vit=False, prompt="a photo of")
 register(Blip2OPT, {"arch": "blip2_opt", **settings}, blip2)

@@ -38,7 +38,14 @@ MEASURE = """async ([name, moves]) => {
     'hover': hover,
     'errors': (share, k) => press(`[data-view=${k % 2 ? 'masks' : 'errors'}]`),
     'difference': () => press('[data-way=difference]'),
-    'curtain': share => { press('[data-way=curtain]'); slide('.ov-curtain', 100 * share); },
+    'curtain': share => slide('.ov-curtain', 100 * share),
+    'zoom': share => board.querySelector('.ov-frame').dispatchEvent(new WheelEvent('wheel', {deltaY: 200 * share - 100})),
+    'pan': (share, k) => {
+      const frame = board.querySelector('.ov-frame'), box = frame.getBoundingClientRect();
+      if (k === 0) frame.dispatchEvent(new WheelEvent('wheel', {deltaY: -500}));
+      const at = (name, x) => frame.dispatchEvent(new PointerEvent(name,
+        {bubbles: true, pointerId: 1, clientX: box.left + x * box.width, clientY: box.top + 0.5 * box.height}));
+      at('pointerdown', share); at('pointermove', share + (k % 2 ? 0.2 : -0.2)); at('pointerup', share); },
     'how many agree': () => press('[data-way=votes]'),
     'threshold, difference open': share => slide('.ov-threshold', share),
   };
@@ -57,10 +64,15 @@ MEASURE = """async ([name, moves]) => {
   return [waits, works];
 }"""
 ACTS = (
-    "nothing", "opacity", "threshold", "hide a class", "outline", "hatching", "hover", "errors", "difference", "curtain",
-    "how many agree", "threshold, difference open",
+    "nothing", "opacity", "threshold", "hide a class", "outline", "hatching", "hover", "zoom", "pan", "errors", "difference",
+    "curtain", "how many agree", "threshold, difference open",
 )  # fmt: skip
-NEEDS_DIFFERENCE = ("difference", "curtain", "how many agree", "threshold, difference open")
+VIEWS = {
+    "difference": "agreement",
+    "how many agree": "agreement",
+    "threshold, difference open": "agreement",
+    "curtain": "slider",
+}
 
 
 def main() -> None:
@@ -69,13 +81,12 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--moves", type=int, default=40)
     options = parser.parse_args()
-    with served(options.side, options.side) as url, chromium(reduced_motion="reduce") as browser:
+    with served(options.side, options.side) as url, chromium() as browser:
         visit = BoardPage(browser.new_page(), url, 1400, "light")
         visit.show("finished", 3)
         print("| act | wait, median | wait, 95 % | drawing, median | drawing, 95 % |\n|---|---|---|---|---|")
         for act in ACTS:
-            if act in NEEDS_DIFFERENCE and not visit.find(".ov-differ-card").is_visible():
-                visit.press(".ov-differ-open")
+            visit.press(f"[data-view={VIEWS.get(act, 'masks')}]")
             waits, works = visit.page.evaluate(MEASURE, [act, options.moves])
             cells = [f"{np.percentile(times, part):.0f}" for times in (waits, works) for part in (50, 95)]
             print("| " + " | ".join([act, *cells]) + " |", flush=True)

@@ -1,8 +1,11 @@
 """Tiny real parts: a Stable Diffusion pipeline of SD's own block layout with random weights, saved as a folder."""
 
+import gc
 import importlib
 import os
 import pkgutil
+from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,34 +15,31 @@ import pytest
 from tests import fifth_method
 from tests.typecheck import when_called
 
+gc.disable()  # until all is imported
 # Shape annotations are checked at run time during tests.
-with jaxtyping.install_import_hook("ovseg", "tests.typecheck.check"), pytest.MonkeyPatch.context() as patch:
-    patch.setattr(jaxtyping, "jaxtyped", when_called)
+jaxtyping.jaxtyped = when_called  # for good: what is defined in a function is decorated when that is called
+with jaxtyping.install_import_hook("ovseg", "tests.typecheck.check"):
     import ovseg  # before diffusers, so that torchvision is importable
 
     fifth_method.join()  # before any module lists the methods
     PUBLIC = [getattr(ovseg, name) for name in ovseg.__all__]  # imports the modules that define them
-    for room in (
-        "pocket",
-        "factory",
-        "evaluation",
-        "compare",
-        "output",
-        "doors",
-        "demo",
-        "commands",
-    ):  # which these do not import
+    # Rooms that these do not import.
+    for room in ("pocket", "factory", "evaluation", "compare", "output", "doors", "demo", "commands"):
         for module in pkgutil.iter_modules([str(Path(ovseg.__file__).parent / room)]):
-            if module.name != "build_atlas":  # it needs a package that is no requirement
-                importlib.import_module(f"ovseg.{room}.{module.name}")
+            importlib.import_module(f"ovseg.{room}.{module.name}")
+    from ovseg.methods import METHODS
+
+    ON_A_UNET = tuple(kind for kind in METHODS if "joint attention" not in kind.needs and not kind.yardstick)
 
 # isort: split
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, ViTConfig, ViTImageProcessor, ViTModel
 
+from ovseg.backbones import Backbone, load_backbone
+from ovseg.backbones.stable_diffusion import StableDiffusion
 from ovseg.models import Models
 from ovseg.pocket.bundle import build_pipeline
 from ovseg.pocket.open_clip_export import export_open_clip
@@ -50,17 +50,19 @@ from ovseg.pocket.train_segmenter import build_segmenter
 from ovseg.pocket.world import THINGS
 from ovseg.pretrained.grounding import GroundingModule, GroundingSize, save_grounding, step_features
 
+gc.freeze()  # what is imported stays, and need not be looked at again
+gc.enable()
 # With several threads sums are in another order, and maps of random weights in a file differ from those made again.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the processes that tests start
 
 
 @pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The layout of Stable Diffusion 1.x with narrow layers: strides 1, 2, 4, 8, and pictures of 64 px."""
-    folder = tmp_path_factory.mktemp("tiny")
+    folder = tmp_path_factory.mktemp("tiny") / "pipeline"
     torch.manual_seed(0)
-    tokenizer = build_tokenizer(folder / "bpe")
+    tokenizer = build_tokenizer(folder.parent / "bpe")
     text = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
         max_position_embeddings=CONTEXT_LENGTH, bos_token_id=tokenizer.convert_tokens_to_ids(START),
@@ -74,20 +76,63 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=8, layers_per_block=1,
     )  # fmt: skip
-    build_pipeline(vae, CLIPTextModel(text), tokenizer, unet).save_pretrained(folder / "pipeline")
-    return folder / "pipeline"
+    build_pipeline(vae, CLIPTextModel(text), tokenizer, unet).save_pretrained(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ovseg.models.load_backbone", Copies(str(folder)))
+        yield folder
+
+
+class Copies:
+    """Loads backbones; one folder's from its files once, and then as copies: hundreds of tests have one of their own."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.read = name, dict[torch.dtype, StableDiffusion]()
+
+    def __call__(
+        self, name: str, device: torch.device | str, dtype: torch.dtype, *, offload: bool = False, words: str = ""
+    ) -> Backbone:
+        if name != self.name or offload or words:
+            return load_backbone(name, device, dtype, offload=offload, words=words)
+        if dtype not in self.read:
+            self.read[dtype] = load_backbone(name, device, dtype)
+        first, words = self.read[dtype], self.read[dtype].pipeline.tokenizer
+        pipeline = deepcopy(first.pipeline, {id(words): words})  # a copy of a tokenizer reads its tokens otherwise
+        return StableDiffusion(pipeline, name, device, first.source)
+
+
+def full_size_pipeline(folder: Path, latent_side: int) -> StableDiffusionPipeline:
+    """Stable Diffusion 1.5's own configuration with random weights, for latents of a side; its words go to the folder."""
+    torch.manual_seed(0)
+    tokenizer = build_tokenizer(folder)
+    tokenizer.model_max_length = 77
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
+        bos_token_id=len(tokenizer) - 2, eos_token_id=len(tokenizer) - 1, pad_token_id=len(tokenizer) - 1,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(sample_size=latent_side, cross_attention_dim=768, attention_head_dim=8)
+    vae = AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512), layers_per_block=2, sample_size=8 * latent_side,
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+    )  # fmt: skip
+    return build_pipeline(vae, CLIPTextModel(text), tokenizer, unet)
+
+
+def in_place_of_a_large_one(models: Models) -> Models:
+    """With the sides of Stable Diffusion's pictures in its row, so that methods are set as for that."""
+    models.checkpoint = replace(models.checkpoint, side=512, latent_side=64)
+    return models
 
 
 @pytest.fixture(scope="session")
 def models(tiny_folder: Path) -> Models:
     """The tiny pipeline behind `Models`, on the CPU."""
-    return Models(str(tiny_folder), device="cpu")
+    return in_place_of_a_large_one(Models(str(tiny_folder), device="cpu"))
 
 
 @pytest.fixture(scope="session")
 def precise_models(tiny_folder: Path) -> Models:
     """The same in double precision: attention of random weights is nearly flat, and min-max enlarges rounding errors."""
-    return Models(str(tiny_folder), device="cpu", dtype="float64")
+    return in_place_of_a_large_one(Models(str(tiny_folder), device="cpu", dtype="float64"))
 
 
 @pytest.fixture(scope="session")
@@ -149,12 +194,26 @@ def with_clip(
     tiny_folder: Path, clip_folder: Path, captioner_folder: Path, dino_folder: Path, grounding_folder: Path
 ) -> Models:
     """The tiny pipeline beside all other networks, of random weights."""
-    models = Models(str(tiny_folder), device="cpu")
+    models = in_place_of_a_large_one(Models(str(tiny_folder), device="cpu"))
     models.checkpoint = replace(
         models.checkpoint, clip=f"local-dir:{clip_folder}", captioner=str(captioner_folder), dino=str(dino_folder),
         grounding=str(grounding_folder), steps=1,
     )  # fmt: skip
     return models
+
+
+def with_folder(models: Models, folder: Path) -> Models:
+    """The same networks, loaded or not, whose prototypes are in a folder."""
+    same = Models(models.name, device="cpu")
+    vars(same).update(vars(models), prototype_folders=(folder, None))
+    return same
+
+
+@pytest.fixture
+def with_store(with_clip: Models, tmp_path: Path) -> Models:
+    """The same networks, loaded once for all, with a store of prototypes of their own."""
+    _ = with_clip.backbone, with_clip.clip, with_clip.dino
+    return with_folder(with_clip, tmp_path / "store")
 
 
 @pytest.fixture

@@ -152,8 +152,19 @@ class Patches:
             states[row, at] = empty[at] + emphasis * (states[row, at] - empty[at])
         return Text(tuple(prompts), states, spans, tuple(row for row, _ in wanted))
 
+    def untrained(self, seed: int) -> "Patches":
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return Patches(PatchTransformer(), self.name)
+
     def fits(self, prompt: str) -> bool:
         return len(prompt) <= CHARACTERS
+
+    def word_keys(self, text: Text, sites: Sequence[Site]) -> dict[Site, Tensor]:
+        layers = {site: self.network.to_words[int(site.name.split()[1])] for site in sites}
+        return {
+            site: layer.key(text.embeddings).unflatten(-1, (HEADS, -1)).transpose(1, 2) for site, layer in layers.items()
+        }
 
     def noised(self, latent: Tensor, timestep: float, seed: int) -> Tensor:
         if not 0 <= timestep < STEPS:
@@ -216,16 +227,9 @@ class Patches:
         return tuple(int(t) for t in np.linspace(STEPS - 1, 0, sampling.steps).round())
 
     def generate(
-        self,
-        prompt: str,
-        seeds: Sequence[int],
-        sampling: Sampling,
-        phrase: str = "",
-        on_step: OnStep | None = None,
-        *,
-        start: int | None = None,
-        watch: Watch | None = None,
-    ) -> tuple[Generated, ...]:
+        self, prompt: str, seeds: Sequence[int], sampling: Sampling, phrase: str = "", on_step: OnStep | None = None, *,
+        start: int | None = None, watch: Watch | None = None,
+    ) -> tuple[Generated, ...]:  # fmt: skip
         if phrase and watch:
             raise ValueError("A generation must gather a phrase's attention or be watched, but both were asked for.")
         times, looked, edge = self.timesteps(sampling), [], EDGE // PATCH

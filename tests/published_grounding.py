@@ -2,20 +2,25 @@
 
 import json
 import math
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ovseg.pretrained.grounding import GroundingModule
-from ovseg.pretrained.published_grounding import BLOCKS, from_published
+from ovseg.pretrained.published_grounding import BLOCKS
 
 ORACLES = Path(__file__).parent / "oracles"
 SEEDS = {8: range(10, 16), 4: range(20, 26), 2: range(30, 36), 1: range(40, 47)}  # of each block's features, by stride
 
 
 def published_weights() -> dict[str, Tensor]:
-    """A checkpoint's tensors, filled as the README says."""
+    """A checkpoint's tensors, filled as the README says; the table may be changed, the tensors not."""
+    return dict(_published())
+
+
+@cache
+def _published() -> dict[str, Tensor]:
     shapes = json.loads((ORACLES / "grounding_module_keys.json").read_text())
     return {key: _filled(key, tuple(shapes[key]), 1000 + place) for place, key in enumerate(sorted(shapes))}
 
@@ -31,11 +36,6 @@ def _filled(key: str, shape: tuple[int, ...], seed: int) -> Tensor:
     if key.endswith(("norm1.weight", "norm2.weight", "norm3.weight")):
         return 1 + 0.1 * x
     return 0.1 * x if x.ndim == 1 else x / math.sqrt(math.prod(shape[1:]))
-
-
-def published_module() -> GroundingModule:
-    """Our module of these weights, in evaluation mode."""
-    return from_published(published_weights())
 
 
 def published_features() -> dict[int, Tensor]:

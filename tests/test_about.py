@@ -58,8 +58,10 @@ def test_every_method_has_a_paper_and_what_its_folder_holds(kind: type) -> None:
 
 def test_the_papers_that_ship_all_have_a_text_and_a_strip() -> None:
     folders = [folder for folder in Path(methods.__file__).parent.iterdir() if (folder / "__init__.py").exists()]
-    assert len(folders) == 4
-    assert all((folder / ABOUT / name).exists() for folder in folders for name in ("text.html", STEPS))
+    assert {folder.name for folder in folders} == {kind.folder().name for kind in METHODS}
+    assert all((folder / ABOUT / "text.html").exists() for folder in folders)
+    shows = [kind for kind in METHODS if kind.strip is not methods.Method.strip]
+    assert len(shows) >= 7 and all((kind.folder() / ABOUT / STEPS).exists() for kind in shows)
 
 
 def test_headings_go_down_one_level_at_a_time(outline: Outline) -> None:
@@ -134,8 +136,7 @@ CONTRAST = """() => {
     return [(pair[0] + 0.05) / (pair[1] + 0.05), e.outerHTML.slice(0, 80)] }).sort((a, b) => a[0] - b[0])[0] }"""
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1400, 390])
+@pytest.mark.parametrize(("width", "theme"), [(1400, "light"), (390, "dark")])
 def test_it_looks_right(address: str, browser: BrowserContext, width: int, theme: str) -> None:
     watched = Watched(browser.new_page())
     page = watched.page

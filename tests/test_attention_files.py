@@ -14,11 +14,13 @@ from scipy.special import softmax
 
 from ovseg.__main__ import main
 from ovseg.attention import Attention, Inspection, heads_of, look_inside
+from ovseg.files import RunFolder
 from ovseg.models import Models
 from ovseg.output import view
-from ovseg.output.attention_files import Inside, arrays_of, attention_card, write_attention_files, zip_of_attention
+from ovseg.output.attention_files import Inside, arrays_of, attention_card, files_of_attention, zip_of_attention
 from ovseg.output.cost import Cost
-from ovseg.scene import from_image, from_prompt, read_image
+from ovseg.pictures import read_image
+from ovseg.scene import from_image, from_prompt
 
 PROMPT, WEIGHTS = "a photo of a cat", {1: 0.2, 2: 1.0, 4: 0.0, 8: 0.5}
 
@@ -35,7 +37,7 @@ def inside(models: Models, attention: Attention) -> Inside:
 
 
 def test_every_token_has_a_map_over_the_picture(inside: Inside, attention: Attention, tmp_path: Path) -> None:
-    written = write_attention_files(inside, tmp_path)
+    written = RunFolder(tmp_path).write(files_of_attention(inside))
     assert {path.relative_to(tmp_path).as_posix() for path in written} == {
         path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()
     }
@@ -85,7 +87,7 @@ def test_the_readmes_recipe_gives_what_a_place_attends_to(inside: Inside, attent
 
 
 def test_the_zip_holds_the_same_files(inside: Inside, tmp_path: Path) -> None:
-    written = write_attention_files(inside, tmp_path)
+    written = RunFolder(tmp_path).write(files_of_attention(inside))
     with zipfile.ZipFile(io.BytesIO(zip_of_attention(inside))) as archive:
         assert set(archive.namelist()) == {path.relative_to(tmp_path).as_posix() for path in written}
         for name in archive.namelist():
@@ -130,37 +132,3 @@ def test_the_command_looks_while_it_draws(tmp_path: Path, network: list[str], mo
     assert arrays["cross_01"].shape[0] == 3 and "self_query_01" not in arrays
     assert card["levels"] == "sampling steps" and card["settings"]["guidance"] == 2 and card["seed"] == 5
     assert "sampling steps of the drawn picture" in str(arrays["README"])
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["none.png", PROMPT], "none.png does not exist"),
-        ([PROMPT], "A picture must be given before the sentence, or --generate"),
-        (["{picture}", PROMPT, "--generate"], "a sentence alone, but a picture was given too"),
-        (["{picture}", " "], "sentence must say what to look for"),
-        (["{picture}", PROMPT, "--noise", "20,x"], "whole number, 0 or more, but got 'x'"),
-        (["{picture}", PROMPT, "--noise", "20,1000"], "from 0 to 999, but got 1000"),
-        (["{picture}", PROMPT, "--steps", "3"], "--steps must come with --generate"),
-        ([PROMPT, "--generate", "--noise", "20"], "--noise must not be given"),
-        ([PROMPT, "--generate", "--steps", "0"], "1 step or more"),
-        (["{picture}", PROMPT, "--self-attention", "all"], "one of every, middle, none, but got 'all'"),
-        (["{picture}", PROMPT, "--noise", "20", "--weights", "1,2"], "--weights must be 4 numbers"),
-        (["{picture}", PROMPT, "--noise", "20", "--weights", "0,0,0,0"], "one of them more than 0"),
-        (["{picture}", PROMPT, "--noise", "20", "--at", "here"], "--at must be 2 numbers"),
-        (["{picture}", PROMPT, "--noise", "20", "--at", "nan,0"], "--at must be 2 numbers"),
-        (["{picture}", PROMPT, "--noise", "20", "--at", "1.5,0"], "--at must lie within the picture, 0 to 1, but got 1.5,0"),
-        (["{picture}", PROMPT, "--noise", "20", "--heads", "17,1"], "a layer from 1 to 16 and a level from 1 to 1"),
-        (["{picture}", PROMPT, "--most-memory", "0.0001"], "must take 0.1 MB at most, but would take"),
-        (["{picture}", "a photo of " * 30], "please shorten it"),
-    ],
-)  # fmt: skip
-def test_bad_input_is_one_sentence_and_no_file(
-    tmp_path: Path, network: list[str], capsys: pytest.CaptureFixture, arguments: list[str], message: str
-) -> None:
-    Image.new("RGB", (20, 30)).save(tmp_path / "p.png")
-    filled = [argument.format(picture=tmp_path / "p.png") for argument in arguments]
-    assert main(["attention", *filled, "--out", str(tmp_path / "out"), *network]) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("ovseg: ") and message in error
-    assert not (tmp_path / "out").exists()

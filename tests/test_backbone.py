@@ -128,35 +128,6 @@ def test_features_are_the_blocks_outputs_in_the_order_of_computing(backbone: Sta
     assert torch.equal(trace.features[2], torch.cat(outputs, 1))
 
 
-def test_batched_rows_equal_one_at_a_time(backbone: StableDiffusion) -> None:
-    words = ["cat", "dog", "potted plant"]
-    text = backbone.encode_text([f"a photo of a {word}" for word in words], words)
-    latent = latents((1, 4, 16, 24))
-    together = backbone.trace(latent, text, 100, everything(backbone), seed=3)
-    for row, part in enumerate(text.split(1)):
-        alone = backbone.trace(latent, part, 100, everything(backbone), seed=3)
-        for site, maps in together.cross.items():
-            assert torch.allclose(maps[row], alone.cross[site][0], atol=1e-5)
-        for site, maps in together.phrases.items():
-            assert torch.allclose(maps[row], alone.phrases[site][0], atol=1e-5)
-        for stride, maps in self_attention(together).items():
-            assert torch.allclose(maps[row], self_attention(alone)[stride][0], atol=1e-5)
-
-
-def test_latents_of_their_own_for_each_row_are_as_one_at_a_time(backbone: StableDiffusion) -> None:
-    text, latent = backbone.encode_text(["", ""], ["", ""]), latents((2, 4, 16, 24))
-    noised = backbone.noised(latent, 100, 3)
-    assert torch.equal(noised[1:], backbone.noised(latent[1:], 100, 3))  # the same noise on each
-    capture = Capture(cross=(1,), features=(8,))
-    together = backbone.trace(latent, text, 100, capture, seed=3)
-    for row in range(2):
-        alone = backbone.trace(latent[row : row + 1], text[:1], 100, capture, seed=3)
-        assert torch.allclose(together.features[8][row], alone.features[8][0], atol=1e-5)
-        for site, maps in together.cross.items():
-            assert torch.allclose(maps[row], alone.cross[site][0], atol=1e-5)
-    assert not torch.allclose(together.features[8][0], together.features[8][1], atol=1e-3)
-
-
 def test_attention_to_phrases_needs_a_phrase_in_each_prompt(backbone: StableDiffusion) -> None:
     text = backbone.encode_text(["a cat", "a cat"], ["cat", ""])
     with pytest.raises(ValueError, match="needs a phrase in every prompt"):

@@ -45,14 +45,14 @@ def test_the_page_knows_the_words_of_the_world() -> None:
 def test_things_of_unseen_scenes_are_found(tmp_path: Path) -> None:
     """A floor that says that weights and settings belong together, not a figure: those are in docs/pocket.md."""
     models = Models("pocket", device="cpu")
-    task = Benchmark(models, suited_to(models, DiffSegmenter), PocketDataset("val"), 16)
+    task = Benchmark(models, suited_to(models, DiffSegmenter), PocketDataset("val"), 8)
     assert task.run(tmp_path)["mean_image_miou"] > 0.5
 
 
 def test_a_generated_scene_is_seeded_and_segments() -> None:
     models = Models("pocket", device="cpu")
-    scene = from_prompt(models, "a photo of a cat on grass", seed=1, steps=4)
-    again = from_prompt(models, "a photo of a cat on grass", seed=1, steps=4)
+    scene = from_prompt(models, "a photo of a cat on grass", seed=1, steps=2)
+    again = from_prompt(models, "a photo of a cat on grass", seed=1, steps=2)
     assert np.array_equal(scene.image, again.image)
     result = suited_to(models, DiffSegmenter).segment(models, scene, parse_classes("cat, grass"))
     assert result.scores().shape == (3, 128, 128)

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ovseg.__main__ import main
 from ovseg.backbones import BACKBONES
 from ovseg.factory.chain import Chain
 from ovseg.factory.orders import order
-from ovseg.factory.splits import seen_of
+from ovseg.factory.splits import find_split
 from ovseg.models import Models
 from ovseg.pocket.recipes import MINUTES
 from ovseg.pocket.train_segmenter import build_segmenter
@@ -23,31 +22,12 @@ SHORT = dict.fromkeys(MINUTES, 0.02)
 
 def test_steps_are_in_order_and_a_new_codec_comes_first(tmp_path: Path) -> None:
     chain = Chain(Budget(tmp_path, 0), tmp_path / "bundle")
-    after = ["clip", "judge", "captioner", "dino", "transformer", "bundle", "detector", "triplets", "grounding"]
+    after = ["clip", "judge", "captioner", "dino", "segmenter", "transformer", "bundle", "detector", "triplets", "grounding"]
     after.append("bundle with grounding")
     assert list(chain.all_steps()) == ["denoiser", *after]
     assert list(replace(chain, anew=True).all_steps()) == ["codec", "denoiser", *after]
     with pytest.raises(ValueError, match=r"Minutes must be given for codec, denoiser, .*, but got clip"):
         replace(chain, minutes={"clip": 1})
-
-
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["all", "--minutes", "20"], "with `all` and a network's name, but got '20'"),
-        (["all", "--minutes", "cat=20"], "with `all` and a network's name, but got 'cat=20'"),
-        (["clip", "--minutes", "judge=20"], "with `all` and a network's name, but got 'judge=20'"),
-        (["all", "--minutes", "clip=soon"], "must be a number, but got 'soon'"),
-        (["clip", "--anew"], "--anew is for all, but the network is clip"),
-        (["judge", "--start", "x"], "--start is for denoiser, clip, transformer or all, but the network is judge"),
-        (["cat"], "must be one of codec, denoiser, clip, judge, captioner, dino, transformer, detector, grounding, bundle"),
-    ],
-)
-def test_what_cannot_be_trained_is_one_sentence(
-    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    assert main(["train", *arguments, "--out", str(tmp_path)]) == 2
-    assert message in capsys.readouterr().err
 
 
 class Watched(Chain):
@@ -74,7 +54,7 @@ def test_finished_steps_are_not_done_again(tmp_path: Path) -> None:
     assert chain.run(lambda step, share: shares.append(share))
     done = (tmp_path / "log").read_text().splitlines()
     assert done == ["denoiser", "clip", "judge", *list(chain.all_steps())[2:]]
-    assert shares == [0, 1 / 11, 2 / 11, *(k / 11 for k in range(2, 11))]
+    assert shares == [0, 1 / 12, 2 / 12, *(k / 12 for k in range(2, 12))]
     assert chain.run() and (tmp_path / "log").read_text().splitlines() == done
     with pytest.raises(ValueError, match="must be new or hold the same"):
         replace(chain, triplets=3).run()
@@ -91,7 +71,7 @@ class WithDetector(Chain):
     """A chain whose detector, after its short training, is made to see one thing everywhere: else it would see nothing."""
 
     def all_steps(self) -> dict:
-        steps, seen = super().all_steps(), seen_of(self.split)
+        steps, seen = super().all_steps(), find_split(self.split).seen
         train = steps["detector"]
 
         def detector() -> bool:
@@ -131,7 +111,8 @@ def test_the_whole_chain_with_a_stop_in_the_middle(tmp_path: Path) -> None:
     parts = [entry["part"] for entry in json.loads((chain.to / "training.json").read_text())]
     assert parts == [
         "codec", "denoiser, pictures of half the size", "denoiser, pictures of the full size", "clip", "judge", "captioner",
-        "dino", "transformer, pictures of half the size", "transformer, pictures of the full size", "grounding-S1",
+        "dino", "segmenter", "transformer, pictures of half the size", "transformer, pictures of the full size",
+        "grounding-S1",
     ]  # fmt: skip
     # The packed module belongs to the packed pipeline.
     models = Models(str(chain.to / "stable-diffusion"), "cpu")

@@ -1,5 +1,6 @@
 import json
 import re
+import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import fields, replace
 from pathlib import Path
@@ -50,78 +51,31 @@ def test_generate_then_segment(tmp_path: Path, network: list[str], capsys: pytes
     assert re.search(r"%\s+traffic light", capsys.readouterr().out)
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (["segment", "none.png", "--classes", "cat"], "none.png does not exist"),
-        (["segment", "{picture}", "--classes", ","], "none was given"),
-        (["segment", "{picture}", "--classes", "cat", "--method", "magic"], "method must be one of"),
-        (
-            ["segment", "{picture}", "--classes", "cat", "--mode", "magic"],
-            "mode of DiffSegmenter must be one of suited, released, but got 'magic'",
-        ),
-        (["segment", "{picture}", "--classes", "cat", "--set", "timesteps"], "must be FIELD=VALUE"),
-        (
-            ["segment", "{picture}", "--classes", "cat", "--set", "draws=many"],
-            "draws must be a whole number, but got 'many'",
-        ),
-        (["segment", "{picture}", "--classes", "cat", "--set", "colour=1"], "must be one of threshold"),
-        (["segment", "{picture}", "--classes", "cat", "--backbone", "sd99"], "backbone must be one of"),
-        (["generate", ""], "it is empty"),
-        (["generate", "a cat", "--steps", "0"], "1 step or more"),
-    ],
-)
-def test_bad_input_is_one_sentence_and_exit_code_2(
-    tmp_path: Path, network: list[str], capsys: pytest.CaptureFixture, arguments: list[str], message: str
+def test_timings_say_what_was_measured(
+    with_clip: Models, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Image.new("RGB", (20, 30)).save(tmp_path / "p.png")
-    filled = [argument.format(picture=tmp_path / "p.png") for argument in arguments]
-    where = [] if "--backbone" in arguments else network
-    assert main([*filled, "--out", str(tmp_path / "out.png"), *where]) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("ovseg: ") and message in error
-    assert not (tmp_path / "out.png").exists()
-
-
-def test_timings_say_what_was_measured(network: list[str], capsys: pytest.CaptureFixture) -> None:
-    assert main(["timings", "--runs", "1", *network]) == 0
+    monkeypatch.setitem(BACKBONES, "tiny", with_clip.checkpoint)  # which draws in one step
+    assert main(["timings", "--runs", "1", "--backbone", "tiny", "--device", "cpu"]) == 0
     out = capsys.readouterr().out
     assert "float32" in out and "DiffSegmenter, 5 classes (median of 1)" in out
-    assert main(["timings", "--runs", "0", *network]) == 2
-
-
-def test_training_refuses_what_it_cannot_do(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["train", "magic", "--out", str(tmp_path)]) == 2
-    assert (
-        "codec, denoiser, clip, judge, captioner, dino, transformer, detector, grounding, bundle" in capsys.readouterr().err
-    )
-    assert main(["train", "denoiser", "--out", str(tmp_path)]) == 2
-    assert "run `train codec` first" in capsys.readouterr().err
-    assert main(["train", "bundle", "--out", str(tmp_path), "--to", str(tmp_path)]) == 2
-    assert "run `train denoiser` first" in capsys.readouterr().err
 
 
 def test_caption_and_lavis_say_what_is_missing(
     tmp_path: Path, network: list[str], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("RGB", (40, 30), "teal").save(tmp_path / "p.png")
-    assert main(["caption", str(tmp_path / "p.png"), "--captioner", "nonsense", *network]) == 2
-    error = capsys.readouterr().err
-    assert "captioner must be one of blip2, blip-large, blip-base, lavis-blip, lavis-blip2, but got 'nonsense'" in error
     monkeypatch.setenv("OVSEG_LAVIS", str(tmp_path / "nowhere"))
     assert main(["lavis", "status"]) == 0
-    assert "lavis install" in capsys.readouterr().out
+    can_be_had, needs = sys.version_info[:2] == (3, 11), "LAVIS needs Python 3.11"
+    assert ("lavis install" if can_be_had else needs) in capsys.readouterr().out
     assert main(["caption", str(tmp_path / "p.png"), "--captioner", "lavis-blip", *network]) == 2
-    assert "LAVIS must be installed first" in capsys.readouterr().err
+    assert ("LAVIS must be installed first" if can_be_had else needs) in capsys.readouterr().err
 
 
 def test_caption_prints_the_sentence_and_its_things(
-    tmp_path: Path,
-    network: list[str],
-    captioner_folder: Path,
-    capsys: pytest.CaptureFixture,
+    tmp_path: Path, network: list[str], captioner_folder: Path, capsys: pytest.CaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> None:  # fmt: skip
     Image.new("RGB", (40, 30), "teal").save(tmp_path / "p.png")
     monkeypatch.setitem(CAPTIONERS, "tiny", CaptionerSpec(str(captioner_folder), "random weights"))
     arguments = ["caption", str(tmp_path / "p.png"), "--captioner", "tiny", "--prefix", "a photo of a brown dog and"]
@@ -187,8 +141,6 @@ def test_methods_lists_papers_and_settings(capsys: pytest.CaptureFixture) -> Non
     described = capsys.readouterr().out
     assert re.search(r"threshold.*: number, 0 to 1; released: 0\.5; with pocket: 0\.45\n +\S", described)
     assert re.search(r"stride_weights.*: numbers with plus signs between.*; .* with pocket: 0\.0\+1\.0\+0\.0\n", described)
-    assert main(["methods", "magic"]) == 2
-    assert "method must be one of diffsegmenter" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)

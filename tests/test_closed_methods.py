@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,12 +13,14 @@ PACKAGE = Path(__file__).resolve().parents[1] / "ovseg"
 LIST = "methods/__init__.py"  # the one place that knows which methods there are
 ITS_OWN = {
     "ovdiff": {"commands/prototypes.py"},
+    "clipseg": {"pretrained/clipseg.py"},
+    "sam3": {"pretrained/sam3.py"},
     "grounded-diffusion": {
         "factory/", "commands/grounded_generation.py", "commands/grounding.py", "commands/prompts.py",
         "commands/synthesize.py", "commands/train.py", "commands/triplets.py", "commands/zero_shot.py",
     },
 }  # fmt: skip
-"""The commands of a method, and its data factory: folders end in a slash."""
+"""The commands of a method, its data factory, and a network that it alone uses: folders end in a slash."""
 
 
 def naming(kind: type[Method]) -> re.Pattern[str]:
@@ -27,11 +29,11 @@ def naming(kind: type[Method]) -> re.Pattern[str]:
     return re.compile("|".join(r"[\W_]?".join(re.findall(r"[^\W_]+", name)) for name in names), re.IGNORECASE)
 
 
-def words_of(path: Path) -> Iterator[tuple[int, str]]:
+@cache
+def words_of(path: Path) -> list[tuple[int, str]]:
     """What a file says, by its line: of Python names and texts, but no comments and docstrings; of other files all."""
     if path.suffix != ".py":
-        yield from enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-        return
+        return list(enumerate(path.read_text(encoding="utf-8").splitlines(), 1))
     tree = ast.parse(path.read_text(encoding="utf-8"))
     docstrings = {
         id(node.body[0].value)
@@ -43,10 +45,8 @@ def words_of(path: Path) -> Iterator[tuple[int, str]]:
     docstrings |= {  # a text below a constant or a field says what it is
         id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
-    for node in ast.walk(tree):
-        for word in said(node):
-            if id(node) not in docstrings:
-                yield getattr(node, "lineno", 0), word
+    read = [node for node in ast.walk(tree) if id(node) not in docstrings]
+    return [(getattr(node, "lineno", 0), word) for node in read for word in said(node)]
 
 
 def said(node: ast.AST) -> list[str]:
@@ -83,7 +83,7 @@ def test_nobody_else_names_a_method(kind: type[Method]) -> None:
 
 def test_what_names_a_method_is_found(tmp_path: Path) -> None:
     """The reader itself: names, texts and imports are read, comments and docstrings are not."""
-    (kind,) = (kind for kind in METHODS if "-" in kind.name and kind.title != kind.title.replace(" ", ""))
+    kind = next(kind for kind in METHODS if "-" in kind.name and kind.title != kind.title.replace(" ", ""))
     path, names = tmp_path / "code.py", naming(kind)
     same, title, folder = kind.__name__, kind.title, kind.folder().name
     path.write_text(

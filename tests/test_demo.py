@@ -1,7 +1,10 @@
 """What the page does, without a browser."""
 
+import json
+import re
 import threading
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -12,15 +15,18 @@ from PIL import Image
 
 from ovseg.compare import Entry, Failure
 from ovseg.demo import build
-from ovseg.demo.controls import build_control, fields_of, read_controls, shown
+from ovseg.demo.board import board_picture
+from ovseg.demo.compare_tab import begins
+from ovseg.demo.controls import control_of, read_controls, values_of
 from ovseg.demo.link import Link
 from ovseg.demo.looking import best_here, place_views, results_as_files
-from ovseg.demo.method_panel import at_first, build_method_panel, restored
-from ovseg.demo.picture import Picture, example_names, of_example, of_origin, of_scene
-from ovseg.demo.run import RunRequest, expected_seconds, run, titled
-from ovseg.demo.word_panel import chips_value, known_words
+from ovseg.demo.method_panel import build_method_panel, chosen, restored
+from ovseg.demo.picture import Picture, example_names, of_example, of_kept, of_origin, of_scene
+from ovseg.demo.run import RunRequest, differing, drawn, expected_seconds, run, titled
+from ovseg.demo.static_files import static
+from ovseg.demo.word_panel import chips_value
 from ovseg.demo.work import sent_once, stream, stream_parts
-from ovseg.methods import METHODS, DiffSegmenter, FreeSegDiff, Method, modes_of, obstacle_to, suited_to
+from ovseg.methods import METHODS, DiffSegmenter, FreeSegDiff, Method, at_first, modes_of, obstacle_to, suited_to
 from ovseg.methods.grammar import Configuration, read_method
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.methods.ovdiff.store import store_of
@@ -30,6 +36,7 @@ from ovseg.progress import Relay, Report, silent
 from ovseg.server.durations import Durations, in_words
 from ovseg.types import Segmentation
 from ovseg.words.classes import parse_classes
+from ovseg.words.notes import known_words
 
 
 def test_building_the_page_loads_no_weight() -> None:
@@ -41,18 +48,26 @@ def test_building_the_page_loads_no_weight() -> None:
 
 @pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
 def test_controls_give_back_the_methods_settings(kind: type) -> None:
-    groups = fields_of(kind, True) + fields_of(kind, False)
-    assert {field.name for field in groups} == {field.name for field in fields(kind)}
+    controls = {field.name: control_of(kind, field) for field in fields(kind)}
     for method in modes_of(Models("pocket"), kind).values():
-        values = [build_control(kind, field, getattr(method, field.name)).value for field in groups]
-        names = [field.name for field in groups]
-        assert read_controls(kind, names, values) == {name: getattr(method, name) for name in names}
-        assert values == [shown(getattr(method, name)) for name in names]
+        values = values_of(method)
+        assert read_controls(kind, values) == {name: getattr(method, name) for name in controls} and [*values] == [*controls]
+        for name, value in values.items():
+            assert fits(controls[name], value), (name, value)
+
+
+def fits(control: dict, value: object) -> bool:
+    """Whether a control can show a value."""
+    if control["kind"] == "number":
+        return control["low"] <= value <= control["high"]
+    return [value, value] in control.get("choices", [[value, value]]) and isinstance(value, bool) == (
+        control["kind"] == "switch"
+    )
 
 
 def test_an_empty_control_is_one_sentence() -> None:
     with pytest.raises(ValueError, match="threshold must have a value, but it is empty"):
-        read_controls(DiffSegmenter, ["threshold"], [None])
+        read_controls(DiffSegmenter, {"threshold": None})
 
 
 def test_a_link_holds_everything_that_was_chosen() -> None:
@@ -92,67 +107,66 @@ def test_a_wrong_link_is_one_sentence(query: str, sentence: str) -> None:
 
 def test_a_second_run_of_a_method_becomes_a_variant() -> None:
     models = Models("pocket")
-    with gr.Blocks():
-        panel = build_method_panel(models)
-    values = restored(models, panel, list(map(read_method, ("diffsegmenter", "diffsegmenter:threshold=0.7", "ovdiff"))))
-    assert values[:4] == [True, True, False, False]
-    values[4] = values[4].value
-    methods = panel.chosen(models, values)
-    assert [method.name for method in methods] == ["diffsegmenter", "ovdiff", "diffsegmenter"]
-    assert methods[2].threshold == 0.7 and methods[0] == suited_to(models, DiffSegmenter)
+    value = restored(models, list(map(read_method, ("diffsegmenter", "diffsegmenter:threshold=0.7", "ovdiff"))))
+    assert value["used"] == ["diffsegmenter", "ovdiff"] and len(value["variants"]) == 1
+    methods = chosen(models, json.loads(json.dumps(value)))
+    assert [variant.method.name for variant in methods] == ["diffsegmenter", "ovdiff", "diffsegmenter"]
+    assert methods[2].method.threshold == 0.7 and methods[0].method == suited_to(models, DiffSegmenter)
+    value["variants"][0]["used"] = False
+    assert chosen(models, value) == methods[:2]
     with pytest.raises(ValueError, match="At least one method must be ticked"):
-        panel.chosen(models, [False] * 4 + [[], {}] + values[6:])
+        chosen(models, value | {"used": []})
     with pytest.raises(ValueError, match="must differ from the others in a setting, but OVDiff is there twice"):
-        titled(models, (methods[1], methods[1]))
+        differing((methods[1], methods[1]))
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, 5, [], {}, {"used": 3}, {"variants": [1]}, {"settings": {}}, {"settings": {"ovdiff": {"values": [1]}}}]
+)
+def test_what_is_no_panels_value_is_one_sentence(wrong: object) -> None:
+    models = Models("pocket")
+    value = {**restored(models, [read_method("ovdiff")]), **wrong} if wrong and isinstance(wrong, dict) else wrong
+    with pytest.raises(ValueError, match="must be those of the page's own lines"):
+        chosen(models, value)
 
 
 def test_a_first_run_with_settings_fills_the_controls() -> None:
     models = Models("pocket")
-    with gr.Blocks():
-        panel = build_method_panel(models)
-    values = restored(models, panel, [read_method("diffsegmenter:threshold=0.7")])
-    values[4] = values[4].value
-    (method,) = panel.chosen(models, values)
-    assert method == suited_to(models, DiffSegmenter, {"threshold": 0.7})
+    value = restored(models, [read_method("diffsegmenter:mode=released:threshold=0.7")])
+    assert value["settings"]["diffsegmenter"]["mode"] == "released"
+    (variant,) = chosen(models, value)
+    assert variant.method == read_method("diffsegmenter:mode=released:threshold=0.7").build(models)
 
 
 class VariantButton:
-    """What pressing "Add these settings as a variant" does to a method's controls, which `controls` has by their fields."""
+    """What pressing "Add these settings as a variant" does to a method's controls, which `values` has by their fields."""
 
     def __init__(self, models: Models, kind: type[Method]) -> None:
         with gr.Blocks() as page:
-            self.panel = build_method_panel(models)
-        self.models, (self.row,) = models, [row for row in self.panel.rows if row.kind is kind]
-        (self.pressed,) = [fn for fn in page.fns.values() if (self.row.add._id, "click") in fn.targets]
-        opened = [fn for fn in page.fns.values() if fn.outputs == [self.row.before]]
-        assert [page.blocks[fn.targets[0][0]].elem_id for fn in opened] == [f"open-{kind.name}"]
-        self.opened = opened[0]
-        self.kept, self.ticked, self.before, self.mode = {}, [], None, self.row.mode.value
-        self.controls = {name: control.value for name, control in zip(self.row.names, self.row.controls, strict=True)}
+            build_method_panel(models)
+        (self.pressed,) = [fn for fn in page.fns.values() if fn.targets[0][1] == "variant"]
+        self.models, self.name, self.value, self.before = models, kind.name, restored(models, [Configuration(kind)]), None
+
+    @property
+    def values(self) -> dict[str, object]:
+        return self.value["settings"][self.name]["values"]
 
     def open(self) -> None:
-        self.before = self.opened.fn(self.mode, *self.controls.values())
+        self.before = deepcopy(self.value["settings"][self.name])
 
     def press(self) -> None:
-        given = [self.ticked, self.kept, self.before, *self.controls.values()]
-        variants, self.kept, self.before, self.mode, *values = self.pressed.fn(*given)
-        self.ticked, self.controls = variants.value, dict(zip(self.controls, values, strict=True))
+        self.value = self.pressed.fn(self.value, gr.EventData(None, {"method": self.name, "before": self.before}))
 
     def methods(self) -> dict[str, Method]:
         """What Run would take, by their titles; it refuses two that are the same."""
-        values = restored(self.models, self.panel, [Configuration(self.row.kind)])
-        own = [control for row in self.panel.rows for control in row.controls].index(self.row.controls[0])
-        begin = len(self.panel.rows) + 2
-        values[begin - 2 : begin] = self.ticked, self.kept
-        values[begin + own : begin + own + len(self.controls)] = self.controls.values()
-        return {variant.title: variant.method for variant in titled(self.models, self.panel.chosen(self.models, values))}
+        return {variant.title: variant.method for variant in differing(chosen(self.models, self.value))}
 
 
 def test_adding_a_variant_leaves_the_method_as_it_was() -> None:
     models = Models("pocket")
     page = VariantButton(models, DiffSegmenter)
     page.open()
-    page.controls |= {"threshold": 0.7, "timesteps": "50, 300"}
+    page.values.update({"threshold": 0.7, "timesteps": "50, 300"})
     page.press()
     assert page.methods() == {
         "DiffSegmenter": suited_to(models, DiffSegmenter),
@@ -160,15 +174,11 @@ def test_adding_a_variant_leaves_the_method_as_it_was() -> None:
             models, DiffSegmenter, {"threshold": 0.7, "timesteps": (50, 300)}
         ),
     }
-    page.controls["draws"] = 2
+    page.values["draws"] = 2
     page.open()  # the method itself has now two draws
-    page.controls["threshold"], page.mode = 0.3, "released"
+    page.values["threshold"] = 0.3
     page.press()
-    assert (
-        page.mode == "suited"
-        and page.controls["draws"] == 2
-        and page.controls["threshold"] == suited_to(models, DiffSegmenter).threshold
-    )
+    assert page.values["draws"] == 2 and page.values["threshold"] == suited_to(models, DiffSegmenter).threshold
     assert list(page.methods()) == [
         "DiffSegmenter, noise samples 2", "DiffSegmenter, background threshold 0.7, noise levels 50+300",
         "DiffSegmenter, background threshold 0.3, noise samples 2",
@@ -178,13 +188,30 @@ def test_adding_a_variant_leaves_the_method_as_it_was() -> None:
 def test_a_variant_of_settings_that_the_method_has_takes_them_along() -> None:
     models = Models("pocket")
     page = VariantButton(models, DiffSegmenter)
-    page.controls["draws"] = 2
+    page.values["draws"] = 2
     page.open()
     page.press()
-    assert page.methods()["DiffSegmenter"] == suited_to(models, DiffSegmenter) and page.mode == "suited"
+    assert page.methods()["DiffSegmenter"] == suited_to(models, DiffSegmenter)
     assert list(page.methods()) == ["DiffSegmenter", "DiffSegmenter, noise samples 2"]
     with pytest.raises(gr.Error, match="A variant must differ from DiffSegmenter in a setting, but nothing is changed"):
         page.press()
+
+
+def test_a_quick_comparison_begins_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    models, durations = Models("pocket"), Durations()
+    one, two = (
+        restored(models, [*map(read_method, names)]) for names in (["diffsegmenter"], ["diffsegmenter", "freeseg-diff"])
+    )
+    assert not begins(models, "cat", one, durations)  # how long it takes is not known yet
+    durations.learn("diffsegmenter", 3.0)
+    durations.learn("freeseg-diff", 8.0)
+    assert begins(models, "cat", one, durations) and not begins(models, "cat", two, durations)
+    assert not begins(models, "", one, durations) and not begins(models, "cat", one | {"used": []}, durations)
+    monkeypatch.setattr(DiffSegmenter, "undrawn", lambda method, models, phrases: phrases)
+    assert not begins(models, "cat", one, durations)
+    monkeypatch.undo()
+    monkeypatch.setenv("SPACES_ZERO_GPU", "1")
+    assert not begins(models, "cat", one, durations)
 
 
 def test_a_scenes_truth_follows_the_words_and_their_synonyms() -> None:
@@ -228,14 +255,15 @@ def test_an_uploaded_truth_must_fit(tmp_path: Path) -> None:
 def test_methods_end_one_after_the_other_and_a_failure_stays_alone(with_clip: Models) -> None:
     image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
     methods = (DiffSegmenter(refinements=0, prompt="none"), FreeSegDiff(words="classes", query_stride=4, refinement="none"))
-    request, durations, parts = RunRequest(Picture(image), "cat, dog", "a cat", "", methods, 3), Durations(), []
+    request = RunRequest(Picture(image), "cat, dog", "a cat", "", titled(with_clip, methods), 3)
+    durations, parts = Durations(), []
     results = run(with_clip, request, durations, silent, parts.append)
     assert [len(part.waiting) for part in parts] == [2, 1, 0] and parts[-1] is results
     (failure,), (entry,) = results.comparison.failures, results.comparison.entries
     assert isinstance(failure, Failure) and "The prompt must hold {} once" in failure.sentence
     assert isinstance(entry, Entry) and entry.segmentation.labels == ("background", "cat", "dog")
-    assert [card["seed"] for _, card in results.cards] == [3]
-    assert durations.expected("freeseg-diff") == entry.seconds and durations.expected("diffsegmenter") is None
+    assert [card["seed"] for card in results.cards.values()] == [3]
+    assert durations.expected("freeseg-diff") == pytest.approx(entry.seconds) and durations.expected("diffsegmenter") is None
     assert [drawn["state"] for drawn in results.drawn] == ["failed", "done"]
 
 
@@ -246,7 +274,7 @@ def test_typed_words_are_taken_and_a_caption_gives_the_others(
     with_clip: Models, words: str, caption: str, names: list[str]
 ) -> None:
     image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
-    request = RunRequest(Picture(image), words, caption, "", (DiffSegmenter(refinements=0),), 0)
+    request = RunRequest(Picture(image), words, caption, "", titled(with_clip, [DiffSegmenter(refinements=0)]), 0)
     results = run(with_clip, request, Durations(), silent, lambda part: None)
     assert [word.name for word in results.classes] == names and results.caption == caption
     assert results.comparison.classes == tuple(names)
@@ -254,7 +282,7 @@ def test_typed_words_are_taken_and_a_caption_gives_the_others(
 
 def test_files_are_made_at_the_threshold_of_the_board(with_clip: Models) -> None:
     image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
-    request = RunRequest(Picture(image), "cat, dog", "", "", (DiffSegmenter(refinements=0),), 0)
+    request = RunRequest(Picture(image), "cat, dog", "", "", titled(with_clip, [DiffSegmenter(refinements=0)]), 0)
     results = run(with_clip, request, Durations(), silent, lambda part: None)
     for threshold, empty in ((None, False), (1.0, True)):
         (made,) = results_as_files(results, threshold).values()
@@ -267,15 +295,15 @@ def test_the_first_drawing_of_ovdiff_is_in_its_time(with_clip: Models, tmp_path:
     models = Models(with_clip.name, "cpu")
     models.checkpoint, models.prototype_folders = with_clip.checkpoint, (tmp_path, None)
     method, classes = OVDiff(extractors=("diffusion",), images=2, steps=1), parse_classes("cat, dog")
-    durations = Durations()
-    durations.learn("ovdiff", 1.0)
-    durations.learn("diffsegmenter", 3.0)
-    one = expected_seconds(models, method, classes[:1], durations)
-    assert one > 1.0 and expected_seconds(models, DiffSegmenter(), classes, durations) == 3.0
+    (drawing, other), durations = titled(models, [method, DiffSegmenter()]), Durations()
+    durations.learn("ovdiff", 1.0, 5)
+    durations.learn("diffsegmenter", 3.0, 2)
+    one = expected_seconds(models, drawing, classes[:1], durations)
+    assert one > 1.0 and expected_seconds(models, other, classes, durations) == 3.0
     made_by = method.made_by(models, "diffusion")
     for word in ("cat", "dog"):
         (tmp_path / store_of(models)._name(word, "diffusion", made_by)).touch()
-    assert expected_seconds(models, method, classes, durations) == 1.0
+    assert expected_seconds(models, drawing, classes, durations) == 1.0
 
 
 def test_a_place_is_read_with_x_to_the_right_and_y_down() -> None:
@@ -289,18 +317,36 @@ def test_a_place_is_read_with_x_to_the_right_and_y_down() -> None:
 
 
 def test_the_chips_know_what_the_backbone_knows() -> None:
-    assert {"cat", "kitten", "sky"} <= set(known_words(Models("pocket"))) and "zebra" not in known_words(Models("pocket"))
-    assert known_words(Models("sd15")) is None
+    assert {"cat", "kitten", "sky"} <= set(known_words(Models("pocket").checkpoint)) and "zebra" not in known_words(
+        Models("pocket").checkpoint
+    )
+    assert known_words(Models("sd15").checkpoint) is None
     value = chips_value(Models("pocket"), ())
     assert value["unknown"] == "the pocket world does not know" and len(set(value["colours"][:8])) == 8
+
+
+def test_a_photograph_on_a_small_network_is_warned_of() -> None:
+    pocket, picture = Models("pocket"), of_scene(3)
+    asked = RunRequest(picture, "cat", "", "", titled(pocket, [suited_to(pocket, DiffSegmenter)]), 0)
+    notes = []
+    for own in (picture, replace(picture, origin=""), replace(picture, origin="", caption="a drawn cat")):
+        results = run(pocket, replace(asked, picture=own), Durations(), silent, lambda part: None)
+        notes.append(drawn(results, "a")["note"])
+    assert notes[0] == notes[2] == "" and "masks on photographs mean little" in notes[1]
 
 
 def test_durations_are_learned() -> None:
     durations = Durations()
     assert in_words(durations.expected("a")) == ""
-    durations.learn("a", 10.0)
-    durations.learn("a", 20.0)
-    assert durations.expected("a") == pytest.approx(13.0)
+    durations.learn("a", 10.0, 2)
+    assert durations.expected("a") == durations.expected("a", 2) == 10.0
+    # A second run counts alone, as the first one loaded weights; rows add to what a run takes at least.
+    for seconds, rows in ((2.0, 2), (4.0, 6)):
+        durations.learn("a", seconds, rows)
+        assert durations.expected("a") == seconds and durations.expected("a", 10) == 6.0
+    # One run that waited for others is an outlier.
+    durations.learn("a", 90.0, 6)
+    assert durations.expected("a") == 4.0
     assert [in_words(seconds) for seconds in (0.31, 12.4, 200)] == ["0.3 s", "12 s", "3 min"]
 
 
@@ -417,8 +463,31 @@ def test_errors_of_visitors_and_of_programs_are_told_apart() -> None:
 
 def test_the_page_ticks_what_can_run_at_once(with_clip: Models) -> None:
     models = Models(with_clip.name, device="cpu")
-    can_run = tuple(kind for kind in METHODS if not obstacle_to(models, kind))
+    can_run = tuple(kind for kind in METHODS if kind.listed_first and not obstacle_to(models, kind))
+    assert any(not kind.listed_first and not obstacle_to(models, kind) for kind in METHODS)  # and stays unticked
     assert OVDiff in can_run
     assert at_first(models) == tuple(kind for kind in can_run if not kind.draws_first) != can_run
     models.checkpoint = replace(models.checkpoint, has_prototypes=True)
     assert at_first(models) == can_run
+
+
+def test_the_tour_stops_at_parts_of_look_inside_that_are_there() -> None:
+    stops = re.findall(r"\[INSIDE, \"#inside \.([\w-]+)\"", static("tour.js"))
+    classes = {name for names in re.findall(r'class="([^"]+)"', static("inside.html")) for name in names.split()}
+    assert len(stops) == 4 and set(stops) <= classes
+
+
+@pytest.mark.parametrize(
+    "kept", ["", "[]", "{}", '{"picture": 3, "truth": null}', '{"picture": "data:,AAAA", "truth": null}']
+)
+def test_a_kept_picture_that_is_none_is_one_sentence(kept: str) -> None:
+    with pytest.raises(ValueError, match="that your browser kept"):
+        of_kept(kept)
+
+
+def test_a_kept_picture_comes_back_with_its_truth() -> None:
+    picture, truth = of_scene(12).image[:96], np.eye(96, 512, dtype=np.uint8)
+    kept = board_picture(picture, ("background", "cat"), truth)
+    back = of_kept(json.dumps({"picture": kept["url"], "truth": kept["truth"]}))
+    assert np.array_equal(back.image, picture) and not back.origin
+    assert np.array_equal(back.truth_of(parse_classes("cat")).label_map, truth)

@@ -4,10 +4,12 @@ import asyncio
 import base64
 import io
 import json
+import queue
 import re
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ import httpx
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
 from mcp import ClientSession
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
@@ -31,15 +34,18 @@ from ovseg.demo.build import build, launch
 from ovseg.demo.doors import picture_of
 from ovseg.demo.looking import results_as_files
 from ovseg.demo.picture import of_file
-from ovseg.demo.run import RunRequest, run
-from ovseg.doors import CompareRequest, SegmentRequest, inputs
-from ovseg.methods import DiffSegmenter, GroundedDiffusion, suited_to
+from ovseg.demo.run import RunRequest, run, titled
+from ovseg.doors import About, CompareRequest, GenerateRequest, SegmentRequest, inputs
+from ovseg.limits import limits
+from ovseg.methods import DiffSegmenter, GroundedDiffusion, at_first, suited_to
 from ovseg.models import Models
 from ovseg.output.files import zip_of
-from ovseg.progress import silent
-from ovseg.scene import decode_image, from_prompt
+from ovseg.pictures import decode_image
+from ovseg.progress import Report, StoppedError, silent
+from ovseg.scene import from_prompt
 from ovseg.server.durations import Durations
 from ovseg.server.sentences import without_paths
+from ovseg.server.visitors import Visitors
 
 ROOT = Path(__file__).resolve().parents[1]
 DOORS = ["segment", "compare", "caption", "generate"]
@@ -66,22 +72,31 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_exactly_four_doors_are_listed(with_clip: Models) -> None:
-    page = build(with_clip)
+@pytest.fixture(scope="module")
+def page(with_clip: Models) -> gr.Blocks:
+    return build(with_clip)
+
+
+@pytest.fixture(scope="module")
+def given(address: str, file: Path) -> dict[str, Any]:
+    """The picture, uploaded."""
+    return uploaded(address, file.read_bytes())
+
+
+def test_exactly_four_doors_are_listed(page: gr.Blocks) -> None:
     listed = page.get_api_info()
     assert list(listed["named_endpoints"]) == [f"/{name}" for name in DOORS] and not listed["unnamed_endpoints"]
     open_to_programs = [fn.api_name for fn in page.fns.values() if fn.api_visibility != "private"]
     assert open_to_programs == DOORS
 
 
-def test_the_doors_stand_in_the_same_line_as_the_page(with_clip: Models) -> None:
-    page = build(with_clip)
+def test_the_doors_stand_in_the_same_line_as_the_page(page: gr.Blocks) -> None:
     on_network = [fn for fn in page.fns.values() if fn.concurrency_id == "network"]
     assert set(DOORS) < {fn.api_name for fn in on_network} and all(fn.concurrency_limit == 1 for fn in on_network)
 
 
-def test_every_value_has_a_name_a_type_and_a_description(with_clip: Models) -> None:
-    for name, door in build(with_clip).get_api_info()["named_endpoints"].items():
+def test_every_value_has_a_name_a_type_and_a_description(page: gr.Blocks) -> None:
+    for name, door in page.get_api_info()["named_endpoints"].items():
         assert len(door["description"]) > 40, name
         for value in door["parameters"]:
             assert value["label"] == value["parameter_name"] and value["type"], value
@@ -97,8 +112,8 @@ def test_masks_are_the_same_from_the_zip_the_api_and_the_command_line(
           "--set", "refinements=0", "--out", str(tmp_path / "cli"), "--files", "all"])  # fmt: skip
     given = {"classes": words, "settings": {"refinements": 0}, "seed": 3}
     answer = client.predict(handle_file(file), **given, api_name="/segment")
-    method = suited_to(with_clip, DiffSegmenter, {"refinements": 0})
-    results = run(with_clip, RunRequest(of_file(file), words, "", "", (method,), 3), Durations(), silent, lambda part: None)
+    variants = titled(with_clip, [suited_to(with_clip, DiffSegmenter, {"refinements": 0})])
+    results = run(with_clip, RunRequest(of_file(file), words, "", "", variants, 3), Durations(), silent, lambda part: None)
     with zipfile.ZipFile(io.BytesIO(zip_of(results_as_files(results, None)))) as archive:
         archive.extractall(tmp_path)
     (zipped,) = {path.parent for path in tmp_path.glob("*/mask.png")} - {tmp_path / "cli"}
@@ -129,7 +144,7 @@ def test_an_answer_says_what_a_result_holds(client: Client, with_clip: Models, f
         handle_file(file), "cat, dog", "grounded-diffusion", {"threshold": 0.2}, 5, "a cat", api_name="/segment"
     )
     method = suited_to(with_clip, GroundedDiffusion, {"threshold": 0.2})
-    request = RunRequest(of_file(file), "cat, dog", "a cat", "", (method,), 5)
+    request = RunRequest(of_file(file), "cat, dog", "a cat", "", titled(with_clip, [method]), 5)
     (entry,) = run(with_clip, request, Durations(), silent, lambda part: None).comparison.entries
     made = entry.segmentation
     assert np.array_equal(label_map_of(answer), made.label_map) and answer["shares"] == made.shares
@@ -193,6 +208,8 @@ BAD = [
     ("segment", [None], "picture must be an uploaded file"),
     ("segment", [7], "picture must be an uploaded file"),
     ("segment", ["given.png"], "picture must be an uploaded file"),
+    ("segment", ["aaaa" * 30], "must be an image file"),
+    ("segment", ["http://127.0.0.1:7860/gradio_api/file=/etc/passwd"], "picture must be an uploaded file"),
     ("segment", [{"path": "/etc/passwd"}], "picture must be an uploaded file"),
     ("segment", [{"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}], "picture must be an uploaded file"),
     ("segment", [{"path": "app.py", "meta": {"_type": "gradio.FileData"}}], "picture must be an uploaded file"),
@@ -255,8 +272,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("door, values, sentence", BAD, ids=lambda value: str(value)[:60])
-def test_bad_input_is_one_sentence(address: str, file: Path, door: str, values: list[Any], sentence: str) -> None:
-    given = uploaded(address, file.read_bytes()) if FILE in values else None
+def test_bad_input_is_one_sentence(address: str, given: dict[str, Any], door: str, values: list[Any], sentence: str) -> None:
     outcome = called(address, door, [given if value is FILE else value for value in values])
     assert outcome["event"] == "error" and re.search(sentence, outcome["data"]["error"] or "null"), outcome
     assert_is_one_sentence(outcome["data"]["error"])
@@ -307,8 +323,8 @@ def test_a_broken_picture_is_one_sentence_through_the_api(address: str, file: Pa
         assert_is_one_sentence(outcome["data"]["error"])
 
 
-def test_values_that_are_left_out_have_their_defaults(address: str, file: Path) -> None:
-    outcome = called(address, "segment", [uploaded(address, file.read_bytes()), "cat"])
+def test_values_that_are_left_out_have_their_defaults(address: str, given: dict[str, Any]) -> None:
+    outcome = called(address, "segment", [given, "cat"])
     assert outcome["event"] == "complete" and outcome["data"][0]["method"] == "diffsegmenter"
 
 
@@ -334,7 +350,7 @@ def test_requests_are_checked_before_any_network_is_loaded(picture: np.ndarray) 
         about, inputs.method(models, "ovdiff", {"images": 3, "windows": [], "mode": "released"} | {"windows": "1"})
     )
     assert [variant.method.name for variant in CompareRequest.of(models, about).variants] == [
-        "diffsegmenter", "freeseg-diff", "grounded-diffusion",
+        "diffsegmenter", "ovdiff", "freeseg-diff", "grounded-diffusion",
     ]  # fmt: skip
     assert "_backbone" not in vars(models)
 
@@ -389,6 +405,7 @@ def test_an_mcp_client_gets_sentences(address: str, file: Path) -> None:
         ({"picture": good, "classes": "cat", "method": "magic"}, "method must be one of"),
         ({"picture": data_address(b"hello"), "classes": "cat"}, "must be an image file"),
         ({"picture": "given.png", "classes": "cat"}, "provide a url"),
+        ({"picture": "a/" * 40 + "b", "classes": "cat"}, "provide a url"),
         ({"classes": "cat"}, "'picture' is a required property"),
         ({"picture": good, "settings": {"threshold": "high"}, "classes": "cat"}, "threshold must be a number"),
     ]
@@ -404,3 +421,104 @@ def test_an_mcp_client_gets_sentences(address: str, file: Path) -> None:
 def test_without_being_asked_no_mcp_server_is_there(with_clip: Models) -> None:
     url = launch(with_clip, "127.0.0.1", None, wait=False)
     assert httpx.get(f"{url}gradio_api/mcp/schema").status_code == 404
+
+
+def test_a_picture_may_be_a_file_an_address_of_this_server_or_bare_base64(address: str, client: Client, file: Path) -> None:
+    path = httpx.post(f"{address}gradio_api/upload", files={"files": file.read_bytes()}).json()[0]
+    own = f"{address}gradio_api/file={path}"
+
+    async def work(session: ClientSession) -> list[CallToolResult]:
+        given = (own, base64.b64encode(file.read_bytes()).decode())
+        return [await session.call_tool("segment", {"picture": picture, "classes": "cat, dog"}) for picture in given]
+
+    expected = client.predict(handle_file(file), "cat, dog", api_name="/segment")["masks"]
+    bare = base64.b64encode(file.read_bytes()).decode()
+    for given in ({"path": own, "meta": {"_type": "gradio.FileData"}}, own, bare, data_address(file.read_bytes())):
+        assert client.predict(given, "cat, dog", api_name="/segment")["masks"] == expected
+    for answer in asyncio.run(with_session(address, work)):
+        assert not answer.isError, answer.content
+        assert json.loads(answer.content[0].text)["masks"] == expected
+    outside = f"{address}gradio_api/file={ROOT / 'README.md'}"
+    with pytest.raises(AppError, match="must be an uploaded file"):
+        client.predict(outside, "cat", api_name="/segment")
+    with pytest.raises(AppError, match="must be an uploaded file or an http"):
+        client.predict({"path": outside, "meta": {"_type": "gradio.FileData"}}, "cat", api_name="/segment")
+
+
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> queue.SimpleQueue[str]:
+    """Drawings that never end by themselves; what began and what was stopped."""
+    seen: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def run(self: GenerateRequest, models: Models, report: Report = silent) -> None:
+        seen.put("begun")
+        try:
+            for step in range(600):
+                report("drawing", step / 600)
+                time.sleep(0.1)
+        except StoppedError:
+            seen.put("stopped")
+
+    monkeypatch.setattr(GenerateRequest, "run", run)
+    monkeypatch.setattr("ovseg.server.listeners.GRACE", 0.3)
+    return seen
+
+
+def test_a_program_sees_progress_and_stops_its_job(client: Client, endless: queue.SimpleQueue[str]) -> None:
+    job = client.submit("a cat", api_name="/generate")
+    assert endless.get(timeout=60) == "begun"
+    while not (said := job.status().progress_data):
+        time.sleep(0.05)
+    assert said[0].desc == "drawing" and said[0].length == 100
+    job.cancel()
+    assert endless.get(timeout=60) == "stopped"
+
+
+def test_a_job_ends_with_the_request_of_its_mcp_client(address: str, endless: queue.SimpleQueue[str]) -> None:
+    said: list[str | None] = []
+
+    async def heard(progress: float, total: float | None, message: str | None) -> None:
+        said.append(message)
+
+    async def work(session: ClientSession) -> None:
+        call = asyncio.create_task(session.call_tool("generate", {"prompt": "a cat"}, progress_callback=heard))
+        while not any(message and "drawing" in message for message in said):
+            await asyncio.sleep(0.05)
+        call.cancel()
+
+    asyncio.run(with_session(address, work))
+    assert [endless.get(timeout=60) for _ in range(2)] == ["begun", "stopped"]
+
+
+def test_without_methods_compare_runs_what_the_page_begins_with() -> None:
+    for name in ("pocket", "sd15"):
+        models = Models(name, device="cpu")
+        about = About(np.zeros((4, 4, 3), np.uint8), "cat")
+        titles = [variant.method.name for variant in CompareRequest.of(models, about).variants]
+        assert titles == [kind.name for kind in at_first(models)] and ("ovdiff" in titles) == (name == "pocket")
+
+
+def test_jobs_are_counted_by_session_and_address() -> None:
+    now, visitors = [0.0], Visitors(lambda: now[0])
+    one, two = (visitors.known_by(session, "203.0.113.7", "") for session in ("a", "b"))
+    assert one == {"session a", "address 203.0.113.7"} and visitors.known_by("a", "127.0.0.1", "") == {"session a"}
+    assert not visitors.refusal(one, [one] * 7) and "may have 8 jobs at once" in visitors.refusal(two, [one] * 8)
+    for _ in range(59):
+        assert not visitors.refusal(two, [])
+    assert "60 jobs in a minute" in visitors.refusal(one, []) and not visitors.refusal({"session b", "address ::2"}, [])
+    now[0] = 61
+    assert not visitors.refusal(one, [])
+    visitors.callers["token"] = "203.0.113.9"
+    assert visitors.known_by("shared", "127.0.0.1", "token") == {"address 203.0.113.9"}
+    assert visitors.known_by("s", "127.0.0.1", "forged") == {"session s"}
+
+
+def test_a_visitor_with_too_many_jobs_gets_a_sentence(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OVSEG_MAX_JOBS_A_MINUTE", "2")
+    limits.cache_clear()
+    call = {"data": [""], "session_hash": "someone"}
+    answers = [httpx.post(f"{address}gradio_api/call/generate", json=call) for _ in range(3)]
+    limits.cache_clear()
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert "2 jobs in a minute" in answers[2].json()["detail"]
+    assert httpx.post(f"{address}gradio_api/call/nothing", json=call).status_code == 404

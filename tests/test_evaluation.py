@@ -18,10 +18,9 @@ from ovseg.__main__ import main
 from ovseg.evaluation import workers
 from ovseg.evaluation.baselines import AllBackground, CentrePrior, ClipCentrePrior, OneClass
 from ovseg.evaluation.benchmark import Benchmark, with_best_threshold
-from ovseg.evaluation.datasets import PocketDataset, Sample, find_dataset
+from ovseg.evaluation.datasets import PocketDataset, Sample
 from ovseg.evaluation.labels import LABEL_SOURCES, all_names, ground_truth
 from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
-from ovseg.maths.maps import window_starts
 from ovseg.maths.overlap import confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
 from ovseg.methods import DiffSegmenter
 from ovseg.models import Models
@@ -31,14 +30,10 @@ from ovseg.scene import from_image
 from ovseg.types import EvidenceOnDemand, Scene, Segmentation
 from ovseg.words.class_filter import photo_prompts
 from ovseg.words.classes import ClassWord, parse_classes
-from tests.forked import as_torchrun
+from tests.forked import FORK, torchrun
 
 TRUTH = np.array([[0, 0, 1], [1, 2, 255]], np.uint8)
 GUESS = np.array([[0, 1, 1], [1, 0, 2]], np.uint8)
-
-
-def test_confusion_counts_pixels_and_leaves_out_255() -> None:
-    assert confusion(TRUTH, GUESS, 3).tolist() == [[1, 1, 0], [0, 2, 0], [1, 0, 0]]
 
 
 def test_metrics_worked_out_by_hand() -> None:
@@ -50,13 +45,6 @@ def test_metrics_worked_out_by_hand() -> None:
     assert (image_miou(first), image_miou(second)) == (pytest.approx((1 / 3 + 2 / 3 + 0) / 3), 1)
     assert np.isnan(image_miou(np.zeros((3, 3), np.int64)))
     assert pixel_accuracy(first + second) == pytest.approx(7 / 9)
-
-
-def test_maps_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"truth's shape \(2, 3\), but got \(1, 3\)"):
-        confusion(TRUTH, GUESS[:1], 3)
-    with pytest.raises(ValueError, match="below 2, but got 2"):
-        confusion(TRUTH, GUESS, 2)
 
 
 @pytest.mark.parametrize("stuff", [0, 4, 8])
@@ -86,7 +74,7 @@ def test_a_stopped_run_goes_on_where_it_was(models: Models, tmp_path: Path, monk
 
     with pytest.raises(KeyboardInterrupt):
         task.run(tmp_path / "parts", stop_at_the_third)
-    assert stages[0] == "pocket-val 1/4" and stages[1].startswith("pocket-val 2/4, ") and stages[1].endswith(" left")
+    assert [stage.partition(", ")[0] for stage in stages[:2]] == ["pocket-val 1/4", "pocket-val 2/4"]
     assert len(list((tmp_path / "parts" / "images").glob("*.npz"))) == 2
     measured = []
     original = Benchmark._measure
@@ -116,7 +104,7 @@ def test_a_benchmark_prepares_each_set_of_words_once_and_looks_at_no_evidence(
     truths = [ground_truth(models, task.dataset.sample(number), task.classes) for number in range(6)]
     assert set(prepared) == {tuple(task.classes[k].name for k in truth) for truth in truths}
     sent = pickle.loads(pickle.dumps(task))
-    assert sent.method == task.method and "_kept" in task.__dict__ and "_kept" not in sent.__dict__
+    assert sent.method == task.method and "_prepared" in task.__dict__ and "_prepared" not in sent.__dict__
     prepared.clear()
     replace(task, labels="all", count=2).run(tmp_path / "all")
     assert len(prepared) == 1 and len(prepared[0]) == len(task.classes)
@@ -182,6 +170,13 @@ def test_the_next_samples_are_read_while_one_is_measured(
     assert not data.read[0].is_set()  # what is there already is not read again
 
 
+@pytest.fixture
+def workers_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others would read torch and the networks again: `test_workers_end_when` starts such ones."""
+    monkeypatch.setattr(workers.multiprocessing, "get_context", lambda method: FORK)
+
+
+@pytest.mark.usefixtures("workers_forked")
 def test_two_workers_give_the_table_of_one(tiny_folder: Path, tmp_path: Path) -> None:
     task = Benchmark(Models(str(tiny_folder), "cpu"), DiffSegmenter(), PocketDataset("novel"), 5)
     told = []
@@ -191,13 +186,13 @@ def test_two_workers_give_the_table_of_one(tiny_folder: Path, tmp_path: Path) ->
 
 
 def test_two_processes_of_torchrun_give_the_table_of_one(tiny_folder: Path, tmp_path: Path) -> None:
-    """torchrun itself starts a folder of pictures, in its tests."""
     command = ["evaluate", "--dataset", "pocket-novel", "--count", "3", "--device", "cpu", "--backbone", str(tiny_folder)]
-    assert as_torchrun(2, partial(main, [*command, "--out", str(tmp_path / "many")])) == [0, 0]
+    assert torchrun(2, partial(main, [*command, "--out", str(tmp_path / "many")])) == {}
     assert main([*command, "--out", str(tmp_path / "one")]) == 0
     assert (tmp_path / "many" / "table.json").read_text() == (tmp_path / "one" / "table.json").read_text()
 
 
+@pytest.mark.usefixtures("workers_forked")
 def test_a_worker_that_fails_says_why(tiny_folder: Path, tmp_path: Path) -> None:
     task = Benchmark(Models(str(tiny_folder), "cpu"), DiffSegmenter(draws=0), PocketDataset("novel"), 2)
     with pytest.raises(ValueError, match="draws must be 1 or more"):
@@ -233,12 +228,14 @@ def test_a_folder_of_another_run_is_refused(models: Models, tmp_path: Path) -> N
     task.run(tmp_path)
     with pytest.raises(ValueError, match="holds something else"):
         replace(task, method=DiffSegmenter(draws=2)).run(tmp_path)
+    path = tmp_path / "settings.json"
+    path.write_text(path.read_text().replace(models.backbone.fingerprint, "another"))
+    with pytest.raises(ValueError, match=r"holds something else: it differs in weights\."):
+        task.run(tmp_path)
     with pytest.raises(ValueError, match="1 or more, but got 0"):
         replace(task, count=0)
     with pytest.raises(ValueError, match="their number must be given"):
         replace(task, count=None)
-    with pytest.raises(ValueError, match="data set must be one of pocket-train"):
-        find_dataset("imagenet")
     with pytest.raises(ValueError, match=r"label source must be one of ground-truth, clip, .*released-filter, all"):
         replace(task, labels="guess")
 
@@ -275,9 +272,6 @@ def test_the_centre_prior_takes_clips_word_for_the_class(with_clip: Models) -> N
 
 
 def test_windows_cover_the_picture_and_the_last_one_is_moved_back() -> None:
-    assert window_starts(448, 448, 224) == [0]
-    assert window_starts(597, 448, 224) == [0, 149]
-    assert window_starts(300, 448, 224) == [0]
     assert [len(list(PROTOCOLS[name].boxes((448, 597)))) for name in ("native", "tcl", "ovdiff")] == [1, 2, 2 + 6 + 1]
     assert len(list(PROTOCOLS["sclip"].boxes((336, 448)))) == 6
     assert PROTOCOLS["tcl"].working_hw((375, 500)) == (448, 597) and PROTOCOLS["freeseg"].working_hw((375, 500)) == (

@@ -1,9 +1,6 @@
 """A method of 40 lines, put beside the others with nothing else touched: all that goes through the methods works with it."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +8,7 @@ import pytest
 from tests import fifth_method
 
 TESTS = Path(__file__).parent
-THROUGH_METHODS = re.compile(r'parametrize\("kind", METHODS')
+THROUGH_METHODS = re.compile(r'parametrize\("kind", (?:METHODS|ON_A_UNET)')
 LOOPING = (
     "test_about.py::test_pictures_are_small_and_all_are_shown",
     "test_cli.py::test_methods_lists_papers_and_settings",
@@ -33,16 +30,16 @@ def test_the_documented_method_is_short() -> None:
 
 @pytest.mark.timeout(900)
 def test_everything_that_goes_through_the_methods_works_with_a_fifth(tmp_path: Path) -> None:
-    name, everywhere = fifth_method.write(tmp_path), TESTS / "fifth_method_everywhere.py"
+    method, everywhere = tmp_path / "methods", TESTS / "fifth_method_everywhere.py"
+    method.mkdir()
+    name = fifth_method.write(method)
     of_kinds = [path for path in sorted(TESTS.glob("test_*.py")) if THROUGH_METHODS.search(path.read_text(encoding="utf-8"))]
     each = sum(len(THROUGH_METHODS.findall(path.read_text(encoding="utf-8"))) for path in of_kinds)
     assert each >= 9
     files = sorted({*of_kinds, *(TESTS / test.partition("::")[0] for test in LOOPING)})
     chosen = " or ".join([name.replace("_", "-"), everywhere.stem, *(test.partition("::")[2] for test in LOOPING)])
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout", "600", "-k", chosen]
-    done = subprocess.run(
-        [*command, str(everywhere), *map(str, files)], cwd=TESTS.parent, capture_output=True, text=True,
-        env={**os.environ, fifth_method.VARIABLE: str(tmp_path)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-6000:]
-    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= each + len(LOOPING) + 10
+    options = ["-q", "-p", "no:cacheprovider", "--timeout", "600", "-k", chosen]
+    output = tmp_path / "output.txt"
+    code = fifth_method.tested(method, [*options, str(everywhere), *map(str, files)], output)
+    assert code == 0, output.read_text()[-6000:]
+    assert int(re.search(r"(\d+) passed", output.read_text())[1]) >= each + len(LOOPING) + 10

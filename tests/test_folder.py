@@ -3,9 +3,8 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +22,8 @@ from ovseg.pocket.world import scene
 from ovseg.progress import Report, silent
 from ovseg.types import Scene
 from ovseg.words.classes import ClassWord
-from tests.forked import FORK
+from tests.forked import FORK, torchrun
 
-ROOT = Path(__file__).resolve().parents[1]
 WORDS = "cat|kitten, traffic light, dog"
 GOOD = ("b.png", "cats/a.png", "dogs/a.JPG", "dogs/a.png")
 
@@ -119,6 +117,28 @@ def test_a_folder_has_the_options_of_a_single_picture(pictures: Path, tmp_path: 
     assert not list((tmp_path / "out").rglob("mask.png")) and list((tmp_path / "out").rglob("coco-polygons.json"))
 
 
+def test_tiles_and_thresholds_of_classes_are_those_of_a_single_picture(
+    pictures: Path, tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    more = ["--tile-side", "64", "--class-threshold", "dog=1.5", "cat=0.2", "--files", "masks,score-pictures"]
+    assert main([*arguments(pictures, tmp_path / "out", tiny_folder), *more]) == 0
+    for number, name in enumerate(GOOD):
+        one = tmp_path / "one" / name
+        assert main([*arguments(pictures / name, one, tiny_folder), *more]) == 0
+        assert np.array_equal(mask(tmp_path / "out", name), np.asarray(Image.open(one / "mask.png")))
+        assert not (mask(tmp_path / "out", name) == 3).any()  # no dog is that sure
+        card = json.loads((one / "run.json").read_text())
+        assert (card["tile_side"], card["class_thresholds"]) == (64, {"dog": 1.5, "cat": 0.2})
+        tiles = 1 + 3 * (2 + (70 + 8 * number > 64 + 48))  # the whole picture too, as scores are stretched
+        assert card["cost"]["rows"] == tiles * 4 and (one / "scores" / "03-dog.png").exists()
+    assert main([*arguments(pictures / name, tmp_path / "no", tiny_folder), "--class-threshold", "cow=0.2"]) == 2
+    assert "must be one of cat, traffic light, dog, but got 'cow'" in capsys.readouterr().err
+    assert main([*arguments(pictures, tmp_path / "no", tiny_folder), "--class-threshold", "cow=0.2"]) == 2
+    assert "must be asked for, but 'cow' is not" in capsys.readouterr().err
+    assert main([*arguments(pictures / name, tmp_path / "no", tiny_folder), *more, "--square"]) == 2
+    assert "only one of them can be asked for" in capsys.readouterr().err
+
+
 def test_the_method_is_prepared_once(task: FolderTask, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, prepare = [], DiffSegmenter.prepare
 
@@ -184,13 +204,12 @@ def test_a_killed_process_leaves_whole_files(pictures: Path, tmp_path: Path, tin
     assert len(COCO(tmp_path / "out" / "coco.json").imgs) == 4 == len(list(tmp_path.rglob("record.json")))
 
 
-def test_two_processes_write_the_same_coco_file(pictures: Path, tmp_path: Path, tiny_folder: Path) -> None:
+def test_two_processes_write_the_same_coco_file(
+    pictures: Path, tmp_path: Path, tiny_folder: Path, capfd: pytest.CaptureFixture
+) -> None:
     (pictures / "broken.png").write_bytes(b"no picture")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ovseg"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [*launcher, *arguments(pictures, tmp_path / "two", tiny_folder)]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert ended.returncode == 1 and ended.stderr.count("skipped broken.png") == 1  # the launcher's own code of a failure
+    assert torchrun(2, partial(main, arguments(pictures, tmp_path / "two", tiny_folder))) == {0: 3}
+    assert capfd.readouterr().err.count("skipped broken.png") == 1
     assert main(arguments(pictures, tmp_path / "one", tiny_folder)) == 3
     for name in ("coco.json", "skipped.json", "settings.json"):
         assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "one" / name).read_bytes()

@@ -38,12 +38,7 @@ def room_for(size: int) -> Iterator[None]:
     ],
 )
 def test_a_full_disk_is_one_sentence_and_no_file_is_cut(
-    tiny_folder: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-    line: str,
-    size: int,
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, line: str, size: int
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)).save("picture.png")

@@ -4,36 +4,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from ovseg.backbones.base import Capture
 from ovseg.backbones.stable_diffusion import StableDiffusion
 from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.models import Models
-from ovseg.pocket.bundle import build_pipeline
-from ovseg.pocket.tokenizer import build_tokenizer
 from ovseg.scene import from_image
 from ovseg.words.classes import parse_classes
+from tests.networks import full_size_pipeline
 from tests.self_attention import selves
 
 
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusion:
-    torch.manual_seed(0)
-    tokenizer = build_tokenizer(tmp_path_factory.mktemp("tokenizer"))
-    tokenizer.model_max_length = 77
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
-        bos_token_id=len(tokenizer) - 2, eos_token_id=len(tokenizer) - 1, pad_token_id=len(tokenizer) - 1,
-    )  # fmt: skip
-    unet = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8)
-    vae = AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512), layers_per_block=2, sample_size=512,
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-    )  # fmt: skip
-    return StableDiffusion(build_pipeline(vae, CLIPTextModel(text), tokenizer, unet), "full", "cpu")
+    return StableDiffusion(full_size_pipeline(tmp_path_factory.mktemp("tokenizer"), 64), "full", "cpu")
 
 
 @pytest.mark.slow

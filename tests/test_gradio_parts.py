@@ -1,6 +1,7 @@
 """What is used of Gradio's private parts is there in the Gradio that is installed, and used in one file alone."""
 
 import ast
+import asyncio
 import datetime
 import importlib
 import inspect
@@ -14,11 +15,11 @@ from typing import Any
 import gradio as gr
 import pytest
 from gradio.data_classes import ImageData
-from gradio.queueing import Event
+from gradio.queueing import Event, ProcessTime
 from gradio.routes import App
 from gradio.state_holder import SessionState, StateHolder
 
-from ovseg.server.gradio_parts import PRIVATE_PARTS, PRIVATE_ROUTES, click_data
+from ovseg.server.gradio_parts import PRIVATE_PARTS, PRIVATE_ROUTES, RECENT_RUNS, click_data, expect_recent_times
 from ovseg.server.page import Page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,7 +30,8 @@ PRIVATE_NAMES = {name.rpartition(".")[2] for name in PRIVATE_PARTS}
 # Names of ours, of Python's and of Gradio's public parts that are attributes in that file.
 OTHERS = {
     "compile", "search", "rstrip", "endswith", "decode", "get", "event", "page", "now", "total_seconds", "items", "pop",
-    "values", "label", "Blocks", "Image", "EventData", "datetime",
+    "values", "label", "Blocks", "Image", "EventData", "datetime", "client", "headers", "host", "is_file", "is_relative_to",
+    "fullmatch", "resolve", "partition", "loads", "name", "session", "fmean", "_runs", "default_factory",
 }  # fmt: skip
 
 
@@ -48,7 +50,7 @@ def things() -> Iterator[dict[str, Any]]:
     held = [page, queue, event, door, box, app, page.state_holder, queue.event_queue_per_concurrency_id["network"]]
     yield {name: thing for thing in held for name in (kind.__name__ for kind in type(thing).__mro__)} | {
         "ImageData": ImageData(path="a.png"), "EventData": gr.EventData(None, {}), "SessionState": SessionState(page),
-        "Block": box,
+        "Block": box, "ProcessTime": ProcessTime(),
     }  # fmt: skip
 
 
@@ -91,6 +93,22 @@ def test_times_are_those_of_the_clocks_that_we_compare_with(things: dict[str, An
     holder, now = StateHolder(), datetime.datetime.now()
     holder.set_blocks(things["Blocks"])
     assert isinstance(holder["a session"], SessionState) and holder.time_last_used["a session"] >= now
+
+
+def test_a_wait_is_told_from_the_last_runs_and_not_from_the_first(things: dict[str, Any]) -> None:
+    queue, event = things["Queue"], things["BlockFunction"]
+    expect_recent_times(things["Blocks"])
+    for seconds in (90.0, *[8.0] * 5, *[2.0] * RECENT_RUNS):
+        queue.process_time_per_fn[event].add(seconds)
+        if seconds == 90.0:
+            assert queue.process_time_per_fn[event].avg_time == 90.0
+    waiting = [Event(f"visitor {k}", event, None, None) for k in range(3)]
+    queue.event_queue_per_concurrency_id["network"].queue.extend(waiting)
+    for one in waiting:
+        queue.pending_messages_per_session[one.session_hash] = asyncio.Queue()
+    queue.broadcast_estimations("network")
+    told = [queue.pending_messages_per_session[one.session_hash].get_nowait().rank_eta for one in waiting]
+    assert told == [2.0, 4.0, 6.0]
 
 
 def test_the_page_overrides_what_gradio_calls() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from ovseg.commands.common import add_method, method_of
 from ovseg.compare import read_variants
+from ovseg.compare.variants import board_of
 from ovseg.demo.link import Link
 from ovseg.doors import inputs
 from ovseg.evaluation.baselines import MEASURABLE
@@ -99,8 +100,8 @@ def test_everyone_reads_the_same_text(models: Models) -> None:
         ["--method", "freeseg-diff:clusters=7", "--mode", "best effort", "--set", "template=a, b: {}", "one_each=no"],
     ):  # fmt: skip
         assert method_of(parser.parse_args(given), models) == method, given
-    assert inputs.method(models, text, None) == method
-    assert inputs.method(models, "freeseg-diff:clusters=2", {**settings, "mode": "best effort"}) == method
+    assert inputs.method(models, text, None).method == method
+    assert inputs.method(models, "freeseg-diff:clusters=2", {**settings, "mode": "best effort"}).method == method
     (variant,) = read_variants(models, [text])
     assert variant.method == method and variant.title == Configuration.of(models, method).title
     link = Link(methods=(Configuration.of(models, method),))
@@ -134,7 +135,9 @@ def test_no_two_methods_have_one_title(kind: type[Method]) -> None:
 def test_the_forms_of_the_documentation_are_read(models: Models) -> None:
     page = (ROOT / "docs" / "configuration.md").read_text().partition("## Environment")[0]
     forms = re.findall(r"^\| `([^`]+)` \| [^|]+ \|$", page, re.MULTILINE)
-    variants = [read_variants(models, split(form, ",")) for form in forms]
-    assert [len(found) for found in variants] == [1, 1, 1, 1, 1, 1, 2]
-    assert variants[4][0].method.negative == "text, blurry" and variants[6][1].method.draws == 2
+    board = board_of(f"{models.name},sdxl", "cpu", None)
+    variants = [read_variants(board, split(form, ",")) for form in forms]
+    assert [len(found) for found in variants] == [1, 1, 1, 1, 1, 1, 1, 2]
+    assert variants[4][0].method.negative == "text, blurry" and variants[5][0].backbone == "sdxl"
+    assert variants[7][1].method.draws == 2
     assert f'"{variants[2][0].title}"' in page

@@ -1,14 +1,12 @@
-"""The grounding module: the published code's answers, and that pictures, words and both rows of guidance stay apart."""
+"""The grounding module: pictures, words and both rows of guidance stay apart. What it answers: `test_grounding_import`."""
 
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 
 from ovseg.backbones import Capture
 from ovseg.models import Models
 from ovseg.pretrained.grounding import PATCH, SD1_FUSED, GroundingModule, GroundingSize, step_features
-from tests.published_grounding import ORACLES, published_features, published_module, published_word
 
 CHANNELS = {8: 24, 4: 20, 2: 12, 1: 8}
 SMALL = GroundingSize(CHANNELS, text=16, fused={8: 4, 4: 4, 2: 8, 1: 8}, model=32, heads=4, feed_forward=48, layers=2)
@@ -33,18 +31,6 @@ def test_stable_diffusion_1_gives_the_published_size() -> None:
     decoder = sum(p.numel() for p in built.layers.parameters())
     assert decoder == pytest.approx(12.60e6, rel=0.002)
     assert built.tokens.in_features == 3840
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("mode", ["eval", "train"])
-def test_the_published_code_gives_the_same_logits(mode: str) -> None:
-    built, expected = published_module(), load_file(ORACLES / "grounding_module.safetensors")[mode]
-    for part in built.modules():
-        if isinstance(part, torch.nn.BatchNorm2d):  # the spectral norms keep to the iteration that was done
-            part.train(mode == "train")
-    logits = built(published_features(), published_word(), (512, 512))[:, :, ::8, ::8]
-    assert expected.std() > 0.1
-    assert (logits - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
 def test_features_are_those_without_the_sentence_and_then_those_with_it(models: Models) -> None:

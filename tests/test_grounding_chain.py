@@ -12,9 +12,9 @@ from torch import nn
 
 from ovseg.__main__ import main
 from ovseg.factory.shards import joined
-from ovseg.factory.splits import VOC, seen_of
+from ovseg.factory.splits import VOC, find_split
 from ovseg.factory.train_grounding import TripletBatches, batch_of, bytes_of_item, grounding_loss
-from ovseg.factory.triplets import Factory, TripletSet, index, read_shard, shard_orders
+from ovseg.factory.triplets import Factory, TripletSet, index, shard_orders
 from ovseg.files import write_whole_parts
 from ovseg.maths.live_memory import live_memory
 from ovseg.models import Models
@@ -22,6 +22,7 @@ from ovseg.pretrained.detector import load_detector
 from ovseg.pretrained.grounding import COPY_BYTES, GroundingModule, GroundingSize
 from ovseg.pretrained.published_grounding import SD1_SIZE
 from tests.tiny_mask2former import save_mask2former
+from tests.triplet_items import read_shard
 
 
 @pytest.fixture(scope="module")
@@ -47,16 +48,20 @@ def made(tiny_folder: Path, detector: Path, out: Path, *more: str) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def triplets(tiny_folder: Path, coco_detector: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tiny_folder, coco_detector, tmp_path_factory.mktemp("triplets") / "set")
+
+
 def test_the_chain_ends_in_a_module_that_the_method_finds(
-    tiny_folder: Path, coco_detector: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    tiny_folder: Path, coco_detector: Path, triplets: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     network = ["--backbone", str(tiny_folder), "--device", "cpu", "--dtype", "float32"]
-    triplets = made(tiny_folder, coco_detector, tmp_path / "set")
     data = TripletSet(triplets)
-    assert {word for row in data.rows for word in row["words"]} <= set(seen_of("voc-S1"))
+    assert {word for row in data.rows for word in row["words"]} <= set(find_split("voc-S1").seen)
     assert {word for row in data.rows for word in row["detected"]} == {"diningtable"}  # in VOC's spelling
 
-    train = ["train", "grounding", *network, "--triplets", str(triplets), "--minutes", "0.05"]
+    train = ["train", "grounding", *network, "--triplets", str(triplets), "--minutes", "0.02"]
     assert main([*train, "--split", "voc-S3"]) == 2
     assert "must show seen classes of voc-S3 alone, but 'bus' is none" in capsys.readouterr().err
     assert main([*train, "--split", "voc-S1"]) == 0
@@ -86,14 +91,13 @@ def test_the_chain_ends_in_a_module_that_the_method_finds(
 
 
 def test_another_training_in_the_same_folder_is_refused(
-    tiny_folder: Path, coco_detector: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    tiny_folder: Path, triplets: Path, cache: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    triplets = made(tiny_folder, coco_detector, tmp_path / "set")
     train = ["train", "grounding", "--backbone", str(tiny_folder), "--triplets", str(triplets), "--split", "voc-S1"]
     train += ["--device", "cpu", "--minutes", "0.01"]
     assert main(train) == 0
     before = capsys.readouterr().out
-    assert main([*train, "--loss", "bce+dice"]) == 2 and "it differs in loss" in capsys.readouterr().err
+    assert main([*train, "--rate", "1e-3"]) == 2 and "it differs in rate" in capsys.readouterr().err
     place = cache / Models(str(tiny_folder), "cpu").folder_name / "voc-S1" / "config.json"
     assert str(place.parent) in before
     config = json.loads(place.read_text())
@@ -151,7 +155,7 @@ def test_half_precision_features_give_what_float32_gives(dtype: str) -> None:
             norm.reset_running_stats()
         state = {name: value.clone() for name, value in module.state_dict().items()}
         module.zero_grad()
-        grounding_loss(module, given, words, masks, "bce").backward()
+        grounding_loss(module, given, words, masks).backward()
         gradients.append({name: weight.grad.clone() for name, weight in module.named_parameters()})
         module.load_state_dict(state)
     for name, gradient in gradients[0].items():
@@ -165,7 +169,7 @@ def test_a_step_on_stable_diffusions_features_takes_what_the_budget_says() -> No
     gradients = 4 * sum(weight.numel() for weight in module.parameters())
     with live_memory() as memory:
         features = {s: torch.zeros(2, c, 64 // s, 64 // s, dtype=torch.float16) for s, c in SD1_SIZE.channels.items()}
-        grounding_loss(module, features, torch.zeros(2, 2, 768), torch.zeros(2, 2, 512, 512), "bce+dice").backward()
+        grounding_loss(module, features, torch.zeros(2, 2, 768), torch.zeros(2, 2, 512, 512)).backward()
     kept = sum(maps.numel() * 2 for maps in features.values())
     assert kept == pytest.approx(2 * 68.16e6, rel=0.001)
     item = bytes_of_item(SD1_SIZE, {stride: maps[0] for stride, maps in features.items()}, (512, 512))

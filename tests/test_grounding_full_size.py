@@ -6,15 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel, Mask2FormerConfig
+from transformers import Mask2FormerConfig
 
 from ovseg.__main__ import main
 from ovseg.factory.triplets import TripletSet
 from ovseg.models import Models
-from ovseg.pocket.bundle import build_pipeline
-from ovseg.pocket.tokenizer import build_tokenizer
 from ovseg.pretrained.published_grounding import SD1_SIZE
+from tests.networks import full_size_pipeline
 from tests.published_grounding import published_weights
 from tests.tiny_mask2former import named_labels, save_mask2former
 
@@ -25,19 +23,7 @@ SIDE = 32  # of the latent: a quarter of the places of 512 px, and all of the wi
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pipeline of the widths of Stable Diffusion 1.5, in half precision on disk."""
     out = tmp_path_factory.mktemp("full")
-    torch.manual_seed(0)
-    tokenizer = build_tokenizer(out / "bpe")
-    tokenizer.model_max_length = 77
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer), hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12,
-        bos_token_id=len(tokenizer) - 2, eos_token_id=len(tokenizer) - 1, pad_token_id=len(tokenizer) - 1,
-    )  # fmt: skip
-    unet = UNet2DConditionModel(sample_size=SIDE, cross_attention_dim=768, attention_head_dim=8)
-    vae = AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512), layers_per_block=2, sample_size=8 * SIDE,
-        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
-    )  # fmt: skip
-    build_pipeline(vae, CLIPTextModel(text), tokenizer, unet).to(torch.float16).save_pretrained(out / "pipeline")
+    full_size_pipeline(out / "bpe", SIDE).to(torch.float16).save_pretrained(out / "pipeline")
     return out / "pipeline"
 
 

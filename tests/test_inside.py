@@ -16,13 +16,19 @@ from playwright.sync_api import Request as PageRequest
 from playwright.sync_api import Route
 
 import ovseg
-from ovseg.attention import Attention, Inspection, draw_inside, heads_of, look_inside
+from ovseg.attention import Attention, Inspection, again, draw_inside, heads_of, look_inside
+from ovseg.attention.plan import NOISE_LEVELS
 from ovseg.backbones import counting
+from ovseg.backbones.base import NOTHING, Ablation, Capture
+from ovseg.demo.dataset_tab import FIRST_SEED, READY, WORDS
 from ovseg.demo.inside import heads_value, inside_value, place_value, token_maps
 from ovseg.demo.inside_panel import Wish, sentence_of
 from ovseg.demo.inside_tab import Looked, asked_of, estimate_line, first_token, layer_asked, learn, look, zipped
+from ovseg.demo.later_word import later_html, word_asked
 from ovseg.demo.picture import Picture, of_scene
 from ovseg.demo.picture_panel import FIRST_SCENE
+from ovseg.demo.what_if import change_html, change_of, choices_of
+from ovseg.demo.worked_example import WorkedExample
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.output.attention_files import usual_weights
@@ -31,8 +37,7 @@ from ovseg.progress import silent
 from ovseg.scene import from_image
 from ovseg.server.durations import NETWORK_ROW, Durations
 from tests.board_browser import READ, TWO_FRAMES
-from tests.browsers import axe
-from tests.test_browser import NARROW, WIDE, Visit, visit  # noqa: F401  fixtures
+from tests.test_browser import DARK, NARROW, WIDE, Visit, visit  # noqa: F401  fixtures
 
 PROMPT = "a photo of a cat"
 WISH = Wish(None, "compare", None, None, PROMPT, "300, 50", "at every level", 3, 4, 2.0)
@@ -53,7 +58,7 @@ def look_as(models: Models, wish: Wish) -> Looked:
     return look(models, asked, silent)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def looked(models: Models) -> Looked:
     return look_as(models, replace(WISH, compared=picture_of()))
 
@@ -190,7 +195,6 @@ def test_a_picture_brings_its_sentence() -> None:
 # ---- In the browser ----
 
 JOIN = re.compile("/queue/join")
-BOTH = pytest.mark.parametrize("visit", [WIDE, NARROW], indirect=True, ids=["wide", "narrow"])
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +215,7 @@ def opened(visit: Visit) -> Iterator[Visit]:  # noqa: F811
     visit.page.locator("button[role=tab]", has_text="Look inside").last.click()
     if not visit.page.locator("#inside-look").is_visible():
         visit.page.get_by_role("tab", name="Look inside").click()
+    visit.page.locator("#inside[data-run], #inside [data-run]").first.wait_for()  # the worked example
     visit.page.locator("#inside-noise textarea, #inside-noise input").first.fill("100, 600")
     visit.page.locator("#inside-estimate", has_text="2 passes").wait_for()
     return visit
@@ -260,11 +265,11 @@ def assert_same(found: np.ndarray, wanted: np.ndarray) -> None:
     )  # fmt: skip
 
 
-@BOTH
+@pytest.mark.parametrize("visit", [WIDE, NARROW], indirect=True, ids=["wide", "narrow"])
 def test_a_tokens_map_lies_on_its_thing_and_follows_the_sliders(
     opened: Visit, expected: Attention, pocket: Models, tmp_path: Path
 ) -> None:
-    page, big = opened.page, ".ov-in-frame canvas"
+    page, big = opened.page, ".ov-in-frame .ov-canvas"
     assert page.locator("#inside-sentence textarea, #inside-sentence input").first.input_value() == expected.prompt
     assert "of memory" in page.locator("#inside-estimate").inner_text()
     press_look(opened)
@@ -310,9 +315,9 @@ def test_a_tokens_map_lies_on_its_thing_and_follows_the_sliders(
     opened.well()
 
 
-@BOTH
-def test_a_click_shows_what_the_place_attends_to(opened: Visit, expected: Attention) -> None:
-    page, big = opened.page, opened.page.locator("#inside .ov-in-frame canvas")
+@pytest.mark.parametrize("visit", [WIDE, DARK], indirect=True, ids=["wide light", "narrow dark"])
+def test_a_click_shows_what_the_place_attends_to_and_all_is_accessible(opened: Visit, expected: Attention) -> None:
+    page, big = opened.page, opened.page.locator("#inside .ov-in-frame .ov-canvas")
     press_look(opened)
     big.scroll_into_view_if_needed()
     box = big.bounding_box()
@@ -337,6 +342,9 @@ def test_a_click_shows_what_the_place_attends_to(opened: Visit, expected: Attent
     assert "“car” here: 32 × 32:" in page.locator("#inside .ov-reading").inner_text()
     page.keyboard.press("Enter")
     page.wait_for_function("document.querySelector('#inside .ov-in-place-said').innerText.includes('32% from the left')")
+    page.locator("#inside [data-rows=layers]").click()
+    opened.accessible()
+    opened.screenshot(f"inside-{page.viewport_size['width']}-{page.evaluate('document.body.className.includes(`dark`)')}")
     opened.well()
 
 
@@ -349,7 +357,7 @@ def test_the_table_has_every_map_and_heads_come_apart(opened: Visit, expected: A
     own = expected.stride_maps(5, [1])[2]
     assert_same(pixels(opened, "[data-map='stride-2/1'] canvas"), view.heat(own))
     page.locator("#inside [data-map='stride-2/1']").click()
-    assert_same(pixels(opened, ".ov-in-frame canvas"), view.heat_overlay(expected.image, own))
+    assert_same(pixels(opened, ".ov-in-frame .ov-canvas"), view.heat_overlay(expected.image, own))
     label = page.locator("#inside .ov-in-said").inner_text()
     assert label == f"“car”, 16 × 16, noise level 600: {own.min():.3f} to {own.max():.3f}"
     assert page.locator("#inside [data-map='stride-2/1']").get_attribute("aria-pressed") == "true"
@@ -380,10 +388,10 @@ def test_a_drawn_picture_is_looked_into_step_by_step_and_can_be_stopped(opened: 
     assert page.locator("#inside .ov-in-table thead th").all_inner_texts() == ["Sampling step", "mean", "1", "2", "3", "4"]
     _, drawn = draw_inside(pocket, Inspection("a photo of a dog on grass"), pocket.checkpoint.sampling(4))
     shown = view.heat_overlay(drawn.image, drawn.fused(5, usual_weights(pocket)))
-    assert np.abs(pixels(opened, ".ov-in-frame canvas") - shown.astype(int)).mean() < 2
+    assert np.abs(pixels(opened, ".ov-in-frame .ov-canvas") - shown.astype(int)).mean() < 2
     slide(opened, ".ov-in-level", 2)
     page.wait_for_function("document.querySelector('#inside .ov-in-said').innerText.includes('step 3 (t = ')")
-    big = page.locator("#inside .ov-in-frame canvas")
+    big = page.locator("#inside .ov-in-frame .ov-canvas")
     box = big.bounding_box()
     big.click(position={"x": 0.3 * box["width"], "y": 0.45 * box["height"]})
     page.wait_for_function("document.querySelector('#inside .ov-in-place-said').innerText.includes('step 3 (t = ')")
@@ -409,7 +417,7 @@ def test_an_upload_and_an_example_and_what_is_wrong_is_one_sentence(opened: Visi
     page.locator("#inside-upload input[type=file]").set_input_files(tmp_path / "p.png")
     page.locator("#inside-estimate", has_text="2 passes").wait_for()
     press_look(opened)
-    assert pixels(opened, ".ov-in-frame canvas").shape == (96, 160, 3)
+    assert pixels(opened, ".ov-in-frame .ov-canvas").shape == (96, 160, 3)
     page.locator("#inside-source label", has_text="Example").click()
     page.locator("#inside-examples img").first.click()
     page.locator("#inside-example img").wait_for()
@@ -423,18 +431,102 @@ def test_an_upload_and_an_example_and_what_is_wrong_is_one_sentence(opened: Visi
     opened.well()
 
 
+def test_one_thing_changed_is_the_pass_without_it(models: Models, looked: Looked) -> None:
+    attention, backbone = looked.inside.attention, models.backbone
+    sites = list(attention.cross)
+    assert [value for _, value in choices_of(attention)][:2] == [f"grid {stride}" for stride in attention.strides[:2]]
+    word = looked.token
+    change = change_of(models, looked, None, ["layer 2", "head 1 of layer 3", f"token {word}"], "", 1)
+    assert change.off == Ablation(((sites[2], 0),), (sites[1],), (word,))
+    with counting() as count:
+        changed = change.run(models)
+    assert count.passes == 1 and changed.timesteps == (300,)
+    text = backbone.encode_text([PROMPT], [""])
+    noised = backbone.noised(from_image(models, picture_of().image, 3).latent, 300, 3)
+    plain, without = (
+        backbone.trace_noised(noised, text, 300, Capture(cross=attention.strides), off=off) for off in (NOTHING, change.off)
+    )
+    for site in sites:
+        assert np.allclose(changed.cross[site][0, word], without.cross[site][0, ..., word], atol=1e-3)
+        assert np.allclose(again(models, attention, 1).cross[site][0, 1], plain.cross[site][0, ..., 1], atol=1e-3)
+    assert not changed.cross[sites[0]][0, word].any()  # no place attends to a token that is off
+    page = change_html(change, changed, "without it")
+    assert page.count("<figure>") == 5 and "have an IoU of" in page
+    other = change_of(models, looked, None, [], "a photo of a dog", 0)
+    answer = change_html(other, other.run(models), "of another")
+    assert "“dog”, of another" in answer and "“cat”, as it was" in answer
+
+
+def test_a_word_that_was_not_in_the_sentence_is_answered(models: Models, looked: Looked) -> None:
+    asked = word_asked(looked, None, 1, " dog ")
+    with counting() as count:
+        quick = asked.run(models)
+        assert count.passes == 0
+        both = replace(asked, is_compared=True).run(models)
+    assert count.passes == 1 and np.array_equal(both.from_queries, quick)
+    plain, beside = later_html(asked, quick), later_html(asked, both)
+    assert plain.count("<figure>") == 1 and "An approximation" in plain
+    assert beside.count("<figure>") == 2 and f"an IoU of {100 * both.iou:.0f}." in beside
+    for given, said in (
+        ((None, None, 1, "dog"), "nothing was looked at yet"), ((looked, None, 1, " "), "The word must"),
+        ((looked, None, 7, "dog"), "The level must be"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            word_asked(*given)
+
+
 @pytest.mark.parametrize(
-    "visit", [WIDE, (390, 844, "dark")], indirect=True, ids=["wide light", "narrow dark"],
+    ("off", "sentence", "level", "said"),
+    [
+        ([], " ", 0, "Something must be switched off"), (["cats"], "", 0, "must be a choice of the list"),
+        (["layer 99"], "", 0, "There must be such a layer, 1 to"), (["head 1 of layer 0"], "", 0, "such a layer"),
+        (["token 77"], "", 0, "There must be such a token"), (["layer 1"], "", 9, "The level must be one of those"),
+    ],
 )  # fmt: skip
-def test_an_accessibility_checker_finds_no_serious_violation(opened: Visit) -> None:
+def test_what_cannot_be_changed_is_said(
+    models: Models, looked: Looked, off: list[str], sentence: str, level: int, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        change_of(models, looked, None, off, sentence, level)
+    with pytest.raises(ValueError, match="nothing was looked at yet"):
+        change_of(models, None, None, off, sentence, level)
+
+
+def test_a_place_ranks_all_tokens_and_levels_play(opened: Visit, expected: Attention) -> None:
     page = opened.page
     press_look(opened)
-    page.locator("#inside .ov-in-frame canvas").click(position={"x": 90, "y": 90})
-    page.locator("#inside .ov-in-place figure").first.wait_for()
-    page.locator("#inside [data-rows=layers]").click()
-    page.add_script_tag(path=axe())
-    found = page.evaluate("axe.run()")["violations"]
-    serious = [item for item in found if item["impact"] in ("serious", "critical")]
-    assert not serious, [(item["id"], [node["html"][:160] for node in item["nodes"][:3]]) for item in serious]
-    opened.screenshot(f"inside-{page.viewport_size['width']}-{page.evaluate('document.body.className.includes(`dark`)')}")
+    frame = page.locator("#inside .ov-in-frame .ov-canvas").first
+    box = frame.bounding_box()
+    frame.hover(position={"x": box["width"] * 0.4, "y": box["height"] * 0.6})
+    page.wait_for_function("document.querySelectorAll('#inside .ov-in-ranked li').length > 3")
+    shown = [li.inner_text().split("\n") for li in page.locator("#inside .ov-in-ranked li").all()]
+    stride = max(usual_weights(ovseg.Models("pocket", "cpu")).items(), key=lambda item: item[1])[0]
+    maps = np.stack([expected.stride_maps(token)[stride] for token in range(len(expected.tokens))])
+    rows, columns = maps.shape[1:]
+    here = maps[:, int(0.6 * rows), int(0.4 * columns)]
+    assert len(shown) == len(here) and shown[0][0] == expected.token_name(int(here.argmax()))
+    shares = [int(parts[-1].split()[0]) for parts in shown]
+    assert shares == sorted(shares, reverse=True) and abs(sum(shares) - 100) <= len(shares)
+    page.locator("#inside .ov-in-play").click()
+    page.wait_for_function("document.querySelector('#inside .ov-in-level-name').textContent.includes('600')")
+    page.locator("#inside .ov-in-play", has_text="Pause").click()
     opened.well()
+
+
+def test_it_opens_with_the_worked_example(pocket: Models) -> None:
+    example = WorkedExample(pocket, Durations(), FIRST_SCENE)
+    assert example.looked() is None  # not begun
+    example.begin()
+    looked = example.looked()
+    attention = looked.inside.attention
+    assert np.array_equal(attention.image, example.results().picture.image) and example.looked() is looked
+    assert attention.token_name(looked.token) in example.results().picture.words and attention.timesteps == NOISE_LEVELS
+
+
+def test_a_small_data_set_is_there_from_the_start() -> None:
+    with zipfile.ZipFile(READY.with_suffix(".zip")) as file:
+        names = file.namelist()
+        settings = json.loads(file.read("settings.json"))
+    assert len([name for name in names if name.startswith("JPEGImages/") and name.endswith(".jpg")]) == 8
+    assert ", ".join(settings["classes"]) == WORDS and settings["seed"] == FIRST_SEED
+    assert Image.open(READY.with_suffix(".webp")).width > 800

@@ -1,6 +1,7 @@
 """How much may be asked for: each limit refuses what is beyond it, before any work, and can be changed."""
 
 import io
+import json
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from ovseg.compare.truth import read_truth
 from ovseg.demo.compare_tab import request_of
 from ovseg.demo.controls import read_controls
 from ovseg.demo.picture import Picture, of_file
+from ovseg.demo.run import titled
 from ovseg.demo.work import whole
 from ovseg.doors import About, CaptionRequest, CompareRequest, GenerateRequest, inputs
 from ovseg.limits import PREFIX, Limits, check_number, limits, quoted
@@ -26,8 +28,8 @@ from ovseg.methods.ovdiff.matching import boxes_of, count_boxes
 from ovseg.methods.ovdiff.settings import parse_numbers
 from ovseg.methods.settings import read_setting
 from ovseg.models import Models
+from ovseg.pictures import decode_image, read_image
 from ovseg.pretrained.captioner import as_sentence
-from ovseg.scene import decode_image, read_image
 from ovseg.server.request_cost import check_work
 from ovseg.words.classes import parse_classes
 
@@ -63,6 +65,12 @@ def test_the_environment_changes_limits() -> None:
             Limits.of({"OVSEG_MAX_CLASSES": text})
     with pytest.raises(ValueError, match=r"must be one of OVSEG_MAX_WORD_CHARACTERS, .*, but got OVSEG_MAX_TEXT_LETTERS"):
         Limits.of({"OVSEG_MAX_TEXT_LETTERS": "500"})  # its name before: a limit that nobody reads is said
+
+
+def test_a_wrong_limit_is_no_fault_of_the_picture(small: Callable[..., None]) -> None:
+    small(megapixels=1)
+    with pytest.raises(ValueError, match=r"^A variable OVSEG_MAX_\.\.\. must be one of"):
+        read_image("assets/examples/cat-car.png")
 
 
 def test_the_table_of_the_documentation_is_that_of_the_code() -> None:
@@ -143,13 +151,13 @@ def test_settings_have_ranges(name: str, text: str) -> None:
 
 
 def test_controls_have_the_same_ranges() -> None:
-    assert read_controls(DiffSegmenter, ("threshold", "draws"), (0.25, 2.0)) == {"threshold": 0.25, "draws": 2}
+    assert read_controls(DiffSegmenter, {"threshold": 0.25, "draws": 2.0}) == {"threshold": 0.25, "draws": 2}
     for name, value in [
         ("threshold", float("nan")), ("threshold", float("inf")), ("threshold", 1e30), ("draws", 17), ("draws", 1.5),
         ("draws", [1]), ("last_token", 1), ("threshold", True), ("prompt", 5), ("timesteps", "1000"),
     ]:  # fmt: skip
         with pytest.raises(ValueError, match=f"^(The values of )?{name} must be"):
-            read_controls(DiffSegmenter, (name,), (value,))
+            read_controls(DiffSegmenter, {name: value})
 
 
 def test_a_range_of_layers_is_counted_before_it_is_made() -> None:
@@ -222,19 +230,22 @@ def test_numbers_are_finite_where_they_have_no_range(value: float) -> None:
 def test_work_is_counted_before_it_is_done(small: Callable[..., None]) -> None:
     models = Models("pocket")
     method = DiffSegmenter(timesteps=tuple(range(100)), draws=16)
-    check_work(models, [method], "a, b, c, d, e", (64, 64))
+    check_work(models, titled(models, [method]), "a, b, c, d, e", (64, 64))
     with pytest.raises(ValueError, match="must be 8000 rows of the network at most, but would be 9600"):
-        check_work(models, [method], "a, b, c, d, e|f", (64, 64))
+        check_work(models, titled(models, [method]), "a, b, c, d, e|f", (64, 64))
     with pytest.raises(ValueError, match="made of 100000000 numbers at most, but would be of 106954752"):
-        check_work(models, [DiffSegmenter(), FreeSegDiff()], ",".join(f"w{k}" for k in range(50)), (1024, 1024))
-    check_work(models, [FreeSegDiff(refinement="crf")], "a", (1024, 1024))
-    check_work(models, [FreeSegDiff(refinement="crf", refine_side=1024), FreeSegDiff(refinement="pamr")], "a", (2048, 2000))
+        check_work(
+            models, titled(models, [DiffSegmenter(), FreeSegDiff()]), ",".join(f"w{k}" for k in range(50)), (1024, 1024)
+        )
+    check_work(models, titled(models, [FreeSegDiff(refinement="crf")]), "a", (1024, 1024))
+    lighter = [FreeSegDiff(refinement="crf", refine_side=1024), FreeSegDiff(refinement="pamr")]
+    check_work(models, titled(models, lighter), "a", (2048, 2000))
     with pytest.raises(ValueError, match="must have 1100000 pixels at most where a CRF moves its edges, but has 2359296"):
-        check_work(models, [FreeSegDiff(refinement="crf")], "a", (1536, 1536))
+        check_work(models, titled(models, [FreeSegDiff(refinement="crf")]), "a", (1536, 1536))
     assert FreeSegDiff(draws=5).rows(models, ["a"], (512, 512)) == 5
     small(rows=3)
     with pytest.raises(ValueError, match="must be 3 rows of the network at most, but would be 4"):
-        check_work(models, [DiffSegmenter()], "a, b, c, d", (64, 64))
+        check_work(models, titled(models, [DiffSegmenter()]), "a, b, c, d", (64, 64))
 
 
 def test_windows_of_ovdiff_are_counted(with_clip: Models) -> None:
@@ -247,8 +258,8 @@ def test_windows_of_ovdiff_are_counted(with_clip: Models) -> None:
 
 
 def test_the_page_checks_what_run_asks_for(with_clip: Models) -> None:
-    picture, method = Picture(np.zeros((64, 96, 3), np.uint8)), suited_to(with_clip, DiffSegmenter)
-    asked = request_of(with_clip, picture, ("cat", "a cat", None), 3, (method,))
+    picture, variants = Picture(np.zeros((64, 96, 3), np.uint8)), titled(with_clip, [suited_to(with_clip, DiffSegmenter)])
+    asked = request_of(with_clip, picture, ("cat", "a cat", None), 3, variants)
     assert (asked.words, asked.caption, asked.captioner, asked.seed) == ("cat", "a cat", "", 3)
     wrong = [
         ((None, None, None), 0, None, "A picture must be chosen first"),
@@ -260,7 +271,7 @@ def test_the_page_checks_what_run_asks_for(with_clip: Models) -> None:
     ]
     for words, seed, given, sentence in wrong:
         with pytest.raises(ValueError, match=sentence):
-            request_of(with_clip, given, words, seed, (method,))
+            request_of(with_clip, given, words, seed, variants)
 
 
 def test_a_long_prefix_is_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,5 +311,7 @@ def test_the_page_that_is_built_has_the_limits(with_clip: Models) -> None:
     assert page._queue.max_size == limits().queue
     sliders = {block.elem_id: block.maximum for block in page.blocks.values() if isinstance(block, gr.Slider)}
     assert sliders["steps"] == limits().steps and sliders["dataset-count"] == limits().pictures
-    (module,) = (block for block in page.blocks.values() if block.elem_id == "setting-grounded-diffusion-module")
-    assert isinstance(module, gr.Dropdown) and [value for _, value in module.choices] == ["S1"]
+    (lines,) = (block for block in page.blocks.values() if block.elem_id == "methods")
+    settings = [one for kind in json.loads(lines.props["about"]) for own in kind["networks"] for one in own["fields"]]
+    (module,) = (one for one in settings if one["name"] == "module")
+    assert module["kind"] == "choice" and module["choices"] == [["S1", "S1"]]

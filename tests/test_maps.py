@@ -7,11 +7,7 @@ from ovseg.maths import maps
 
 @pytest.mark.parametrize(
     "values, expected",
-    [
-        ([[0.0, 2.0], [4.0, 1.0]], [[0.0, 0.5], [1.0, 0.25]]),
-        ([[-1.0, 1.0]], [[0.0, 1.0]]),
-        ([[3.0, 3.0]], [[0.0, 0.0]]),
-    ],
+    [([[0.0, 2.0], [4.0, 1.0]], [[0.0, 0.5], [1.0, 0.25]]), ([[-1.0, 1.0]], [[0.0, 1.0]]), ([[3.0, 3.0]], [[0.0, 0.0]])],
 )
 def test_normalise(values: list, expected: list) -> None:
     assert torch.allclose(maps.normalise(torch.tensor(values)), torch.tensor(expected))

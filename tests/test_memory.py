@@ -23,7 +23,7 @@ from ovseg.types import Scene
 def full_size_network() -> StableDiffusion:
     """Stable Diffusion 1.5's U-Net as a backbone that can trace; its codec and its text encoder are not needed here."""
     backbone = object.__new__(StableDiffusion)
-    vars(backbone).update(name="full", fingerprint="no numbers")
+    vars(backbone).update(name="full", fingerprint="no numbers", device=torch.device("cpu"), _there="")
     backbone.network = UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8).eval()
     backbone.layout, backbone._lock = layout_of(backbone.network), threading.RLock()
     backbone.pipeline = SimpleNamespace(scheduler=DDIMScheduler())

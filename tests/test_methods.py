@@ -1,6 +1,7 @@
 """What holds for every method, and DiffSegmenter's own behaviour on a tiny network."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from ovseg.backbones import Backbone
 from ovseg.backbones.base import Capture, Text, Trace, grid_at
 from ovseg.maths import maps
 from ovseg.methods import METHODS, find_method, obstacle_to, released_for, suited_to
@@ -18,6 +20,7 @@ from ovseg.progress import StoppedError
 from ovseg.scene import from_image
 from ovseg.types import Scene
 from ovseg.words.classes import parse_classes
+from tests.networks import ON_A_UNET
 from tests.self_attention import self_attention, selves
 
 FUSED = "Cross-attention, fused"
@@ -35,25 +38,16 @@ def scene(precise_models: Models) -> Scene:
     return from_image(precise_models, pixels, seed=4)
 
 
-class Counting:
-    """The backbone with its traces counted; everything else is its own."""
+def counting(models: Models, monkeypatch: pytest.MonkeyPatch, rows: int) -> Backbone:
+    """The backbone, whose `passes` are its traces; so many rows go into a pass."""
+    backbone = models.backbone
+    counter = copy(backbone)
 
-    def __init__(self, backbone: object, rows: int) -> None:
-        self.backbone, self.rows, self.passes = backbone, rows, []
+    def trace(latent: torch.Tensor, text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
+        counter.passes.append((text.prompts, timestep, seed))
+        return backbone.trace(latent, text, timestep, capture, seed)
 
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.backbone, name)
-
-    def rows_per_pass(self, latent_hw: tuple[int, int], capture: Capture) -> int:
-        return self.rows
-
-    def trace(self, latent: torch.Tensor, text: Text, timestep: int, capture: Capture, seed: int) -> Trace:
-        self.passes.append((text.prompts, timestep, seed))
-        return self.backbone.trace(latent, text, timestep, capture, seed)
-
-
-def counting(models: Models, monkeypatch: pytest.MonkeyPatch, rows: int) -> Counting:
-    counter = Counting(models.backbone, rows)
+    counter.trace, counter.rows_per_pass, counter.passes = trace, lambda latent_hw, capture: rows, []
     monkeypatch.setattr(Models, "backbone", property(lambda self: counter))
     return counter
 
@@ -68,7 +62,7 @@ def every_network(with_clip: Models, tmp_path: Path) -> Models:
     return models
 
 
-@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", ON_A_UNET, ids=lambda kind: kind.name)
 def test_every_method_keeps_the_contract(kind: type, every_network: Models, scene: Scene) -> None:
     assert is_dataclass(kind) and kind.__dataclass_params__.frozen
     assert all(f.metadata["help"].endswith(".") for f in fields(kind))
@@ -87,7 +81,7 @@ def test_every_method_keeps_the_contract(kind: type, every_network: Models, scen
     assert result.evidence and {e.label for e in result.evidence} <= {"cat", "potted plant", "sky", "background", ""}
 
 
-@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", ON_A_UNET, ids=lambda kind: kind.name)
 def test_words_are_prepared_once_for_many_pictures(
     kind: type, every_network: Models, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,7 +119,7 @@ def test_every_method_can_be_stopped(kind: type, every_network: Models, scene: S
 def test_a_method_says_which_network_it_lacks(with_clip: Models) -> None:
     bare = Models(with_clip.name, device="cpu")
     bare.checkpoint = replace(with_clip.checkpoint, clip="local-dir:/nowhere/clip", dino="/nowhere/dino")
-    assert all(obstacle_to(with_clip, kind) == "" for kind in METHODS)
+    assert {kind for kind in METHODS if not obstacle_to(with_clip, kind)} == set(ON_A_UNET)
     assert obstacle_to(bare, DiffSegmenter) == ""
     assert "has no CLIP (nowhere/clip). " in obstacle_to(bare, find_method("ovdiff"))
     assert "has no DINO (nowhere/dino)." in obstacle_to(bare, find_method("ovdiff"))
@@ -325,10 +319,6 @@ def test_settings_that_suit_a_backbone() -> None:
     suited = suited_to(pocket, DiffSegmenter, {"draws": 2})
     assert suited.draws == 2
     assert replace(suited, draws=1) == suited_to(pocket, DiffSegmenter) == DiffSegmenter(**SUITED["diffsegmenter"])
-    with pytest.raises(ValueError, match="must be one of threshold"):
-        suited_to(pocket, DiffSegmenter, {"sharpness": 1})
-    with pytest.raises(ValueError, match="must be one of diffsegmenter"):
-        find_method("magic")
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,13 @@ def test_nothing_is_loaded_before_it_is_asked_for(tiny_folder: Path) -> None:
     assert models.backbone is models.backbone and models.backbone.name == str(tiny_folder)
 
 
+def test_another_backbone_leaves_the_other_networks_loaded(with_clip: Models) -> None:
+    untrained = with_clip.backbone.untrained(0)
+    other, check = with_clip.with_backbone(untrained), with_clip.network_check
+    assert other.backbone is untrained and other.clip is with_clip.clip and other.checkpoint is with_clip.checkpoint
+    assert other.network_check is not check
+
+
 @pytest.mark.parametrize("dtype, expected", [(None, torch.float32), ("float64", torch.float64)])
 def test_precision_is_that_of_the_processor_unless_given(
     tiny_folder: Path, dtype: str | None, expected: torch.dtype
@@ -29,22 +36,9 @@ def test_precision_is_that_of_the_processor_unless_given(
     assert text.embeddings.dtype == expected
 
 
-@pytest.mark.parametrize(
-    "arguments, sentence",
-    [
-        (("nowhere",), "backbone must be one of pocket, sd14, sd15, sd21 or a local diffusers folder, but got 'nowhere'"),
-        (("pocket", "warp"), "device must be one that torch can use here, but 'warp' is not"),
-        (("pocket", "cpu", "int8"), "dtype must be one of float32, .*, but got 'int8'"),
-    ],
-)
-def test_what_cannot_be_is_one_sentence(arguments: tuple[str, ...], sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        Models(*arguments)
-
-
-def test_a_folder_that_is_no_pipeline_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"must be a saved diffusers pipeline, but .* has no model_index\.json"):
-        _ = Models(str(tmp_path), device="cpu").backbone
+def test_a_lora_that_is_no_file_is_named() -> None:
+    with pytest.raises(ValueError, match="The LoRA behind the backbone pocket must be a file, but got 'nowhere'"):
+        Models("pocket+nowhere")
 
 
 def test_sampling_is_the_checkpoints_unless_given() -> None:

@@ -52,9 +52,5 @@ def test_a_captions_nouns_become_classes_with_their_adjectives() -> None:
 def test_stuff_and_things_are_apart() -> None:
     assert not STUFF & THINGS
     assert [is_stuff(name) for name in ("sky", "Grass", "cat", "Potted Plant", "unicorn")] == [
-        True,
-        True,
-        False,
-        False,
-        None,
-    ]
+        True, True, False, False, None,
+    ]  # fmt: skip

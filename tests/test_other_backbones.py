@@ -1,16 +1,18 @@
 """What every backbone must keep to, and that one that is no U-Net needs a file and a row of `BACKBONES`, nothing else."""
 
 import json
+import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusion3Pipeline
+from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -18,19 +20,25 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from ovseg.backbones import BACKBONES, Ablation, Backbone, Capture, Checkpoint, counting
-from ovseg.backbones.base import Sampling, Site, Trace, Watch, grid_at, sibling
+from ovseg.backbones.attention_calls import Call
+from ovseg.backbones.base import Sampling, Site, Text, Trace, Watch, grid_at, query_states, sibling
+from ovseg.backbones.flux2 import Flux2Klein
+from ovseg.backbones.network_check import check_network
+from ovseg.backbones.recording import Recorder
 from ovseg.backbones.stable_diffusion_3 import StableDiffusion3
 from ovseg.backbones.weights import generator
 from ovseg.layer_attention import LayerAttention
 from ovseg.maths import maps
-from ovseg.methods import find_method, suited_to
+from ovseg.methods import find_method, obstacle_to, suited_to
+from ovseg.methods.concept_attention.method import word_shares
+from ovseg.methods.seg4diff.slots import merged, regions
 from ovseg.models import Models
 from ovseg.scene import from_image, from_prompt
 from ovseg.words.classes import parse_classes
-from tests.joint_transformer import LAYERS as JOINT_LAYERS
-from tests.joint_transformer import build_joint_pipeline
 from tests.patch_transformer import LAYERS, PatchTransformer, load_patches
 from tests.self_attention import attended, phrase_maps, self_attention, selves, whole_rows
+from tests.tiny_pipelines import LAYERS as JOINT_LAYERS
+from tests.tiny_pipelines import write_tiny
 
 CLASSES = parse_classes("cat, potted plant, sky")
 ROW = Checkpoint(
@@ -53,31 +61,55 @@ def patches(with_clip: Models, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield models
 
 
-@pytest.fixture(scope="module")
-def joint_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("joint") / "pipeline"
-    build_joint_pipeline(tiny_folder).save_pretrained(folder)
-    return folder
+NO_T5 = {"text_encoder_3": None, "tokenizer_3": None}
+FAMILIES = {
+    "joint": "sd35m",
+    "xl": "ssd1b",
+    "klein": "klein",
+}  # beside a U-Net and patches, a network of each of diffusers' families
 
 
 @pytest.fixture(scope="module")
-def joint(with_clip: Models, joint_folder: Path) -> Models:
-    """The network with joint attention, found by its path, beside the tiny networks that go with the tiny U-Net."""
-    models = Models(str(joint_folder), device="cpu", dtype="float64")
-    others = {name: getattr(with_clip.checkpoint, name) for name in ("clip", "captioner", "dino")}
-    models.checkpoint = replace(models.checkpoint, steps=2, guidance=2.0, **others)
-    models.prototype_folders = (joint_folder.parent / "prototypes", None)
+def folders(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """The folder of a family's tiny pipeline, written when it is first asked for."""
+    root = tmp_path_factory.mktemp("families")
+    with pytest.MonkeyPatch.context() as patch:  # no configuration says these of FLUX.2
+        patch.setattr(Flux2Klein, "trained_places", 16)
+        patch.setattr(Flux2Klein, "room", 48)
+        yield cache(lambda family: write_tiny(FAMILIES[family], tiny_folder, root / family / "pipeline"))
+
+
+@pytest.fixture(scope="module")
+def families(with_clip: Models, folders: Callable[[str], Path]) -> Callable[[str], Models]:
+    """A family's tiny network, found by its path, beside the tiny networks that go with the tiny U-Net."""
+
+    @cache
+    def models(family: str) -> Models:
+        made = Models(str(folders(family)), device="cpu", dtype="float64")
+        others = {name: getattr(with_clip.checkpoint, name) for name in ("clip", "captioner", "dino")}
+        made.checkpoint = replace(made.checkpoint, steps=2, guidance=2.0, **others)
+        made.prototype_folders = (folders(family).parent / "prototypes", None)
+        return made
+
     return models
 
 
-@pytest.fixture(params=["unet", "patches", "joint"])
-def backbone(request: pytest.FixtureRequest, precise_models: Models, patches: Models, joint: Models) -> Backbone:
-    return {"unet": precise_models, "patches": patches, "joint": joint}[request.param].backbone
+@pytest.fixture(scope="module")
+def joint(families: Callable[[str], Models]) -> Models:
+    return families("joint")
+
+
+@pytest.fixture(params=["unet", "patches", *FAMILIES])
+def backbone(
+    request: pytest.FixtureRequest, precise_models: Models, patches: Models, families: Callable[[str], Models]
+) -> Backbone:
+    own = {"unet": precise_models, "patches": patches}.get(request.param) or families(request.param)
+    return own.backbone
 
 
 @pytest.fixture
 def latent(backbone: Backbone) -> torch.Tensor:
-    return backbone.encode(np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8))
+    return backbone.encode(np.random.default_rng(0).integers(0, 256, (32, 48, 3), dtype=np.uint8))
 
 
 def share_of_columns(states: LayerAttention) -> torch.Tensor:
@@ -138,7 +170,8 @@ def test_all_that_it_says_it_has_can_be_captured(backbone: Backbone, latent: tor
     rows = {site: attended(both) for site, both in trace.states.items()}
     for site, both in trace.states.items():
         assert both.key.shape[2] == backbone.keys(site, hw) and both.grid == grid_at(hw, site.stride)
-        assert both.value().shape == both.key.shape and both.out.shape[1] == backbone.width(site)
+        assert both.value().shape == both.key.shape
+        assert both.out is None or both.out.shape[1] == backbone.width(site)  # None: fused with a feed-forward part
         assert both.query.shape[1] * both.query.shape[3] == backbone.width(site)
         if site.kind == "cross":
             assert torch.allclose(rows[site].unflatten(1, grid_at(hw, site.stride)), trace.cross[site], atol=1e-6)
@@ -303,7 +336,7 @@ def test_noise_follows_the_seed_and_the_timestep(backbone: Backbone, latent: tor
 def test_pictures_are_drawn_by_seed_and_their_passes_counted(backbone: Backbone) -> None:
     with counting() as count:
         made = backbone.generate("a photo of a cat", [3, 4], Sampling(2, 3.0), phrase="cat")
-    assert (count.passes, count.rows) == (2, 8)
+    assert (count.passes, count.rows) == (4 if backbone.name.endswith("klein/pipeline") else 2, 8)
     (again,) = backbone.generate("a photo of a cat", [4], Sampling(2, 3.0))
     assert np.array_equal(made[1].image, again.image) and not np.array_equal(made[0].image, again.image)
     assert made[1].attribution.shape == made[1].latent.shape[-2:] and again.attribution is None
@@ -365,15 +398,15 @@ def test_a_grounding_module_of_another_network_is_refused(patches: Models, pictu
         find_method("grounded-diffusion")().segment(patches, from_image(patches, picture), CLASSES)
 
 
-def test_a_folder_is_read_by_the_family_that_its_index_names(joint: Models, joint_folder: Path, tmp_path: Path) -> None:
+def test_a_folder_is_read_by_the_family_that_its_index_names(
+    joint: Models, folders: Callable[[str], Path], tmp_path: Path
+) -> None:
     assert isinstance(joint.backbone, StableDiffusion3) and joint.backbone.fingerprint.count("-") == 3
     assert len(joint.backbone.sites) == 2 * JOINT_LAYERS + 1  # one block has attention of its places alone besides
-    shutil.copytree(joint_folder, tmp_path / "other")
+    shutil.copytree(folders("joint"), tmp_path / "other")
     index = tmp_path / "other" / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": "KandinskyPipeline"}))
-    with pytest.raises(
-        ValueError, match="must be one of StableDiffusionPipeline, StableDiffusion3Pipeline, but got 'Kandinsky"
-    ):
+    with pytest.raises(ValueError, match=r"must be one of StableDiffusionPipeline, .* but got 'Kandinsky"):
         _ = Models(str(tmp_path / "other"), "cpu").backbone
 
 
@@ -390,34 +423,62 @@ def test_joint_attention_shares_a_row_among_words_places_and_rows_of_nothing(joi
         assert (nothing > 0).all() and (own > 0).all() and (trace.cross[site] > 0).all()
 
 
-@pytest.mark.parametrize("seed", [3, 4])
-def test_a_picture_of_stable_diffusion_3_is_that_of_the_plain_pipeline(joint_folder: Path, seed: int) -> None:
-    backbone, sampling = Models(str(joint_folder), "cpu").backbone, Sampling(3, 4.0, "a dog on grass")
-    plain = StableDiffusion3Pipeline.from_pretrained(joint_folder, text_encoder_3=None, tokenizer_3=None)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_noise_is_that_of_the_familys_own_scheduler(folders: Callable[[str], Path], family: str) -> None:
+    backbone = Models(str(folders(family)), "cpu").backbone
+    scheduler, latent = backbone._sampler(Sampling(10, 1.0)), torch.randn(2, *backbone.latent_shape((32, 64)))
+    scheduler.set_timesteps(10, **backbone._shifting(10))
+    timestep, noise = scheduler.timesteps[3], torch.randn(latent[:1].shape, generator=generator(5))
+    if family == "xl":
+        expected = scheduler.scale_model_input(scheduler.add_noise(latent, noise, timestep[None]), timestep)
+    else:
+        expected = scheduler.scale_noise(latent, timestep[None], noise)
+    assert torch.allclose(backbone.noised(latent, float(timestep), 5), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_half_precision_keeps_to_the_checks_or_is_refused(folders: Callable[[str], Path], family: str) -> None:
+    models = Models(str(folders(family)), "cpu", "bfloat16")
+    assert (
+        not models.network_check.failed and models.backbone.encode_text(["a cat"], [""]).embeddings.dtype == torch.bfloat16
+    )
+    with torch.no_grad():
+        next(models.backbone.network.parameters()).fill_(torch.inf)
+    with pytest.raises(ValueError, match="must be finite, but in bfloat16 some are not"):
+        check_network(models.backbone)
+
+
+@pytest.mark.parametrize("negative", ["", "a dog on grass"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_picture_is_that_of_the_plain_pipeline(folders: Callable[[str], Path], family: str, negative: str) -> None:
+    backbone, sampling = Models(str(folders(family)), "cpu").backbone, Sampling(3, 4.0, negative)
+    plain = DiffusionPipeline.from_pretrained(folders(family), **(NO_T5 if family == "joint" else {}))
     plain.set_progress_bar_config(disable=True)
-    told = {"negative_prompt": sampling.negative, "num_inference_steps": 3, "guidance_scale": 4.0}
-    latent = plain("a photo of a cat", generator=generator(seed), output_type="latent", **told).images
+    told = {"num_inference_steps": 3, "guidance_scale": 4.0, **({"negative_prompt": negative} if negative else {})}
+    if family == "klein":
+        told = {"height": 64, "width": 64, "max_sequence_length": 48, "num_inference_steps": 3, "guidance_scale": 4.0}
+        told["negative_prompt_embeds"] = plain.encode_prompt(negative, max_sequence_length=48)[0]
+    latent = plain(prompt="a photo of a cat", generator=generator(3), output_type="latent", **told).images
     seen: list[Trace] = []
     watch = Watch(Capture(cross=backbone.strides), seen.append)
     for made in (
-        backbone.generate("a photo of a cat", [seed], sampling),
-        backbone.generate("a photo of a cat", [seed], sampling, watch=watch),
+        backbone.generate("a photo of a cat", [3], sampling),
+        backbone.generate("a photo of a cat", [3], sampling, watch=watch),
     ):
-        assert torch.equal(made[0].latent, latent)
-    pixels = plain("a photo of a cat", generator=generator(seed), output_type="np", **told).images[0]
+        assert torch.equal(made[0].latent if family != "klein" else backbone._unscaled(made[0].latent), latent)
+    pixels = plain(prompt="a photo of a cat", generator=generator(3), output_type="np", **told).images[0]
     assert np.abs(made[0].image / 255 - pixels).max() < 1.5 / 255 and pixels.std() > 0.02
     assert tuple(trace.timestep for trace in seen) == backbone.timesteps(sampling)
-    assert any(timestep != int(timestep) for timestep in backbone.timesteps(sampling))
 
 
-def test_a_piece_of_two_tokenizers_is_one_token(tiny_folder: Path) -> None:
-    pipeline = build_joint_pipeline(tiny_folder)
+def test_a_piece_of_two_tokenizers_is_one_token(folders: Callable[[str], Path]) -> None:
+    pipeline = DiffusionPipeline.from_pretrained(folders("joint"), **NO_T5)
     words = WordLevel({"[pad]": 0, "a": 1, "potted": 2, "plant": 3, "[unk]": 4}, unk_token="[unk]")
     pieces = Tokenizer(words)
     pieces.pre_tokenizer = Whitespace()
     pipeline.tokenizer_3 = PreTrainedTokenizerFast(tokenizer_object=pieces, pad_token="[pad]", unk_token="[unk]")
     pipeline.text_encoder_3 = T5EncoderModel(
-        T5Config(vocab_size=5, d_model=48, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+        T5Config(vocab_size=5, d_model=256, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
     ).eval()
     backbone = StableDiffusion3(pipeline, "with T5", "cpu")
     text = backbone.encode_text(["a potted plant"], ["potted plant"])
@@ -434,12 +495,145 @@ def test_a_piece_of_two_tokenizers_is_one_token(tiny_folder: Path) -> None:
     assert torch.allclose(trace.phrases[site], trace.cross[site][..., list(text.spans[0])].mean(-1), atol=1e-6)
 
 
-def test_methods_run_on_joint_attention(joint: Models, picture: np.ndarray) -> None:
-    scene = from_image(joint, picture, seed=2)
-    assert scene.latent.shape[-2:] == (26, 40)
-    small = {"ovdiff": {"images": 2, "steps": 1, "parts": 2, "masks": "otsu", "sites": "0-2"}}
+@pytest.mark.parametrize("family", FAMILIES)
+def test_methods_run_on_each_family(families: Callable[[str], Models], family: str, picture: np.ndarray) -> None:
+    models = families(family)
+    scene = from_image(models, picture, seed=2)
+    small = {"ovdiff": {"images": 2, "steps": 1, "parts": 2, "masks": "otsu", "sites": "0-2", "negative": ""}}
     for name in ("diffsegmenter", "freeseg-diff", "ovdiff"):
-        method = replace(suited_to(joint, find_method(name)), **small.get(name, {}))
-        result = method.segment(joint, scene, CLASSES[:2])
+        method = replace(suited_to(models, find_method(name)), **small.get(name, {}))
+        result = method.segment(models, scene, CLASSES[:2])
         assert result.label_map.shape == picture.shape[:2] and np.isfinite(result.scores()).all()
-        assert [item.affinity.grid for item in result.evidence if item.kind == "affinity"] in ([], [(13, 20)])
+        grids = {grid_at(scene.latent.shape[-2:], stride) for stride in models.backbone.strides}
+        assert all(item.affinity.grid in grids for item in result.evidence if item.kind == "affinity")
+
+
+def latent_of(backbone: Backbone, rows: int, columns: int) -> torch.Tensor:
+    """A latent of random numbers."""
+    channels = backbone.latent_shape(backbone.square_hw())[0]
+    return torch.randn(1, channels, rows, columns, dtype=torch.float64)
+
+
+def riding(joint: Models, words: tuple[str, ...] = ("cat", "potted plant", "sky")) -> tuple[Text, Text]:
+    """A prompt as it is, and with words that ride along."""
+    text = joint.backbone.encode_text(["a dog on grass"], [""])
+    return text, text.with_riders(query_states(joint.backbone, words))
+
+
+@pytest.mark.parametrize("family", ["joint", "klein"])
+def test_nothing_sees_the_words_that_ride_along(families: Callable[[str], Models], family: str) -> None:
+    """The picture is the same with and without them; were they seen, it would not be."""
+    backbone, stride = families(family).backbone, families(family).backbone.coarsest_stride
+    latent = latent_of(backbone, 24, 40)
+    (plain, with_words), predicted = riding(families(family)), []
+    hook = backbone.network.register_forward_hook(lambda _m, _i, out: predicted.append(out[0]))
+    # The last block's output is recorded, so that the whole network runs; a pass that ends early predicts nothing.
+    capture = Capture(features=backbone.feature_strides)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Recorder, "_count_recorded", lambda self: None)
+        traces = [backbone.trace(latent, text, 300, capture, seed=1) for text in (plain, with_words)]
+        seen_by_all = replace(with_words, riders=0)
+        other = backbone.trace(latent, seen_by_all, 300, capture, seed=1)
+    hook.remove()
+    assert torch.allclose(predicted[0], predicted[1], atol=1e-12) and not torch.allclose(
+        predicted[0], predicted[2], atol=1e-4
+    )
+    assert torch.allclose(traces[0].features[stride], traces[1].features[stride], atol=1e-12)
+    assert not torch.allclose(traces[0].features[stride], other.features[stride], atol=1e-4)
+    site, capture = next(site for site in backbone.sites if site.kind == "cross"), Capture(cross=(stride,))
+    capture = replace(capture, states=(site,))
+    maps = [backbone.trace(latent, text, 300, capture, seed=1) for text in (plain, with_words)]
+    assert torch.allclose(maps[0].cross[site], maps[1].cross[site], atol=1e-12)
+    assert torch.allclose(maps[0].states[site].maps(), maps[1].states[site].maps(), atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["joint", "klein"])
+def test_a_word_that_rides_along_gathers_from_places_and_riders(families: Callable[[str], Models], family: str) -> None:
+    """The first layer worked out: what it is given is known, as nothing came before it."""
+    backbone, (_, text) = families(family).backbone, riding(families(family))
+    latent, first = latent_of(backbone, 12, 20), backbone.sites[1]
+    with pytest.MonkeyPatch.context() as patch:
+        calls: list = []
+        see = Recorder._see
+
+        def noted(self: Recorder, module: torch.nn.Module, path: str, call: Call) -> tuple:
+            calls.append(call)
+            return see(self, module, path, call)
+
+        patch.setattr(Recorder, "_see", noted)
+        trace = backbone.trace(latent, text, 300, Capture(outputs=(first,)), seed=1)
+    call, count = calls[0], calls[0].key.shape[2]
+    logits = (call.query @ call.key.mT * call.scale)[0]
+    # Stable Diffusion 3 has its words behind the places, FLUX.2 before them; riders are the last words.
+    covered = math.prod(grid_at((12, 20), first.stride))
+    begin, end = {"joint": (0, count), "klein": (count - covered, count - covered)}[family]
+    places, riders = range(begin, begin + covered), range(end - 3, end)
+    attends = torch.zeros(logits.shape[-2:], dtype=torch.bool)
+    for query in range(count):
+        for key in range(count):
+            attends[query, key] = (key in places or key in riders) if query in riders else key not in riders
+    mixed = (logits.masked_fill(~attends, -torch.inf).softmax(-1) @ call.value[0]).transpose(0, 1).flatten(1)
+    at_places, at_riders = mixed[list(places)], mixed[list(riders)]
+    of_places, of_words = trace.outputs[first]
+    assert torch.allclose(of_places[0], at_places) and torch.allclose(of_words[0], at_riders)
+    shares = word_shares(of_places, of_words)
+    expected = (at_riders @ at_places.T).exp()
+    assert torch.allclose(shares.double(), expected / expected.sum(0), atol=1e-6)
+
+
+def test_words_ride_along_in_joint_attention_alone(precise_models: Models, joint: Models) -> None:
+    text = precise_models.backbone.encode_text(["a cat"], [""])
+    with pytest.raises(ValueError, match="Words ride along where places and words share a softmax"):
+        precise_models.backbone.trace(
+            torch.randn(1, 4, 16, 16).double(), text.with_riders(text.embeddings[0, :1]), 100, Capture(), seed=0
+        )
+    kind = find_method("concept-attention")
+    assert "do not share" in obstacle_to(precise_models, kind) and not obstacle_to(joint, kind)
+
+
+def test_concept_attention_worked_out_again(joint: Models, picture: np.ndarray) -> None:
+    scene, method = from_image(joint, picture, seed=2), find_method("concept-attention")(others=("grass", "Cat"))
+    with counting() as count:
+        result = method.segment(joint, scene, CLASSES)
+    assert (count.passes, count.rows) == (1, 1) == (1, method.rows(joint, ["cat"], (8, 8)))
+    backbone, words = joint.backbone, ["cat", "potted plant", "sky", "grass"]  # a class is no other word
+    text = backbone.encode_text([""], [""]).with_riders(query_states(backbone, words))
+    sites = tuple(site for site in backbone.sites if site.kind == "cross")
+    trace = backbone.trace(scene.latent, text, 500, Capture(outputs=sites), seed=2)
+    shares = [(of_words[0] @ of_places[0].T).softmax(0) for of_places, of_words in trace.outputs.values()]
+    mean = torch.stack(shares).mean(0).unflatten(-1, (13, 20))
+    expected = maps.resize(torch.cat([mean[3:], mean[:3]]), picture.shape[:2])
+    assert np.allclose(result.scores(), expected.numpy(), atol=1e-5) and len(sites) == JOINT_LAYERS
+    assert len(result.evidence) == 4 and result.evidence[3].label == "background"
+    with pytest.raises(ValueError, match="layers must be of 0 to 2 on this backbone, but got 7"):
+        replace(method, layers=(1, 7)).segment(joint, scene, CLASSES)
+
+
+def test_seg4diff_reads_one_layer_as_it_is(joint: Models, picture: np.ndarray) -> None:
+    scene, kind = from_image(joint, picture, seed=2), find_method("seg4diff")
+    assert suited_to(joint, kind).layer == 1 and kind().layer == 9
+    with counting() as count:
+        result = kind(layer=1, scale="none", threshold=0.0).segment(joint, scene, CLASSES)
+    assert (count.passes, count.rows) == (1, 1)
+    text = joint.backbone.encode_text(["cat potted plant sky"], [("cat", "potted plant", "sky")])
+    site = [site for site in joint.backbone.sites if site.kind == "cross"][1]
+    trace = joint.backbone.trace(scene.latent, text, 515, Capture(cross=(2,)), seed=2)
+    shares = torch.stack([trace.cross[site][0, ..., list(span)].mean(-1) for span in text.spans])
+    expected = maps.resize(shares, picture.shape[:2]).numpy()
+    assert np.allclose(result.scores()[1:], expected, atol=1e-6) and (result.label_map > 0).all()
+    stretched = kind(layer=1, threshold=0.4).segment(joint, scene, CLASSES)
+    low, high = expected.min((1, 2), keepdims=True), expected.max((1, 2), keepdims=True)
+    assert np.allclose(stretched.scores()[1:], (expected - low) / (high - low), atol=1e-4)
+    (wordless,) = (item.map for item in result.evidence if item.kind == "regions")
+    assert wordless.shape == (13, 20) and wordless.min() == 0
+    with pytest.raises(ValueError, match="layer must be one of 0 to 2 on this backbone, but got 9"):
+        kind().segment(joint, scene, CLASSES)
+
+
+def test_slots_that_are_alike_are_one_segment() -> None:
+    left, right = torch.zeros(2, 4, 6) + 0.01
+    left[:, :3], right[:, 4:] = 1.0, 1.0
+    slots = torch.stack([left, right, left * 1.1 + 0.001, left * 2])
+    assert len(merged(slots, 0.035)) == 2 and len(merged(slots, 0.0)) == 4 and len(merged(slots, 1e9)) == 1
+    found = regions(slots, 0.035)
+    assert (found[:, :3] == 0).all() and (found[:, 4:] == 1).all()  # the larger one has the first number

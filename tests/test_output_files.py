@@ -11,11 +11,12 @@ from pycocotools.coco import COCO
 from scipy.ndimage import gaussian_filter
 
 from ovseg.compare import read_legend
+from ovseg.files import run_folder
 from ovseg.methods import DiffSegmenter, FreeSegDiff, GroundedDiffusion, Method, OVDiff
 from ovseg.models import Models
 from ovseg.output import view
-from ovseg.output.coco import annotations_of, coco_file, from_rle, polygons, rle
-from ovseg.output.files import PARTS, Result, files_of, slug, write_files, zip_of
+from ovseg.output.coco import annotations_of, coco_file, polygons, rle
+from ovseg.output.files import PARTS, Result, files_of, slug, zip_of
 from ovseg.output.run_card import weights_of
 from ovseg.types import Evidence, EvidenceOnDemand, Neighbours, Segmentation
 
@@ -72,6 +73,11 @@ def test_every_file_holds_the_same_pixels() -> None:
     assert json.loads(files["run.json"]) == given.card
 
 
+def write_files(given: Result, folder: Path, parts: tuple[str, ...] = ("masks",)) -> list[Path]:
+    with run_folder(folder) as run:
+        return run.write(files_of(given, parts))
+
+
 def test_pycocotools_reads_both_coco_files(tmp_path: Path) -> None:
     given = result()
     label_map = given.segmentation.label_map
@@ -97,7 +103,7 @@ def test_polygons_and_run_lengths_are_exactly_the_mask(seed: int) -> None:
     noise = rng.random(shape)
     inside = noise > 0.45 if seed % 2 else gaussian_filter(noise, 1.5) > 0.5
     inside[0, 0] = True
-    assert np.array_equal(from_rle(rle(inside)), inside)
+    assert np.array_equal(coco_mask.decode(rle(inside)), inside)
     found = polygons(inside)
     back = coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(found, *shape)))
     assert np.array_equal(back.astype(bool), inside)
@@ -143,7 +149,7 @@ def test_evidence_is_kept_with_a_reading_help() -> None:
 def test_folder_and_zip_hold_the_same_files(tmp_path: Path) -> None:
     given = result()
     written = write_files(given, tmp_path, ("all",))
-    with zipfile.ZipFile(io.BytesIO(zip_of(given))) as archive:
+    with zipfile.ZipFile(io.BytesIO(zip_of(given, ("all",)))) as archive:
         assert sorted(archive.namelist()) == sorted(str(path.relative_to(tmp_path)) for path in written)
         for path in written:
             if path.suffix != ".npz":  # which keeps the hour
@@ -171,18 +177,31 @@ def test_colours_of_files_follow_the_common_list(tmp_path: Path) -> None:
     mask = Image.open(tmp_path / "mask.png")
     assert np.array_equal(np.asarray(mask), given.segmentation.label_map)
     assert read_legend(tmp_path / "legend.json") == dict(enumerate(LABELS))
-    expected = view.palette(5)[[0, 3, 4, 1]]
+    expected = view.palette_for(given.segmentation.image, 5)[[0, 3, 4, 1]]
     assert mask.getpalette()[:12] == expected.ravel().tolist()
     colours = [entry["colour"] for entry in json.loads((tmp_path / "legend.json").read_text())]
     assert colours == ["#" + bytes(colour).hex() for colour in expected]
     assert np.array_equal(np.asarray(Image.open(tmp_path / "overlay.png")), view.overlay(given.segmentation, order=order))
 
 
+def test_scores_as_pictures_of_16_bits() -> None:
+    given = result()
+    scores, files = given.segmentation.scores(), dict(files_of(given, ("score-pictures",)))
+    ends = json.loads(files["scores/range.json"])
+    for number, name in enumerate(("00-background", "01-traffic-light", "02-zebra-foal", "03-cat")):
+        picture = opened(files[f"scores/{name}.png"])
+        assert picture.mode == "I;16" and picture.size == (56, 40)
+        back = ends["0"] + np.asarray(picture) / 65535 * (ends["65535"] - ends["0"])
+        assert np.allclose(back, scores[number], atol=2e-5)
+
+
 def test_only_what_is_asked_for_is_made() -> None:
     for part in PARTS:
         names = [name for name, _ in files_of(result(), (part,))]
         assert names[-2:] == ["run.json", "README.txt"] and len(names) > 2
-    with pytest.raises(ValueError, match="files must be one of masks, classes, cutouts, coco, scores, evidence, but got"):
+    with pytest.raises(
+        ValueError, match="files must be one of masks, classes, cutouts, coco, scores, score-pictures, evidence, but got"
+    ):
         list(files_of(result(), ("magic",)))
 
 

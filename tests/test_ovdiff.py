@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -31,17 +32,26 @@ from ovseg.scene import from_image
 from ovseg.types import Scene
 from ovseg.words.classes import parse_classes
 from ovseg.words.stuff import is_stuff
+from tests.networks import with_folder
 
 SMALL = OVDiff(images=3, steps=1, parts=2, masks="otsu", sites="0, 2-3", short_side=0, windows=())
 CLASSES = parse_classes("cat, dog, sky")
 
 
+@pytest.fixture(scope="module")
+def drawn(with_clip: Models, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with what is made of some classes: read, and not changed."""
+    models = with_folder(with_clip, tmp_path_factory.mktemp("drawn"))
+    for word in ("cat", "dog", "sky", "bus"):
+        make_prototypes(models, SMALL, word)
+    return models.prototype_folders[0]
+
+
 @pytest.fixture
-def models(with_clip: Models, tmp_path: Path) -> Models:
-    """The tiny networks with a store of their own."""
-    models = Models(with_clip.name, device="cpu")
-    models.checkpoint, models.prototype_folders = with_clip.checkpoint, (tmp_path / "store", None)
-    return models
+def models(with_store: Models, drawn: Path) -> Models:
+    """The tiny networks with a copy of that store."""
+    shutil.copytree(drawn, with_store.prototype_folders[0])
+    return with_store
 
 
 def features_of(models: Models, settings: OVDiff, name: str, image: np.ndarray, seed: int) -> torch.Tensor:
@@ -50,8 +60,8 @@ def features_of(models: Models, settings: OVDiff, name: str, image: np.ndarray, 
 
 
 @pytest.fixture
-def wide(models: Models) -> Scene:
-    return from_image(models, scene("val", 1).image[:80], seed=2)
+def wide(with_store: Models) -> Scene:
+    return from_image(with_store, scene("val", 1).image[:80], seed=2)
 
 
 def box(top: int, left: int, bottom: int, right: int) -> np.ndarray:
@@ -180,21 +190,21 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
         read(path, {"word": "dog"})
 
 
-def test_segmenting_makes_prototypes_once(models: Models, wide: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_segmenting_makes_prototypes_once(with_store: Models, wide: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     stages: list[str] = []
-    result = SMALL.segment(models, wide, CLASSES, lambda stage, share: stages.append(stage))
+    result = SMALL.segment(with_store, wide, CLASSES, lambda stage, share: stages.append(stage))
     assert result.labels == ("background", "cat", "dog", "sky") and result.scores().shape == (4, 80, 128)
     assert result.threshold is None and np.isfinite(result.scores()).all() and result.scores().max() <= 1 + 1e-5
     assert any(stage.startswith("class 2 of 3, image 1 to 3 of 3") for stage in stages)
-    monkeypatch.setattr(type(models.backbone), "generate", lambda *_, **__: pytest.fail("pictures are drawn again"))
-    again = SMALL.segment(models, wide, CLASSES)
+    monkeypatch.setattr(type(with_store.backbone), "generate", lambda *_, **__: pytest.fail("pictures are drawn again"))
+    again = SMALL.segment(with_store, wide, CLASSES)
     assert np.array_equal(result.scores(), again.scores())
     neighbours = next(item.neighbours for item in result.evidence if item.kind == "neighbours")
     assert neighbours.nearest.shape == neighbours.closeness.shape and neighbours.nearest.max() < len(neighbours.titles)
     assert (np.diff(neighbours.closeness, axis=-1) <= 1e-6).all()
     assert len(neighbours.titles) == len(neighbours.picture_of) == len(neighbours.places) == neighbours.nearest.max() + 1
     assert max(neighbours.picture_of) < len(neighbours.pictures) and all(place.any() for place in neighbours.places)
-    with_pamr = replace(SMALL, refinement="pamr").segment(models, wide, CLASSES)
+    with_pamr = replace(SMALL, refinement="pamr").segment(with_store, wide, CLASSES)
     assert with_pamr.scores().shape == result.scores().shape and not np.array_equal(with_pamr.scores(), result.scores())
 
 
@@ -213,7 +223,7 @@ def test_of_many_classes_only_what_is_nearest_somewhere_is_kept(
     assert ("cat", "dog", "sky")[int(np.argmax(shares))] == most
 
 
-def test_a_stopped_build_goes_on_where_it_was(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_build_goes_on_where_it_was(with_store: Models, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(support, "BATCH", 1)
 
     def stop_at_the_third(stage: str, share: float) -> None:
@@ -221,15 +231,15 @@ def test_a_stopped_build_goes_on_where_it_was(models: Models, monkeypatch: pytes
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        make_prototypes(models, SMALL, "cat", stop_at_the_third)
-    settings = SMALL.made_by(models, "pictures")
-    begun = store_of(models).read_pictures("cat", settings)
+        make_prototypes(with_store, SMALL, "cat", stop_at_the_third)
+    settings = SMALL.made_by(with_store, "pictures")
+    begun = store_of(with_store).read_pictures("cat", settings)
     assert len(begun) == 2
     stages: list[str] = []
-    make_prototypes(models, SMALL, "cat", lambda stage, share: stages.append(stage))
+    make_prototypes(with_store, SMALL, "cat", lambda stage, share: stages.append(stage))
     assert not any(stage.startswith(("image 1 ", "image 2 ")) for stage in stages)
-    assert np.array_equal(store_of(models).read_pictures("cat", settings)[1].image, begun[1].image)
-    fewer = make_prototypes(models, replace(SMALL, images=2), "cat")
+    assert np.array_equal(store_of(with_store).read_pictures("cat", settings)[1].image, begun[1].image)
+    fewer = make_prototypes(with_store, replace(SMALL, images=2), "cat")
     assert fewer["dino"].foreground.regions.shape[0] == 2
 
 
@@ -519,7 +529,7 @@ def test_wrong_settings_are_one_sentence(models: Models, wide: Scene) -> None:
             replace(SMALL, **settings).segment(models, wide, CLASSES)
 
 
-def test_two_who_ask_for_a_class_at_once_make_it_once(models: Models) -> None:
+def test_two_who_ask_for_a_class_at_once_make_it_once(with_store: Models) -> None:
     heard, begun, go_on = [], threading.Event(), threading.Event()
 
     def first(stage: str, share: float) -> None:
@@ -532,23 +542,23 @@ def test_two_who_ask_for_a_class_at_once_make_it_once(models: Models) -> None:
 
     method = replace(SMALL, extractors=("dino",))
     with ThreadPoolExecutor(2) as pool, counting() as here:
-        one = pool.submit(make_prototypes, models, method, "cat", first)
+        one = pool.submit(make_prototypes, with_store, method, "cat", first)
         assert begun.wait(60)
-        two = make_prototypes(models, method, "cat", second)
+        two = make_prototypes(with_store, method, "cat", second)
     assert set(heard) == {"another process makes cat"} and here.passes == 0, "the second one draws nothing"
     assert np.array_equal(one.result()["dino"].foreground.vectors, two["dino"].foreground.vectors)
 
 
-def test_who_waits_for_a_class_can_stop_waiting(models: Models) -> None:
+def test_who_waits_for_a_class_can_stop_waiting(with_store: Models) -> None:
     method = replace(SMALL, extractors=("dino",))
 
     def stop(stage: str, share: float) -> None:
         raise KeyboardInterrupt
 
-    held = store_of(models).being_made("cat", method.made_by(models, "pictures"), lambda: None)
+    held = store_of(with_store).being_made("cat", method.made_by(with_store, "pictures"), lambda: None)
     with held, pytest.raises(KeyboardInterrupt), ThreadPoolExecutor(1) as pool:
-        pool.submit(make_prototypes, models, method, "cat", stop).result(60)
-    assert make_prototypes(models, method, "cat")
+        pool.submit(make_prototypes, with_store, method, "cat", stop).result(60)
+    assert make_prototypes(with_store, method, "cat")
 
 
 def test_a_class_whose_pictures_show_nothing_says_so(models: Models) -> None:
@@ -589,4 +599,3 @@ def test_prototypes_command(
     assert main([*build, "--repair"]) == 0 and "damaged diffusion are made again" in capsys.readouterr().out
     assert main(["prototypes", "verify", *network]) == 0
     assert "6 files in" in capsys.readouterr().out
-    assert main(["prototypes", "build", *network]) == 2 and "Classes must be named" in capsys.readouterr().err

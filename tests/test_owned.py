@@ -27,11 +27,8 @@ SMALL = OVDiff(images=1, steps=1, parts=2, masks="otsu", sites="0", extractors=(
 
 
 @pytest.fixture
-def models(with_clip: Models, tmp_path: Path) -> Models:
-    """The tiny networks, with a store of prototypes of their own."""
-    models = Models(with_clip.name, device="cpu")
-    models.checkpoint, models.prototype_folders = with_clip.checkpoint, (tmp_path / "store", None)
-    return models
+def models(with_store: Models) -> Models:
+    return with_store
 
 
 def test_labels_are_the_protocols_unless_others_are_asked_for(models: Models) -> None:

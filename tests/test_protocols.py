@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ovseg.factory.grounded_generation import GROUPS, GroundedGeneration
+from ovseg.factory.grounded_generation import FIRST_SEED, GROUPS, GroundedGeneration
 from ovseg.factory.grounded_generation import as_markdown as generation_table
-from ovseg.factory.splits import seen_of, unseen_of
+from ovseg.factory.splits import find_split
 from ovseg.factory.synthesize import Synthesis, prompt_path
 from ovseg.factory.zero_shot import STUDENTS, ZeroShot, numbers_of, synthetic_sets
 from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
@@ -33,7 +33,7 @@ class LeftHalves(Detector):
 
 
 def test_prompts_have_so_many_seen_and_unseen_classes(with_clip: Models, tmp_path: Path) -> None:
-    judges = {"all": LeftHalves(*THINGS), "seen": LeftHalves(*seen_of("S1"))}
+    judges = {"all": LeftHalves(*THINGS), "seen": LeftHalves(*find_split("S1").seen)}
     task = GroundedGeneration(with_clip, GroundedDiffusion(), "S1", judges, count=2)
     table = task.run(tmp_path)
     assert len(table["rows"]) == len(GROUPS) * 2 * 2 and {row["group"] for row in table["rows"]} == set(GROUPS)
@@ -48,7 +48,7 @@ def test_prompts_have_so_many_seen_and_unseen_classes(with_clip: Models, tmp_pat
             assert row["miou"] == pytest.approx(np.mean(row["seen"] + row["unseen"]))
     pictures = [path.stem.rpartition("-") for path in (tmp_path / "pictures").glob("*.npz")]
     assert len(pictures) == 2 * len(GROUPS) == len({seed for *_, seed in pictures})
-    assert all(int(seed) >= task.first_seed for *_, seed in pictures)
+    assert all(int(seed) >= FIRST_SEED for *_, seed in pictures)
     written = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "pictures").iterdir()}
     assert task.run(tmp_path) == table
     assert written == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "pictures").iterdir()}
@@ -116,8 +116,8 @@ def test_five_students_are_trained_and_tested(synthetic: Path, tmp_path: Path) -
     real = counts["real seen alone"]
     assert 0 < real < 24 and list(counts.values()) == [one, two, one + two, one + two + real, real]
     parts = task._sets()["real"]
-    assert {THINGS[k - 1] for k in np.unique(parts.labels) if k} <= set(seen_of("S1"))
-    assert not {THINGS[k - 1] for k in np.unique(parts.labels) if k} & set(unseen_of("S1"))
+    assert {THINGS[k - 1] for k in np.unique(parts.labels) if k} <= set(find_split("S1").seen)
+    assert not {THINGS[k - 1] for k in np.unique(parts.labels) if k} & set(find_split("S1").unseen)
     for row in table["rows"]:
         seen, unseen = row["seen"], row["unseen"]
         assert row["harmonic_mean"] == pytest.approx(2 * seen * unseen / (seen + unseen) if seen + unseen else 0)

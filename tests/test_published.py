@@ -11,12 +11,13 @@ from safetensors.torch import load_file
 
 from ovseg.backbones import BACKBONES
 from ovseg.backbones.base import Capture, Sampling
-from ovseg.doctor.published import Scale, write_blip, write_blip2, write_dino, write_open_clip, write_stable_diffusion
+from ovseg.doctor.published import Scale, write_blip, write_dino, write_open_clip, write_stable_diffusion
 from ovseg.models import Models
 from ovseg.pretrained.captioner import Captioner
 from ovseg.pretrained.clip import Clip
 from ovseg.pretrained.dino import Dino
 from tests.hub import COMMIT, fetched, use_cache
+from tests.published_blip2 import write_blip2
 from tests.self_attention import self_attention, selves
 
 SMALL = Scale(narrower=8, layers=2)

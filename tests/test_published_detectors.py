@@ -22,11 +22,12 @@ from transformers import (
     UperNetForSemanticSegmentation,
 )
 
-from ovseg.doctor.published import Scale, write_blip, write_blip2, write_dino, write_stable_diffusion
+from ovseg.doctor.published import Scale, write_blip, write_dino, write_stable_diffusion
 from ovseg.doctor.vocabularies import write_clip_vocabulary
 from ovseg.pretrained.detector import load_detector
 from ovseg.pretrained.dino import Dino
 from ovseg.pretrained.proposals import Cutler
+from tests.published_blip2 import write_blip2
 
 OLD_NAMES = json.loads((Path(__file__).parent / "oracles" / "hub_names.json").read_text())  # by transformers 4.48.3
 LABELS = {0: "wall", 1: "cat", 2: "sky", 3: "dog"}

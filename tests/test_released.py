@@ -26,7 +26,6 @@ from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.methods.ovdiff.prefilter import Things, chosen_classes, which_are_stuff
 from ovseg.methods.ovdiff.prototypes import make_prototypes, prototypes_of
 from ovseg.methods.ovdiff.store import Trimap
-from ovseg.methods.ovdiff.support import masks_by_small_otsu, stretched, two_thresholds
 from ovseg.models import Models
 from ovseg.pocket.world import scene as pocket_scene
 from ovseg.pretrained.captioner import WHOLE, Captioner
@@ -36,6 +35,7 @@ from ovseg.types import Scene
 from ovseg.words import class_filter
 from ovseg.words.classes import parse_classes
 from ovseg.words.nouns import every_noun, votes
+from tests.networks import ON_A_UNET
 
 RELEASED = {
     "diffsegmenter": {
@@ -47,17 +47,19 @@ RELEASED = {
     "ovdiff": {
         "images": 32, "prompt": "A good picture of a {}",
         "negative": "text, low quality, blurry, cartoon, meme, low resolution, bad, poor, faded",
-        "steps": 30, "guidance": 8.0, "first_seed": 42, "masks": "cutler", "skip_empty": True,
+        "steps": 30, "guidance": 8.0, "first_seed": 42, "drawn_released": True, "masks": "cutler", "skip_empty": True,
         "extractors": ("diffusion", "dino", "clip"), "sites": "0, 6-12, 15", "timestep": 200, "squashed": True,
         "sampled": True, "clip": "ViT-B-16-quickgelu/openai", "clip_sides": (448, 512), "imagenet": True,
-        "dino_longest": 800, "parts": 32, "kinds": "all", "background": "prototypes", "stuff_filter": True,
+        "dino_longest": 800,
+        "plain": True, "parts": 32, "by_library": True, "kinds": "all", "background": "prototypes", "stuff_filter": True,
         "stuff": "released", "stuff_cosine": 0.85, "prefilter": True, "prefilter_released": True, "short_side": 448,
         "windows": (448, 336), "window_stride": 224, "windows_always": True, "refinement": "none",
     },
     "freeseg-diff": {
-        "words": "caption", "vocabulary": "closed", "captioner": "blip-base", "every_vote": True,
-        "clip": "ViT-B-32-quickgelu/openai", "squashed": True, "features": "diffusion", "timestep": 0, "draws": 1,
-        "query_stride": 4, "grid_stride": 2, "clusters": 4, "adaptive": False, "algorithm": "k-means", "crop": "whole",
+        "words": "caption", "vocabulary": "closed", "captioner": "blip-base", "beginning": "a picture of ",
+        "least_tokens": 10, "every_vote": True, "clip": "ViT-B-32-quickgelu/openai", "squashed": True, "sampled": True,
+        "features": "diffusion", "timestep": 0, "draws": 1,
+        "query_stride": 4, "grid_stride": 2, "clusters": 4, "adaptive": False, "algorithm": "scikit-learn", "crop": "whole",
         "template": "{}", "ensemble": False, "one_each": True, "refinement": "crf", "refine_side": 0,
     },
     "grounded-diffusion": {
@@ -69,11 +71,8 @@ CLASSES = parse_classes("cat, dog, potted plant, sky")
 
 
 @pytest.fixture
-def models(with_clip: Models, tmp_path: Path) -> Models:
-    """The tiny networks, with a store of prototypes of their own."""
-    models = Models(with_clip.name, device="cpu")
-    models.checkpoint, models.prototype_folders = with_clip.checkpoint, (tmp_path / "store", None)
-    return models
+def models(with_store: Models) -> Models:
+    return with_store
 
 
 @pytest.fixture
@@ -81,7 +80,7 @@ def wide(models: Models) -> Scene:
     return from_image(models, pocket_scene("val", 1).image[:80], seed=2)
 
 
-@pytest.mark.parametrize("kind", map(find_method, RELEASED), ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [find_method(name) for name in RELEASED], ids=lambda kind: kind.name)
 def test_every_setting_of_the_released_pipeline(kind: type, models: Models) -> None:
     mode = modes_of(models, kind)["released"]
     print("\n".join(f"{kind.name} {name} = {value!r}" for name, value in asdict(mode).items()))
@@ -103,14 +102,14 @@ def test_helper_networks_that_are_named_are_in_the_tables() -> None:
     for kind in (DiffSegmenter, OVDiff, FreeSegDiff):
         name, _, tag = kind.as_released().clip.partition("/")
         assert (name, tag) in open_clip.list_pretrained()
-    assert {kind.released_on for kind in METHODS} == {"sd14", "sd15"} <= set(BACKBONES)
+    assert {kind.released_on for kind in METHODS if not kind.yardstick} == {"sd14", "sd15", "sd21"} <= set(BACKBONES)
     assert BACKBONES["sd14"].source == "CompVis/stable-diffusion-v1-4" and FreeSegDiff.released_on == "sd14"
 
 
 def test_the_pocket_backbone_says_what_stands_in(capsys: pytest.CaptureFixture) -> None:
     pocket = Models("pocket", device="cpu")
     said = {kind.name: words_on_released(pocket, kind) for kind in METHODS}
-    assert all(sentence.startswith("The released code runs on sd1") for sentence in said.values())
+    assert all(said[kind.name].startswith("The released code runs on sd") == (not kind.yardstick) for kind in METHODS)
     assert "captioner 'blip-large' is the backbone's own here" in said["diffsegmenter"]
     assert "query_stride 4 is 2 here, grid_stride 2 is 1 here" in said["freeseg-diff"]
     assert "masks 'cutler' is 'maskcut' here" in said["ovdiff"] and "non-commercial" not in said["ovdiff"]
@@ -127,7 +126,7 @@ def test_the_pocket_backbone_says_what_stands_in(capsys: pytest.CaptureFixture) 
 QUICK = {"ovdiff": {"images": 1, "steps": 1, "parts": 2, "extractors": ("diffusion", "clip"), "masks": "otsu-256"}}
 
 
-@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", ON_A_UNET, ids=lambda kind: kind.name)
 def test_the_released_modes_run_on_the_pocket_backbone(kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OVSEG_PROTOTYPES", str(tmp_path))
     pocket = Models("pocket", device="cpu")
@@ -222,7 +221,7 @@ def test_the_released_picture_is_squashed_plainly_and_its_latent_drawn(models: M
     backbone = models.backbone
     pixels = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
     square = torch.nn.functional.interpolate(pixels, backbone.square_hw(), mode="bilinear", align_corners=False)[0]
-    expected = backbone.encode(square.round().byte().permute(1, 2, 0).numpy())
+    expected = backbone.encode(square.permute(1, 2, 0).numpy())
     assert torch.equal(latent_of(models, picture, 3, square=True), expected)
     assert torch.equal(from_image(models, picture, 3, square=True).latent, expected)
     large = np.random.default_rng(1).integers(0, 256, (300, 200, 3), dtype=np.uint8)
@@ -281,7 +280,8 @@ def test_clips_keys_have_as_many_patches_as_fit_the_side(models: Models, picture
     assert torch.equal(clip.dense([picture], "keys", -2, side=tower.image_size[0]), clip.dense([picture], "keys", -2))
     # The embeddings of places keep their own place in the picture: a shift of the grid is no shift of the embedding.
     places = tower.positional_embedding[1:].T.unflatten(1, tuple(tower.grid_size))[None]
-    grown = torch.nn.functional.interpolate(places, (112 // patch,) * 2, mode="bicubic", align_corners=False)[0]
+    factor = (112 // patch + 0.1) / tower.grid_size[0]
+    grown = torch.nn.functional.interpolate(places, scale_factor=factor, mode="bicubic", align_corners=False)[0]
     assert torch.allclose(clip._tower(112).positional_embedding[1:], grown.flatten(1).T, atol=1e-6)
     assert torch.equal(clip._tower(112).positional_embedding[:1], tower.positional_embedding[:1])
     with pytest.raises(ValueError, match="must be one patch of"):
@@ -290,7 +290,7 @@ def test_clips_keys_have_as_many_patches_as_fit_the_side(models: Models, picture
 
 def test_clips_features_can_have_the_colours_of_imagenet(models: Models, picture: np.ndarray) -> None:
     clip = models.clip
-    pixels = clip._squashed(picture, (64, 64), True)
+    pixels = clip._squashed(picture, (64, 64), True, False)
     squashed = np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling.BICUBIC), np.float32) / 255
     expected = (squashed - np.float32(IMAGENET["mean"])) / np.float32(IMAGENET["std"])
     assert np.allclose(pixels.permute(1, 2, 0).numpy(), expected, atol=1e-5)
@@ -374,28 +374,6 @@ def test_more_words_than_are_tried_are_named_by_falling_probability(
         assert max(sentences, key=len) == " and ".join(f"a {classes[k].name}" for k in order)
 
 
-def test_thresholds_from_256_bins_of_the_small_maps() -> None:
-    rng = np.random.default_rng(0)
-    small = [rng.beta(0.6, 0.9, (16, 16)).astype(np.float16) for _ in range(3)]
-    values = np.concatenate([stretched(a, (16, 16)).ravel() for a in small])
-    low, high = two_thresholds(values, 256, at_centres=True)
-    counts, edges = np.histogram(values, 256, (0, 1))
-    centres = (edges[:-1] + edges[1:]) / 2
-    assert low in centres and high in centres
-
-    def spread(first: int, second: int) -> float:
-        parts = (slice(0, first + 1), slice(first + 1, second + 1), slice(second + 1, 256))
-        held = [(counts[p], centres[p]) for p in parts]
-        return sum(float((n * (c - np.average(c, weights=n)) ** 2).sum()) for n, c in held if n.sum())
-
-    found = spread(int(np.searchsorted(centres, low)), int(np.searchsorted(centres, high)))
-    assert found == pytest.approx(min(spread(a, b) for a, b in itertools.combinations(range(0, 255, 3), 2)), rel=0.01)
-    maps = [stretched(a, (40, 40)) for a in small]
-    masks = masks_by_small_otsu(small, maps)
-    assert all(np.array_equal(mask.foreground, a > high) for mask, a in zip(masks, maps, strict=True))
-    assert all(np.array_equal(mask.background, a < low) for mask, a in zip(masks, maps, strict=True))
-
-
 def test_windows_as_large_as_a_square_picture_count(models: Models) -> None:
     method = OVDiff.as_released()
     assert len(list(boxes_of(method, (448, 597)))) == 8  # and the whole: nine
@@ -408,6 +386,9 @@ def test_pictures_without_foreground_give_no_background() -> None:
     inside[1:3, 1:4] = True
     masks = [Trimap(inside, ~inside), Trimap(nothing, ~inside)]
     kept, skipped = (prototypes_of(iter(features), masks, parts=2, skip_empty=skip) for skip in (False, True))
+    small = np.zeros((512, 512), bool)  # between the places of the grid
+    small[100:103, 100:103] = True
+    assert not prototypes_of(iter(features[:1]), [Trimap(small, ~small)], 2, skip_empty=True).background.parts
     assert kept.background.pictures[1:3].tolist() == [0, 1] and skipped.background.pictures.tolist() == [0] * 4
     assert np.array_equal(kept.foreground.vectors, skipped.foreground.vectors)
 
@@ -423,9 +404,10 @@ def test_settings_that_are_as_before_keep_their_files(models: Models) -> None:
         "prompt", "negative", "steps", "guidance", "first_seed", "backbone", "images", "masks", "parts", "network",
     }  # fmt: skip
     released = replace(OVDiff.as_released(), clip="", masks="otsu")
-    for extractor, names in (("clip", {"skip_empty", "clip_side", "imagenet"}), ("diffusion", {"skip_empty", "sampled"})):
+    always = {"skip_empty", "drawn_released", "by_library"}
+    for extractor, names in (("clip", {"clip_side", "imagenet"}), ("diffusion", {"sampled"}), ("dino", {"plain"})):
         usual = set(OVDiff(masks="otsu").made_by(models, extractor))
-        assert set(released.made_by(models, extractor)) - usual == names
+        assert set(released.made_by(models, extractor)) - usual == names | always
 
 
 def test_cutler_is_asked_for_before_pictures_are_drawn(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -452,6 +434,78 @@ def test_cutler_is_asked_for_before_pictures_are_drawn(models: Models, monkeypat
 )
 def test_every_noun_votes(caption: str, given: tuple[str, ...]) -> None:
     assert votes(caption) == given
+
+
+@pytest.mark.parametrize(
+    ("caption", "words", "found"),
+    [
+        ("a brown dog laying on a kitchen floor", ("brown dog", "dog", "kitchen", "floor"), "dog"),
+        ("a small bird sitting on a branch of a tree", ("small bird", "bird", "branch", "tree"), ""),
+        ("two people and a red car in front of a house", ("people", "red car", "car", "house"), "car"),
+    ],
+)
+def test_the_released_open_list(models: Models, wide: Scene, caption: str, words: tuple[str, ...], found: str) -> None:
+    classes = parse_classes("dog, car, person")
+    prepared = FreeSegDiff(vocabulary="open", every_vote=True).prepare(models, classes)
+    candidates = prepared.candidates(replace(wide, caption=caption))
+    names = [word.name for word in candidates.names]
+    assert names == ["dog", "car", "person", *(word for word in words if word != found)]
+    assert [name for name, may in zip(names, candidates.allowed, strict=True) if not may] == [
+        name for name in ("dog", "car", "person") if name != found
+    ]
+
+
+def test_a_caption_has_a_beginning_that_is_taken_off_and_a_least_length(
+    captioner_folder: Path, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioner, given = Captioner(str(captioner_folder)), []
+    generate, decode = captioner._model.generate, captioner._processor.batch_decode
+    monkeypatch.setattr(captioner._model, "generate", lambda **options: given.append(options) or generate(**options))
+    assert captioner.describe(picture) == captioner.caption(picture)
+    monkeypatch.setattr(captioner._processor, "batch_decode", lambda *_, **__: ["a picture of a cat."])
+    assert captioner.describe(picture, "a picture of ", 10) == "a cat"
+    own = len(captioner._processor.tokenizer("a picture of ").input_ids) - 1
+    assert (given[-1]["max_new_tokens"], given[-1]["min_new_tokens"], given[-1]["num_beams"]) == (30 - own, 10 - own, 3)
+    monkeypatch.setattr(captioner._processor, "batch_decode", decode)
+    few = captioner._model.generate(**{**given[-1], "min_new_tokens": 7, "max_new_tokens": 7})
+    assert few.shape[1] >= 7
+
+
+def test_the_mode_begins_its_captions(models: Models, wide: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        Captioner, "describe", lambda _self, _image, beginning, least: asked.append((beginning, least)) or "a cat"
+    )
+    for method in (replace(FreeSegDiff.as_released(), clip="", captioner=""), FreeSegDiff()):
+        assert method.prepare(models, CLASSES).candidates(wide).caption == "a cat"
+    assert asked == [("a picture of ", 10), ("", 0)]
+
+
+def test_clips_middle_square_begins_at_a_whole_pixel(models: Models) -> None:
+    clip = models.clip
+    side = clip._model.visual.image_size[0]
+    image = np.random.default_rng(0).integers(0, 256, (side, side + 3, 3), dtype=np.uint8)
+    floored, plain = clip.image_embeddings([image], floored=True), clip.image_embeddings([image])
+    assert torch.equal(floored, clip.image_embeddings([np.ascontiguousarray(image[:, 1 : side + 1])]))
+    assert torch.equal(plain, clip.image_embeddings([np.ascontiguousarray(image[:, 2 : side + 2])]))
+
+
+def test_the_released_latent_is_drawn_from_a_smoothly_squashed_picture(
+    models: Models, wide: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[tuple[np.ndarray, int | None]] = []
+    encode = type(models.backbone).encode
+
+    def kept(self: object, image: np.ndarray, sample_seed: int | None = None) -> torch.Tensor:
+        encoded.append((image, sample_seed))
+        return encode(self, image, sample_seed)
+
+    monkeypatch.setattr(type(models.backbone), "encode", kept)
+    squared = np.asarray(Image.fromarray(wide.image).resize(models.backbone.square_hw()[::-1], Image.Resampling.BILINEAR))
+    for sampled in (True, False):
+        method = FreeSegDiff(words="classes", refinement="none", squashed=True, sampled=sampled)
+        method.segment(models, wide, CLASSES)
+        assert np.array_equal(encoded[-1][0], squared) and encoded[-1][1] == (wide.seed + POSTERIOR if sampled else None)
 
 
 def test_repeated_nouns_move_the_mean(models: Models) -> None:

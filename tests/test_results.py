@@ -19,7 +19,7 @@ from ovseg.commands import evaluate
 from ovseg.commands.common import method_of
 from ovseg.demo.build import page_theme
 from ovseg.demo.results_tab import OTHER_WEIGHTS, build_results_tab, results_html
-from ovseg.evaluation.ablations import Ablation
+from ovseg.evaluation.ablations import AblationTable
 from ovseg.evaluation.baselines import MEASURABLE
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import PocketDataset
@@ -27,7 +27,7 @@ from ovseg.evaluation.protocols import PROTOCOLS
 from ovseg.evaluation.results import FIGURES, SHIPPED, ResultFiles
 from ovseg.methods import METHODS, DiffSegmenter, OVDiff, find_method, suited_to
 from ovseg.methods.records import METRICS
-from ovseg.models import Models
+from ovseg.models import PARTS, Models
 from tests.browsers import SCREENSHOTS, Watched
 from tests.test_about import CONTRAST
 
@@ -88,10 +88,9 @@ def test_every_figure_of_ours_is_one_of_the_files(shown: Shown) -> None:
 @pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
 def test_every_figure_of_a_paper_is_that_of_the_data_file(shown: Shown, kind: type) -> None:
     of_paper = [(value, text) for whose, value, text in shown.sections.get(f"results-{kind.name}", []) if whose == "paper"]
-    expected = []
-    for single in (True, False):  # changes stand below
-        for row in (row for row in PAPERS if row["method"] == kind.name and ("before" not in row) == single):
-            expected += [row[name] for name in ("before", "value") if name in row]
+    own = [row for row in PAPERS if row["method"] == kind.name]
+    ordered = sorted(own, key=lambda row: ("ours" not in row, "before" in row and "ours" in row))  # changes stand below
+    expected = [row[name] for row in ordered for name in ("before", "value") if name in row]
     assert [value for value, _ in of_paper] == expected and [text for _, text in of_paper] == [str(v) for v in expected]
 
 
@@ -148,7 +147,7 @@ def test_a_command_says_everything_that_differs_from_the_defaults(models: Models
     )  # fmt: skip
     parser = ArgumentParser()
     evaluate.add_options(parser)
-    words = shlex.split(task.command)
+    words = shlex.split(task.command("here"))
     assert words[:4] == ["python", "-m", "ovseg", "evaluate"]
     options = parser.parse_args(words[4:])
     assert method_of(options, models, MEASURABLE) == given
@@ -159,7 +158,7 @@ def test_a_command_says_everything_that_differs_from_the_defaults(models: Models
 
 def test_figures_of_other_weights_are_marked(tmp_path: Path) -> None:
     networks = Models("pocket", "cpu")
-    now = networks.weight_files(("clip", "captioner", "dino", "grounding"))
+    now = networks.weight_files(PARTS)
     for path in SHIPPED.glob("*.json"):
         rows = json.loads(path.read_text())
         for row in rows:
@@ -177,12 +176,30 @@ def test_figures_of_other_weights_are_marked(tmp_path: Path) -> None:
 
 def test_a_page_with_another_backbone_or_without_results_says_so(models: Models, tmp_path: Path) -> None:
     assert "Ours are of pocket; this page uses another backbone, Local checkpoint" in results_html(models)
-    assert "Nothing of ours was measured yet" in results_html(models, tmp_path)
-    assert "not measured" in results_html(models, tmp_path)
+    without = results_html(models, tmp_path)
+    assert (
+        "Nothing of ours was measured yet" in without and "results-claims" not in without and "results-levels" not in without
+    )
+    own = sum(row["method"] == "ovdiff" for row in PAPERS)
+    assert f"{own} of the paper's figures were not measured here" in without
+
+
+def test_the_picture_says_of_each_change_whether_ours_goes_the_same_way() -> None:
+    pairs = [pair for kind in METHODS for pair in ResultFiles().beside(kind.figures()) if pair.change is not None]
+    same = [(pair.paper.change < 0) == (pair.change < 0) for pair in pairs]
+    html = results_html(Models("pocket"))
+    picture = re.search(r'<section id="results-claims".*?</section>', html)[0]
+    verdicts = re.findall(r'<b>([+-][\d.]+)</b></span><span class="verdict (same|other)', picture)
+    expected = [(f"{p.change:+.1f}", "same" if way else "other") for p, way in zip(pairs, same, strict=True)]
+    assert verdicts == expected and {True, False} == set(same)
+    assert f"Of {len(same)} changes that a paper and we measured, {sum(same)} go the same way here" in picture
+    # The marks lie in the order of their figures on one axis.
+    places = [float(place) for place in re.findall(r'class="ours" style="left:([\d.]+)%', picture)]
+    assert sorted(range(len(pairs)), key=lambda k: places[k]) == sorted(range(len(pairs)), key=lambda k: pairs[k].change)
 
 
 def test_weight_files_are_told_apart_by_what_they_hold(with_clip: Models, tmp_path: Path) -> None:
-    found = with_clip.weight_files(("clip", "dino", "captioner", "grounding"))
+    found = with_clip.weight_files((*PARTS, "cutler"))  # it has no segmenter, and CutLER goes with no backbone
     assert set(found) == {"backbone", "clip", "dino", "captioner", "grounding"} and len(set(found.values())) == 5
     folder = tmp_path / "dino"
     folder.mkdir()
@@ -221,20 +238,11 @@ def test_the_command_writes_what_the_tab_reads(
 
 def test_rows_of_a_table_can_be_asked_for_by_their_whole_names(models: Models, tmp_path: Path) -> None:
     task = Benchmark(models, DiffSegmenter(), PocketDataset("val"), 1)
-    rows = Ablation(task, DiffSegmenter, ("t = 50",), exact=True).run(tmp_path)
+    rows = AblationTable(task, DiffSegmenter, ("t = 50",), exact=True).run(tmp_path)
     assert [row["what"] for row in rows] == ["t = 50"]
     assert rows[0]["weight files"] == models.weight_files(()) and rows[0]["dataset"] == "pocket-val"
     with pytest.raises(ValueError, match="no row of DiffSegmenter contains"):
-        Ablation(task, DiffSegmenter, ("stride 2",), exact=True).run(tmp_path)
-
-
-def test_a_run_goes_on_with_the_same_weights_only(models: Models, tmp_path: Path) -> None:
-    task = Benchmark(models, DiffSegmenter(), PocketDataset("val"), 1)
-    task.run(tmp_path)
-    path = tmp_path / "settings.json"
-    path.write_text(path.read_text().replace(models.backbone.fingerprint, "another"))
-    with pytest.raises(ValueError, match=r"holds something else: it differs in weights\."):
-        task.run(tmp_path)
+        AblationTable(task, DiffSegmenter, ("stride 2",), exact=True).run(tmp_path)
 
 
 def test_variants_quote_their_papers_from_the_data_file() -> None:
@@ -266,8 +274,10 @@ def test_it_can_be_read(address: str, browser: BrowserContext, width: int, theme
     page = watched.page
     page.set_viewport_size({"width": width, "height": 900})
     page.goto(f"{address}?__theme={theme}")
-    page.locator("#results-all table").wait_for()
-    for summary in page.locator(".ov-results summary").all()[:3]:
+    page.locator("#results-claims li").first.wait_for()
+    for summary in page.locator(".ov-results .fold > summary").all():
+        summary.click()
+    for summary in page.locator(".ov-results td summary").all()[:3]:
         summary.click()
     assert page.locator(".ov-results details[open] code").first.inner_text().startswith("python -m ovseg evaluate")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -285,7 +295,9 @@ def test_it_can_be_read(address: str, browser: BrowserContext, width: int, theme
         assert min(paper["width"], ours["width"]) > 120 and min(what["width"], why["width"]) > 240
         named = row.locator("td").evaluate_all("all => all.map(e => getComputedStyle(e, '::before').content)")
         assert named == ['"The paper"', '"Ours"', '"What differs"']
-    lowest, where = page.evaluate(CONTRAST.replace(".ov-about :is(p, a, h2, h3, figcaption, code)", ".ov-results *"))
+    lowest, where = page.evaluate(
+        CONTRAST.replace(".ov-about :is(p, a, h2, h3, figcaption, code)", ".ov-results :not(i)")
+    )  # marks hold no text
     assert lowest >= 4.5, where
     if SCREENSHOTS:
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)

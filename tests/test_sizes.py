@@ -1,9 +1,7 @@
 """What a method takes for inputs of some size, and how that grows: counted on tiny networks."""
 
 import json
-import re
 import time
-import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +11,6 @@ import torch.nn.functional as F
 
 from ovseg.__main__ import main
 from ovseg.evaluation.growth import Sweep, exponent, growth_table, table_of
-from ovseg.evaluation.growth_plot import _short, growth_plot
 from ovseg.evaluation.sizes import Size, Taken, measure_making, measure_size, words_for
 from ovseg.maths.flops import flop_counter, matmul_peak
 from ovseg.methods import DiffSegmenter
@@ -32,10 +29,8 @@ OVDIFF = OVDiff(steps=1, parts=3, masks="otsu", sites="0, 3", short_side=0, wind
 
 
 @pytest.fixture
-def models(with_clip: Models, tmp_path: Path) -> Models:
-    models = Models(with_clip.name, device="cpu")
-    models.checkpoint, models.prototype_folders = with_clip.checkpoint, (tmp_path, None)
-    return models
+def models(with_store: Models) -> Models:
+    return with_store
 
 
 def test_all_arithmetic_counts() -> None:
@@ -117,25 +112,6 @@ def test_growth_is_the_power_of_the_input() -> None:
     assert row[:4] == ("a", 5, 32, None) and row[6:10] == (0.002, 0.25, 1.024, 4.096)
 
 
-def test_the_plot_has_a_line_for_each_method_and_sweep() -> None:
-    sizes = [Size(k, 64, 32) for k in (1, 4, 16)]
-    classes = [taken(name, size, size.classes * 0.1, 10**6) for name in ("a & b", "c") for size in sizes]
-    images = [taken("a & b", Size(5, 64, n), 1.0, 10**6 * n) for n in (2, 8)]
-    root = ET.fromstring(growth_plot("title <1>", [("classes", classes), ("support images", images)]))
-    space = "{http://www.w3.org/2000/svg}"
-    lines = [line.get("points") for line in root.iter(f"{space}polyline")]
-    assert len(lines) == 2 * 2 + 2 and len(list(root.iter(f"{space}circle"))) == 2 * 2 * 3 + 2 * 2
-    texts = [text.text for text in root.iter(f"{space}text")]
-    assert "title <1>" in texts and "a & b" in texts and {"classes", "support images", "seconds"} <= set(texts)
-    points = [tuple(map(float, point.split(","))) for point in lines[0].split()]
-    # Equal steps on a logarithmic axis, upwards as seconds grow.
-    assert points[1][0] - points[0][0] == pytest.approx(points[2][0] - points[1][0], abs=0.2)
-    assert points[0][1] > points[1][1] > points[2][1]
-    short = {value: _short(value) for value in (0.0251, 1.5, 120, 4096, 65536, 262144, 4194304)}
-    assert list(short.values()) == ["0.0251", "1.5", "120", "4096", "65.5k", "262k", "4.19M"]
-    assert all(0 <= float(number) <= 300 for line in lines for number in re.split("[ ,]", line))
-
-
 def test_the_command_measures_growth_and_writes_it(tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     network = ["--backbone", str(tiny_folder), "--device", "cpu", "--methods", "diffsegmenter"]
     assert main(["timings", "--growth", *network, "--classes", "1,3", "--out", str(tmp_path / "out")]) == 0
@@ -145,28 +121,6 @@ def test_the_command_measures_growth_and_writes_it(tiny_folder: Path, tmp_path: 
     assert [item["size"]["classes"] for item in items] == [1, 3, 5, 5, 5, 5]
     assert [item["size"]["side"] for item in items] == [64, 64, 32, 64, 128, 256]
     assert (tmp_path / "out" / "table.md").read_text().count("\n") > 8
-    ET.parse(tmp_path / "out" / "growth.svg")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--classes", "2"], "--classes must come with --full-size or --growth"),
-        (["--small"], "--small must come with --full-size"),
-        (["--growth", "--classes", "2,x"], "Numbers must be 1 or more"),
-        (["--growth", "--methods", "magic"], "method must be one of"),
-    ],
-)
-def test_options_of_sizes_are_checked(
-    tiny_folder: Path, capsys: pytest.CaptureFixture, options: list[str], message: str
-) -> None:
-    assert main(["timings", *options, "--backbone", str(tiny_folder), "--device", "cpu"]) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_full_size_networks_are_those_of_the_table(capsys: pytest.CaptureFixture) -> None:
-    assert main(["timings", "--full-size", "--backbone", "pocket"]) == 2
-    assert "must come with --backbone sd15 or sd21, but got pocket" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -10,8 +10,10 @@ from ovseg.__main__ import main
 FRONT = {
     "title": "t", "sdk": "gradio", "sdk_version": "6.31.0", "python_version": '"3.12.12"', "app_file": "app.py",
     "suggested_hardware": "zero-a10g", "license": "apache-2.0", "short_description": "short", "colorFrom": "indigo",
+    "tags": "[mcp-server]", "models": "[owner/name]", "thumbnail": "https://example.org/p.png",
+    "startup_duration_timeout": "1h",
 }  # fmt: skip
-PINS = "torch==2.13.0  # ours\ngradio[mcp]==6.31.0\nspaces==0.51.3\n"
+PINS = "torch==2.13.0  # ours\ngradio[mcp]==6.31.0\nspaces>=0.51.3\n"
 APP = """
 import http.server, os
 if "NEVER" in os.environ:
@@ -32,6 +34,7 @@ def write(folder: Path, front: dict[str, str] | None = None, **files: str) -> Pa
     settings = "".join(f"{name}: {value}\n" for name, value in (FRONT if front is None else front).items())
     (folder / "README.md").write_text(f"---\n{settings}---\n# t\n")
     (folder / "requirements.txt").write_text(files.get("requirements", PINS))
+    (folder / "constraints.txt").write_text(files.get("constraints", "spaces==0.51.4\n"))
     (folder / "app.py").write_text(files.get("app", APP))
     (folder / "pyproject.toml").write_text(files.get("pyproject", 'requires-python = ">=3.11,<3.13"\n'))
     return folder
@@ -60,9 +63,16 @@ WRONG = [
     ({"front": FRONT | {"colorFrom": "mauve"}}, "colorFrom must be one of red, yellow"),
     ({"front": FRONT | {"short_description": "a" * 61}}, "60 characters at most, but has 61"),
     ({"front": FRONT | {"sdk_versions": "1"}}, "must set only what Spaces know, but sets sdk_versions"),
-    ({"requirements": PINS.replace("==0.51.3", ">=0.51")}, "must pin spaces to one version"),
+    ({"requirements": PINS.replace(">=0.51.3", "==0.51.3")}, "must give spaces a lower bound alone"),
+    ({"requirements": PINS.replace(">=0.51.3", ">=0.52")}, "pin it to a version that this allows"),
+    ({"constraints": "spaces>=0.51\n"}, "constraints.txt pin it to a version"),
+    ({"constraints": "mcp==1.30.0\n"}, "constraints.txt pin it to a version"),
+    ({"front": FRONT | {"tags": "[segmentation]"}}, "mcp-server among them, but are segmentation"),
+    ({"front": FRONT | {"models": "[pocket]"}}, "models must name repositories, such as owner/name, but are pocket"),
+    ({"front": FRONT | {"thumbnail": "none.png"}}, "thumbnail must be a file of the Space or an https address"),
+    ({"front": FRONT | {"startup_duration_timeout": "30m"}}, "must be 60m or more"),
     ({"requirements": PINS.replace("==2.13.0", "==2.15.0")}, "torch must be one of ZeroGPU's versions"),
-    ({"requirements": PINS.replace("spaces==0.51.3\n", "")}, "must have spaces, which ZeroGPU needs"),
+    ({"requirements": PINS.replace("spaces>=0.51.3\n", "")}, "must have spaces, which ZeroGPU needs"),
     ({"requirements": PINS + "opencv-python==5.0.0.93\n"}, "must have opencv-python-headless"),
     ({"requirements": PINS + "three words here\n"}, "must name a package, but one is 'three words here'"),
     ({"app": "import torch\nimport spaces\n"}, "app.py must import spaces before any package"),
@@ -119,7 +129,9 @@ def test_only_what_git_knows_comes_along(tmp_path: Path, capsys: pytest.CaptureF
     app.write_text(app.read_text().replace("address =", "import sys; sys.path.append('.'); __import__('helper')\naddress ="))
     assert outcome(capsys, space) == (0, [])
     subprocess.run(["git", "init", "-q"], cwd=space, check=True)
-    subprocess.run(["git", "add", "README.md", "requirements.txt", "app.py", "pyproject.toml"], cwd=space, check=True)
+    subprocess.run(
+        ["git", "add", "README.md", "requirements.txt", "constraints.txt", "app.py", "pyproject.toml"], cwd=space, check=True
+    )
     code, (only,) = outcome(capsys, space)
     assert code == 1 and "No module named 'helper'" in only
 

@@ -3,7 +3,6 @@
 import math
 import pickle
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from ovseg.attention.spreading import spreading_sites
 from ovseg.backbones import Capture, counting
-from ovseg.methods import METHODS, DiffSegmenter
+from ovseg.methods import DiffSegmenter
 from ovseg.methods.freeseg_diff.method import FreeSegDiff
 from ovseg.methods.ovdiff.features import Extractor
 from ovseg.methods.ovdiff.method import OVDiff
@@ -24,6 +23,7 @@ from ovseg.pretrained.clip import Clip
 from ovseg.pretrained.dino import Dino
 from ovseg.scene import from_image
 from ovseg.words.classes import parse_classes
+from tests.networks import ON_A_UNET
 from tests.self_attention import self_attention, selves
 
 CLASSES = parse_classes("cat, dog, bus")
@@ -78,67 +78,59 @@ SETTINGS = {"ovdiff": OVDIFF, "freeseg-diff": FreeSegDiff(words="classes", refin
 
 
 @pytest.fixture
-def every_network(with_clip: Models, tmp_path: Path) -> Models:
-    """All tiny networks, with a store of their own."""
-    models = Models(with_clip.name, device="cpu")
-    models.checkpoint, models.prototype_folders = with_clip.checkpoint, (tmp_path, None)
-    return models
-
-
-@pytest.fixture
-def calls(every_network: Models, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+def calls(with_store: Models, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Every use of a network but for the U-Net, with how many texts or pictures it was given."""
     seen: list[tuple[str, int]] = []
     used = (
-        (type(every_network.backbone), "encode_text"), (type(every_network.backbone), "encode"), (Clip, "_tokens"),
+        (type(with_store.backbone), "encode_text"), (type(with_store.backbone), "encode"), (Clip, "_tokens"),
         (Clip, "dense"), (Dino, "keys"),
     )  # fmt: skip
     for kind, name in used:
-        plain = getattr(kind, name)
+        own = getattr(kind, name)
 
-        def noted(self, first, *rest, plain=plain, name=name, **options):
-            seen.append((name, 1 if name == "encode" else len(first)))
-            return plain(self, first, *rest, **options)
+        def noted(self, first, *rest, _own=own, _name=name, **options):
+            seen.append((_name, 1 if _name == "encode" else len(first)))
+            return _own(self, first, *rest, **options)
 
         monkeypatch.setattr(kind, name, noted)
     return seen
 
 
-@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
-def test_words_are_encoded_before_a_picture_is_seen(kind: type, every_network: Models, calls: list) -> None:
-    prepared = SETTINGS.get(kind.name, kind()).prepare(every_network, parse_classes("cat|kitten, dog, bus, sky, asphalt"))
+@pytest.mark.parametrize("kind", ON_A_UNET, ids=lambda kind: kind.name)
+def test_words_are_encoded_before_a_picture_is_seen(kind: type, with_store: Models, calls: list) -> None:
+    prepared = SETTINGS.get(kind.name, kind()).prepare(with_store, parse_classes("cat|kitten, dog, bus, sky, asphalt"))
     calls.clear()
-    result = prepared.segment(from_image(every_network, scene("val", 0, 64).image))
+    result = prepared.segment(from_image(with_store, scene("val", 0, 64).image))
     assert len(result.labels) == 6 and not [name for name, _ in calls if name in ("encode_text", "_tokens")]
 
 
-def test_of_a_caption_its_nouns_alone_are_encoded_for_each_picture(every_network: Models, calls: list) -> None:
-    prepared = FreeSegDiff(refinement="none").prepare(every_network, CLASSES)
+def test_of_a_caption_its_nouns_alone_are_encoded_for_each_picture(with_store: Models, calls: list) -> None:
+    prepared = FreeSegDiff(refinement="none").prepare(with_store, CLASSES)
     calls.clear()
-    prepared.segment(from_image(every_network, scene("val", 0, 64).image, caption="a cat beside a house"))
+    prepared.segment(from_image(with_store, scene("val", 0, 64).image, caption="a cat beside a house"))
     assert [call for call in calls if call[0] != "encode"] == [("encode_text", 2)]
 
 
-def test_a_picture_is_encoded_where_its_latent_is_looked_at(every_network: Models, calls: list) -> None:
-    prepared = replace(OVDIFF, extractors=("dino", "clip")).prepare(every_network, CLASSES)
+def test_a_picture_is_encoded_where_its_latent_is_looked_at(with_store: Models, calls: list) -> None:
+    prepared = replace(OVDIFF, extractors=("dino", "clip")).prepare(with_store, CLASSES)
     calls.clear()
-    looked_at = from_image(every_network, scene("val", 0, 64).image)
+    looked_at = from_image(with_store, scene("val", 0, 64).image)
     prepared.segment(looked_at)
     assert looked_at.latent_hw is None and "encode" not in dict(calls)
-    DiffSegmenter(refinements=0).segment(every_network, looked_at, CLASSES)
+    DiffSegmenter(refinements=0).segment(with_store, looked_at, CLASSES)
     assert looked_at.latent_hw == (32, 32) and [name for name, _ in calls].count("encode") == 1
     assert torch.equal(pickle.loads(pickle.dumps(looked_at)).latent, looked_at.latent)
     squashed = replace(DiffSegmenter(refinements=0), squashed=True)
     calls.clear()
-    squashed.segment(every_network, from_image(every_network, scene("val", 0, 64).image), CLASSES)
+    squashed.segment(with_store, from_image(with_store, scene("val", 0, 64).image), CLASSES)
     assert [name for name, _ in calls].count("encode") == 1  # the square, and not the picture with its aspect too
 
 
 @pytest.mark.parametrize("name", ["diffusion", "dino", "clip"])
 def test_windows_go_through_a_network_together(
-    name: str, every_network: Models, calls: list, monkeypatch: pytest.MonkeyPatch
+    name: str, with_store: Models, calls: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image, extractor = scene("val", 0, 64).image, Extractor.of(every_network, OVDIFF, name)
+    image, extractor = scene("val", 0, 64).image, Extractor.of(with_store, OVDIFF, name)
     crops = [np.ascontiguousarray(image[:48, k : k + 40]) for k in (0, 12, 24)]
     alone = [next(extractor.features([crop], 5)) for crop in crops]
     with counting() as count:
@@ -147,7 +139,7 @@ def test_windows_go_through_a_network_together(
     assert not torch.allclose(together[0], together[1], atol=1e-2)
     assert (count.passes, count.rows) == ((1, 3) if name == "diffusion" else (0, 0))
     monkeypatch.setattr("ovseg.methods.ovdiff.features.TOGETHER", 2)
-    monkeypatch.setattr(type(every_network.backbone), "rows_per_pass", lambda *_: 1)
+    monkeypatch.setattr(type(with_store.backbone), "rows_per_pass", lambda *_: 1)
     calls.clear()
     with counting() as count:
         parts = list(extractor.features(crops, 5))
@@ -156,12 +148,12 @@ def test_windows_go_through_a_network_together(
     assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(alone, parts, strict=True))
 
 
-def test_windows_of_one_size_are_compared_together(every_network: Models, calls: list) -> None:
+def test_windows_of_one_size_are_compared_together(with_store: Models, calls: list) -> None:
     method = replace(OVDIFF, extractors=("dino",), prefilter=False)
-    prepared = replace(method, windows=(48, 40), window_stride=16).prepare(every_network, CLASSES)
+    prepared = replace(method, windows=(48, 40), window_stride=16).prepare(with_store, CLASSES)
     image = scene("val", 0, 64).image
     calls.clear()
-    prepared.segment(from_image(every_network, image))
+    prepared.segment(from_image(with_store, image))
     assert [given for name, given in calls if name == "keys"] == [4, 8, 1, 1]  # 2 x 2, 3 x 3 in parts of 8, the whole
 
 

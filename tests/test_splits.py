@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from ovseg.__main__ import build_parser, main
-from ovseg.factory.splits import COCO, COCO_UNSEEN, SPLITS, UNSEEN, VOC, find_split, seen_of, splits_for, unseen_of
-from ovseg.factory.triplets import read_shard
+from ovseg.factory.splits import COCO, COCO_UNSEEN, SPLITS, UNSEEN, VOC, find_split, splits_for
 from ovseg.pocket.world import THINGS
 from ovseg.pretrained.detector import Detector, Instance, plain
+from tests.triplet_items import read_shard
 
 VOC_NAMES = (  # of the data set's files
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
@@ -45,11 +45,11 @@ def test_a_split_parts_its_classes(split: object) -> None:
 
 def test_vocs_splits_are_those_of_the_released_code() -> None:
     assert VOC == VOC_NAMES
-    assert set(unseen_of("voc-S1")) == {"tvmonitor", "car", "dog", "sofa", "train"}
-    assert set(unseen_of("voc-S2")) == {"horse", "motorbike", "person", "pottedplant", "sheep"}
-    assert set(unseen_of("voc-S3")) == {"bus", "cat", "chair", "cow", "diningtable"}
-    assert set(unseen_of("voc-ZS3")) == {"pottedplant", "sheep", "sofa", "train", "tvmonitor"}
-    assert {"aeroplane", "diningtable", "pottedplant"} <= set(seen_of("voc-S1"))
+    assert set(find_split("voc-S1").unseen) == {"tvmonitor", "car", "dog", "sofa", "train"}
+    assert set(find_split("voc-S2").unseen) == {"horse", "motorbike", "person", "pottedplant", "sheep"}
+    assert set(find_split("voc-S3").unseen) == {"bus", "cat", "chair", "cow", "diningtable"}
+    assert set(find_split("voc-ZS3").unseen) == {"pottedplant", "sheep", "sofa", "train", "tvmonitor"}
+    assert {"aeroplane", "diningtable", "pottedplant"} <= set(find_split("voc-S1").seen)
 
 
 def test_cocos_split_is_the_widely_used_one() -> None:
@@ -120,7 +120,7 @@ def test_a_split_of_ones_own_is_drawn(tiny_folder: Path, detector_folder: Path, 
     path.write_text(json.dumps({"seen": ["cat", "potted  plant"], "unseen": ["dog"]}))
     split = find_split(str(path))
     assert (split.name, split.seen, split.unseen) == ("pets", ("cat", "potted plant"), ("dog",))
-    assert (seen_of(split.source), unseen_of(split.source)) == (split.seen, split.unseen)
+    assert (find_split(split.source).seen, find_split(split.source).unseen) == (split.seen, split.unseen)
     network = ["--backbone", str(tiny_folder), "--device", "cpu", "--detector", str(detector_folder)]
     made = ["triplets", *network, "--split", str(path), "--count", "8", "--steps", "1", "--latents", "--out", str(out)]
     assert main(made) == 0

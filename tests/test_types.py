@@ -56,6 +56,25 @@ def test_moving_the_threshold_changes_the_background_alone() -> None:
     assert result.with_threshold(0.95).shares["background"] == 1.0
 
 
+def test_a_class_may_have_a_threshold_of_its_own() -> None:
+    scores = torch.tensor([[[0.2, 0.9]], [[0.6, 0.8]]])
+    result = Segmentation.from_scores(IMAGE, ("cat", "dog"), scores, threshold=0.5)
+    plain = result.scores()
+    for name, threshold in (("cat", 0.3), ("dog", 0.79)):
+        moved = result.with_class_thresholds({name: threshold})
+        number = result.labels.index(name)
+        alone = replace(moved, own=moved.scores()[[0, number]], labels=("background", name))
+        assert np.array_equal(alone.label_map == 1, plain[number] > np.float32(threshold))
+        others = [k for k in range(3) if k != number]
+        assert np.array_equal(moved.scores()[others], plain[others]) and moved.threshold == 0.5
+    assert result.label_map[0].tolist() == [2, 2, 2, 1]  # of two that are above theirs the one that is further above wins
+    assert result.with_class_thresholds({"cat": 0.8, "dog": 0.5}).label_map[0].tolist() == [2, 2, 2, 2]
+    with pytest.raises(ValueError, match="must be one of cat, dog, but got 'cow'"):
+        result.with_class_thresholds({"cow": 0.3})
+    with pytest.raises(ValueError, match="must be a threshold, but it has its own"):
+        Segmentation.from_scores(IMAGE, ("cat",), scores).with_class_thresholds({"cat": 0.3})
+
+
 def test_a_method_may_score_the_background_itself() -> None:
     scores = torch.tensor([[[0.9, 0.1]], [[0.5, 0.5]]])
     result = Segmentation.from_scores(IMAGE, ("cat",), scores)

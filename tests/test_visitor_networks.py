@@ -4,6 +4,7 @@ import asyncio
 import base64
 import inspect
 import io
+import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -21,7 +22,7 @@ from PIL import Image
 import ovseg.methods
 from ovseg.demo import build, launch
 from ovseg.demo.link import Link
-from ovseg.demo.method_panel import build_method_panel, restored
+from ovseg.demo.method_panel import restored
 from ovseg.doors import inputs
 from ovseg.doors.visitor_networks import captioners, check_networks, choices
 from ovseg.methods import METHODS, Method, find_method, suited_to
@@ -137,18 +138,34 @@ def test_no_mcp_client_names_a_network(visitor: Visitor) -> None:
     assert not asyncio.run(ask({"weights": OWN})).isError and LOADED == [(OWN,)]
 
 
+def lines_of(page: Page) -> dict[str, Any]:
+    """The part of the page that has the methods."""
+    return next(part for part in page.parts.values() if part["props"].get("elem_id") == "methods")
+
+
+def offered(about: str, field: str) -> dict[str, Any]:
+    """What the page tells the browser of a setting of the stranger's method."""
+    (stranger,) = (one for one in json.loads(about) if one["name"] == "stranger")
+    return next(one for one in stranger["networks"][0]["fields"] if one["name"] == field)
+
+
 def test_the_page_lets_no_visitor_name_a_network(visitor: Visitor) -> None:
     page = Page(visitor)
-    (offered,) = (part for part in page.parts.values() if part["props"].get("elem_id") == "setting-stranger-weights")
-    assert offered["type"] == "dropdown" and [value for _, value in offered["props"]["choices"]] == [OWN]
-    for button in ("run", "add-stranger"):
-        place = page.place_of(button, "click", "setting-stranger-weights")
-        for name in (OTHER, "/etc/passwd"):
-            answer = visitor.press(page, button, {place: name})
-            assert answer.event == "error" and "Weights must be one of its choices, but got" in answer.text
-    place = page.place_of("add-stranger", "click", "setting-stranger-helpers_of")
-    answer = visitor.press(page, "add-stranger", {place: OTHER})
-    assert answer.event == "error" and "helpers_of must be one that this server has, none, but got" in answer.text
+    lines = lines_of(page)["props"]
+    assert offered(lines["props"]["about"], "weights")["choices"] == [[OWN, OWN]]
+    for field, names, sentence in (
+        ("weights", (OTHER, "/etc/passwd"), "weights must be one that this server has, institute/own, but got"),
+        ("helpers_of", (OTHER,), "helpers_of must be one that this server has, none, but got"),
+    ):
+        for name in names:
+            value = json.loads(json.dumps(lines["value"])) | {"used": ["stranger"]}
+            value["settings"]["stranger"]["values"][field] = name
+            run = visitor.press(page, "run", {page.place_of("run", "click", "methods"): value})
+            added = visitor.press(
+                page, "methods", {0: value}, event="variant", event_data={"method": "stranger", "before": None}
+            )
+            for answer in (run, added):
+                assert answer.event == "error" and sentence in answer.text
     assert not LOADED
 
 
@@ -156,14 +173,12 @@ def test_the_page_lets_no_visitor_name_a_network(visitor: Visitor) -> None:
 @pytest.mark.parametrize("name", [OTHER, "/etc/passwd"])
 def test_no_link_names_a_network(name: str, runs: str, visitor: Visitor, with_clip: Models) -> None:
     query = runs.format(name)
-    with gr.Blocks():
-        panel = build_method_panel(with_clip)
     with pytest.raises(ValueError, match="weights must be one that this server has, institute/own, but got"):
-        restored(with_clip, panel, Link.of_query(query).methods)
+        restored(with_clip, Link.of_query(query).methods)
     (number,) = (event["id"] for event in Page(visitor).events if "load" in [on for _, on in event["targets"]])
-    opened = visitor.join({"fn_index": number, "data": [query]})
+    opened = visitor.join({"fn_index": number, "data": [query, ""]})
     assert opened.is_good and name not in opened.text
-    allowed = visitor.join({"fn_index": number, "data": ["run=stranger%3Bprompt%3Done+of+{}"]})
+    allowed = visitor.join({"fn_index": number, "data": ["picture=scene-12&run=stranger%3Bprompt%3Done+of+{}", ""]})
     assert allowed.is_good and OWN in allowed.text and "one of {}" in allowed.text
 
 
@@ -178,8 +193,9 @@ def test_the_owner_may_allow_repositories_but_no_paths(
         answer = visitor.call("segment", [file, "cat", "stranger", {"weights": path}])
         assert answer.event == "error" and "weights must be one that this server has" in answer.text, path
     assert len(LOADED) == 1
-    (box,) = (part for part in build(with_clip).blocks.values() if part.elem_id == "setting-stranger-weights")
-    assert isinstance(box, gr.Textbox) and box.value == OWN
+    (lines,) = (part for part in build(with_clip).blocks.values() if part.elem_id == "methods")
+    assert offered(lines.props["about"], "weights")["kind"] == "text"
+    assert lines.value["settings"]["stranger"]["values"]["weights"] == OWN
 
 
 def field_of(kind: type[Method], name: str) -> Any:
@@ -227,6 +243,6 @@ def test_what_there_is_is_offered(with_clip: Models, monkeypatch: pytest.MonkeyP
 
 def test_every_setting_that_names_a_network_is_marked() -> None:
     marked = {f"{kind.name} {field.name}" for kind in METHODS for field in fields(kind) if field.metadata["kind"]}
-    helpers = ("captioner", "clip", "module")
+    helpers = ("captioner", "clip", "module", "weights")
     named = {f"{kind.name} {field.name}" for kind in METHODS for field in fields(kind) if field.name in helpers}
-    assert marked == named and len(marked) == 6
+    assert marked == named and len(marked) == 8

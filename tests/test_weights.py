@@ -5,7 +5,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import open_clip
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
@@ -113,17 +112,3 @@ def test_a_repository_is_known_by_its_revision_whichever_files_are_read(
     assert Dino("someone/dino", dtype=torch.float16).fingerprint == f"someone/dino@{COMMIT[:12]}"
     with pytest.raises(ValueError, match="someone/else must be in the cache"):
         revision_of("someone/else")
-
-
-def test_a_clip_of_the_table_is_known_by_the_revision_of_its_repository(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_clip: Models
-) -> None:
-    use_cache(tmp_path, monkeypatch)
-    folder = tmp_path / "files"
-    folder.mkdir()
-    (folder / "open_clip_config.json").write_text("{}")
-    fetched(tmp_path, "timm/vit_large_patch14_clip_224.openai", folder)
-    clip = Clip.__new__(Clip)
-    clip.source = "ViT-L-14-quickgelu/openai"
-    assert ("ViT-L-14-quickgelu", "openai") in open_clip.list_pretrained()
-    assert clip.fingerprint == f"timm/vit_large_patch14_clip_224.openai@{COMMIT[:12]}"

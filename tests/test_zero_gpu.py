@@ -20,18 +20,27 @@ import ovseg.pretrained.clip
 import ovseg.pretrained.dino
 import ovseg.pretrained.grounding
 from ovseg.attention import Inspection, heads_of, look_inside
+from ovseg.attention.later import beside_a_pass, word_later
 from ovseg.compare import Variant, run_variant
 from ovseg.demo.build import build, launch
+from ovseg.demo.control_views import asked_of, controls_html
+from ovseg.demo.head_shares import shares_html
+from ovseg.demo.later_word import LaterAsked, later_html
 from ovseg.demo.picture import Picture
 from ovseg.demo.preload import load_everything
-from ovseg.demo.run import Results
-from ovseg.methods import METHODS, DiffSegmenter, FreeSegDiff, OVDiff, suited_to
+from ovseg.demo.run import Results, RunRequest, run, titled
+from ovseg.demo.what_if import change_html, change_of
+from ovseg.demo.work import on_accelerator
+from ovseg.methods import DiffSegmenter, FreeSegDiff, OVDiff, suited_to
 from ovseg.models import Models
+from ovseg.progress import silent
+from ovseg.reading.shares import shares_of
 from ovseg.scene import from_image, from_prompt
 from ovseg.server.durations import Durations
 from ovseg.server.request_cost import USUAL_HW, Work, learn_speed, seconds_for, to_draw, to_segment
 from ovseg.words.classes import parse_classes, rows_of
 from tests.forked import Forks
+from tests.networks import ON_A_UNET
 
 ROOT = Path(__file__).resolve().parents[1]
 LOADERS = {
@@ -125,6 +134,14 @@ def test_run(page: gr.Blocks, picture: Picture, loaded: Models) -> None:
     assert np.array_equal(here.segmentation.scores(), comparison.entries[0].segmentation.scores())
 
 
+def test_controls(page: gr.Blocks, picture: Picture, loaded: Models) -> None:
+    asked = RunRequest(picture, "cat, dog", "a cat", "", titled(loaded, [suited_to(loaded, DiffSegmenter)]), 3)
+    results = run(loaded, asked, Durations(), silent, lambda part: None)
+    *_, (status, shown) = event(page, "controls")(results, None)
+    assert "controls of DiffSegmenter" in status
+    assert shown == controls_html(results, "DiffSegmenter", asked_of(results, None).run(loaded, silent))
+
+
 def test_draw(page: gr.Blocks, loaded: Models) -> None:
     *_, (made, *_rest) = event(page, "draw")("a cat", 4, 2)
     assert np.array_equal(made.image, from_prompt(loaded, "a cat", 4, steps=2).image)
@@ -171,13 +188,27 @@ WISHED = ("compare", None, None, "a photo of a cat", "50, 300", "at every level"
 def test_look_inside_and_heads(page: gr.Blocks, picture: Picture, loaded: Models) -> None:
     *_, (status, value, looked, _) = event(page, "look_in")(picture, *WISHED)
     attention = looked.inside.attention
-    expected = look_inside(loaded, from_image(loaded, picture.image, 3), Inspection("a photo of a cat"), (50, 300))
+    expected = look_inside(
+        loaded, from_image(loaded, picture.image, 3), Inspection("a photo of a cat", words_later=True), (50, 300)
+    )
     assert "Done: 2 passes" in status and value["run"] == looked.run and attention.nbytes == expected.nbytes
     assert all(np.array_equal(attention.cross[site], maps) for site, maps in expected.cross.items())
     *_, (_, shown, now) = event(page, "heads")(looked, gr.EventData(None, {"layer": 3, "level": 1}))
     found = heads_of(loaded, expected, list(expected.cross)[2], 1)
     assert np.array_equal(now.inside.heads.maps, found.maps) and now.inside.attention is attention
     assert shown.props["heads"]["text"].startswith("Heads of layer 3 at noise level 300")
+    *_, (_, answer) = event(page, "what_if")(now, None, ["layer 3", "head 1 of layer 2"], "", 1)
+    change = change_of(loaded, looked, None, ["layer 3", "head 1 of layer 2"], "", 1)
+    assert answer == change_html(change, change.run(loaded), "without layer 3, head 1 of layer 2")
+    *_, (_, weighed) = event(page, "shares")(now, None, 1)
+    shares = shares_of(loaded, attention, 1, now.token, now.inside.weights)
+    assert weighed == shares_html(shares, attention, attention.token_name(now.token))
+    for name, made in (("word_quick", word_later), ("word_beside", beside_a_pass)):
+        *_, (said, answer) = event(page, name)(now, None, 1, "dog")
+        asked = LaterAsked(attention, "dog", 1, now.inside.weights, name == "word_beside")
+        assert (
+            answer == later_html(asked, made(loaded, attention, "dog", now.inside.weights, 1)) and "“dog” answered" in said
+        )
 
 
 def test_look_inside_while_drawing(page: gr.Blocks, loaded: Models) -> None:
@@ -186,7 +217,10 @@ def test_look_inside_while_drawing(page: gr.Blocks, loaded: Models) -> None:
     assert "Done: 2 passes" in status and np.abs(looked.inside.attention.image.astype(int) - made).max() <= 1
 
 
-TESTED = {"look_in", "heads", "compare", "draw", "say", "check", "dataset", "segment", "caption", "generate"}
+TESTED = {
+    "look_in", "heads", "what_if", "shares", "word_quick", "word_beside", "controls", "compare", "draw", "say", "check",
+    "dataset", "segment", "caption", "generate",
+}  # fmt: skip
 
 
 def test_every_event_that_uses_the_network_is_tested_above(page: gr.Blocks) -> None:
@@ -202,7 +236,7 @@ def test_nothing_but_one_decorator_asks_for_an_accelerator() -> None:
         assert len(asking) == (path.name == "work.py"), path
         for call in calls:
             if isinstance(call.func, ast.Name) and call.func.id == "on_accelerator":
-                assert isinstance(call.args[0], ast.Lambda) and not isinstance(call.args[0].body, ast.Constant), path
+                assert isinstance(call.args[1], ast.Lambda) and not isinstance(call.args[1].body, ast.Constant), path
 
 
 def test_bad_input_is_refused_before_the_accelerator_is_asked_for(
@@ -213,6 +247,8 @@ def test_bad_input_is_refused_before_the_accelerator_is_asked_for(
         "Doors.segment": (upload, "cat", "magic"), "Doors.generate": ("",), "say": (None, None),
         "check": (picture, "cat||dog", ""), "draw": ("a cat", None, 2), "dataset": ("", 1, 0.5, 0),
         "look_in": (None, *WISHED), "heads": (None, gr.EventData(None, {"layer": 1, "level": 0})),
+        "what_if": (None, None, ["layer 1"], "", 0), "controls": (None, None),
+        "shares": (None, None, 0), "word_quick": (None, None, 0, "cat"), "word_beside": (None, None, 0, "cat"),
     }.items():  # fmt: skip
         with pytest.raises(gr.Error, match="must"):
             list(event(page, name)(*given))
@@ -229,7 +265,7 @@ def test_an_error_in_the_fork_is_its_sentence(page: gr.Blocks, upload: dict[str,
 def test_more_work_asks_for_more_time(
     page: gr.Blocks, forks: Forks, upload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Durations, "expected", lambda self, kind: None)  # of a machine of which nothing is known
+    monkeypatch.setattr(Durations, "expected", lambda self, kind, rows=None: None)  # of a machine of which nothing is known
     few, many = {"timesteps": [100]}, {"timesteps": list(range(100, 900, 40))}
     for settings in (few, many):
         event(page, "Doors.segment")(upload, "cat, dog", "diffsegmenter", settings | {"refinements": 0})
@@ -238,7 +274,7 @@ def test_more_work_asks_for_more_time(
 
 
 @pytest.mark.parametrize("words", ["cat", "cat|kitten, dog, sky"])
-@pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", ON_A_UNET, ids=lambda kind: kind.name)
 def test_rows_are_counted_beforehand(loaded: Models, picture: Picture, kind: type, words: str) -> None:
     changed = {"ovdiff": {"images": 2, "steps": 1, "extractors": ("diffusion",), "windows": (), "prefilter": False}}
     changed |= {"diffsegmenter": {"timesteps": (100, 300), "draws": 2}}
@@ -256,7 +292,8 @@ def test_a_space_loads_before_it_serves(with_clip: Models, monkeypatch: pytest.M
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
     launch(models, "127.0.0.1", None, wait=False)
     gr.close_all(verbose=False)
-    assert {"_backbone", "_clip", "_dino"} <= vars(models).keys() and models._captioners and models._groundings
+    parts = {part for part, _ in models._shared._loaded}
+    assert "_backbone" in vars(models) and parts == {"clip", "captioner", "dino", "grounding"}
 
 
 def test_the_time_follows_what_was_learned() -> None:
@@ -270,10 +307,10 @@ def test_the_time_follows_what_was_learned() -> None:
 
 
 def test_captions_that_must_be_made_are_counted(loaded: Models) -> None:
-    methods = [suited_to(loaded, DiffSegmenter)]
+    methods, others = (titled(loaded, [suited_to(loaded, kind)]) for kind in (DiffSegmenter, FreeSegDiff))
     assert [work.kind for work in to_segment(loaded, methods, "cat")] == ["diffsegmenter"]
     assert [work.kind for work in to_segment(loaded, methods, "")] == ["caption", "diffsegmenter"]
-    assert [work.kind for work in to_segment(loaded, [suited_to(loaded, FreeSegDiff)], "cat")] == ["caption", "freeseg-diff"]
+    assert [work.kind for work in to_segment(loaded, others, "cat")] == ["caption", "freeseg-diff"]
     assert to_draw(loaded, 10)[0].rows == 20 and to_draw(loaded, None)[0].rows == 2 * loaded.checkpoint.steps
 
 
@@ -314,3 +351,14 @@ def test_the_stand_in_loses_what_a_call_keeps(forks: Forks) -> None:
 
     with pytest.raises(gr.Error, match="backbone is loaded after the fork"):
         load()
+
+
+def test_the_networks_of_a_small_world_take_no_accelerator(forks: Forks) -> None:
+    """They are fast on the CPU, and a visitor has few seconds of an accelerator; `spaces` knows of the function."""
+    before = len(forks.calls)
+
+    @on_accelerator(Models("pocket", device="cpu"), lambda: 1)
+    def steps() -> Iterator[int]:
+        yield 1
+
+    assert list(steps()) == [1] and len(forks.calls) == before

@@ -3,12 +3,7 @@
 from pathlib import Path
 
 import torch
-from transformers import (
-    Mask2FormerConfig,
-    Mask2FormerForUniversalSegmentation,
-    Mask2FormerImageProcessor,
-    SwinConfig,
-)
+from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, Mask2FormerImageProcessor, SwinConfig
 
 from ovseg.factory.splits import COCO
 

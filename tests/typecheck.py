@@ -6,6 +6,7 @@ to make the checks of all of them took longer than all imports together.
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -39,8 +40,14 @@ def _first_call(function: Callable[..., Any], typechecker: Callable[[Any], Any])
             made.append(typechecker(function) if plain else jaxtyped(function, typechecker=typechecker))
         return made[0](*arguments, **named)
 
-    checked.__checked__ = True
-    return checked
+    @functools.wraps(function)
+    def steps(*arguments: Any, **named: Any) -> Any:
+        return (yield from checked(*arguments, **named))
+
+    # Gradio asks whether what it calls is a generator function.
+    result = steps if inspect.isgeneratorfunction(function) else checked
+    result.__checked__ = True
+    return result
 
 
 def _is_plain(annotation: Any) -> bool:

@@ -1,14 +1,16 @@
 """Gathering `Attention`: from a given picture at noise levels, or while a picture is drawn."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from jaxtyping import Float16, UInt8
 
+from ovseg.attention.later import queries_of
 from ovseg.attention.plan import Inspection, Plan, plan_drawing, plan_looking, token_groups
 from ovseg.attention.value import Attention, Heads
-from ovseg.backbones.base import Capture, Sampling, Site, Token, Trace, Watch
+from ovseg.backbones.base import NOTHING, Ablation, Capture, Sampling, Site, Token, Trace, Watch
 from ovseg.layer_attention import LayerAttention, as_rows
 from ovseg.models import Models
 from ovseg.progress import Report, silent
@@ -23,6 +25,7 @@ class Gathered:
         self.plan, self.levels = plan, 0
         self.cross: dict[Site, list[np.ndarray]] = {}
         self.states: dict[Site, list[LayerAttention]] = {}
+        self.asked: dict[Site, list[LayerAttention]] = {}
         self.noised: list[np.ndarray] = []
 
     def add(self, trace: Trace) -> None:
@@ -31,7 +34,9 @@ class Gathered:
             self.cross.setdefault(site, []).append(by_token(maps[0].permute(2, 0, 1), self.columns))
         if self.levels in self.plan.kept:
             for site, states in trace.states.items():
-                self.states.setdefault(site, []).append(states.kept())
+                is_asked = site.kind == "cross"
+                kept, holds = (queries_of(states), self.asked) if is_asked else (states.kept(), self.states)
+                holds.setdefault(site, []).append(kept)
         self.noised.append(trace.noised[0].float().cpu().numpy())
         self.levels += 1
 
@@ -42,6 +47,7 @@ class Gathered:
             {site: np.stack(maps) for site, maps in self.cross.items()},
             {site: as_rows(states) for site, states in self.states.items()},
             self.plan.kept, np.stack(self.noised), seed,
+            {site: as_rows(states) for site, states in self.asked.items()},
         )  # fmt: skip
 
 
@@ -103,6 +109,39 @@ def draw_inside(
     (made,) = models.backbone.generate(inspection.prompt, [seed], sampling, watch=Watch(plan.capture, see))
     scene = Scene(made.image, made.latent, inspection.prompt, seed)
     return scene, gathered.value(made.image, inspection.prompt, seed, is_drawn=True)
+
+
+def again(models: Models, attention: Attention, level: int, prompt: str = "", off: Ablation = NOTHING) -> Attention:
+    """One level looked at once more with something changed, on what the network was given there: one pass.
+
+    Args:
+        prompt: another sentence; the same one if empty.
+        off: what is switched off.
+
+    Returns:
+        the attention of that level alone, without self-attention.
+
+    Raises:
+        ValueError: the sentence does not fit the text encoder, or what is switched off is not there.
+    """
+    backbone, prompt = models.backbone, prompt or attention.prompt
+    text = backbone.encode_text([prompt], [""])
+    noised, timestep = attention.noised[level : level + 1], attention.timesteps[level]
+    capture = Capture(cross=attention.strides)
+    trace = backbone.trace_noised(torch.from_numpy(noised).to(text.embeddings), text, timestep, capture, off=off)
+    tokens, columns = token_groups(backbone.tokens(prompt))
+    cross = {site: by_token(maps[0].permute(2, 0, 1), columns)[None] for site, maps in trace.cross.items()}
+    return replace(
+        attention,
+        prompt=prompt,
+        tokens=tokens,
+        timesteps=(timestep,),
+        cross=cross,
+        states={},
+        kept=(),
+        noised=noised,
+        asked={},
+    )
 
 
 def heads_of(models: Models, attention: Attention, site: Site, level: int) -> Heads:

@@ -27,11 +27,13 @@ class Inspection:
         prompt: the sentence whose tokens are looked for.
         keep: at which levels self-attention is kept: every, the middle one alone, or none.
         most_bytes: what the result may take in memory.
+        words_later: whether queries of cross-attention are kept where self-attention is: other words are answered from them.
     """
 
     prompt: str
     keep: str = "every"
     most_bytes: int = MOST_BYTES
+    words_later: bool = False
 
     def __post_init__(self) -> None:
         if not self.prompt.strip():
@@ -86,7 +88,8 @@ class Plan:
         if self.memory > most_bytes:
             advice = "fewer levels" if not self.kept else "fewer levels, or self-attention at fewer of them"
             raise ValueError(
-                f"The result must take {_size(most_bytes)} at most, but would take {_size(self.memory)}: choose {advice}."
+                f"The result must take {most_bytes / 1e6:.12g} MB at most, but would take {self.memory / 1e6:.12g} MB:"
+                f" choose {advice}."
             )
 
 
@@ -169,8 +172,10 @@ def _plan(
 
     cross = sum(places(site) for site in backbone.sites if site.kind == "cross") * len(tokens) * HALF
     states = sum((places(site) + backbone.keys(site, shape[1:])) * backbone.width(site) for site in selves) * HALF
+    asked = tuple(site for site in backbone.sites if site.kind == "cross") if kept and inspection.words_later else ()
+    states += sum(places(site) * backbone.width(site) for site in asked) * HALF
     memory = math.prod(image_hw) * 3 + len(timesteps) * (cross + math.prod(shape) * SINGLE) + len(kept) * states
-    return Plan(timesteps, kept, rows, memory, Capture(cross=backbone.strides, states=selves))
+    return Plan(timesteps, kept, rows, memory, Capture(cross=backbone.strides, states=(*selves, *asked)))
 
 
 @torch.no_grad()

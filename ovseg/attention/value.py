@@ -7,7 +7,7 @@ whole: its queries and keys are, and the row of one place is computed when it is
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ class Attention:
         kept: the levels, counted from 0, at which `states` are kept.
         noised: what the network was given at each level.
         seed: of the noise, or of the drawing.
+        asked: queries of the layers of cross-attention, with a row for each of the levels `kept`, where they were asked for:
+            words that come later are answered from them.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -53,11 +55,16 @@ class Attention:
     kept: tuple[int, ...]
     noised: Float32[np.ndarray, "level c y x"]
     seed: int
+    asked: Mapping[Site, LayerAttention] = field(default_factory=dict)
+
+    def without_states(self) -> "Attention":
+        """What another pass needs of it: in a process of its own, as on ZeroGPU, all of it would be sent there."""
+        return replace(self, states={}, kept=())
 
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        values = [getattr(self, field.name) for field in fields(self)]
+        values = [getattr(self, one.name) for one in fields(self)]
         parts = [part for value in values for part in (value.values() if isinstance(value, Mapping) else (value,))]
         return sum(part.nbytes for part in parts if isinstance(part, (np.ndarray, LayerAttention)))
 

@@ -28,15 +28,18 @@ class AttentionCalls(TorchFunctionMode):
     """Sees the calls of some layers in this thread.
 
     Args:
-        see: receives a layer's path and what its call is given, and says which keys cannot be attended to (b, m), and which
-            heads are off.
+        see: receives a layer's path and what its call is given, and says which keys can be attended to, by all (b, m) or by
+            each query (b, n, m), and which heads are off.
+        got: receives a layer's path and what its heads gather (b, h, n, d).
 
     A layer must call `scaled_dot_product_attention` once, without a mask of its own for single places.
     """
 
-    def __init__(self, see: Callable[[str, Call], tuple[Tensor | None, Collection[int]]]) -> None:
+    def __init__(
+        self, see: Callable[[str, Call], tuple[Tensor | None, Collection[int]]], got: Callable[[str, Tensor], None]
+    ) -> None:
         super().__init__()
-        self._see, self._inside, self._called = see, "", False
+        self._see, self._got, self._inside, self._called = see, got, "", False
 
     def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         """Any function of torch; attention of a watched layer is seen."""
@@ -49,11 +52,13 @@ class AttentionCalls(TorchFunctionMode):
         assert given is None and not kwargs.get("is_causal"), "masks of single places are not read"
         self._called = True
         mask, heads = self._see(self._inside, Call(query, key, value, scale))
-        mask = None if mask is None else mask[:, None, None].expand(len(query), 1, query.shape[2], -1)
+        if mask is not None:
+            mask = (mask[:, None] if mask.ndim == 2 else mask)[:, None].expand(len(query), 1, query.shape[2], -1)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
         if heads:
             mixed = mixed.clone()
             mixed[:, list(heads)] = 0
+        self._got(self._inside, mixed)
         return mixed
 
     @contextmanager

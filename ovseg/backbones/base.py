@@ -4,6 +4,7 @@ Nothing outside `ovseg/backbones` knows more of a network than this file says. A
 implements `Backbone`, and a row of `BACKBONES`.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -11,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
 from ovseg.backbones.phrases import filled
@@ -39,6 +40,9 @@ class Sampling:
         negative: the prompt of the unconditional rows.
         dpm_solver, ddim: sample by DPM-Solver++ (arXiv 2211.01095) or DDIM (2010.02502), not as the checkpoint comes. A
             family of networks that is sampled in one way alone, such as flow matching, has no other.
+        least_noise: DPM-Solver++ as its first version: steps spread over all of the training's, the last one ending at the
+            least noise of it; else as the checkpoint's steps are spread, and at none.
+        heads_apart: attention to a phrase is resized for each head and token by itself before the mean is taken.
     """
 
     steps: int
@@ -46,10 +50,13 @@ class Sampling:
     negative: str = ""
     dpm_solver: bool = False
     ddim: bool = False
+    least_noise: bool = False
+    heads_apart: bool = False
 
     def described(self) -> dict[str, Any]:
-        """The settings, JSON-ready; DDIM where it is used alone, so that folders that were made before it still count."""
-        return {name: value for name, value in asdict(self).items() if name != "ddim" or value}
+        """The settings, JSON-ready; newer ones where they are used alone, so that older folders still count."""
+        newer = ("ddim", "least_noise", "heads_apart")
+        return {name: value for name, value in asdict(self).items() if name not in newer or value}
 
 
 @dataclass(frozen=True)
@@ -88,37 +95,38 @@ class Backbone(Protocol):
     """Its name in `BACKBONES`, or the path that it was loaded from."""
 
     @property
+    @abstractmethod
     def fingerprint(self) -> str:
         """A short name for the weights of all parts: the same for the same weights on any device."""
-        ...
 
     @property
+    @abstractmethod
     def sites(self) -> tuple[Site, ...]:
         """All attention that can be captured, in the order of computing."""
-        ...
 
     @property
+    @abstractmethod
     def strides(self) -> tuple[int, ...]:
         """Strides of the latent grid at which there is attention, finest first."""
-        ...
 
     @property
+    @abstractmethod
     def feature_strides(self) -> tuple[int, ...]:
         """Strides of the latent grid at which blocks have outputs that can be captured, finest first."""
-        ...
 
-    def encode(self, image: UInt8[np.ndarray, "h w 3"], sample_seed: int | None = None) -> Float[Tensor, "1 c y x"]:
-        """Scaled latent of a picture: the posterior's mean, or a sample of it if a seed is given.
+    @abstractmethod
+    def encode(self, image: Num[np.ndarray, "h w 3"], sample_seed: int | None = None) -> Float[Tensor, "1 c y x"]:
+        """Scaled latent of a picture, 0 to 255: the posterior's mean, or a sample of it if a seed is given.
 
         Raises:
             ValueError: the picture's sides are none that `working_hw` gives.
         """
-        ...
 
+    @abstractmethod
     def decode(self, latent: Float[Tensor, "1 c y x"]) -> UInt8[np.ndarray, "h w 3"]:
         """The picture of a scaled latent, RGB."""
-        ...
 
+    @abstractmethod
     def encode_text(
         self,
         prompts: Sequence[str],
@@ -132,44 +140,58 @@ class Backbone(Protocol):
 
         Args:
             phrases: for each prompt a phrase in it, "" for none, or several phrases.
-            emphasis: how far the phrase's states are moved away from those of the empty prompt; 1 leaves them.
-            emphasised: for each phrase of all prompts the part that is emphasised; the whole phrase if not given.
+            emphasis: how far the phrase's states are moved away from those of the empty prompt; 1 leaves them, 1.21 is
+                compel's "++".
+            emphasised: for each phrase of all prompts the part that is emphasised, the last one of its kind; the whole
+                phrase if not given.
             starts: for each phrase of all prompts the character at which it begins, as `filled` gives it; its first
                 occurrence as whole words where that is None.
 
         Raises:
             ValueError: a prompt does not fit the encoder, or a phrase is not in its prompt.
         """
-        ...
 
+    @abstractmethod
+    def untrained(self, seed: int) -> "Backbone":
+        """The same with random weights in the denoiser: a control of what its weights know."""
+
+    @abstractmethod
     def fits(self, prompt: str) -> bool:
         """Whether the text encoder takes all of a prompt."""
-        ...
 
+    @abstractmethod
     def noised(self, latent: Float[Tensor, "n c y x"], timestep: float, seed: int) -> Float[Tensor, "n c y x"]:
         """What `trace` gives the network: latents, all with the same noise of a seed, as much as belongs to the timestep.
 
         Raises:
             ValueError: the timestep is outside the noise schedule.
         """
-        ...
 
+    @abstractmethod
     def tokens(self, prompt: str) -> tuple[Token, ...]:
         """What each token of the encoded prompt reads.
 
         Raises:
             ValueError: the prompt does not fit the text encoder.
         """
-        ...
 
+    @abstractmethod
     def width(self, site: Site) -> int:
         """How many numbers the query of one place has at a site, all heads together."""
-        ...
 
+    @abstractmethod
     def keys(self, site: Site, latent_hw: tuple[int, int]) -> int:
         """How many places, words and others a place attends to at a site."""
-        ...
 
+    @abstractmethod
+    def word_keys(self, text: Text, sites: Sequence[Site]) -> dict[Site, Float[Tensor, "b _h t _d"]]:
+        """The keys that words have at sites of cross-attention, heads apart, without a pass.
+
+        Raises:
+            ValueError: a site has no keys of words alone.
+        """
+
+    @abstractmethod
     def trace(
         self,
         latent: Float[Tensor, "_ c y x"],
@@ -190,8 +212,8 @@ class Backbone(Protocol):
             ValueError: the timestep is outside the noise schedule, or capture or ablation name what the network does not
                 have, or the phrase of a prompt without one.
         """
-        ...
 
+    @abstractmethod
     def trace_noised(
         self,
         noised: Float[Tensor, "_ c y x"],
@@ -206,16 +228,16 @@ class Backbone(Protocol):
         Raises:
             ValueError: capture or ablation name what the network does not have, or the phrase of a prompt without one.
         """
-        ...
 
+    @abstractmethod
     def timesteps(self, sampling: Sampling) -> tuple[float, ...]:
         """The timestep of every pass that sampling a picture takes, in order.
 
         Raises:
             ValueError: there are no steps.
         """
-        ...
 
+    @abstractmethod
     def generate(
         self,
         prompt: str,
@@ -230,7 +252,7 @@ class Backbone(Protocol):
         """Sample a picture for each seed, all of them together.
 
         Args:
-            phrase: a phrase of the prompt whose attention is gathered on the way; "" for none.
+            phrase: a phrase of the prompt whose attention is gathered on the way, on the conditional rows; "" for none.
             start: the character at which the phrase begins; its first occurrence as whole words if not given.
             watch: what is recorded of each pass, on the conditional rows. A phrase and a watch exclude each other.
 
@@ -238,20 +260,19 @@ class Backbone(Protocol):
             ValueError: the prompt does not fit the text encoder, the phrase is not in it, there are no steps, or both a
                 phrase and a watch are given. Of a negative prompt that does not fit the end is left out, with a warning.
         """
-        ...
 
+    @abstractmethod
     def rows_per_pass(self, latent_hw: tuple[int, int], capture: Capture) -> int:
         """How many prompts one pass can take in the memory at hand."""
-        ...
 
+    @abstractmethod
     def working_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
         """The resolution at which a picture of this shape is worked on: same area as in training, same aspect."""
-        ...
 
+    @abstractmethod
     def square_hw(self) -> tuple[int, int]:
         """The square resolution of training."""
-        ...
 
+    @abstractmethod
     def latent_shape(self, working_hw: tuple[int, int]) -> tuple[int, int, int]:
         """Channels, rows and columns of the latent of a picture with sides that `working_hw` gives."""
-        ...

@@ -1,17 +1,19 @@
 """How the families of diffusers' pipelines read prompts: CLIP's tokens, its states, and phrases by character offsets."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import torch
 from diffusers import DiffusionPipeline
-from jaxtyping import Float, Integer
 from torch import Tensor
 from transformers import BatchEncoding
 
 from ovseg.backbones.base import Phrases
 from ovseg.backbones.phrases import QUOTES, columns_between, phrase_at
+from ovseg.backbones.saved_words import Encoded, SavedWords
 from ovseg.backbones.text import Text, Token
 from ovseg.backbones.weights import check_finite
 from ovseg.limits import quoted
@@ -19,19 +21,19 @@ from ovseg.limits import quoted
 TEXT_ROWS = 256  # prompts that the text encoder is given at once
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """Prompts as the denoiser reads them, a row each; the fields are those of `Text`."""
-
-    embeddings: Float[Tensor, "b t d"]
-    conditions: Mapping[str, Tensor]
-    token_of: Integer[Tensor, "b t"] | None = None
-
-
 class ClipText(ABC):
-    """The part of a `Backbone` that reads prompts, with the first tokenizer of a pipeline."""
+    """The part of a `Backbone` that reads prompts, with the first tokenizer of a pipeline; its docstrings hold here."""
 
     pipeline: DiffusionPipeline
+    device: torch.device
+    ignores_case: ClassVar[bool] = True
+    words: SavedWords | None = None
+    """What is read in place of the text encoders."""
+    _heard: dict[str, Encoded] | None = None
+
+    @abstractmethod
+    def _alone(self, part: str) -> None:
+        """Let the text encoders be the only networks on the device, where there is room for some alone."""
 
     @abstractmethod
     def _encoded(self, prompts: Sequence[str]) -> Encoded:
@@ -47,19 +49,9 @@ class ClipText(ABC):
         *,
         starts: Sequence[int | None] | None = None,
     ) -> Text:
-        """Encode prompts; find each phrase's tokens, and strengthen tokens as compel's "+" does.
-
-        Args:
-            phrases: for each prompt a phrase in it, "" for none, or several phrases.
-            emphasis: 1.21 is compel's "++": embedding = empty + emphasis * (embedding - empty) at the tokens.
-            emphasised: for each phrase the part to emphasise, the last one of its kind; the whole phrase if not given.
-            starts: for each phrase the character at which it begins; its first occurrence where that is None.
-
-        Raises:
-            ValueError: a prompt does not fit the text encoder, or a phrase is not in its prompt.
-        """
         self._check_length(*prompts)
-        offsets, encoded = self._tokenise(prompts).offset_mapping.tolist(), self._encoded(prompts)
+        self._alone("text")
+        offsets, encoded = self._tokenise(prompts).offset_mapping.tolist(), self._states_of(prompts)
         check_finite("The text encoder's states", encoded.embeddings.dtype, encoded.embeddings)
         wanted = [(row, phrase) for row, own in enumerate(phrases) for phrase in ((own,) if isinstance(own, str) else own)]
         places = [
@@ -71,7 +63,7 @@ class ClipText(ABC):
         text = Text(tuple(prompts), encoded.embeddings, spans, rows, encoded.conditions, encoded.token_of)
         if emphasis == 1.0:
             return text
-        embeddings, empty = text.embeddings.clone(), self._encoded([""]).embeddings[0]
+        embeddings, empty = text.embeddings.clone(), self._states_of([""]).embeddings[0]
         for number, ((row, phrase), (begin, stop)) in enumerate(zip(wanted, places, strict=True)):
             if emphasised is not None and phrase:
                 begin += phrase.rindex(emphasised[number])
@@ -80,25 +72,44 @@ class ClipText(ABC):
             embeddings[row, at] = empty[at] + emphasis * (embeddings[row, at] - empty[at])
         return replace(text, embeddings=embeddings)
 
+    def _states_of(self, prompts: Sequence[str]) -> Encoded:
+        if self.words is not None:
+            return self.words.rows(prompts)
+        encoded = self._encoded(prompts)
+        if self._heard is not None:
+            for number, prompt in enumerate(prompts):
+                self._heard[prompt] = Encoded.of_names(
+                    {name: rows[number : number + 1] for name, rows in encoded.named().items()}
+                )
+        return encoded
+
+    @contextmanager
+    def hearing(self) -> Iterator[dict[str, Encoded]]:
+        """All prompts that are encoded during the block, a row each."""
+        self._heard = {}
+        try:
+            yield self._heard
+        finally:
+            self._heard = None
+
     def fits(self, prompt: str) -> bool:
-        """Whether the text encoder takes all of a prompt."""
         return self._tokens_of(prompt) <= self._room
 
     def tokens(self, prompt: str) -> tuple[Token, ...]:
-        """What each token of the encoded prompt reads.
-
-        Raises:
-            ValueError: the prompt does not fit the text encoder.
-        """
         self._check_length(prompt)
         encoding = self._tokenise([prompt])
-        offsets, ids = encoding.offset_mapping[0].tolist(), encoding.input_ids[0].tolist()
-        end_of_words = ids.index(self.pipeline.tokenizer.eos_token_id)
-        kinds = ["start", *["word"] * (end_of_words - 1), "end", *["padding"] * (len(ids) - end_of_words - 1)]
+        offsets = encoding.offset_mapping[0].tolist()
+        said = str.lower if self.ignores_case else str
         return tuple(
-            Token(prompt[begin:end].strip().lower(), kind, begin, end) if kind == "word" else Token("", kind)
-            for kind, (begin, end) in zip(kinds, offsets, strict=True)
+            Token(said(prompt[begin:end].strip()), kind, begin, end) if kind == "word" else Token("", kind)
+            for kind, (begin, end) in zip(self._kinds(encoding), offsets, strict=True)
         )
+
+    def _kinds(self, encoding: BatchEncoding) -> list[str]:
+        """The kind of each token of a single prompt."""
+        ids = encoding.input_ids[0].tolist()
+        end_of_words = ids.index(self.pipeline.tokenizer.eos_token_id)
+        return ["start", *["word"] * (end_of_words - 1), "end", *["padding"] * (len(ids) - end_of_words - 1)]
 
     def _tokenise(self, prompts: Sequence[str]) -> BatchEncoding:
         plain = [prompt.translate(QUOTES) for prompt in prompts]
@@ -106,10 +117,35 @@ class ClipText(ABC):
             plain, padding="max_length", max_length=self._room, return_offsets_mapping=True, return_tensors="pt"
         )
 
+    def _pooled(self, prompts: Sequence[str], told: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """States and pooled states of prompts, as a pipeline with two CLIP text encoders makes them.
+
+        Args:
+            told: what its `encode_prompt` is called with besides.
+
+        Raises:
+            ValueError: the two tokenizers do not agree, so that a column would be two tokens.
+        """
+        plain, own = [prompt.translate(QUOTES) for prompt in prompts], self._tokenise(prompts).offset_mapping
+        second = self.pipeline.tokenizer_2(
+            plain, padding="max_length", max_length=self._room, return_offsets_mapping=True, return_tensors="pt"
+        )
+        if not torch.equal(own, second.offset_mapping):
+            raise ValueError("The two CLIP tokenizers of the backbone must cut a prompt into the same tokens, but do not.")
+        parts = []
+        for begin in range(0, len(plain), TEXT_ROWS):
+            states, _, pooled, _ = self.pipeline.encode_prompt(
+                plain[begin : begin + TEXT_ROWS], device=self.device, do_classifier_free_guidance=False, **told
+            )
+            parts.append((states, pooled))
+        states, pooled = (torch.cat(part) for part in zip(*parts, strict=True))
+        return states, pooled
+
     @property
     def _room(self) -> int:
         """Tokens that the text encoder takes, its first and its last one included."""
-        return self.pipeline.text_encoder.config.max_position_embeddings
+        encoder, tokenizer = self.pipeline.text_encoder, self.pipeline.tokenizer
+        return tokenizer.model_max_length if encoder is None else encoder.config.max_position_embeddings
 
     def _check_length(self, *prompts: str) -> None:
         for prompt in prompts:

@@ -69,7 +69,11 @@ class LayerInput:
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """What torch's own attention was given for a layer: queries, keys and values of all that takes part, places first."""
+    """What torch's own attention was given for a layer: queries, keys and values of all that takes part.
+
+    Args:
+        first: where its places begin.
+    """
 
     query: Float[Tensor, "b h _n d"]
     key: Float[Tensor, "b h m d"]
@@ -79,6 +83,7 @@ class AttentionCall:
     out: Float[Tensor, "c e"] | None
     column_of: Integer[Tensor, "_b m"] | None = None
     mask: Bool[Tensor, "_b m"] | None = None
+    first: int = 0
 
     def queries(self) -> Float[Tensor, "b _d y x"]:
         """Queries of the places on their grid, not scaled, all heads one after the other in channels."""
@@ -90,7 +95,7 @@ class AttentionCall:
         return LayerAttention(query, self.key, self.grid, self.column_of, self.mask, lambda: self.value, self.out)
 
     def _of_places(self) -> Tensor:
-        return self.query[:, :, : self.grid[0] * self.grid[1]]
+        return self.query[:, :, self.first : self.first + self.grid[0] * self.grid[1]]
 
 
 Input = LayerInput | AttentionCall

@@ -1,16 +1,16 @@
 """Stable Diffusion 3, and small networks of its layout, as a `Backbone`: places and words share a transformer's attention.
 
 Esser et al. 2024, "Scaling Rectified Flow Transformers for High-Resolution Image Synthesis". Two CLIP text encoders read a
-prompt, and their states of a token are one after the other in channels; T5 is left out, as the paper's section 5.3.3 allows.
+prompt, and their states of a token are one after the other in channels; T5 may be left out (section 5.3.3).
 """
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import (
-    FlowMatchEulerDiscreteScheduler,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
@@ -19,14 +19,14 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from ovseg.backbones.base import Sampling
-from ovseg.backbones.clip_text import TEXT_ROWS, Encoded
-from ovseg.backbones.diffusers_backbone import ACTIVATIONS, DiffusersBackbone
+from ovseg.backbones.checkpoints import grid_traits
+from ovseg.backbones.joint_attention import JointAttention, check_flow
 from ovseg.backbones.layout import Layout
-from ovseg.backbones.loading import read_pipeline
+from ovseg.backbones.loading import pipeline_folder, read_config, read_pipeline, side_of
 from ovseg.backbones.phrases import QUOTES, columns_between
+from ovseg.backbones.saved_words import Encoded
 from ovseg.backbones.text import Text
-from ovseg.backbones.trace import Capture, Site, grid_at
-from ovseg.backbones.weights import generator
+from ovseg.backbones.trace import Site, grid_at
 
 
 def layout_of(transformer: SD3Transformer2DModel) -> Layout:
@@ -46,9 +46,10 @@ def _output(output: tuple[Tensor | None, Tensor], grid: tuple[int, int]) -> Tens
     return output[1].mT.unflatten(2, grid)
 
 
-class StableDiffusion3(DiffusersBackbone):
-    """A transformer with joint attention, trained by flow matching."""
+class StableDiffusion3(JointAttention):
+    """A transformer whose blocks all keep words and places apart but for their attention."""
 
+    kind = StableDiffusion3Pipeline
     parts = ("transformer", "vae", "text_encoder", "text_encoder_2")
     t5_rows = 256
     """Rows of zeros behind the words where T5 would be, as many as the plain pipeline has."""
@@ -60,15 +61,25 @@ class StableDiffusion3(DiffusersBackbone):
 
     @classmethod
     def load(
-        cls, source: str, name: str, device: torch.device | str, dtype: torch.dtype, variant: str | None
+        cls, source: str, name: str, device: torch.device | str, dtype: torch.dtype, *, variant: str | None, encodes: bool
     ) -> "StableDiffusion3":
-        """From a local folder or the hub, without T5.
+        """From a local folder or the hub; T5, larger than all the rest, is read where the folder has it.
 
         Raises:
             ValueError: there is no such pipeline.
         """
-        unread = {"text_encoder_3": None, "tokenizer_3": None}
-        return cls(read_pipeline(StableDiffusion3Pipeline, source, dtype, variant, unread), name, device, source)
+        has_t5 = (Path(source) / "text_encoder_3").is_dir()
+        unread = {} if has_t5 else {"text_encoder_3": None, "tokenizer_3": None}
+        variant = variant if dtype == torch.float16 else None
+        folder, configs = pipeline_folder(cls.kind, source, variant, unread)
+        check_flow(folder, configs, "Stable Diffusion 3", gives=configs["vae"]["latent_channels"])
+        return cls(read_pipeline(cls.kind, folder, configs, dtype, variant, unread, encodes=encodes), name, device, source)
+
+    @classmethod
+    def traits(cls, folder: Path) -> dict[str, Any]:
+        config, codec = (read_config(folder / part) for part in ("transformer", "vae"))
+        latent = config["sample_size"]
+        return grid_traits(side_of(latent, codec), latent, config["patch_size"], config["num_layers"])
 
     def working_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
         """Same aspect as the picture, about the area of training, within the table of places."""
@@ -77,49 +88,21 @@ class StableDiffusion3(DiffusersBackbone):
         return min(height, longest), min(width, longest)
 
     def _encoded(self, prompts: Sequence[str]) -> Encoded:
-        plain, parts = [prompt.translate(QUOTES) for prompt in prompts], []
-        for begin in range(0, len(plain), TEXT_ROWS):
-            states, _, pooled, _ = self.pipeline.encode_prompt(
-                plain[begin : begin + TEXT_ROWS], None, None, self.network.device, do_classifier_free_guidance=False,
-                max_sequence_length=self.t5_rows,
-            )  # fmt: skip
-            parts.append((states, pooled))
-        states, pooled = (torch.cat(part) for part in zip(*parts, strict=True))
-        return Encoded(states, {"pooled": pooled}, self._token_of(plain).to(states.device))
+        states, pooled = self._pooled(prompts, {"prompt_2": None, "prompt_3": None, "max_sequence_length": self.t5_rows})
+        return Encoded(states, {"pooled": pooled}, self._token_of(prompts).to(states.device))
 
-    def _token_of(self, prompts: list[str]) -> Integer[Tensor, "b t"]:
-        """The token of each column: those of CLIP, then for T5's the one that the same characters begin in.
-
-        Raises:
-            ValueError: the two CLIP tokenizers do not agree.
-        """
-        own = self._tokenise(prompts).offset_mapping
-        second = self.pipeline.tokenizer_2(
-            prompts, padding="max_length", max_length=self._room, return_offsets_mapping=True, return_tensors="pt"
-        )
-        if not torch.equal(own, second.offset_mapping):
-            raise ValueError("The two CLIP tokenizers of the backbone must cut a prompt into the same tokens, but do not.")
+    def _token_of(self, prompts: Sequence[str]) -> Integer[Tensor, "b t"]:
+        """The token of each column: those of CLIP, then for T5's the one that the same characters begin in."""
         tokens = torch.arange(self._room).expand(len(prompts), -1)
         if self.pipeline.text_encoder_3 is None:
             return torch.cat([tokens, torch.full((len(prompts), self.t5_rows), -1)], 1)
+        plain, own = [prompt.translate(QUOTES) for prompt in prompts], self._tokenise(prompts).offset_mapping
         third = self.pipeline.tokenizer_3(
-            prompts, padding="max_length", max_length=self.t5_rows, truncation=True, return_offsets_mapping=True
+            plain, padding="max_length", max_length=self.t5_rows, truncation=True, return_offsets_mapping=True
         )
         both = zip(own.tolist(), third.offset_mapping, strict=True)
         pieces = [[(*columns_between(clip, *piece), -1)[0] for piece in t5] for clip, t5 in both]
         return torch.cat([tokens, torch.tensor(pieces)], 1)
-
-    def noised(self, latent: Float[Tensor, "n c y x"], timestep: float, seed: int) -> Float[Tensor, "n c y x"]:
-        """What `trace` gives the network: on the straight line from latents to the noise of a seed.
-
-        Raises:
-            ValueError: the timestep is outside the noise schedule.
-        """
-        most = self.pipeline.scheduler.config.num_train_timesteps
-        if not 0 <= timestep <= most:
-            raise ValueError(f"The timestep must be from 0 to {most}, but got {timestep}.")
-        noise, share = torch.randn(latent[:1].shape, generator=generator(seed)).to(latent), timestep / most
-        return (1 - share) * latent + share * noise
 
     def _run(self, noised: Float[Tensor, "b c y x"], timestep: float, text: Text) -> None:
         self.network(
@@ -129,10 +112,7 @@ class StableDiffusion3(DiffusersBackbone):
             pooled_projections=text.conditions["pooled"],
         )
 
-    def _sampler(self, sampling: Sampling) -> FlowMatchEulerDiscreteScheduler:
-        return type(self.pipeline.scheduler).from_config(self.pipeline.scheduler.config)
-
-    def _shifting(self) -> dict[str, float]:
+    def _shifting(self, steps: int) -> dict[str, Any]:
         config = self.pipeline.scheduler.config
         if not config.get("use_dynamic_shifting"):
             return {}
@@ -140,20 +120,9 @@ class StableDiffusion3(DiffusersBackbone):
         bounds = [config[name] for name in ("base_image_seq_len", "max_image_seq_len", "base_shift", "max_shift")]
         return {"mu": calculate_shift(places, *bounds)}
 
-    def _drawn_by(self, scheduler: FlowMatchEulerDiscreteScheduler) -> tuple[StableDiffusion3Pipeline, dict[str, Any]]:
-        parts = self.pipeline.components | {"scheduler": scheduler}
-        return StableDiffusion3Pipeline(**parts), {"max_sequence_length": self.t5_rows}
-
-    def _bytes(self, latent_hw: tuple[int, int], capture: Capture) -> int:
-        rows = math.prod(grid_at(latent_hw, self.coarsest_stride)) + self._text_columns
-        vectors = rows * self.network.inner_dim * self.network.dtype.itemsize
-        # Of a captured layer queries, keys and values are kept; two more are made of them, for one layer at a time.
-        return (3 * len({site.name for site in capture.states}) + 2 * bool(capture.states) + ACTIVATIONS) * vectors
+    def _told(self, sampling: Sampling, pictures: int) -> dict[str, Any]:
+        return {**super()._told(sampling, pictures), "max_sequence_length": self.t5_rows}
 
     @property
     def _text_columns(self) -> int:
         return self._room + self.t5_rows
-
-    def width(self, site: Site) -> int:
-        """How many numbers the query of one place has at a site, all heads together."""
-        return self.network.inner_dim

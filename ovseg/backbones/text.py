@@ -36,6 +36,8 @@ class Text:
         row_of: for each phrase the row that it is in, in order; one phrase for each row if not given.
         conditions: what the network is told of each prompt besides, such as pooled states, a row each.
         token_of: for each column the token that it reads, or -1 for none, where there are more columns than tokens.
+        riders: how many of the last columns ride along: they attend to the places and to one another, and nothing attends to
+            them, so that the picture does not change.
     """
 
     prompts: tuple[str, ...]
@@ -44,6 +46,17 @@ class Text:
     row_of: tuple[int, ...] = ()
     conditions: Mapping[str, Tensor] = field(default_factory=dict)
     token_of: Integer[Tensor, "b t"] | None = None
+    riders: int = 0
+
+    def with_riders(self, states: Float[Tensor, "r d"]) -> "Text":
+        """The same with states that ride along in every row."""
+        rows, columns, _ = self.embeddings.shape
+        own = self.token_of
+        if own is None:
+            own = torch.arange(columns, device=self.embeddings.device).expand(rows, -1)
+        none = own.new_full((rows, len(states)), -1)
+        embeddings = torch.cat([self.embeddings, states.to(self.embeddings).expand(rows, -1, -1)], 1)
+        return replace(self, embeddings=embeddings, token_of=torch.cat([own, none], 1), riders=len(states))
 
     @property
     def tokens(self) -> int:

@@ -56,6 +56,7 @@ class Capture:
         queries: sites of the backbone whose queries are kept.
         features: strides, some of the backbone's `feature_strides`, whose blocks' outputs are kept.
         states: sites of the backbone whose queries, keys and values can be had afterwards, heads apart.
+        outputs: sites whose layer is joint attention, of which is kept what places and riders gather.
     """
 
     cross: tuple[int, ...] = ()
@@ -63,6 +64,7 @@ class Capture:
     queries: tuple[Site, ...] = ()
     features: tuple[int, ...] = ()
     states: tuple[Site, ...] = ()
+    outputs: tuple[Site, ...] = ()
 
     def crosses(self, site: Site) -> bool:
         """Whether maps of a site are made: it attends to tokens, at a stride whose maps are kept."""
@@ -112,8 +114,9 @@ class Trace:
     and words share one softmax. `phrases` is the attention that each phrase receives, with a map for each phrase of `text`.
     `features` maps a stride to the outputs of all its blocks, one after the other in channels, in the order of computing.
     `states` are the `LayerAttention` of sites; they may be computed each time that they are looked up: what they are made of
-    takes half the memory. The matrix of all places by all places, 67 MB for a single row at 64 x 64, is never kept:
-    `spread` multiplies by it. `noised` is what the network was given: one latent for each row, or one for all.
+    takes half the memory. `outputs` are what the places and the riders of a joint layer gather, heads one after the other in
+    channels, before the output projection. The matrix of all places by all places, 67 MB for a single row at 64 x 64, is
+    never kept: `spread` multiplies by it. `noised` is what the network was given: one latent for each row, or one for all.
     """
 
     text: Text
@@ -125,11 +128,14 @@ class Trace:
     features: dict[int, Float[Tensor, "b _c _y _x"]] = field(default_factory=dict)
     states: Mapping = field(default_factory=dict)  # no more is said, as whoever checked it would compute what is in it
     noised: Float[Tensor, "_ c y x"] | None = None
+    outputs: dict[Site, tuple[Float[Tensor, "b _n _e"], Float[Tensor, "b _r _e"]]] = field(default_factory=dict)
 
     def tensors(self) -> Iterator[Tensor]:
         """All that was recorded; `states` are left to those who look them up."""
         for kept in (self.cross, self.phrases, self.queries, self.features):
             yield from kept.values()
+        for places, riders in self.outputs.values():
+            yield from (places, riders)
 
     def spread(self, maps: Float[Tensor, "p y x"], sites: int | Sequence[Site], times: int = 1) -> Float[Tensor, "p y x"]:
         """Maps multiplied by the mean self-attention of some sites, `times` times, from their `states`.

@@ -17,7 +17,12 @@ STAGES = ("down_blocks", "mid_block", "up_blocks")  # in the order of computing;
 
 def layout_of(unet: UNet2DConditionModel) -> Layout:
     """The layout of a U-Net."""
-    return Layout(find_sites(unet), find_blocks(unet), _output, read)
+    return Layout(find_sites(unet), find_blocks(unet), _output, read, projections=projections)
+
+
+def projections(module: Attention) -> Projections:
+    """How an attention layer makes queries, keys and values."""
+    return Projections(module.to_q, module.to_k, module.to_v, module.to_out[0].weight, module.heads, module.scale)
 
 
 def read(module: Attention, args: tuple, kwargs: Mapping[str, Any], grid: tuple[int, int]) -> LayerInput:
@@ -29,8 +34,7 @@ def read(module: Attention, args: tuple, kwargs: Mapping[str, Any], grid: tuple[
     tokens = kwargs.get("encoder_hidden_states")
     assert places.ndim == 3 and kwargs.get("attention_mask") is None
     assert all(norm is None for norm in (module.group_norm, module.norm_cross or None, module.norm_q, module.norm_k))
-    projections = Projections(module.to_q, module.to_k, module.to_v, module.to_out[0].weight, module.heads, module.scale)
-    return LayerInput(projections, places, places if tokens is None else tokens, grid)
+    return LayerInput(projections(module), places, places if tokens is None else tokens, grid)
 
 
 def _output(output: Tensor | tuple, grid: tuple[int, int]) -> Tensor:

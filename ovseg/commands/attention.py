@@ -17,18 +17,20 @@ from ovseg.attention import (
     plan_looking,
 )
 from ovseg.attention.plan import KEEPS, MOST_BYTES, NOISE_LEVELS, measured_row_seconds, parse_levels
-from ovseg.commands.common import add_networks, models_of, show_progress
+from ovseg.commands.common import add_networks, models_of, say_notes, show_progress
 from ovseg.commands.values import more_than_nothing, number, out_folder, seed
-from ovseg.files import write_whole
+from ovseg.files import run_folder
+from ovseg.limits import visible
 from ovseg.models import Models
 from ovseg.output import view
-from ovseg.output.attention_files import Inside, attention_card, usual_weights, write_attention_files
+from ovseg.output.attention_files import Inside, attention_card, files_of_attention, usual_weights
 from ovseg.output.cost import measuring
-from ovseg.scene import from_image, read_image
+from ovseg.output.files import Files
+from ovseg.pictures import read_image
+from ovseg.scene import from_image
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `attention`."""
     usual = ",".join(map(str, NOISE_LEVELS))
     parser.add_argument("image", nargs="?", type=Path, help="picture file; none with --generate")
     parser.add_argument("prompt", help='sentence whose words are looked for, such as "a cat on a sofa"')
@@ -64,18 +66,21 @@ def run(options: argparse.Namespace) -> None:
     """
     _check(options)
     models = models_of(options)
-    inspection = Inspection(options.prompt.strip(), options.keep, int(options.most_memory * 1e9))
+    inspection = Inspection(visible(options.prompt).strip(), options.keep, int(options.most_memory * 1e9))
     place = None if options.at is None else _numbers(options.at, "--at", 2)
     if place and not all(0 <= share <= 1 for share in place):
         raise ValueError(f"--at must lie within the picture, 0 to 1, but got {options.at}.")
     weights = _weights(options, models)
-    attention, made_by = _drawn(options, models, inspection) if options.generate else _looked(options, models, inspection)
-    inside = Inside(attention, weights, made_by)
-    if options.heads is not None:
-        inside = replace(inside, heads=_heads(options.heads, models, attention))
-    written = write_attention_files(inside, options.out)
-    if place is not None:
-        written += _write_place(attention, place, options.out)
+    say_notes(models, ())
+    with run_folder(options.out) as out:
+        looking = _drawn if options.generate else _looked
+        attention, made_by = looking(options, models, inspection)
+        inside = Inside(attention, weights, made_by)
+        if options.heads is not None:
+            inside = replace(inside, heads=_heads(options.heads, models, attention))
+        written = out.write(files_of_attention(inside))
+        if place is not None:
+            written += out.write(_of_place(attention, place))
     print("wrote " + ", ".join(str(path) for path in written))
 
 
@@ -137,14 +142,11 @@ def _heads(text: str, models: Models, attention: Attention) -> Heads:
     return heads_of(models, attention, sites[int(layer) - 1], int(level) - 1)
 
 
-def _write_place(attention: Attention, place: list[float], folder: Path) -> list[Path]:
+def _of_place(attention: Attention, place: list[float]) -> Files:
     """A picture for each resolution: what the place attends to, the mean over the levels that were kept."""
-    written = []
     for stride, row in attention.rows_from(*place).items():
         rows, columns = attention.grid(stride)
-        written.append(folder / "place" / f"{rows}x{columns}.png")
-        write_whole(written[-1], view.png(view.marked(view.heat_overlay(attention.image, row), *place)))
-    return written
+        yield f"place/{rows}x{columns}.png", view.png(view.marked(view.heat_overlay(attention.image, row), *place))
 
 
 def _numbers(text: str, name: str, count: int) -> list[float]:

@@ -5,13 +5,18 @@ import sys
 from collections.abc import Sequence
 
 from ovseg.backbones import BACKBONES
+from ovseg.commands.values import whole
+from ovseg.compare import board_of
 from ovseg.methods import METHODS, Method
 from ovseg.methods.grammar import Configuration, read_method
+from ovseg.methods.tiles import LEAST_SIDE
 from ovseg.models import Models
 from ovseg.output.files import PARTS
 from ovseg.pretrained.captioner import CAPTIONERS
 from ovseg.pretrained.lavis import MODELS as LAVIS_MODELS
 from ovseg.types import named
+from ovseg.words.classes import ClassWord
+from ovseg.words.notes import note_on_photographs, notes_on
 
 
 def add_networks(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +24,23 @@ def add_networks(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backbone",
         default="pocket",
-        help=f"diffusion network: {', '.join(BACKBONES)}, or a local diffusers folder (default: pocket)",
+        help=f"diffusion network: {', '.join(BACKBONES)}, or a local diffusers folder; several with commas"
+        " between them where methods name one (NAME:backbone=...) (default: pocket)",
+    )
+    parser.add_argument("--lora", metavar="FILE", help="a LoRA that changes the backbone's weights; needs the package peft")
+    parser.add_argument(
+        "--offload",
+        action="store_true",
+        help="keep the backbone's parts in the computer's memory, and one at a time on the accelerator",
+    )
+    parser.add_argument(
+        "--words",
+        dest="saved_words",
+        metavar="[NAME=]FILE",
+        action="append",
+        default=[],
+        help="encoded prompts of `words save`, read in place of the text encoder: of the first backbone, or of the one that"
+        " is named; may be given for each",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1 or mps (default: the best one of this machine)")
     parser.add_argument(
@@ -33,7 +54,8 @@ def models_of(options: argparse.Namespace) -> Models:
     Raises:
         ValueError: the backbone, the device or the number format is unknown.
     """
-    return Models(options.backbone, options.device, options.dtype)
+    name = f"{options.backbone}+{options.lora}" if options.lora else options.backbone
+    return board_of(name, options.device, options.dtype, offload=options.offload, words=options.saved_words)
 
 
 def add_captioner(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +113,14 @@ def configuration_of(options: argparse.Namespace, method: str, kinds: Sequence[t
     return read_method(method, kinds, [*options.settings, *([f"mode={options.mode}"] if options.mode else [])])
 
 
+def add_tiles(parser: argparse.ArgumentParser) -> None:
+    """The option that cuts large pictures."""
+    parser.add_argument(
+        "--tile-side", type=whole(LEAST_SIDE), default=0, metavar="PIXELS",
+        help="cut pictures into overlapping square tiles of this side, and blend what is found in them (default: one piece)",
+    )  # fmt: skip
+
+
 def add_files(parser: argparse.ArgumentParser) -> None:
     """The option that says which files are written."""
     known = ", ".join(PARTS)
@@ -105,6 +135,12 @@ def parts_of(text: str) -> tuple[str, ...]:
     """
     known = {name: name for name in (*PARTS, "all")}
     return tuple(named(known, "files", name.strip()) for name in text.split(",") if name.strip())
+
+
+def say_notes(models: Models, classes: Sequence[ClassWord]) -> None:
+    """Say on stderr, once for each command, what words may not mean what was meant, and what a small network is not for."""
+    for note in filter(None, [*notes_on(models.checkpoint, classes), note_on_photographs(models.checkpoint)]):
+        print(f"ovseg: note: {note}", file=sys.stderr)
 
 
 def show_progress(stage: str, share: float) -> None:

@@ -1,18 +1,28 @@
 """`compare IMAGE --classes WORDS --methods NAMES --out DIR`: several methods on one picture, as a sheet and a table."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
-from ovseg.commands.common import add_captioner, add_files, add_networks, models_of, parts_of, show_progress
+from ovseg.commands.common import (
+    add_captioner,
+    add_files,
+    add_networks,
+    add_tiles,
+    models_of,
+    parts_of,
+    say_notes,
+    show_progress,
+)
 from ovseg.commands.values import out_folder, seed
 from ovseg.compare import Comparison, Truth, compare, comparison_sheet, read_legend, read_truth, read_variants
-from ovseg.files import as_json, write_whole
+from ovseg.files import RunFolder, as_json, run_folder
 from ovseg.methods import METHODS
 from ovseg.methods.settings import split
 from ovseg.output import view
-from ovseg.output.files import Result, slug, write_files
-from ovseg.output.run_card import run_card
-from ovseg.scene import from_image, read_image
+from ovseg.output.files import Files, Result, files_of, slug
+from ovseg.pictures import read_image
+from ovseg.scene import from_image
 from ovseg.words.class_filter import asked_for
 from ovseg.words.classes import ClassWord
 
@@ -24,14 +34,13 @@ METHODS_HELP = (
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `compare`."""
     parser.add_argument("image", type=Path, help="picture file")
     parser.add_argument(
         "--classes", default="", help='such as "dog|puppy, traffic light, sky" (default: a caption\'s nouns)'
     )
     parser.add_argument("--caption", default="", help="sentence that describes the picture (default: the captioner's)")
     add_captioner(parser)
-    parser.add_argument("--methods", default=",".join(kind.name for kind in METHODS), help=METHODS_HELP)
+    parser.add_argument("--methods", default=",".join(kind.name for kind in METHODS if kind.listed_first), help=METHODS_HELP)
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="METHOD:FIELD=VALUE", dest="settings",
         help="settings of every variant of a method",
@@ -39,6 +48,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--truth", type=Path, help="indexed PNG: 0 background, 1 the first class, ..., 255 not counted")
     parser.add_argument("--legend", type=Path, help="legend.json that names the truth's values, as `segment` writes it")
     parser.add_argument("--seed", type=seed, default=0, help="of the noise that is added to the picture (default: 0)")
+    add_tiles(parser)
     parser.add_argument("--hatch", action="store_true", help="draw lines besides colours, for print without colours")
     add_files(parser)
     parser.add_argument("--out", type=out_folder, required=True, help="folder for sheet.png, comparison.md, .csv and .json")
@@ -47,34 +57,38 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the methods, write the sheet, the tables and the files of each, and print the table."""
+    with run_folder(options.out) as out:
+        _compare(options, out)
+
+
+def _compare(options: argparse.Namespace, out: RunFolder) -> None:
     models, image, parts = models_of(options), read_image(options.image), parts_of(options.files)
-    variants = read_variants(models, split(options.methods, ","), options.settings)
+    asked = read_variants(models, split(options.methods, ","), options.settings)
+    variants = [replace(variant, tile_side=options.tile_side) for variant in asked]
     classes, caption = asked_for(
         models, image, options.classes, finds_words=False, caption=options.caption, captioner=options.captioner,
         report=show_progress,
     )  # fmt: skip
+    say_notes(models, classes)
     truth = _truth(options, image.shape[:2], classes)
     scene = from_image(models, image, options.seed, caption=caption)
     comparison = compare(models, scene, classes, variants, show_progress, truth=truth)
     for number, entry in enumerate(comparison.entries, 1):
-        method = next(variant.method for variant in variants if variant.title == entry.title)
-        card = run_card(models, scene, classes, method, entry.segmentation, cost=entry.cost)
-        write_files(
-            Result(entry.segmentation, card, comparison.labels), options.out / f"{number}-{slug(entry.title)}", parts
-        )
-    write_tables(comparison, options.out, hatched=options.hatch)
+        result = Result(entry.segmentation, dict(entry.card), comparison.labels)
+        out.write(files_of(result, parts), f"{number}-{slug(entry.title)}")
+    out.write(tables_of(comparison, hatched=options.hatch))
     print(comparison.markdown())
     print(f"wrote {options.out / 'sheet.png'}, comparison.md, .csv, .json and a folder for each method")
     if not comparison.entries:
         raise ValueError("At least one method must run, but all failed; the table says why.")
 
 
-def write_tables(comparison: Comparison, folder: Path, *, hatched: bool = False) -> None:
-    """Write `sheet.png`, `comparison.md`, `comparison.csv` and `comparison.json`."""
-    write_whole(folder / "sheet.png", view.png(comparison_sheet(comparison, hatched=hatched)))
-    write_whole(folder / "comparison.md", comparison.markdown().encode())
-    write_whole(folder / "comparison.csv", comparison.figures().csv().encode())
-    write_whole(folder / "comparison.json", as_json(comparison.record()))
+def tables_of(comparison: Comparison, *, hatched: bool = False) -> Files:
+    """`sheet.png`, `comparison.md`, `comparison.csv` and `comparison.json`."""
+    yield "sheet.png", view.png(comparison_sheet(comparison, hatched=hatched))
+    yield "comparison.md", comparison.markdown().encode()
+    yield "comparison.csv", comparison.figures().csv().encode()
+    yield "comparison.json", as_json(comparison.record())
 
 
 def _truth(options: argparse.Namespace, image_hw: tuple[int, int], classes: tuple[ClassWord, ...]) -> Truth | None:

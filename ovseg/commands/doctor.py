@@ -11,8 +11,11 @@ from PIL import Image
 from ovseg.assets import ASSETS
 from ovseg.commands.common import add_captioner, add_networks, models_of, show_progress
 from ovseg.doctor.checks import Finding, check_methods, check_networks, summary, surroundings
+from ovseg.doctor.counted import counted, gigabytes_of, on_meta
+from ovseg.doctor.pipelines import Published
 from ovseg.doctor.published import Scale
-from ovseg.doctor.random_weights import random_models
+from ovseg.doctor.random_weights import GENERATIONS, published, random_models
+from ovseg.methods import what_runs
 from ovseg.models import Models
 from ovseg.words.classes import parse_classes
 
@@ -20,14 +23,20 @@ PICTURE, CLASSES = ASSETS / "examples" / "cat-car.png", "cat, car"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `doctor`."""
     add_networks(parser)
     add_captioner(parser)
     parser.add_argument(
         "--random",
         action="store_true",
-        help="write networks of full size with random weights (about 6 GB in the folder for temporary files) and check"
-        " these: nothing is fetched",
+        help="write networks of full size with random weights into the folder for temporary files and check these: nothing"
+        " is fetched. Of a local folder its configurations are taken",
+    )
+    parser.add_argument(
+        "--largest",
+        type=float,
+        default=20.0,
+        metavar="GB",
+        help="with --random: of weights that take more only the sizes and a pass are counted (default: 20)",
     )
     parser.add_argument("--small", action="store_true", help="with --random: narrow networks, which take seconds")
 
@@ -44,10 +53,27 @@ def run(options: argparse.Namespace) -> None:
     if not options.random:
         examine(models_of(options), options.captioner, "", start)
         return
-    scale = Scale(narrower=8, layers=2) if options.small else Scale()
+    models = models_of(options)
+    scale = Scale(narrower=8, layers=2) if options.small else Scale(half=models.dtype.itemsize == 2)
+    if options.backbone not in GENERATIONS and not options.small:
+        pipeline = published(options.backbone, scale)
+        if (size := gigabytes_of(pipeline, models.dtype)) > options.largest:
+            count(models, pipeline, size)
+            return
     with tempfile.TemporaryDirectory() as folder:
         models = random_models(options.backbone, Path(folder), scale, options.device, options.dtype)
         examine(models, "", f" ({options.backbone}, random{', small' if options.small else ''})", start)
+
+
+def count(models: Models, pipeline: Published, gigabytes: float) -> None:
+    """Print what a pipeline would take that is too large to be run here, and which methods its layout suits."""
+    for line in surroundings(models):
+        print(line, flush=True)
+    print(f"{gigabytes:.1f} GB of weights in {models.dtype_name} are too much to be run here: counted without numbers.")
+    backbone = on_meta(pipeline, models.dtype)
+    for line in counted(backbone):
+        print(line, flush=True)
+    print(what_runs(models.with_backbone(backbone)))
 
 
 def examine(models: Models, captioner: str, random: str, start: float) -> None:

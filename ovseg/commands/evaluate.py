@@ -11,13 +11,13 @@ from ovseg.evaluation.benchmark import Benchmark, as_markdown, with_best_thresho
 from ovseg.evaluation.datasets import DATASETS, Dataset, find_dataset
 from ovseg.evaluation.labels import LABEL_SOURCES
 from ovseg.evaluation.protocols import PROTOCOLS
+from ovseg.evaluation.written_masks import WrittenMasks, written_markdown
 from ovseg.types import named
 
 POCKET_COUNT = 64
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `evaluate`."""
     add_dataset(parser)
     parser.add_argument(
         "--count", type=int, help=f"number of pictures (default: all of a benchmark, {POCKET_COUNT} of the pocket world)"
@@ -33,10 +33,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"labels, class names, background, sizes and windows: {', '.join(PROTOCOLS)} (default: native)",
     )
     parser.add_argument(
-        "--threshold-from",
+        "--threshold-from", type=Path, metavar="DIR", help="finished run on another split, whose best threshold is taken"
+    )
+    parser.add_argument(
+        "--from",
         type=Path,
-        metavar="DIR",
-        help="finished run on another split, whose best threshold is taken",
+        metavar="FOLDER",
+        dest="masks",
+        help="masks that are written already, NAME.png with the data set's labels; no method is run",
     )
     parser.add_argument("--seed", type=seed, default=0, help="of the noise that is added to the pictures (default: 0)")
     parser.add_argument("--workers", type=int, default=1, help="processes; leave it out under torchrun (default: 1)")
@@ -65,8 +69,14 @@ def run(options: argparse.Namespace) -> None:
     """Measure, or continue a stopped run, and print the table."""
     models, dataset = models_of(options), dataset_of(options)
     count = POCKET_COUNT if options.count is None and dataset.length is None else options.count
+    if options.masks:
+        table = WrittenMasks(dataset, options.masks, count or dataset.length).table(options.out, show_progress)
+        show_progress(f"{dataset.name} {table['count']}/{table['count']}", 1.0)
+        print(written_markdown(table))
+        return
     protocol = named(PROTOCOLS, "protocol", options.protocol)
     configuration = configuration_of(options, options.method, MEASURABLE)
+    models = models.beside(configuration.backbone)
     layout = getattr(dataset, "layout", None)
     method = protocol.fitted(configuration.build(models), layout.names if layout else "", configuration.settings)
     task = Benchmark(models, method, dataset, count, seed=options.seed, labels=options.labels, protocol=protocol)

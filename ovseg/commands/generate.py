@@ -12,7 +12,6 @@ from ovseg.scene import from_prompt
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `generate`."""
     parser.add_argument("prompt", help="what the picture shall show")
     parser.add_argument("--seed", type=seed, default=0, help="another seed gives another picture (default: 0)")
     parser.add_argument("--steps", type=int, help="sampling steps (default: the backbone's)")

@@ -11,7 +11,6 @@ from ovseg.progress import with_time_left
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `grounded-generation`."""
     add_module(parser)
     parser.add_argument("--detector", help="folder of the segmenter that labelled the module's training")
     parser.add_argument(

@@ -16,7 +16,6 @@ FITS = (
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `grounding`."""
     parser.add_argument(
         "action",
         choices=["import", "list"],

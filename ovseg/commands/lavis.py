@@ -6,7 +6,6 @@ from ovseg.pretrained import lavis
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `lavis`."""
     parser.add_argument("action", choices=["install", "status"], help="install it, or say whether it is installed")
 
 

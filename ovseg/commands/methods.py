@@ -13,7 +13,6 @@ HEADINGS = {"main": "Main settings", "more": "More settings"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `methods`."""
     known = ", ".join(kind.name for kind in METHODS)
     parser.add_argument("name", nargs="?", help=f"the method whose settings are listed: {known}")
     add_networks(parser)
@@ -51,7 +50,8 @@ def _headline(models: Models, kind: type[Method]) -> str:
         f"{paper.venue}, https://arxiv.org/abs/{paper.arxiv}, code {paper.code}",
         *([f"Cannot run with the backbone {models.name}: {obstacle}"] if obstacle else []),
     ]
-    return f"{kind.name} ({kind.title})\n" + "\n".join(_filled(line, 4) for line in lines)
+    apart = f": {kind.yardstick}" * bool(kind.yardstick)
+    return f"{kind.name} ({kind.title}){apart}\n" + "\n".join(_filled(line, 4) for line in lines)
 
 
 def _paragraph(setting: Setting, backbone: str) -> str:

@@ -8,7 +8,6 @@ from ovseg.evaluation.pocket_report import PocketReport
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `pocket-report`."""
     parser.add_argument("--per-thing", type=int, default=8, help="generated pictures of each thing (default: 8)")
     parser.add_argument("--pairs", type=int, default=128, help="generated pictures of two things (default: 128)")
     parser.add_argument("--count", type=int, default=256, help="scenes for CLIP and the segmenters (default: 256)")

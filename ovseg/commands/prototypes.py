@@ -15,7 +15,6 @@ from ovseg.progress import with_time_left
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `prototypes`."""
     parser.add_argument(
         "action",
         choices=["build", "list", "verify", "ship"],

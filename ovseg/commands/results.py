@@ -8,7 +8,6 @@ from ovseg.evaluation.results import DATASET, RUNS, SHIPPED, Measuring, ResultFi
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `results`."""
     parser.add_argument("--count", type=int, default=64, help=f"scenes of {DATASET} for each run (default: 64)")
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="TEXT",

@@ -3,12 +3,12 @@
 import argparse
 
 from ovseg.commands.values import out_folder, whole
+from ovseg.files import run_folder
 from ovseg.pocket.examples import EXAMPLES, write_examples
-from ovseg.pocket.export import write_scenes
+from ovseg.pocket.export import files_of_scenes
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `scenes`."""
     parser.add_argument("--split", default="val", help="train, val or novel (default: val)")
     parser.add_argument("--count", type=whole(1), default=16, help="number of scenes (default: 16)")
     parser.add_argument("--start", type=whole(0, 2**62), default=0, help="number of the first scene (default: 0)")
@@ -27,5 +27,6 @@ def run(options: argparse.Namespace) -> None:
         write_examples(options.out)
         print(f"wrote {len(EXAMPLES)} example pictures with their truth to {options.out}")
         return
-    write_scenes(options.split, range(options.start, options.start + options.count), options.size, options.out)
+    with run_folder(options.out) as out:
+        out.write(files_of_scenes(options.split, range(options.start, options.start + options.count), options.size))
     print(f"wrote {options.count} scenes and sheet.png to {options.out}")

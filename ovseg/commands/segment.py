@@ -11,19 +11,23 @@ from ovseg.commands.common import (
     add_files,
     add_method,
     add_networks,
+    add_tiles,
     method_of,
     models_of,
     parts_of,
+    say_notes,
     show_progress,
 )
-from ovseg.commands.values import out_folder, seed
+from ovseg.commands.values import ByName, out_folder, seed
+from ovseg.files import RunFolder, run_folder
 from ovseg.models import Models
 from ovseg.output.cost import measuring
-from ovseg.output.files import Result, write_attention, write_files
+from ovseg.output.files import Result, attention_of, files_of
 from ovseg.output.folder import FolderTask, reasons
 from ovseg.output.run_card import run_card
+from ovseg.pictures import read_image
 from ovseg.progress import with_time_left
-from ovseg.scene import from_image, read_image
+from ovseg.scene import from_image
 from ovseg.words.class_filter import asked_for, look_for
 from ovseg.words.classes import ClassWord
 
@@ -31,7 +35,6 @@ SOME_WERE_SKIPPED = 3  # the exit code
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `segment`."""
     parser.add_argument("image", type=Path, help="picture file, or a folder of them")
     parser.add_argument(
         "--classes",
@@ -42,15 +45,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--caption", default="", help="sentence that describes the picture (default: the captioner's)")
     add_captioner(parser)
     parser.add_argument(
-        "--only-present",
-        action="store_true",
-        help="leave out classes that neither CLIP nor the caption finds",
+        "--only-present", action="store_true", help="leave out classes that neither CLIP nor the caption finds"
     )
     add_method(parser)
     parser.add_argument("--seed", type=seed, default=0, help="of the noise that is added to the picture (default: 0)")
     parser.add_argument(
         "--square", action="store_true", help="squash the picture to a square first, as some released code does"
     )
+    add_tiles(parser)
+    parser.add_argument(
+        "--class-threshold", nargs="+", action=ByName, default={}, metavar="CLASS=VALUE",
+        help="thresholds of their own for some classes, where the background is a threshold: cat=0.3",
+    )  # fmt: skip
     parser.add_argument("--attention", action="store_true", help="also write every attention map as a picture")
     parser.add_argument("--out", type=out_folder, required=True, help="folder for the files and their README.txt")
     add_files(parser)
@@ -58,14 +64,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Segment one picture or a folder of them; returns the exit code."""
+    """Segment one picture or a folder of them; returns the exit code.
+
+    Raises:
+        ValueError: something is not as it must be.
+    """
+    if options.square and options.tile_side:
+        raise ValueError("--square squashes the whole picture, and --tile-side cuts it: only one of them can be asked for.")
     if options.image.is_dir():
         return _segment_folder(options)
-    _segment_picture(options)
+    with run_folder(options.out) as out:
+        _segment_picture(options, out)
     return 0
 
 
-def _segment_picture(options: argparse.Namespace) -> None:
+def _segment_picture(options: argparse.Namespace, out: RunFolder) -> None:
     """Segment the picture, write the files and print the share of each class."""
     models, image = models_of(options), read_image(options.image)
     method, parts = method_of(options, models), parts_of(options.files)
@@ -78,16 +91,21 @@ def _segment_picture(options: argparse.Namespace) -> None:
         captioner=options.captioner,
         report=show_progress,
     )
+    say_notes(models, classes)
     if options.only_present:
         classes = _present(models, image, classes, caption)
     scene = from_image(models, image, options.seed, caption=caption, square=options.square)
     with measuring(models.device) as cost:
-        result = method.segment(models, scene, classes, show_progress)
+        result = method.segment(models, scene, classes, show_progress, tile_side=options.tile_side)
+    if options.class_threshold:
+        result = result.with_class_thresholds(options.class_threshold)
     captioner = options.captioner if caption and not options.caption.strip() else None
     card = run_card(models, scene, classes, method, result, cost=cost, captioner=captioner)
-    written = write_files(Result(result, card), options.out, parts)
+    asked = {"tile_side": options.tile_side, "class_thresholds": options.class_threshold}
+    card |= {name: value for name, value in asked.items() if value}
+    written = out.write(files_of(Result(result, card), parts))
     if options.attention:
-        write_attention(result, options.out / "attention")
+        out.write(attention_of(result))
     for name, share in result.shares.items():
         print(f"{share:7.2%}  {name}")
     print("wrote " + ", ".join(str(path) for path in written))
@@ -99,13 +117,18 @@ def _segment_folder(options: argparse.Namespace) -> int:
     task = FolderTask(
         models, method_of(options, models), options.image, options.out, words=options.classes, caption=options.caption,
         captioner=options.captioner, only_present=options.only_present, seed=options.seed, square=options.square,
+        tile_side=options.tile_side, class_thresholds=options.class_threshold,
         parts=parts_of(options.files), attention=options.attention,
     )  # fmt: skip
+    say_notes(models, task.classes)
     outcomes = task.run(with_time_left(show_progress))
     if outcomes is None:
         return 0  # one of torchrun's other processes: the first one speaks
     show_progress(f"{len(outcomes)} pictures", 1.0)
     skipped = dict(reasons(outcomes))
+    if others := task.left_out:
+        kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(others.items()))
+        print(f"left out {sum(others.values())} files that are no pictures: {kinds}", file=sys.stderr)
     for name, why in skipped.items():
         print(f"skipped {name}: {why}", file=sys.stderr)
     print(f"{len(outcomes) - len(skipped)} of {len(outcomes)} pictures segmented; masks and coco.json are in {options.out}")

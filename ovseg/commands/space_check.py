@@ -35,14 +35,16 @@ COLOURS = ("red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray")
 LONGEST_DESCRIPTION = 60  # characters on a Space's card
 ZERO_PYTHONS = ("3.12.12", "3.10.13")
 ZERO_TORCHES = ("2.8.0", "2.9.1", "2.10.0", "2.11.0", "2.12.1", "2.13.0")
+FLOORS = ("huggingface-hub", "mcp", "pydantic", "spaces")
+"""What a Space's builder installs in the same call as requirements.txt, with lower bounds of its own."""
 LARGEST_FILE = 10 * 2**20  # larger ones must go through Git LFS, and come as pointers where it is not set up
 LARGEST_FOLDER = 2**30  # cloned at every build
 START_SECONDS = 180
+LEAST_MINUTES = 60  # for a Space to start in
 LEFT_OUT = frozenset({".git", ".venv", "__pycache__", "node_modules", "runs", ".pytest_cache", ".ruff_cache"})
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `space-check`."""
     parser.add_argument(
         "folder", nargs="?", type=Path, default=ASSETS.parent, help="the checkout to look at (default: the one that runs)"
     )
@@ -84,11 +86,12 @@ def copy_files(source: Path, clean: Path) -> int:
 
 @dataclass(frozen=True)
 class Space:
-    """A folder as a Space gets it: the front matter of its README.md and the lines of its requirements.txt."""
+    """A folder as a Space gets it: the front matter of its README.md, its requirements.txt and its constraints.txt."""
 
     folder: Path
     front: Mapping[str, Any]
     pins: Mapping[str, Requirement]
+    exact: Mapping[str, Requirement]
 
     @property
     def on_zero(self) -> bool:
@@ -104,7 +107,7 @@ class Space:
 def missing(clean: Path) -> Iterator[str]:
     """What the files lack, a sentence each."""
     try:
-        space = Space(clean, front_matter(clean), requirements(clean))
+        space = Space(clean, front_matter(clean), requirements(clean), requirements(clean, "constraints.txt"))
     except ValueError as error:
         yield str(error)
         return
@@ -134,15 +137,15 @@ def front_matter(clean: Path) -> dict[str, Any]:
     return front
 
 
-def requirements(clean: Path) -> dict[str, Requirement]:
-    """The lines of requirements.txt by the package's name.
+def requirements(clean: Path, name: str = "requirements.txt") -> dict[str, Requirement]:
+    """The lines of requirements.txt, or of constraints.txt, by the package's name.
 
     Raises:
         ValueError: there is no such file, or a line is none that pip reads.
     """
-    path = clean / "requirements.txt"
+    path = clean / name
     if not path.is_file():
-        raise ValueError("requirements.txt must say which packages the Space installs, but it is not there.")
+        raise ValueError(f"{name} must say which packages are installed, but it is not there.")
     pins = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         wanted = line.partition("#")[0].strip()
@@ -150,7 +153,7 @@ def requirements(clean: Path) -> dict[str, Requirement]:
             try:
                 pins[Requirement(wanted).name.lower().replace("_", "-")] = Requirement(wanted)
             except InvalidRequirement as error:
-                raise ValueError(f"Each line of requirements.txt must name a package, but one is {wanted!r}.") from error
+                raise ValueError(f"Each line of {name} must name a package, but one is {wanted!r}.") from error
     return pins
 
 
@@ -178,12 +181,40 @@ def in_front_matter(space: Space) -> Iterator[str]:
     supported = re.search(r'^requires-python = "(.*)"', _text(space.folder / "pyproject.toml"), re.MULTILINE)
     if isinstance(python, str) and python and supported and python not in SpecifierSet(supported.group(1)):
         yield f"python_version must be one that pyproject.toml allows, {supported.group(1)}, but is {python}."
+    yield from in_card(space)
+
+
+def in_card(space: Space) -> Iterator[str]:
+    """What is wrong with how the Space shows itself on the hub, and with the time that it may take to start."""
+    front = space.front
+    tags, models, picture = (front.get(name) or [] for name in ("tags", "models", "thumbnail"))
+    if "mcp-server" not in tags or not all(isinstance(tag, str) and re.fullmatch(r"[a-z0-9-]+", tag) for tag in tags):
+        yield f"tags must be words in small letters, mcp-server among them, but are {', '.join(map(str, tags)) or 'none'}."
+    if not models or not all(re.fullmatch(r"[\w.-]+/[\w.-]+", str(model)) for model in models):
+        yield f"models must name repositories, such as owner/name, but are {', '.join(map(str, models)) or 'none'}."
+    if not picture or not (str(picture).startswith("https://") or (space.folder / str(picture)).is_file()):
+        yield f"thumbnail must be a file of the Space or an https address, but is {picture or 'none'}."
+    allowed = re.fullmatch(r"(\d+)(m|h)", str(front.get("startup_duration_timeout", "")))
+    if not allowed or int(allowed[1]) * {"m": 1, "h": 60}[allowed[2]] < LEAST_MINUTES:
+        yield (
+            f"startup_duration_timeout must be {LEAST_MINUTES}m or more, as several gigabytes of weights are fetched, but is"
+            f" {front.get('startup_duration_timeout', 'the usual 30m')}."
+        )
 
 
 def in_pins(space: Space) -> Iterator[str]:
     """What is wrong with the versions in requirements.txt."""
     for name in space.pins:
-        if not space.version(name):
+        exact = space.exact.get(name)
+        if name in FLOORS:
+            bounds = [bound.operator for bound in space.pins[name].specifier]
+            version = next((bound.version for bound in exact.specifier if bound.operator == "=="), "") if exact else ""
+            if bounds != [">="] or not version or version not in space.pins[name].specifier:
+                yield (
+                    f"requirements.txt must give {name} a lower bound alone (>=), as a Space's builder installs its own in"
+                    " the same call, and constraints.txt pin it to a version that this allows, but they do not."
+                )
+        elif not space.version(name):
             yield f"requirements.txt must pin {name} to one version (==), so that a rebuild gives the same, but does not."
     asked, pinned = str(space.front.get("sdk_version", "")), space.version("gradio")
     if asked != pinned:
@@ -215,7 +246,7 @@ def in_app(space: Space) -> Iterator[str]:
     ]  # fmt: skip
     tops = [module.partition(".")[0] for module in modules]
     before = tops[: tops.index("spaces")] if "spaces" in tops else tops
-    if space.on_zero and ("spaces" not in tops or not set(before) <= sys.stdlib_module_names):
+    if space.on_zero and ("spaces" not in tops or not set(before) <= {*sys.stdlib_module_names, "ovseg"}):
         yield f"{name} must import spaces before any package that may bring torch, but does not."
 
 
@@ -245,7 +276,7 @@ def not_starting(clean: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     quiet = {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    with (clean / ".start.log").open("w+") as log:
+    with (clean / ".start.log").open("w+", encoding="utf-8") as log:
         page = subprocess.Popen([sys.executable, name], cwd=clean, env=kept | quiet, stdout=log, stderr=log)
         try:
             yield from _waited_for(page, f"http://127.0.0.1:{port}/config", clean / ".start.log")

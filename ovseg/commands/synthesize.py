@@ -11,7 +11,6 @@ from ovseg.progress import with_time_left
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `synthesize`."""
     add_classes(parser, "all classes of the split, seen and unseen")
     add_module(parser)
     parser.add_argument(

@@ -4,6 +4,7 @@ import argparse
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -12,7 +13,6 @@ from ovseg.commands.common import add_networks, models_of, show_progress
 from ovseg.doctor.published import Scale
 from ovseg.doctor.random_weights import GENERATIONS, random_models
 from ovseg.evaluation.growth import Axis, Sweep, growth_table, table_of
-from ovseg.evaluation.growth_plot import growth_plot
 from ovseg.evaluation.sizes import Size, Taken, measure_making, measure_size
 from ovseg.evaluation.timings import measure, table
 from ovseg.files import as_json, write_whole
@@ -25,7 +25,6 @@ GROWTH = {"classes": (1, 2, 4, 8, 16, 32), "sides": (1, 2, 4, 8), "images": (2, 
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `timings`."""
     known, first = ", ".join(kind.name for kind in METHODS), METHODS[0].name
     parser.add_argument(
         "--runs", type=int, help="repetitions: the median is printed, of sizes the fastest (default: 5; 1 for sizes)"
@@ -56,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--making", action="store_true", help="also draw the pictures of one class, for methods that do, which takes long"
     )
-    parser.add_argument("--out", type=Path, help="folder for table.md, sizes.json and, with --growth, growth.svg")
+    parser.add_argument("--out", type=Path, help="folder for table.md and sizes.json")
     add_networks(parser)
     parser.set_defaults(backbone=None)
 
@@ -92,21 +91,17 @@ def networks_of(options: argparse.Namespace, kinds: Sequence[type[Method]]) -> I
     Raises:
         ValueError: there are none of full size for the backbone.
     """
-    if not options.full_size:
-        options.backbone = options.backbone or "pocket"
-        models = models_of(options)
-        with tempfile.TemporaryDirectory() as folder:
-            if options.growth:
-                models.prototype_folders = (Path(folder), None)
-            yield models
-        return
-    if options.backbone not in (None, *GENERATIONS):
+    if options.full_size and options.backbone not in (None, *GENERATIONS):
         raise ValueError(f"--full-size must come with --backbone {' or '.join(GENERATIONS)}, but got {options.backbone}.")
-    scale, networks = Scale(8, 2) if options.small else Scale(), {name for kind in kinds for name in kind.needs}
+    options.backbone = options.backbone or ("sd15" if options.full_size else "pocket")
     with tempfile.TemporaryDirectory() as folder:
-        backbone = options.backbone or "sd15"
-        models = random_models(backbone, Path(folder), scale, options.device, options.dtype, networks=networks)
-        models.prototype_folders = (Path(folder) / "prototypes", None)
+        if options.full_size:
+            scale, networks = Scale(8, 2) if options.small else Scale(), {name for kind in kinds for name in kind.needs}
+            models = random_models(options.backbone, Path(folder), scale, options.device, options.dtype, networks=networks)
+        else:
+            models = models_of(options)
+        if options.full_size or options.growth:
+            models.prototype_folders = (Path(folder) / "prototypes", None)
         yield models
 
 
@@ -116,7 +111,7 @@ def report(options: argparse.Namespace, models: Models, methods: Sequence[Method
     side, images = options.side or models.backbone.square_hw()[0], numbers_of(options.images, (FULL["images"],))
     head = (
         f"{'random weights of full size' if options.full_size and not options.small else 'weights'} of"
-        f" {options.backbone or 'sd15'}{', small' if options.small else ''}, {models.device}, {models.dtype_name},"
+        f" {options.backbone}{', small' if options.small else ''}, {models.device}, {models.dtype_name},"
         f" {torch.get_num_threads()} threads, torch {torch.__version__}; a large product runs at {peak / 1e9:.0f} GFLOP/s"
     )
     print(head + "\n", flush=True)
@@ -136,9 +131,7 @@ def report(options: argparse.Namespace, models: Models, methods: Sequence[Method
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)
         write_whole(options.out / "table.md", f"{head}\n\n{tables}".encode())
-        write_whole(options.out / "sizes.json", as_json([t.described() for t in taken], indent=1))
-        if options.growth:
-            write_whole(options.out / "growth.svg", growth_plot(head, sweeps).encode())
+        write_whole(options.out / "sizes.json", as_json([asdict(item) for item in taken], indent=1))
 
 
 def sweeps_of(options: argparse.Namespace, side: int) -> list[Sweep]:

@@ -9,11 +9,12 @@ from ovseg.commands.prompts import KNOWN_SPLITS, split_of
 from ovseg.commands.values import more_than_nothing, out_folder, whole
 from ovseg.factory.chain import NEXT, Chain
 from ovseg.factory.splits import UNSEEN, find_split
-from ovseg.factory.train_grounding import GroundingRecipe, train_grounding
+from ovseg.factory.train_grounding import RATE, train_grounding
 from ovseg.factory.triplets import TripletSet
 from ovseg.files import read_json
 from ovseg.models import Models
-from ovseg.pocket.recipes import MINUTES, RECIPES, pack
+from ovseg.pocket.bundle import pack
+from ovseg.pocket.recipes import MINUTES, RECIPES
 from ovseg.pocket.train_segmenter import train_detector
 from ovseg.pocket.training import Budget
 from ovseg.pocket.world import THINGS
@@ -29,7 +30,6 @@ OPTIONS_OF = {
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `train`."""
     parser.add_argument(
         "network",
         help=f"one of {', '.join(NETWORKS)}; codec, denoiser and clip are trained in this order, bundle packs all networks,"
@@ -69,9 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         " its default",
     )
     parser.add_argument("--triplets", type=Path, help="grounding: folder that `triplets` wrote")
-    parser.add_argument("--rate", type=more_than_nothing, help="grounding: first learning rate (default: 5e-4)")
-    parser.add_argument("--loss", help="grounding: bce, or bce+dice (default: bce)")
-    parser.add_argument("--independent", action="store_true", help="grounding: words do not attend to each other")
+    parser.add_argument("--rate", type=more_than_nothing, default=RATE, help=f"grounding: learning rate (default: {RATE})")
     parser.add_argument("--backbone", default="pocket", help="grounding: the backbone of the triplets (default: pocket)")
     parser.add_argument(
         "--anew", action="store_true", help="all: train a new codec and denoiser and do not begin with --start"
@@ -157,7 +155,6 @@ def _train_detector(options: argparse.Namespace) -> None:
 def _train_grounding(options: argparse.Namespace) -> None:
     if not options.triplets or not options.split:
         raise ValueError("`train grounding` needs --triplets, a folder that `triplets` made, and its --split.")
-    given = {name: value for name in ("rate", "loss", "independent") if (value := getattr(options, name))}
     settings = TripletSet(options.triplets).settings
     models = Models(options.backbone, options.device, options.dtype or settings.get("dtype"))
     split = split_of(options, models)
@@ -170,7 +167,7 @@ def _train_grounding(options: argparse.Namespace) -> None:
     place = models.new_grounding(split.name)
     if is_own:
         _check_free(place, models)
-    if train_grounding(models, options.triplets, split.name, budget, GroundingRecipe(**given)) and is_own:
+    if train_grounding(models, options.triplets, split.name, budget, options.rate) and is_own:
         copy_grounding(root / f"grounding-{split.name}" / "module", place)
         print(f"The module is in {place}.\nTo use it: --method grounded-diffusion --backbone {models.name}", end="")
         print(f" --set module={split.name}")

@@ -1,11 +1,9 @@
 """`triplets --classes WORDS --count N --out DIR`: what a grounding module is trained on.
 
-Under `torchrun` or `accelerate launch` the processes share the work.
+Under `torchrun`, or another launcher that sets the same variables, the processes share the work.
 """
 
 import argparse
-
-from accelerate import PartialState
 
 from ovseg.commands.common import add_networks, models_of, show_progress
 from ovseg.commands.prompts import KNOWN_SPLITS, add_classes, add_steps, classes_of, mode_of, split_of
@@ -14,11 +12,11 @@ from ovseg.factory.triplets import Factory, index
 from ovseg.models import Models
 from ovseg.pocket.world import THINGS
 from ovseg.pretrained.detector import load_detector
+from ovseg.processes import joined, on_device
 from ovseg.progress import silent, with_time_left
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `triplets`."""
     add_classes(parser, "all that the pocket backbone knows; must be named for others")
     parser.add_argument("--split", default="", help=f"in place of --classes: the seen classes of {KNOWN_SPLITS}")
     parser.add_argument("--count", type=int, default=512, help="number of pictures (default: 512)")
@@ -51,24 +49,16 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--count must be 1 or more, but got {options.count}.")
     if options.split and options.classes:
         raise ValueError("--split and --classes both say what is drawn: give one of them.")
-    state = PartialState(cpu=options.device == "cpu")
-    factory = _factory(options, _models(options, state))
-    report = with_time_left(show_progress) if state.is_main_process else silent
-    factory.run(options.out, report, state.process_index, state.num_processes)
-    state.wait_for_everyone()
-    if state.is_main_process:
+    with joined() as share:
+        factory = _factory(options, on_device(models_of(options), share.local))
+        report = with_time_left(show_progress) if share.rank == 0 else silent
+        factory.run(options.out, report, share.rank, share.count)
+        made_by_all = share.gather({})
+    if made_by_all is not None:
         counts = index(options.out, options.count)
         show_progress("triplets made", 1.0)
         share = counts["missed"] / counts["words"]
         print(f"{counts['items']} pictures, {counts['words']} objects asked for, {counts['missed']} ({share:.0%}) not found")
-
-
-def _models(options: argparse.Namespace, state: PartialState) -> Models:
-    """The networks of this process: with several processes, each on its own accelerator."""
-    models = models_of(options)
-    if state.num_processes > 1 and models.device.type == "cuda":
-        return Models(models.name, f"cuda:{state.local_process_index}", models.dtype_name)
-    return models
 
 
 def _factory(options: argparse.Namespace, models: Models) -> Factory:

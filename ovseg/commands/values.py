@@ -1,8 +1,11 @@
-"""What options may hold, checked while the command line is read, before anything is loaded."""
+"""What options may hold, checked while the command line is read, before anything is loaded.
+
+Each reader raises ArgumentTypeError where a text holds something else.
+"""
 
 import math
-from argparse import ArgumentTypeError
-from collections.abc import Callable
+from argparse import Action, ArgumentError, ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ovseg.files import check_folder
@@ -22,11 +25,7 @@ def number(low: float, high: float | None = None) -> Callable[[str], float]:
 
 
 def more_than_nothing(text: str) -> float:
-    """A finite number above 0.
-
-    Raises:
-        ArgumentTypeError: it is none.
-    """
+    """A finite number above 0."""
     value = _read(float, text, "a number")
     if value <= 0:
         raise ArgumentTypeError(f"it must be more than 0, but got {value}.")
@@ -34,20 +33,33 @@ def more_than_nothing(text: str) -> float:
 
 
 def seed(text: str) -> int:
-    """The seed of random numbers.
-
-    Raises:
-        ArgumentTypeError: it is none.
-    """
+    """The seed of random numbers."""
     return whole(0, MOST_SEED)(text)
 
 
-def out_folder(text: str) -> Path:
-    """A folder that files can be written to; it need not be there yet.
+class ByName(Action):
+    """An option of several NAME=NUMBER, which become a dictionary."""
 
-    Raises:
-        ArgumentTypeError: it cannot be written to.
-    """
+    def __call__(
+        self, parser: ArgumentParser, namespace: Namespace, values: Sequence[str], option_string: str | None = None
+    ) -> None:
+        """Read the values.
+
+        Raises:
+            ArgumentError: one has no number behind an equals sign.
+        """
+        numbers = {}
+        for text in values:
+            name, _, value = text.rpartition("=")
+            try:
+                numbers[name.strip()] = number(-math.inf)(value)
+            except ArgumentTypeError:
+                raise ArgumentError(self, f"it must be NAME=NUMBER, but got {text[:80]!r}.") from None
+        setattr(namespace, self.dest, numbers)
+
+
+def out_folder(text: str) -> Path:
+    """A folder that files can be written to; it need not be there yet."""
     try:
         return check_folder(Path(text))
     except ValueError as error:
@@ -55,11 +67,7 @@ def out_folder(text: str) -> Path:
 
 
 def out_picture(text: str) -> Path:
-    """A picture file that can be written; it need not be there yet.
-
-    Raises:
-        ArgumentTypeError: its ending names no picture format, or it cannot be written.
-    """
+    """A picture file that can be written; it need not be there yet."""
     path = Path(text)
     if path.suffix.lower() not in PICTURE_ENDINGS:
         raise ArgumentTypeError(f"it must be a picture file ({', '.join(PICTURE_ENDINGS)}), but got {text}.")

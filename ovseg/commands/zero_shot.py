@@ -11,7 +11,6 @@ from ovseg.pocket.training import Budget
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `zero-shot`."""
     parser.add_argument("--split", default="S1", help=f"class split: {', '.join(UNSEEN)}, or {OWN} (default: S1)")
     parser.add_argument("--data", type=Path, required=True, help="folder that `synthesize` wrote")
     parser.add_argument(

@@ -10,12 +10,22 @@ Methods may return their labels in different orders, and labels that nobody aske
 entries are set against each other or the truth, what nobody asked for is background.
 """
 
-from ovseg.compare.comparison import CLAIMED, CONFUSED, MISSED, RIGHT, Comparison, Entry, Failure
+from ovseg.compare.comparison import CLAIMED, CONFUSED, MISSED, RIGHT, Comparison, Entry, Failure, work_on
 from ovseg.compare.sheet import comparison_sheet
 from ovseg.compare.truth import Truth, read_legend, read_truth
-from ovseg.compare.variants import Variant, compare, read_variants, run_variant, run_variants, variant_of
+from ovseg.compare.variants import (
+    Variant,
+    board_of,
+    by_network,
+    compare,
+    read_variants,
+    run_variant,
+    run_variants,
+    variant_of,
+)  # fmt: skip
 
 __all__ = [
-    "CLAIMED", "CONFUSED", "MISSED", "RIGHT", "Comparison", "Entry", "Failure", "Truth", "Variant", "compare",
-    "comparison_sheet", "read_legend", "read_truth", "read_variants", "run_variant", "run_variants", "variant_of",
+    "CLAIMED", "CONFUSED", "MISSED", "RIGHT", "Comparison", "Entry", "Failure", "Truth", "Variant", "board_of",
+    "by_network", "compare", "comparison_sheet", "read_legend", "read_truth", "read_variants",
+    "run_variant", "run_variants", "variant_of", "work_on",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 
 from ovseg.compare.truth import Truth
 from ovseg.limits import quoted
@@ -22,23 +22,41 @@ RIGHT, MISSED, CLAIMED, CONFUSED = range(4)
 there is background; a class is taken for another. `IGNORED`, 255, where the truth says nothing."""
 
 
+def work_on(method: str, backbone: str) -> str:
+    """What a method's work on a network is called, such as where its seconds are learned; the usual network has no name."""
+    return f"{method} on {backbone}" if backbone else method
+
+
 @dataclass(frozen=True)
 class Entry:
-    """What one variant made of the picture, and what it took.
+    """What one variant made of the picture, and what it took, as `Cost` counts it.
 
-    `seconds` is the whole run but encoding the picture, which all share; its stages are in `segmentation.timings`. `passes`
-    says how many times the diffusion network was run, and `rows` how many prompts it was given in all of them;
-    `peak_bytes` is the device's highest memory. None where nobody counted.
+    Args:
+        backbone: the short name of the network that was read, where it is another than the usual one.
+        network: its short name, in any case.
+        loading: seconds that this network took to be loaded before; they are not in `seconds`.
+        card: the run card, where the entry is of `run_variants`.
+        yardstick: what it is where it reads no diffusion network, as its method says.
     """
 
     title: str
     segmentation: Segmentation
-    seconds: float
+    seconds: float  # of the whole run but encoding the picture, which all share; its stages are in `segmentation.timings`
     method: str = ""
     settings: Mapping[str, object] = field(default_factory=dict)
     passes: int | None = None
     peak_bytes: int | None = None
     rows: int | None = None
+    backbone: str = ""
+    network: str = ""
+    loading: float = 0.0
+    card: Mapping[str, object] = field(default_factory=dict)
+    yardstick: str = ""
+
+    @property
+    def work(self) -> str:
+        """What its seconds are learned under."""
+        return work_on(self.method, self.backbone)
 
     @property
     def cost(self) -> Cost:
@@ -145,10 +163,6 @@ class Comparison:
         seen = np.any([label_map > 0 for label_map in self.maps_of_classes.values()], axis=0)
         return float((self.votes == len(self.entries))[seen].mean()) if seen.any() else math.nan
 
-    def disagreement(self, first: Entry, second: Entry) -> Bool[np.ndarray, "H W"]:
-        """Where two entries say different things; its mean is the share of the picture."""
-        return self.maps_of_classes[first.title] != self.maps_of_classes[second.title]
-
     @property
     def mutual_iou(self) -> Float[np.ndarray, "n n"]:
         """Mean IoU between every two entries, over the labels that either of them has, background included."""
@@ -195,21 +209,25 @@ class Comparison:
         return self.truth
 
     def figures(self) -> Table:
-        """One row for each entry: seconds in all and by stage, passes, memory, and IoU in per cent if there is a truth."""
+        """One row for each entry: IoU in per cent if there is a truth, seconds in all and by stage, passes, memory."""
         rows = [self._figures_of(entry) for entry in self.entries]
         rows += [{"method": failure.title, "stages": f"failed: {failure.sentence}"} for failure in self.failures]
         columns = tuple(dict.fromkeys(name for row in rows for name in row))
         return Table(columns, tuple(tuple(row.get(name) for name in columns) for row in rows), {"peak MB": 0})
 
     def _figures_of(self, entry: Entry) -> dict[str, str | int | float | None]:
-        stages = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in entry.segmentation.timings.items())
+        timings = {"loading the network, not counted": entry.loading} if entry.loading else {}
+        timings |= entry.segmentation.timings
+        stages = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in timings.items())
         peak = None if entry.peak_bytes is None else entry.peak_bytes / 1e6
-        row = {"method": entry.title, "seconds": entry.seconds, "stages": stages, "passes": entry.passes}
-        row |= {"rows": entry.rows, "peak MB": peak}
-        if self.truth is None:
-            return row
-        ious = {f"IoU {label}": 100 * value for label, value in self.iou(entry).items()}
-        return {**row, **ious, "mean IoU": 100 * self.mean_iou(entry)}
+        ious = {}
+        if self.truth is not None:
+            each = {f"IoU {label}": 100 * value for label, value in self.iou(entry).items()}
+            ious = {"mean IoU": 100 * self.mean_iou(entry)} | each
+        cost = {"seconds": entry.seconds, "passes": entry.passes, "rows": entry.rows, "peak MB": peak, "stages": stages}
+        several = len({other.network for other in self.entries}) > 1
+        title = f"{entry.title} ({entry.yardstick})" if entry.yardstick else entry.title
+        return {"method": title} | ({"network": entry.network} if several else {}) | ious | cost
 
     def between_entries(self) -> Table:
         """Mutual IoU of every two entries, in per cent."""
@@ -247,6 +265,9 @@ class Comparison:
         return {
             "title": entry.title,
             "method": entry.method,
+            "network": entry.network,
+            "loading": entry.loading,
+            "yardstick": entry.yardstick,
             "settings": dict(entry.settings),
             **asdict(entry.cost),
             "stages": entry.segmentation.timings,

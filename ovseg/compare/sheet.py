@@ -9,8 +9,7 @@ from ovseg.output import view
 from ovseg.output.sheet import SWATCH, Key, Panel, Sheet, typeset
 
 WIDTH = 400  # of a panel, in pixels
-OPACITY = 0.62
-ERRORS = ("right", "missed", "wrongly claimed", "taken for another class")
+ERRORS = ("right", "missed", "false positive", "taken for another class")
 
 
 def comparison_sheet(comparison: Comparison, *, hatched: bool = False) -> UInt8[np.ndarray, "H W 3"]:
@@ -50,11 +49,12 @@ class _Drawing:
         height, width = comparison.image.shape[:2]
         self.size = WIDTH, max(1, round(height * WIDTH / width))
         self.image = np.asarray(Image.fromarray(comparison.image).resize(self.size, Image.Resampling.LANCZOS))
-        self.colours = view.palette(len(comparison.labels))
+        self.colours = view.palette_for(comparison.image, len(comparison.labels))
 
     def column(self, entry: Entry) -> list[Panel]:
         """An entry's masks, and its errors where there is a truth."""
         title, _, settings = entry.title.partition(", ")
+        settings = settings or entry.yardstick
         masks, seconds = self.masks(self.comparison.label_maps[entry.title]), f"{entry.seconds:.2f} s"
         if self.comparison.truth is None:
             return [Panel(masks, title, settings, seconds)]
@@ -67,15 +67,10 @@ class _Drawing:
         return np.asarray(Image.fromarray(label_map).resize(self.size, Image.Resampling.NEAREST))
 
     def masks(self, label_map: np.ndarray) -> np.ndarray:
-        """Colours, white outlines and, if asked for, lines over the picture; 255 shows the picture."""
+        """Colours, outlines and, if asked for, lines over the picture; 255 shows the picture."""
         grown = self.at_size(label_map)
         known = np.where(grown < len(self.colours), grown, 0)
-        opacity = OPACITY * (np.arange(len(self.colours)) > 0)
-        painted = view.paint(self.image, known, self.colours, opacity)
-        if self.hatched:
-            lined = view.paint(self.image, known, view.hatch_colours(self.colours), opacity)
-            painted = np.where(view.hatching(known)[..., None], lined, painted)
-        return np.where(view.outlines(known)[..., None], np.uint8(255), painted)
+        return view.masks_over(self.image, known, self.colours, np.arange(len(self.colours)) > 0, hatched=self.hatched)
 
     def doubt(self) -> np.ndarray:
         """The picture in pale grey, darker where fewer entries say the same."""

@@ -7,16 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
 
+from ovseg.files import read_text
+from ovseg.limits import visible
 from ovseg.maths.overlap import IGNORED
-from ovseg.scene import BROKEN, open_picture
+from ovseg.pictures import read_values
 from ovseg.types import BACKGROUND
 from ovseg.words.classes import ClassWord
-
-
-class WrongSizeError(ValueError):
-    """A truth has not the size of its picture."""
 
 
 @dataclass(frozen=True)
@@ -62,47 +59,23 @@ class Truth:
 
 
 def read_truth(
-    source: str | Path | Image.Image,
-    image_hw: tuple[int, int],
-    classes: Sequence[ClassWord],
-    legend: Mapping[int, str] | None = None,
+    source: str | Path, image_hw: tuple[int, int], classes: Sequence[ClassWord], legend: Mapping[int, str] | None = None
 ) -> Truth:
     """The truth about some classes from an indexed or grey picture, one value a pixel, of the picture's size.
 
     Args:
-        source: a file, or what Pillow has opened.
         legend: names of the values; `read_legend` reads those that `segment` writes. Without it, value 0 is the
             background, value k the k-th class, and 255 is not counted.
 
     Raises:
         ValueError: it cannot be read, its size or mode does not fit, a value has no name, or no name is a class.
     """
-    values = _values_of(source, image_hw)
+    values = read_values(source, "The truth", image_hw)
     names = {0: BACKGROUND} | {k: word.name for k, word in enumerate(classes, 1)} if legend is None else legend
     if not {name.lower() for name in names.values()} & {p.lower() for word in classes for p in word.phrases}:
         asked = ", ".join(word.name for word in classes)
         raise ValueError(f"The legend must name one of the classes {asked}, but it names {', '.join(names.values())}.")
     return Truth.from_values(values, names, classes)
-
-
-def _values_of(source: str | Path | Image.Image, image_hw: tuple[int, int]) -> np.ndarray:
-    try:
-        picture = source if isinstance(source, Image.Image) else open_picture(source)
-        if picture.size != image_hw[::-1]:  # before any pixel is decoded
-            wanted, got = (f"{w} x {h}" for w, h in (image_hw[::-1], picture.size))
-            raise WrongSizeError(f"The truth must have the picture's size, {wanted}, but it is {got}.")
-        mode, values = picture.mode, np.asarray(picture)
-    except WrongSizeError:
-        raise
-    except FileNotFoundError:
-        raise ValueError(f"The truth must be a file, but {source} does not exist.") from None
-    except UnidentifiedImageError:
-        raise ValueError("The truth must be a picture that Pillow reads, but it is not.") from None
-    except BROKEN as error:
-        raise ValueError(f"The truth must be a picture that Pillow reads, but it is not: {error}") from error
-    if mode not in ("P", "L"):
-        raise ValueError(f"The truth must be an indexed or grey PNG, one number a pixel, but its mode is {mode}.")
-    return values
 
 
 def read_legend(path: str | Path) -> dict[int, str]:
@@ -111,10 +84,9 @@ def read_legend(path: str | Path) -> dict[int, str]:
     Raises:
         ValueError: there is no such file, or it is no such legend.
     """
+    text = read_text(path, "The legend")
     try:
-        return {int(item["index"]): str(item["label"]) for item in json.loads(Path(path).read_text())}
-    except OSError as error:
-        raise ValueError(f"The legend must be a file that can be read, but {path} is not: {error.strerror}.") from None
+        return {int(item["index"]): visible(str(item["label"])) for item in json.loads(text)}
     except (ValueError, TypeError, KeyError, RecursionError):
         raise ValueError(
             f'The legend must be a list such as [{{"index": 1, "label": "cat"}}], but {path} holds something else.'

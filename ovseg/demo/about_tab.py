@@ -41,7 +41,8 @@ def _method(kind: type[Method]) -> str:
         f' rel="noopener">{escape(paper.title)}</a>. {escape(paper.venue)}, arXiv {paper.arxiv}.</p>'
     )
     body = text.read_text(encoding="utf-8") if text.exists() else ""
-    parts = f"<h3>{escape(kind.title)}</h3>{body}{cited}{_strip(kind)}"
+    apart = f'<p class="apart">A yardstick: {escape(kind.yardstick)}.</p>' if kind.yardstick else ""
+    parts = f"<h3>{escape(kind.title)}</h3>{body}{apart}{cited}{_strip(kind)}"
     return f'<section class="method" id="about-{kind.name}">{parts}</section>'
 
 

@@ -12,9 +12,13 @@ Build the component once, and give it values:
 each update, so that its maps are packed once. `board_value` puts them together. All of it is JSON.
 
     {"run": str, "picture": data URL, "width": int, "height": int, "truth": data URL or None, "asked": int, "steps": int,
-     "lines": [int, int], "legend": [{"label", "colour", "line", "hatch"}], "errors": [colour, colour, colour, colour],
+     "lines": [int, int], "legend": [{"label", "colour", "line", "hatch"}], "errors": [None, colour, colour, colour],
+     "hues": [colour],
      "entries": [{"key", "title", "state", "seconds", "stage", "share", "sentence", "passes", "labels", "best",
-                  "runner_up", "low", "high", "threshold"}]}
+                  "runner_up", "low", "high", "threshold", "apart"}], "note": str}
+
+`note` is a sentence above the canvases, or empty. `apart`, of an entry that is done, says in a few words why it is no method
+like the others, or is empty.
 
 A legend's item has the label's colour, the colour of its hatching's lines, and which of `view.hatch`'s patterns it has, from
 0, or None; `lines` are the distance and the width of the lines.
@@ -22,7 +26,8 @@ A legend's item has the label's colour, the colour of its hatching's lines, and 
 `truth` holds indices of the legend, 255 where it says nothing. `best` and `runner_up` are RGB PNGs: red is an index into the
 entry's own `labels`, green and blue are a score in steps of (high - low) / `steps` above `low`, high byte first. For a
 method whose background is a threshold, every threshold that is a multiple of 0.001, and the method's own, parts these steps
-exactly as it parts the scores. `errors` are the colours of right, missed, wrongly claimed, taken for another class.
+exactly as it parts the scores. `errors` are the colours of right, which has none, missed, false positive, taken for another
+class; `hues` the colours that masks on this picture have, in their order.
 
 As a run goes on, a board need not be sent again. The component's property `step` holds what `board_step` returns, with the
 maps of the method that has just ended alone:
@@ -56,14 +61,14 @@ from ovseg.output import view
 from ovseg.types import BACKGROUND, Segmentation
 
 SCRIPTS = (
-    "board-maps", "board-paint", "board-words", "board-parts", "board-cards", "board-controls", "board-pointing",
-    "board-differ", "board",
+    "elements", "board-maps", "board-paint", "board-words", "board-parts", "board-cards", "board-controls", "board-zoom",
+    "board-arrange", "board-pointing", "board-differ", "board",
 )  # fmt: skip
 """The component's script is these files one after the other: what uses a name comes after what defines it."""
 STEPS = 4000
 MAPS = ("best", "runner_up")  # of an entry: nearly all of its bytes
-ERROR_COLOURS = tuple("#" + colour.tobytes().hex() for colour in view.ERROR_COLOURS)
-"""Right, missed, wrongly claimed, another class."""
+ERROR_COLOURS = (None, *view.hex_colours(view.ERROR_COLOURS[1:]))
+"""Right, which shows the dimmed picture; missed, false positive, another class."""
 
 
 def board(elem_id: str) -> gr.HTML:
@@ -72,7 +77,7 @@ def board(elem_id: str) -> gr.HTML:
     return gr.HTML(
         value=None,
         html_template=static("board.html"),
-        css_template=static("board.css"),
+        css_template=static("elements.css", "board.css"),
         js_on_load=board_script(),
         elem_id=elem_id,
         apply_default_css=False,
@@ -109,6 +114,7 @@ def board_picture(
         "height": image.shape[0],
         "width": image.shape[1],
         "labels": list(labels),
+        "hues": view.hex_colours(view.hues_for(image)),
         "truth": None if truth is None else data_url(Image.fromarray(truth.astype(np.uint8)), "PNG"),
     }
 
@@ -129,9 +135,18 @@ def failed(key: str, title: str, sentence: str) -> dict:
 
 
 def done(
-    key: str, title: str, segmentation: Segmentation, *, seconds: float | None = None, passes: int | None = None
+    key: str,
+    title: str,
+    segmentation: Segmentation,
+    *,
+    seconds: float | None = None,
+    passes: int | None = None,
+    apart: str = "",
 ) -> dict:
     """A method's masks, with the seconds and the passes of the network that they took, where known.
+
+    Args:
+        apart: why it is no method like the others, in a few words.
 
     Raises:
         ValueError: there are more than 255 labels, or the threshold lies outside 0 to 1.
@@ -143,6 +158,7 @@ def done(
     codes = score_steps(scores, low, high, segmentation.threshold)
     urls = [data_url(Image.fromarray(_packed(*layer)), "PNG") for layer in zip(labels, codes, strict=True)]
     return _entry(key, title, "done", seconds=seconds, passes=passes) | {
+        "apart": apart,
         "labels": list(segmentation.labels),
         "best": urls[0],
         "runner_up": urls[1] if len(urls) > 1 else None,
@@ -175,9 +191,11 @@ def board_value(picture: dict, entries: Sequence[dict], run: str) -> dict:
         "asked": len(picture["labels"]),
         "steps": STEPS,
         "lines": list(view.hatch_size((picture["height"], picture["width"]))),
-        "legend": _legend(labels),
+        "legend": _legend(labels, picture["hues"]),
+        "hues": picture["hues"],
         "errors": list(ERROR_COLOURS),
         "entries": list(entries),
+        "note": "",
     }
 
 
@@ -191,7 +209,7 @@ def board_step(value: dict, entries: Sequence[dict], fresh: str) -> dict:
     found = (label for entry in entries for label in entry.get("labels", ()))
     small = [{name: held for name, held in entry.items() if name not in MAPS} for entry in entries]
     told = [entry if entry["key"] == fresh else rest for entry, rest in zip(entries, small, strict=True)]
-    return {"run": value["run"], "legend": _legend(list(dict.fromkeys((*labels, *found)))), "entries": told}
+    return {"run": value["run"], "legend": _legend([*dict.fromkeys((*labels, *found))], value["hues"]), "entries": told}
 
 
 def two_best(
@@ -256,22 +274,13 @@ def _packed(labels: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return np.stack([labels, steps >> 8, steps & 255], -1).astype(np.uint8)
 
 
-def _legend(labels: list[str]) -> list[dict]:
-    colours = view.palette(len(labels))
-    lines = view.hatch_colours(colours)
+def _legend(labels: list[str], hues: Sequence[str]) -> list[dict]:
+    colours = view.palette(len(labels), [[*bytes.fromhex(hue[1:])] for hue in hues])
+    lines = view.hex_colours(view.hatch_colours(colours))
     return [
-        {
-            "label": label,
-            "colour": _hex(colours[k]),
-            "line": _hex(lines[k]),
-            "hatch": (k - 1) % view.HATCHINGS if k else None,
-        }
-        for k, label in enumerate(labels)
+        {"label": label, "colour": colour, "line": line, "hatch": (k - 1) % view.HATCHINGS if k else None}
+        for k, (label, colour, line) in enumerate(zip(labels, view.hex_colours(colours), lines, strict=True))
     ]
-
-
-def _hex(colour: np.ndarray) -> str:
-    return "#" + colour.tobytes().hex()
 
 
 def data_url(picture: Image.Image, kind: str) -> str:

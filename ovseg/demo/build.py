@@ -1,10 +1,12 @@
 """Putting the page together, and serving it."""
 
 import html
+from collections.abc import Sequence
 
 import gradio as gr
 from starlette.middleware import Middleware
 
+from ovseg.compare import board_of
 from ovseg.demo.about_tab import build_about_tab
 from ovseg.demo.compare_tab import build_compare_tab, wire_opening
 from ovseg.demo.dataset_tab import build_dataset_tab
@@ -14,17 +16,18 @@ from ovseg.demo.mcp_content import content_of
 from ovseg.demo.picture_panel import FIRST_SCENE
 from ovseg.demo.preload import load_everything, on_zero_gpu
 from ovseg.demo.results_tab import build_results_tab
-from ovseg.demo.static_files import static
+from ovseg.demo.static_files import script_of, static
 from ovseg.demo.worked_example import WorkedExample
 from ovseg.limits import limits
 from ovseg.models import Models
 from ovseg.server.durations import Durations
-from ovseg.server.gradio_parts import write_mcp_answers
+from ovseg.server.gradio_parts import expect_recent_times, take_bare_pictures, write_mcp_answers
 from ovseg.server.guard import HANDLERS, guard
 from ovseg.server.housekeeping import housekeeping
 from ovseg.server.listeners import ListeningMiddleware
 from ovseg.server.page import Page
 from ovseg.server.stopped_jobs import StoppedJobMiddleware
+from ovseg.server.visitors import VisitorMiddleware, Visitors
 
 TITLE = "ovseg: how a text-to-image diffusion model segments a picture"
 
@@ -41,12 +44,12 @@ def build(models: Models, example: WorkedExample | None = None, durations: Durat
     with Page(title=TITLE, fill_width=True, delete_cache=(60, limits().file_seconds)) as page:
         build_doors(page, models, durations)  # first, so that no event of the page takes their names
         with gr.Row(elem_id="header"):
-            gr.HTML(_header(models), elem_id="title")
-            link = gr.Button("Link to this", elem_id="link", size="sm", scale=0, min_width=110)
+            gr.HTML(_header(models.board), elem_id="title")
+            link = gr.Button("Link", elem_id="link", size="sm", scale=0, min_width=60)
         with gr.Tab("Compare", id="compare"):
             tab = build_compare_tab(models, durations, link)
-        with gr.Tab("Look inside", id="look-inside"):
-            build_inside_tab(models, durations, tab.pictures.picture)
+        with gr.Tab("Look inside", id="look-inside") as inside:
+            build_inside_tab(models, durations, tab.pictures.picture, inside, example.looked)
         with gr.Tab("Make a data set", id="dataset"):
             build_dataset_tab(models, durations)
         with gr.Tab("Results", id="results"):
@@ -56,14 +59,21 @@ def build(models: Models, example: WorkedExample | None = None, durations: Durat
         wire_opening(models, tab, example, durations, page)
     # Nothing goes past the line.
     page.queue(default_concurrency_limit=8, max_size=limits().queue, api_open=False)
+    expect_recent_times(page)
     return page
 
 
-def _header(models: Models) -> str:
-    title, knows = html.escape(models.checkpoint.title), html.escape(models.checkpoint.knows)
+def _header(board: Sequence[Models]) -> str:
+    """The page's name, and the networks that are read, with what each knows."""
+    named = [(html.escape(own.checkpoint.short_title), html.escape(own.checkpoint.knows)) for own in board]
+    several = len(named) > 1
+    knows = "".join(f"<p>{f'<b>{title}.</b> ' * several}{text}</p>" for title, text in named)
+    titles = " + ".join(html.escape(own.short_name) for own in board) if several else named[0][0]
     return (
-        "<h1>ovseg: see how a diffusion model segments a picture</h1>"
-        f'<details id="knows"><summary>{title}: what it knows</summary><p>{knows}</p></details>'
+        '<h1 title="See how a diffusion model segments a picture">ovseg</h1>'
+        f'<details id="knows"{" class=ov-several" * several}>'
+        f'<summary title="What {"they know" if several else "it knows"}">{titles}</summary>'
+        f"{knows}</details>"
     )
 
 
@@ -91,7 +101,12 @@ def launch(models: Models, host: str, port: int | None, *, mcp: bool = False, wa
     """
     durations = Durations()
     example = WorkedExample(models, durations, FIRST_SCENE)
-    if on_zero_gpu():
+    if on_zero_gpu() and models.is_small:
+        # Fast enough there, and costs no visitor a second of an accelerator.
+        models = board_of(",".join(own.name for own in models.board), "cpu")
+        example = WorkedExample(models, durations, FIRST_SCENE)
+        example.begin()
+    elif on_zero_gpu():
         load_everything(models)
         # This process has no accelerator, and no thread may be at work in it when a call forks it.
         example = WorkedExample(Models(models.name, "cpu"), Durations(), FIRST_SCENE)
@@ -101,17 +116,19 @@ def launch(models: Models, host: str, port: int | None, *, mcp: bool = False, wa
         example.begin()
     page = build(models, example, durations)
     _, address, _ = page.launch(
-        server_name=host,
+        server_name=f"[{host}]" if ":" in host else host,
         server_port=port,
         theme=page_theme(),
         css=static("page.css"),
-        head=f"<script>{static('page.js')}</script>",
+        head=f"<script>{{ {script_of(('elements', 'page', 'tour'))} }}</script>",
         ssr_mode=False,
+        footer_links=["api"],
         max_file_size=limits().upload_bytes,
         mcp_server=mcp or None,
         app_kwargs={
             "middleware": [
                 guard(host),
+                Middleware(VisitorMiddleware, page.listeners, Visitors()),
                 Middleware(ListeningMiddleware, page.listeners),
                 Middleware(StoppedJobMiddleware),
             ],
@@ -122,6 +139,7 @@ def launch(models: Models, host: str, port: int | None, *, mcp: bool = False, wa
         prevent_thread_lock=True,
     )
     write_mcp_answers(page, content_of)
+    take_bare_pictures(page)
     if wait:
         page.block_thread()
     return address

@@ -4,17 +4,22 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from ovseg.demo.board import board, board_picture, board_step, board_value, running, waiting
+from ovseg.compare import Entry, Failure, Variant
+from ovseg.demo.board import board, board_picture, board_step, board_value
+from ovseg.demo.board_file import read_board
+from ovseg.demo.control_views import wire_controls
 from ovseg.demo.link import Link
-from ovseg.demo.looking import LookPanel, build_look_panel, empty_views, first_views, wire_look_panel
-from ovseg.demo.method_panel import MethodPanel, at_first, build_method_panel, restored
-from ovseg.demo.picture import Picture, of_origin
+from ovseg.demo.looking import LookPanel, build_look_panel, first_views, wire_look_panel
+from ovseg.demo.method_panel import MethodPanel, build_method_panel, chosen, estimates_of, restored
+from ovseg.demo.picture import Picture, of_kept, of_origin
 from ovseg.demo.picture_panel import Chosen, PicturePanel, build_picture_panel, wire_picture_panel
-from ovseg.demo.run import Outcome, Results, RunRequest, grow, run_parts
+from ovseg.demo.preload import on_zero_gpu
+from ovseg.demo.run import Results, RunRequest, drawn, entries_of, grow, run_parts
 from ovseg.demo.word_panel import (
     WordPanel,
     build_word_panel,
@@ -34,19 +39,19 @@ from ovseg.demo.work import (
 )
 from ovseg.demo.worked_example import WorkedExample
 from ovseg.doors import inputs
-from ovseg.methods import METHODS, Method
+from ovseg.limits import limits
+from ovseg.methods import at_first
 from ovseg.methods.grammar import Configuration
 from ovseg.models import Models
-from ovseg.server.durations import Durations, in_words
+from ovseg.server.durations import Durations
 from ovseg.server.request_cost import Work, check_work, seconds_for, to_segment
 from ovseg.server.sentences import as_sentences
 from ovseg.types import BACKGROUND
-from ovseg.words.classes import parse_classes
+from ovseg.words.classes import parse_classes, rows_of
+from ovseg.words.notes import notes_on
 
-WORKED = (
-    "A worked example: each picture shows what one method takes for the classes named on the left. The truth is known here,"
-    " so the figure under each is how well it does (IoU). Point, click, move the threshold, or press Run with your own."
-)
+FIRST_STATUS = "Choose a picture and words, then press Run."
+WORKED = "A worked example. The truth is known here, so IoU says how well each method does."
 
 
 @dataclass(frozen=True)
@@ -65,97 +70,101 @@ class CompareTab:
     link: gr.Button
     address: gr.Textbox
     last: gr.BrowserState
+    own: gr.Textbox  # a picture of the visitor's own that the browser kept
+    begin: gr.Textbox  # a word in it lets Run begin by itself
 
     @property
     def asked(self) -> list[Any]:
-        """What Run takes, before the methods' own inputs."""
-        return [self.pictures.picture, self.words.words, self.words.caption, self.words.captioner, self.methods.seed]
+        """What Run takes."""
+        words = self.words
+        return [self.pictures.picture, words.words, words.caption, words.captioner, self.methods.seed, self.methods.lines]
 
 
 def build_compare_tab(models: Models, durations: Durations, link: gr.Button) -> CompareTab:
     """Lay out the tab and wire its events."""
     with gr.Row(elem_id="frame"):
-        with gr.Column(elem_id="left", min_width=320):
-            gr.HTML('<h2 class="ov-step">1 Picture</h2>')
+        with gr.Column(elem_id="left", min_width=280):
             pictures = build_picture_panel(models)
-            gr.HTML('<h2 class="ov-step">2 Words</h2>')
             words = build_word_panel(models)
-            gr.HTML('<h2 class="ov-step">3 Methods</h2>')
             methods = build_method_panel(models)
-            with gr.Row(elem_id="run-bar"):
+            with gr.Column(elem_id="run-bar"):
                 run_button = gr.Button("Run", variant="primary", elem_id="run", min_width=120)
                 stop = gr.Button("Stop", elem_id="stop", min_width=80)
+                status = gr.HTML(status_line(FIRST_STATUS, None), elem_id="status")
+            with gr.Accordion("more", open=False, elem_id="more"):
+                for part in (pictures.number, *words.rest, methods.seed):
+                    part.render()
         with gr.Column(elem_id="right", min_width=320):
-            status = gr.HTML(status_line("Choose a picture and words, then press Run.", None), elem_id="status")
             canvases = board("board")
             looks = build_look_panel()
     results, address = gr.State(None), gr.Textbox(visible=False, elem_id="link-query")
     last = gr.BrowserState("", storage_key="ovseg-last-choice", secret="ovseg")  # nothing in it is secret
-    tab = CompareTab(pictures, words, methods, looks, canvases, status, results, run_button, stop, link, address, last)
-    chosen = Chosen(pictures.picture, words.words, words.caption, words.chips, pictures.number)
-    sources, drawing = wire_picture_panel(models, pictures, chosen, chips_value(models, ()), status, durations=durations)
+    own, begin = gr.Textbox(visible=False, elem_id="own"), gr.Textbox(visible=False, elem_id="begin")
+    tab = CompareTab(
+        pictures, words, methods, looks, canvases, status, results, run_button, stop, link, address, last,
+        own, begin,
+    )  # fmt: skip
+    shown = Chosen(pictures.picture, words.words, words.caption, words.chips, pictures.number)
+    sources, drawing = wire_picture_panel(models, pictures, shown, chips_value(models, ()), status, durations=durations)
     asking = wire_word_panel(models, words, pictures.picture, status, durations)
     wire_look_panel(looks, canvases, results)
     running_event = _wire_run(models, tab, durations)
-    _wire_pictures(tab, [*sources, drawing])
-    _wire_stop(tab, [running_event, drawing, *asking])
-    _wire_estimates(tab, durations)
+    controlling = wire_controls(models, durations, looks, results, status)
+    _wire_zip(tab)
+    _wire_pictures(models, tab, [*sources, drawing], durations)
+    _wire_stop(tab, [running_event, drawing, controlling, *asking])
     _wire_link(models, tab)
     return tab
 
 
-def drawn(results: Results, name: str) -> dict[str, Any]:
-    """The board for results that may still be growing."""
-    picture = board_picture(results.picture.image, (BACKGROUND, *results.comparison.classes), results.truth)
-    return board_value(picture, entries_of(results), name)
-
-
-def entries_of(results: Results) -> list[dict]:
-    """What the board shows of each method, done or still to be run."""
-    entries = list(results.drawn)
-    for number, (title, seconds) in enumerate(results.waiting.items()):
-        if number:
-            entries.append(waiting(title, title, seconds))
-        else:
-            entries.append(running(title, title, "starting", None, seconds))
-    return entries
-
-
 def _wire_run(models: Models, tab: CompareTab, durations: Durations) -> gr.events.Dependency:
-    @on_accelerator(lambda asked: seconds_for(durations, works_of(models, asked)))
-    def work(asked: RunRequest) -> Iterator[tuple[str, float, Results | Outcome | None]]:
+    @on_accelerator(models, lambda asked: seconds_for(durations, works_of(models, asked)))
+    def work(asked: RunRequest) -> Iterator[tuple[str, float, Results | Entry | Failure | None]]:
         yield from stream_parts(lambda report, publish: run_parts(models, asked, durations, report, publish))
 
     def compare(
-        picture: Picture | None, words: str, caption: str, captioner: str | None, seed: float | None, *chosen: Any
-    ) -> Iterator[tuple[str, Any, Any]]:
+        picture: Picture | None,
+        words: str | None,
+        caption: str | None,
+        captioner: str | None,
+        seed: float | None,
+        methods: Any,
+    ) -> Iterator[tuple[str, Any, Any, Any]]:
         begun, made, value = time.monotonic(), None, None
         with as_sentences():
-            asked = request_of(models, picture, (words, caption, captioner), seed, tab.methods.chosen(models, chosen))
+            asked = request_of(models, picture, (words, caption, captioner), seed, chosen(models, methods))
         for stage, share, part in work(asked):
             if isinstance(part, Results):
                 made, value = part, drawn(part, uuid.uuid4().hex)
-                yield status_line(stage, share), value, made
+                names = words or ", ".join("|".join(word.phrases) for word in made.classes)
+                last = query_of(models, made.picture, names, seed, methods)
+                last += "" if made.picture.origin else f"&own={value['run']}"
+                # Before the first method: who leaves in the middle of a run, or right after it, finds it again.
+                yield status_line(stage, share), value, made, last
             elif part is not None:
                 made = grow(made, part, durations)
                 step = board_step(value, entries_of(made), fresh=made.drawn[-1]["key"])
-                yield status_line(stage, share), gr.HTML(step=step), made
+                yield status_line(stage, share), gr.HTML(step=step), made, gr.skip()
             elif stage != "done":
-                yield status_line(stage, share), gr.skip(), gr.skip()
-        yield done_line(made, time.monotonic() - begun), gr.skip(), gr.skip()
+                yield status_line(stage, share), gr.skip(), gr.skip(), gr.skip()
+        yield done_line(models, made, time.monotonic() - begun), gr.skip(), gr.skip(), gr.skip()
 
     def below(results: Results, words: str) -> tuple[Any, ...]:
-        names = ", ".join("|".join(word.phrases) for word in results.classes)
-        return words or names, results.caption, *first_views(results)
+        # Words that stand there stay: this may come late, when the visitor has typed others.
+        names = gr.skip() if words else ", ".join("|".join(word.phrases) for word in results.classes)
+        return names, results.caption, gr.HTML(estimates=estimates_of(models, durations)), *first_views(results)
 
     # What changes at the end alone is an event of its own: a step costs the browser something for each of its outputs.
     running_event = tab.run.click(
-        compare, [*tab.asked, *tab.methods.inputs], [tab.status, tab.board, tab.results], api_visibility="private",
+        compare, tab.asked, [tab.status, tab.board, tab.results, tab.last], api_visibility="private",
         **on_the_network(tab.status),
     )  # fmt: skip
     running_event.success(
-        below, [tab.results, tab.words.words], [tab.words.words, tab.words.caption, *tab.looks.outputs], **QUIET
-    )
+        below, [tab.results, tab.words.words],
+        [tab.words.words, tab.words.caption, tab.methods.lines, *tab.looks.outputs], **QUIET,
+    )  # fmt: skip
+    keep = "(last, board) => window.ovsegOwn.keep(last, board)"
+    tab.last.change(None, [tab.last, tab.board], None, js=keep, api_visibility="private")
     return running_event
 
 
@@ -164,7 +173,7 @@ def request_of(
     picture: Picture | None,
     words: tuple[str | None, str | None, str | None],
     seed: float | None,
-    methods: tuple[Method, ...],
+    variants: tuple[Variant, ...],
 ) -> RunRequest:
     """What Run asks for, checked before any network works.
 
@@ -177,35 +186,67 @@ def request_of(
     image, (classes, caption, captioner) = given_image(picture), words
     asked = RunRequest(
         picture, inputs.classes(classes or ""), inputs.text("The caption", caption or ""),
-        inputs.captioner(models, captioner_name(captioner)), methods, whole("The seed", seed),
+        inputs.captioner(models, captioner_name(captioner)), variants, whole("The seed", seed),
     )  # fmt: skip
-    check_work(models, methods, asked.words, image.shape[:2], asked.caption)
+    check_work(models, variants, asked.words, image.shape[:2], asked.caption)
     return asked
 
 
 def works_of(models: Models, asked: RunRequest) -> tuple[Work, ...]:
     """The work of a request, to say beforehand how long it takes."""
-    return to_segment(models, asked.methods, asked.words, asked.caption, asked.picture.image.shape[:2])
+    return to_segment(models, asked.variants, asked.words, asked.caption, asked.picture.image.shape[:2])
 
 
-def done_line(results: Results, seconds: float) -> str:
-    """What a finished run says of itself, with the seconds that the visitor waited for it."""
+def done_line(models: Models, results: Results, seconds: float) -> str:
+    """What a finished run says of itself and of its words, with the seconds that the visitor waited for it."""
     entries, failures = results.comparison.entries, results.comparison.failures
     text = f"Done: {len(entries)} {'method' if len(entries) == 1 else 'methods'} in {seconds:.1f} s."
-    return status_line(text + (f" {len(failures)} could not be run." if failures else ""), None)
+    text += f" {len(failures)} could not be run." if failures else ""
+    loading = sum(entry.loading for entry in entries)
+    text += f" Loading a network took {loading:.1f} s of it." if loading else ""
+    return status_line(" ".join([text, *notes_on(models.checkpoint, results.classes)]), None)
 
 
-def _wire_pictures(tab: CompareTab, events: list[gr.events.Dependency]) -> None:
-    """Another picture empties the board of the old one's masks."""
+BEGIN = "(word) => { if (word) document.querySelector('#run').click(); return []; }"
 
-    def show(picture: Picture | None, words: str) -> tuple[Any, ...]:
+
+def _wire_pictures(models: Models, tab: CompareTab, events: list[gr.events.Dependency], durations: Durations) -> None:
+    """Another picture empties the board of the old one's masks; a quick comparison then begins by itself."""
+
+    def show(picture: Picture | None, words: str | None, methods: Any) -> tuple[Any, ...]:
         if picture is None:
-            return tuple(gr.skip() for _ in range(3))
-        value, text = plain_board(picture, words)
-        return value, None, status_line(text, None)
+            return *(gr.skip() for _ in outputs[1:]), ""
+        value, text = plain_board(picture, words or "")
+        begin = begins(models, words or "", methods, durations) if picture.origin else ""
+        return value, None, status_line(text, None), *first_views(None), begin
 
+    inputs = [tab.pictures.picture, tab.words.words, tab.methods.lines]
+    outputs = [tab.board, tab.results, tab.status, *tab.looks.outputs, tab.begin]
     for event in events:
-        event.success(show, [tab.pictures.picture, tab.words.words], [tab.board, tab.results, tab.status], **QUIET)
+        shown = event.success(show, inputs, outputs, **QUIET)
+        shown.success(None, tab.begin, None, js=BEGIN, api_visibility="private")
+
+
+def begins(models: Models, words: str, methods: Any, durations: Durations) -> str:
+    """A word where a comparison begins by itself, "" elsewhere.
+
+    It begins with no accelerator that is lent, no network to be loaded beside others, no picture to be drawn first, and few
+    seconds expected.
+    """
+    if on_zero_gpu() or not words:
+        return ""
+    try:
+        asked, classes = chosen(models, methods), parse_classes(words)
+    except ValueError:
+        return ""
+    seconds = [durations.expected(variant.work) for variant in asked]
+    if None in seconds or sum(seconds) > limits().unasked_seconds:
+        return ""
+    networks, phrases = [models.beside(variant.backbone) for variant in asked], rows_of(classes)[0]
+    if len(models.board) > 1 and not all(own.is_loaded for own in networks):
+        return ""
+    undrawn = (variant.method.undrawn(own, phrases) for variant, own in zip(asked, networks, strict=True))
+    return "" if any(undrawn) else uuid.uuid4().hex
 
 
 def plain_board(picture: Picture, words: str) -> tuple[dict[str, Any], str]:
@@ -219,6 +260,21 @@ def plain_board(picture: Picture, words: str) -> tuple[dict[str, Any], str]:
     except ValueError as error:
         text = str(error)
     return board_value(board_picture(picture.image, labels, truth), [], uuid.uuid4().hex), text
+
+
+def _wire_zip(tab: CompareTab) -> None:
+    """A downloaded zip opens as the board that it was made of; what led to its masks is not in it."""
+
+    def opened(path: str | None) -> tuple[Any, ...]:
+        if path is None:
+            return tuple(gr.skip() for _ in outputs)
+        with as_sentences():
+            value = read_board(Path(path))
+        said = "Opened: the masks of the file. Evidence and figures come with a run."
+        return status_line(said, None), value, None, *first_views(None)
+
+    outputs = [tab.status, tab.board, tab.results, *tab.looks.outputs]
+    tab.looks.open_zip.upload(opened, tab.looks.open_zip, outputs, **QUIET)
 
 
 def _wire_stop(tab: CompareTab, events: list[gr.events.Dependency]) -> None:
@@ -236,72 +292,81 @@ def _wire_stop(tab: CompareTab, events: list[gr.events.Dependency]) -> None:
     cancelled_by(tab.stop, events).then(stopped, tab.results, outputs, **QUIET)
 
 
-def _wire_estimates(tab: CompareTab, durations: Durations) -> None:
-    """Seconds beside each method, as this machine's own runs took."""
-    tab.results.change(lambda: estimates_of(durations), None, list(tab.methods.estimates), **QUIET)
-
-
-def estimates_of(durations: Durations) -> list[str]:
-    """For each method how long it takes here, "" before its first run."""
-    return [in_words(durations.expected(kind.name)) for kind in METHODS]
-
-
 def _wire_link(models: Models, tab: CompareTab) -> None:
     """The button that puts everything chosen into the page's address; Run keeps it in the browser for the next visit."""
 
-    def query(picture: Picture | None, words: str, seed: float | None, *chosen: Any) -> str:
-        try:
-            methods = tuple(Configuration.of(models, method) for method in tab.methods.chosen(models, chosen))
-            return Link(picture.origin if picture else "", words or "", whole("The seed", seed), methods).query()
-        except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+    def query(picture: Picture | None, words: str, seed: float | None, methods: Any) -> str:
+        with as_sentences():
+            return query_of(models, picture, words, seed, methods)
 
-    inputs = [tab.pictures.picture, tab.words.words, tab.methods.seed, *tab.methods.inputs]
+    inputs = [tab.pictures.picture, tab.words.words, tab.methods.seed, tab.methods.lines]
     tab.link.click(query, inputs, tab.address, **QUIET).success(
-        None, tab.address, tab.status, js="(query) => window.ovsegLink.copy(query)", api_visibility="private"
+        None, tab.address, tab.status, js="(query) => window.ovsegLink.copy(query)", **QUIET
     )
-    tab.run.click(query, inputs, tab.last, **QUIET)
+
+
+def query_of(models: Models, picture: Picture | None, words: str, seed: float | None, methods: Any) -> str:
+    """What was chosen, as the query of a link.
+
+    Raises:
+        ValueError: the seed or a setting is not as it must be, or no method is ticked.
+    """
+    asked = chosen(models, methods)
+    written = tuple(Configuration.of(models.beside(variant.backbone), variant.method) for variant in asked)
+    return Link(picture.origin if picture else "", words or "", whole("The seed", seed), written).query()
 
 
 def wire_opening(models: Models, tab: CompareTab, example: WorkedExample, durations: Durations, page: gr.Blocks) -> None:
     """What stands on the page when it opens: what its address names, the visitor's last choices, or the worked example."""
 
-    def open_page(last: str | None, request: gr.Request) -> tuple[Any, ...]:
+    def open_page(last: str | None, own: str, request: gr.Request) -> tuple[Any, ...]:
         linked = Link.is_in(request.query_params)
         try:
             link = Link.of_query(str(request.query_params) if linked else last or "")
-            return _opened(models, tab, link, example.results(), durations)
+            picture = of_origin(link.picture) if link.picture else of_kept(own) if own and not linked else None
+            if picture or linked:
+                return _as_chosen(models, link, picture, durations)
+            said = NOT_KEPT if link.words else WORKED
         except ValueError as error:
             gr.Warning(f"What was chosen before could not be brought back. {error}")
-            return _opened(models, tab, Link(), example.results(), durations)
+            said = WORKED
+        return _worked(models, example, said, durations)
 
     outputs = [tab.status, tab.board, tab.results, tab.pictures.picture, tab.words.words, tab.pictures.number]
-    outputs += [tab.methods.seed, *tab.looks.outputs, *tab.methods.estimates, *tab.methods.inputs]
-    page.load(open_page, tab.last, outputs, **QUIET)
+    outputs += [tab.methods.seed, *tab.looks.outputs, tab.methods.lines, tab.words.chips, tab.begin]
+    bring = "(last) => window.ovsegOwn.bring(last)"
+    opened = page.load(open_page, [tab.last, tab.own], outputs, js=bring, **QUIET)
+    opened.success(None, tab.begin, None, js=BEGIN, api_visibility="private")
 
 
 BROUGHT_BACK = "Picture, words and methods are as they were chosen. Press Run."
-# A picture of the visitor's own is not kept.
+NOT_KEPT = "A worked example: your own picture was too large for this browser to keep, and the server keeps none."
+# A link holds no picture of a visitor's own.
 WITHOUT_ITS_PICTURE = "Words and methods are as they were chosen. Choose a picture, then press Run."
 
 
-def _opened(models: Models, tab: CompareTab, link: Link, example: Results | None, durations: Durations) -> tuple[Any, ...]:
-    """The values of the outputs of `wire_opening`."""
-    estimates = estimates_of(durations)
-    if link.picture or link.words or link.methods:
-        picture = of_origin(link.picture) if link.picture else None
-        status = status_line(BROUGHT_BACK if picture else WITHOUT_ITS_PICTURE, None)
-        number = _number_of(picture)
-        value = plain_board(picture, link.words)[0] if picture else None
-        methods = restored(models, tab.methods, link.methods or tuple(map(Configuration, at_first(models))))
-        return status, value, None, picture, link.words, number, link.seed, *empty_views(), *estimates, *methods
-    kept = [gr.skip() for _ in tab.methods.inputs]
-    if example is None:
-        text = status_line("Choose a picture and words, then press Run.", None)
-        return text, None, None, None, "", gr.skip(), 0, *empty_views(), *estimates, *kept
-    value, picture = drawn(example, uuid.uuid4().hex), example.picture
-    views, number = first_views(example), _number_of(picture)
-    return status_line(WORKED, None), value, example, picture, picture.words, number, 0, *views, *estimates, *kept
+def _as_chosen(models: Models, link: Link, picture: Picture | None, durations: Durations) -> tuple[Any, ...]:
+    """The values of the outputs of `wire_opening` for what was chosen before."""
+    status = status_line(BROUGHT_BACK if picture else WITHOUT_ITS_PICTURE, None)
+    value = plain_board(picture, link.words)[0] if picture else None
+    methods = restored(models, link.methods or tuple(map(Configuration, at_first(models))))
+    lines = gr.HTML(value=methods, estimates=estimates_of(models, durations))
+    chips = chips_value(models, (), picture.image if picture else None)
+    begin = begins(models, link.words, methods, durations) if picture else ""
+    chosen_now = (picture, link.words, _number_of(picture), link.seed)
+    return status, value, None, *chosen_now, *first_views(None), lines, chips, begin
+
+
+def _worked(models: Models, example: WorkedExample, said: str, durations: Durations) -> tuple[Any, ...]:
+    """The values of the outputs of `wire_opening` for the worked example, and what is said of it."""
+    results = example.results()
+    if results is None:
+        text = status_line(FIRST_STATUS, None)
+        return text, None, None, None, "", gr.skip(), 0, *first_views(None), gr.skip(), gr.skip(), ""
+    (value, views), picture = example.views, results.picture
+    lines = gr.HTML(estimates=estimates_of(models, durations))
+    chosen_now, chips = (picture, picture.words, _number_of(picture), 0), chips_value(models, (), picture.image)
+    return status_line(said, None), value, results, *chosen_now, *views, lines, chips, ""
 
 
 def _number_of(picture: Picture | None) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from ovseg.assets import ASSETS
 from ovseg.demo.work import on_accelerator, on_the_network, say_stopped, sent_once, status_line, stream, whole
 from ovseg.doors import inputs
 from ovseg.factory.synthesize import SEGMENTER, Synthesis, preview
@@ -23,6 +24,8 @@ from ovseg.server.sentences import as_sentences
 from ovseg.words.classes import check_amount, parse_classes
 
 SHOWN = 24
+WORDS, FIRST_SEED = "tree, bus, house", 8  # of the first eight pictures the judge finds all things in all eight
+READY = ASSETS / "dataset" / "tree-bus-house"  # by `synthesize --classes "tree, bus, house" --count 8 --seed 8`
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,20 @@ def build_dataset_tab(models: Models, durations: Durations) -> None:
     )
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
-            words = gr.Textbox("cat, dog, car", label="Classes", elem_id="dataset-classes")
+            words = gr.Textbox(WORDS, label="Classes", elem_id="dataset-classes")
             count = gr.Slider(1, limits().pictures, 8, step=1, label="Pictures", elem_id="dataset-count")
             pairs = gr.Slider(0, 1, 0.5, step=0.05, label="Share of prompts with two classes", elem_id="dataset-pairs")
-            seed = gr.Number(0, label="Seed of the first picture", precision=0, elem_id="dataset-seed")
+            seed = gr.Number(FIRST_SEED, label="Seed of the first picture", precision=0, elem_id="dataset-seed")
             with gr.Row():
                 make = gr.Button("Make", variant="primary", elem_id="dataset-make", interactive=not obstacle)
                 stop = gr.Button("Stop", elem_id="dataset-stop")
         with gr.Column(scale=3, min_width=320):
-            status = gr.HTML(status_line("Ready.", None), elem_id="dataset-status")
-            sheet = gr.Image(label="Preview", format="png", elem_id="dataset-sheet", interactive=False)
-            archive = gr.File(label="The data set", elem_id="dataset-zip")
+            small = models.checkpoint.is_small_world
+            said = f"An example, made before: {WORDS}, seeds from {FIRST_SEED}." if small else "Ready."
+            status = gr.HTML(status_line(said, None), elem_id="dataset-status")
+            shown, zipped = (str(READY.with_suffix(end)) if small else None for end in (".webp", ".zip"))
+            sheet = gr.Image(shown, label="Preview", format="png", elem_id="dataset-sheet", interactive=False)
+            archive = gr.File(zipped, label="The data set", elem_id="dataset-zip")
     making = make.click(
         _maker(models, durations), [words, count, pairs, seed], [status, sheet, archive], api_visibility="private",
         **on_the_network(status),
@@ -65,7 +71,7 @@ def build_dataset_tab(models: Models, durations: Durations) -> None:
 
 
 def _maker(models: Models, durations: Durations) -> Any:
-    @on_accelerator(lambda asked, folder: seconds_for(durations, to_synthesize(models, asked.count)))
+    @on_accelerator(models, lambda asked, folder: seconds_for(durations, to_synthesize(models, asked.count)))
     def work(asked: Asked, folder: Path) -> Iterator[tuple[str, float, tuple[np.ndarray, str] | None]]:
         def made(report: Report) -> tuple[np.ndarray, str]:
             report("loading the network", 0.0)

@@ -29,10 +29,10 @@ from ovseg.models import Models
 from ovseg.output import view
 from ovseg.server.download_folders import new_folder
 from ovseg.server.durations import Durations
-from ovseg.server.gradio_parts import describe_values
+from ovseg.server.gradio_parts import describe_values, read_own_files
 from ovseg.server.request_cost import Work, check_work, learn_speed, seconds_for, to_draw, to_segment
 from ovseg.server.sentences import as_sentences
-from ovseg.server.uploaded_files import uploaded_file
+from ovseg.server.uploaded_files import sent_file
 
 SLOW = " (slow the first time: it draws pictures of each class)"
 Settings = dict[str, str | float | bool | list[str | float]]
@@ -62,7 +62,7 @@ class Doors:
     """
 
     def __init__(self, models: Models, durations: Durations) -> None:
-        @on_accelerator(lambda request: seconds_for(durations, works_of(models, request)))
+        @on_accelerator(models, lambda request: seconds_for(durations, works_of(models, request)))
         def work(request: Any) -> Iterator[tuple[str, float, Any]]:
             yield from stream(lambda report: request.run(models, report))
 
@@ -76,7 +76,10 @@ class Doors:
         """
         with as_sentences():
             check_request(self._models, request)
-        *_, (_, _, answer) = self._work(request)
+        progress, answer = gr.Progress(), None
+        for stage, share, made in self._work(request):
+            progress((round(100 * share), 100), desc=stage, unit="%")
+            answer = made
         for part, seconds in took(self._models, request, answer):
             learn_speed(self._durations, part, seconds)
         return answer
@@ -102,7 +105,7 @@ class Doors:
         on photographs it means little, unless the server runs another backbone (see "backbone" in the answer).
 
         Args:
-            picture: the picture: an uploaded file, an http(s) address, or a data address (data:image/png;base64,...)
+            picture: the picture: an uploaded file, an http(s) address, a data address, or base64
             classes: words such as "dog|puppy, sky": commas between classes, bars between synonyms; "" takes a caption's nouns
             method: {methods}
             settings: settings by name, such as {"threshold": 0.5}; {"mode": "released"} takes those of the paper's code
@@ -134,9 +137,9 @@ class Doors:
         methods disagree, at least one is wrong.
 
         Args:
-            picture: the picture: an uploaded file, an http(s) address, or a data address (data:image/png;base64,...)
+            picture: the picture: an uploaded file, an http(s) address, a data address, or base64
             classes: words such as "dog|puppy, sky": commas between classes, bars between synonyms; "" takes a caption's nouns
-            methods: names such as ["diffsegmenter", "diffsegmenter:threshold=0.6:timesteps=100+300"]; null takes the quick ones
+            methods: names such as ["diffsegmenter", "diffsegmenter:threshold=0.6:timesteps=100+300"]; null takes those that the page begins with
             seed: seed of the noise; the same seed gives the same masks
             caption: a sentence about the picture, which some methods read; "" lets a captioner write it where one is needed
             captioner: name of the captioner; "" is the one that goes with the server's backbone
@@ -157,7 +160,7 @@ class Doors:
         segment and compare.
 
         Args:
-            picture: the picture: an uploaded file, an http(s) address, or a data address (data:image/png;base64,...)
+            picture: the picture: an uploaded file, an http(s) address, a data address, or base64
             prefix: how the sentence shall begin, such as "a photo of"
             captioner: name of the captioner; "" is the one that goes with the server's backbone
             longest_side: larger pictures are shrunk to this many pixels, 16 to 2048
@@ -198,11 +201,11 @@ def works_of(models: Models, request: DoorRequest) -> tuple[Work, ...]:
     match request:
         case SegmentRequest():
             about = request.about
-            works = to_segment(models, [request.method], about.words, about.caption, about.image.shape[:2])
+            works = to_segment(models, [request.variant], about.words, about.caption, about.image.shape[:2])
             return (*works, *([Work("look for classes")] * request.only_present))
         case CompareRequest():
-            methods = [variant.method for variant in request.variants]
-            return to_segment(models, methods, request.about.words, request.about.caption, request.about.image.shape[:2])
+            about = request.about
+            return to_segment(models, request.variants, about.words, about.caption, about.image.shape[:2])
         case CaptionRequest():
             return (Work("caption"),)
         case GenerateRequest():
@@ -217,8 +220,8 @@ def check_request(models: Models, request: DoorRequest) -> None:
     """
     if isinstance(request, (SegmentRequest, CompareRequest)):
         about = request.about
-        methods = [request.method] if isinstance(request, SegmentRequest) else [v.method for v in request.variants]
-        check_work(models, methods, about.words, about.image.shape[:2], about.caption)
+        variants = (request.variant,) if isinstance(request, SegmentRequest) else request.variants
+        check_work(models, variants, about.words, about.image.shape[:2], about.caption)
 
 
 def took(models: Models, request: DoorRequest, answer: Any) -> list[tuple[Work, float]]:
@@ -228,8 +231,10 @@ def took(models: Models, request: DoorRequest, answer: Any) -> list[tuple[Work, 
             return [(Work("caption"), answer["seconds"])]
         case GenerateRequest():
             return [(to_draw(models, request.steps)[0], answer[1]["seconds"])]
+    variants = (request.variant,) if isinstance(request, SegmentRequest) else request.variants
+    works = {variant.title: variant.work for variant in variants}
     results = [answer] if isinstance(request, SegmentRequest) else answer["results"]
-    return [(Work(result["method"], result["rows"] or 0), result["seconds"]["total"]) for result in results]
+    return [(Work(works[result["title"]], result["rows"] or 0), result["seconds"]["total"]) for result in results]
 
 
 def build_doors(page: gr.Blocks, models: Models, durations: Durations) -> None:
@@ -238,13 +243,13 @@ def build_doors(page: gr.Blocks, models: Models, durations: Durations) -> None:
     for door in (doors.segment, doors.compare, doors.caption, doors.generate):
         added = gr.api(door, api_name=door.__name__, **NETWORK)
         describe_values(page, added["id"], door)
+        read_own_files(page, added["id"])
 
 
 def picture_of(given: Any, longest_side: Any) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture of a file that Gradio has taken in, which it describes by a dictionary.
+    """The picture of a file that Gradio has taken in, which it describes by a dictionary, or that is written as text.
 
     Raises:
         ValueError: it is no such file, or no picture.
     """
-    path = uploaded_file(given)
-    return inputs.picture(path.read_bytes(), "it", longest_side)
+    return inputs.picture(sent_file(given), "it", longest_side)

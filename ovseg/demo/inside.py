@@ -6,6 +6,7 @@ All of it is JSON; maps are packed as 16-bit steps of their highest value, row b
     value: {"run", "picture": data URL, "width", "height", "heat": [[red, green, blue]],
             "tokens": [{"text", "kind", "thumb"}], "thumb": [rows, columns], "levels": [{"name", "short"}],
             "all": what the mean over them is called, "axis": what a level is, "grid": [rows, columns],
+            "shares": {"rows", "columns", "high", "data"}, a map of each token,
             "strides": [{"stride", "rows", "columns", "weight"}],
             "layers": [{"number", "stride", "rows", "columns", "name"}], "token_maps"}
     token_maps: {"run", "token", "high", "layers": [maps of all levels]}
@@ -34,9 +35,9 @@ from ovseg.demo.board import data_url
 from ovseg.demo.static_files import script_of, static
 from ovseg.maths.maps import resize
 from ovseg.output import view
-from ovseg.scene import shrunk
+from ovseg.pictures import shrunk
 
-SCRIPTS = ("board-maps", "board-paint", "board-parts", "inside-maps", "inside-table", "inside")
+SCRIPTS = ("elements", "board-maps", "board-paint", "board-parts", "inside-maps", "inside-table", "inside")
 LONGEST_SIDE = 512  # pixels of the picture in the browser
 THUMB = 28  # places of a token's small map along its longer side
 STEPS = 65535
@@ -45,9 +46,14 @@ STEPS = 65535
 def inside_component(elem_id: str) -> gr.HTML:
     """The component. Its value is what `inside_value` returns, or None for nothing yet."""
     return gr.HTML(
-        value=None, html_template=static("inside.html"), css_template=static("board.css") + static("inside.css"),
-        js_on_load=script_of(SCRIPTS), elem_id=elem_id, apply_default_css=False, token_maps=None, place=None, heads=None,
+        value=None, html_template=static("inside.html"), css_template=static("elements.css", "board.css", "inside.css"),
+        js_on_load=inside_script(), elem_id=elem_id, apply_default_css=False, token_maps=None, place=None, heads=None,
     )  # fmt: skip
+
+
+def inside_script() -> str:
+    """The browser's part as one script."""
+    return script_of(SCRIPTS)
 
 
 def inside_value(attention: Attention, run: str, weights: Mapping[int, float], token: int) -> dict:
@@ -85,8 +91,18 @@ def inside_value(attention: Attention, run: str, weights: Mapping[int, float], t
             | dict(zip(("rows", "columns"), attention.grid(site.stride), strict=True))
             for number, site in numbered
         ],
+        "shares": _shares(attention, weights),
         "token_maps": token_maps(attention, run, token),
     }
+
+
+def _shares(attention: Attention, weights: Mapping[int, float]) -> dict:
+    """What the places of the resolution that counts most attend to, by token: the mean over its layers and all levels."""
+    stride = max(attention.strides, key=lambda one: weights.get(one, 0.0))
+    rows, columns = attention.grid(stride)
+    maps = np.stack([attention.stride_maps(token)[stride] for token in range(len(attention.tokens))])
+    high = float(maps.max())
+    return {"rows": rows, "columns": columns, "high": high, "data": _packed(maps, high)}
 
 
 def token_maps(attention: Attention, run: str, token: int) -> dict:

@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from ovseg.attention import Inspection
+from ovseg.attention import Attention, Inspection
 from ovseg.attention.plan import NOISE_LEVELS, parse_levels
 from ovseg.backbones.base import Sampling
 from ovseg.demo.board import data_url
@@ -17,14 +17,32 @@ from ovseg.demo.work import whole
 from ovseg.doors import inputs
 from ovseg.doors.requests import MOST_GUIDANCE
 from ovseg.models import Models
-from ovseg.scene import shrunk
+from ovseg.pictures import shrunk
 from ovseg.server.session_memory import most_memory
 from ovseg.server.uploaded_files import picture_upload
 from ovseg.words.classes import indefinite, parse_classes
 
 SHOWN_SIDE = 320  # pixels of the chosen picture on the left
-SOURCES = {"Of Compare": "compare", "Upload": "upload", "Example": "example", "Draw": "draw"}
+NOT_YET = "There must be maps first, but nothing was looked at yet: press Look."
+SOURCES = {"From Compare": "compare", "Upload": "upload", "Example": "example", "Draw": "draw"}
+SMALL_WORDS = frozenset(
+    {"a", "an", "the", "of", "photo", "photograph", "picture", "image", "good", "and", "on", "in", "two"}
+)
 KEEP = {"at every level": "every", "at the middle one": "middle", "nowhere": "none"}
+
+
+def looked_at(looked: Any, level: int | None) -> tuple[Attention, int]:
+    """What a session looked at, and one of its levels.
+
+    Raises:
+        ValueError: nothing was looked at yet, or there is no such level.
+    """
+    if looked is None:
+        raise ValueError(NOT_YET)
+    attention = looked.inside.attention
+    if level is None or not 0 <= int(level) < len(attention.timesteps):
+        raise ValueError(f"The level must be one of those that were looked at, but got {level}.")
+    return attention, int(level)
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,7 @@ class Wish:
     seed: float | None
     steps: float | None
     guidance: float | None
+    network: str = ""
 
     @property
     def draws(self) -> bool:
@@ -54,7 +73,7 @@ class Wish:
             ValueError: the sentence is empty or too long.
         """
         sentence = inputs.text("The sentence", self.sentence or "").strip()
-        return Inspection(sentence, KEEP.get(self.keep, self.keep), most_memory())
+        return Inspection(sentence, KEEP.get(self.keep, self.keep), most_memory(), words_later=True)
 
     def image(self) -> np.ndarray:
         """The chosen picture (H, W, 3).
@@ -111,6 +130,7 @@ class InsidePanel:
     seed: gr.Number
     steps: gr.Slider
     guidance: gr.Slider
+    network: gr.Dropdown
     estimate: gr.HTML
     look: gr.Button
     stop: gr.Button
@@ -120,7 +140,7 @@ class InsidePanel:
         """What a `Wish` is made of, behind the picture of the tab Compare."""
         return [
             self.source, self.uploaded, self.example, self.sentence, self.noise, self.keep, self.seed, self.steps,
-            self.guidance,
+            self.guidance, self.network,
         ]  # fmt: skip
 
 
@@ -162,7 +182,11 @@ def build_inside_panel(models: Models) -> InsidePanel:
         checkpoint.prompt, label="Sentence", elem_id="inside-sentence",
         info="Its words are what the network looks for: each becomes one token or several.",
     )  # fmt: skip
-    gr.HTML('<h2 class="ov-step">3 What is gathered</h2>')
+    gr.HTML('<h2 class="ov-step">3 Settings</h2>')
+    network = gr.Dropdown(
+        [(own.checkpoint.short_title, own.short_name) for own in models.board], value=models.short_name, label="Network",
+        elem_id="inside-network", visible=len(models.board) > 1,
+    )  # fmt: skip
     noise = gr.Textbox(
         ", ".join(map(str, NOISE_LEVELS)), label="Noise levels", elem_id="inside-noise",
         info="0 to 999: one pass of the network for each. A drawn picture has its sampling steps instead.",
@@ -176,7 +200,7 @@ def build_inside_panel(models: Models) -> InsidePanel:
             stop = gr.Button("Stop", elem_id="inside-stop", min_width=80)
     return InsidePanel(
         source, (compare, upload_part, example_part, drawing_part), thumbnail, upload, gr.State(None), examples,
-        gr.State(None), example_shown, sentence, noise, keep, seed, steps, guidance, estimate, look, stop,
+        gr.State(None), example_shown, sentence, noise, keep, seed, steps, guidance, network, estimate, look, stop,
     )  # fmt: skip
 
 
@@ -190,3 +214,9 @@ def thumbnail_of(picture: Picture | None, words: str) -> str:
         return '<p class="ov-note">No picture yet.</p>'
     small = data_url(Image.fromarray(shrunk(picture.image, SHOWN_SIDE)), "PNG")
     return f'<img class="ov-thumbnail" src="{small}" alt="{html.escape(words)}">'
+
+
+def first_token(tokens: tuple) -> int:
+    """The token that is shown first: the first word that names something."""
+    words = [k for k, token in enumerate(tokens) if token.kind == "word"]
+    return next((k for k in words if tokens[k].text not in SMALL_WORDS), words[0] if words else 0)

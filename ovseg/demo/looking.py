@@ -1,111 +1,147 @@
 """Below the board: what led to the masks, why a place is what it is, figures, files. None of it runs a network."""
 
+import html
+import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from PIL import Image
 
 from ovseg.compare import Entry
-from ovseg.demo.run import Results
+from ovseg.compare.correction import BY_HAND, Mark
+from ovseg.demo.board import data_url
+from ovseg.demo.board_file import BOARD_FILE, board_bytes
+from ovseg.demo.run import Results, drawn
 from ovseg.demo.work import EACH, QUIET
+from ovseg.methods import find_method
 from ovseg.output import view
 from ovseg.output.files import Result, slug, zip_of
+from ovseg.pictures import shrunk
 from ovseg.server.download_folders import new_folder
+from ovseg.server.sentences import as_sentences
 from ovseg.types import Evidence
 
 NOT_YET = "Press Run first."
+ASK = '<p class="ov-note">Click a picture above to see here why that place is what it is, by each method.</p>'
+COPY = "(text) => { navigator.clipboard?.writeText(text); return []; }"
+CORRECT = {"add": "+ Add this place", "take": "− Take it away", "undo": "Undo"}
 CELL = 220  # pixels of a small picture in what a click brings
+TILE = 320  # pixels of a tile's longer side
 NAMED = 3  # classes with their scores for each method at a clicked place
+Tiles = Sequence[tuple[np.ndarray, str]]
+"""Pictures with their titles."""
 
 
 @dataclass(frozen=True)
 class LookPanel:
     """The tabs below the board."""
 
-    method: gr.Radio
-    group: gr.Radio
-    gallery: gr.Gallery
-    place: gr.Markdown
-    point: gr.Gallery
+    place: gr.HTML
+    touched: gr.Column  # what acts on a method and a place of it: shown once one was clicked
+    label: gr.Dropdown
+    add: gr.Button
+    take: gr.Button
+    undo: gr.Button
+    spot: gr.State  # what was clicked: title, x, y
+    marks: gr.State  # by the title of an entry
+    title: gr.State  # of the entry whose evidence is shown
+    evidence: gr.HTML
+    run_controls: gr.Button
+    controls: gr.HTML
     table: gr.Markdown
     csv: gr.Button
-    csv_file: gr.File
+    csv_text: gr.Textbox
     make: gr.Button
     files: gr.File
+    open_zip: gr.UploadButton
     card: gr.JSON
     threshold: gr.State  # that of the board's slider, or None where each method keeps its own
 
     @property
     def outputs(self) -> list[Any]:
         """What a run fills, in the order of `first_views`."""
-        return [self.method, self.group, self.gallery, self.place, self.point, self.table, self.card]
+        asked = [self.place, self.touched, self.spot, self.marks, self.title]
+        return [*asked, self.evidence, self.controls, self.table, self.card]
 
 
 def build_look_panel() -> LookPanel:
     """Lay out the tabs."""
     with gr.Tabs(elem_id="looks"):
-        with gr.Tab("What led to it", id="evidence"):
-            method = gr.Radio([], label="Of", visible=False, elem_id="evidence-method")
-            group = gr.Radio([], label="Maps", visible=False, elem_id="evidence-group")
-            gallery = gr.Gallery(
-                columns=5, format="png", elem_id="gallery", height="auto", show_label=False, object_fit="contain"
-            )
-        with gr.Tab("From a point", id="point"):
-            place = gr.Markdown(ASK, elem_id="place")
-            point = gr.Gallery(columns=3, format="png", elem_id="point", height="auto", show_label=False)
+        with gr.Tab("Evidence", id="evidence"):
+            place = gr.HTML(ASK, elem_id="place")
+            with gr.Column(visible=False, elem_id="touched") as touched:
+                with gr.Row(elem_id="correct"):
+                    label = gr.Dropdown(
+                        [], label="Correct here, by its self-attention", elem_id="correct-label", filterable=False
+                    )
+                    add, take, undo = (
+                        gr.Button(text, size="sm", elem_id=f"correct-{name}") for name, text in CORRECT.items()
+                    )
+                run_controls = gr.Button(
+                    "Does it know, or guess? Run its controls", size="sm", elem_id="run-controls", scale=0
+                )
+            controls = gr.HTML("", elem_id="controls")
+            evidence = gr.HTML("", elem_id="gallery")
         with gr.Tab("Figures", id="figures"):
             table = gr.Markdown(NOT_YET, elem_id="figures", buttons=["copy"])
-            csv = gr.Button("As CSV", elem_id="make-csv", size="sm")
-            csv_file = gr.File(label="Figures", elem_id="figures-csv", visible=False)
-        with gr.Tab("Files", id="files"):
+            csv = gr.Button("Copy as CSV", elem_id="copy-csv", size="sm", scale=0)
+            csv_text = gr.Textbox(visible=False, elem_id="figures-csv")
+        with gr.Tab("Download", id="files"):
             gr.Markdown(
                 "One zip, with a folder for each method: overlay, indexed mask with its legend, a mask and a cut-out of each"
                 " class, COCO JSON, scores and evidence as NPZ, run card. Masks are at the threshold that the board shows."
             )
-            make = gr.Button("Make the files", elem_id="make-files", size="sm")
+            make = gr.Button("Download", elem_id="make-files", size="sm", scale=0)
             files = gr.File(label="All files", elem_id="files", visible=False)
+            open_zip = gr.UploadButton("Open a downloaded zip", file_types=[".zip"], size="sm", elem_id="open-zip")
             card = gr.JSON(label="Run cards", elem_id="card", open=False)
-    threshold = gr.State(None)
-    return LookPanel(method, group, gallery, place, point, table, csv, csv_file, make, files, card, threshold)
+    return LookPanel(
+        place, touched, label, add, take, undo, gr.State(None), gr.State({}), gr.State(None), evidence, run_controls,
+        controls, table, csv, csv_text, make, files, open_zip, card, gr.State(None),
+    )  # fmt: skip
 
 
-ASK = "Click a picture above: why is that place what it is, by each method?"
+def first_views(results: Results | None) -> tuple[Any, ...]:
+    """The values of `LookPanel.outputs` for results that have just come, or where there are none."""
+    title, evidence, figures, cards = None, "", NOT_YET, None
+    if results and results.comparison.entries:
+        first = results.comparison.entries[0]
+        title, evidence, figures, cards = first.title, titled_evidence(first), figures_of(results), results.cards
+    return ASK, gr.Column(visible=False), None, {}, title, evidence, "", figures, cards
 
 
-def first_views(results: Results) -> tuple[Any, ...]:
-    """The values of `LookPanel.outputs` for results that have just come."""
-    titles = [entry.title for entry in results.comparison.entries]
-    if not titles:
-        return empty_views()
-    entry = results.comparison.entries[0]
-    groups = groups_of(entry)
-    return (
-        gr.Radio(titles, value=titles[0], visible=True),
-        gr.Radio(groups, value=groups[0] if groups else None, visible=bool(groups)),
-        gallery_of(entry, groups[0]) if groups else [],
-        ASK,
-        [],
-        figures_of(results),
-        dict(results.cards),
+def titled_evidence(entry: Entry) -> str:
+    """The evidence of an entry as HTML, with its title."""
+    return f"<h3>Evidence of {html.escape(entry.title)}</h3>{evidence_of(entry)}"
+
+
+def evidence_of(entry: Entry) -> str:
+    """The maps that led to an entry as HTML, group by group, each with the step of the paper that it is. Those that need a
+    clicked place are not among them.
+    """
+    steps, image = find_method(entry.method).evidence_steps, shrunk(entry.segmentation.image, TILE)
+    groups: dict[str, list[tuple[np.ndarray, str]]] = {}
+    for item in entry.segmentation.evidence:
+        if (picture := view.evidence_picture(item, image)) is not None:
+            groups.setdefault(item.group, []).append((picture, item.title))
+    parts = []
+    for group, tiles in groups.items():
+        step = next((line for name, line in steps.items() if name in group), "")
+        parts.append(f"<h4>{html.escape(group)}</h4><p class='ov-note'>{html.escape(step)}</p>{tiles_html(tiles)}")
+    return "".join(parts)
+
+
+def tiles_html(tiles: Tiles) -> str:
+    """Pictures of one size beside each other, as HTML."""
+    figures = (
+        f'<figure><img src="{data_url(Image.fromarray(shrunk(picture, TILE)), "JPEG")}" alt="{html.escape(title)}">'
+        f"<figcaption>{html.escape(title)}</figcaption></figure>"
+        for picture, title in tiles
     )
-
-
-def empty_views() -> tuple[Any, ...]:
-    """The values of `LookPanel.outputs` where there are no results."""
-    return gr.Radio([], visible=False), gr.Radio([], visible=False), [], ASK, [], NOT_YET, None
-
-
-def groups_of(entry: Entry) -> list[str]:
-    """The kinds of maps that led to an entry, in order; those that need a clicked place are not among them."""
-    return list(dict.fromkeys(e.group for e in entry.segmentation.evidence if e.kind not in ("affinity", "neighbours")))
-
-
-def gallery_of(entry: Entry, group: str) -> list[tuple[np.ndarray, str]]:
-    """The maps of one kind as pictures with their titles."""
-    image = entry.segmentation.image
-    chosen = [e for e in entry.segmentation.evidence if e.group == group]
-    return [(picture, e.title) for e in chosen if (picture := view.evidence_picture(e, image)) is not None]
+    return f'<div class="ov-tiles">{"".join(figures)}</div>'
 
 
 def figures_of(results: Results) -> str:
@@ -113,28 +149,39 @@ def figures_of(results: Results) -> str:
     return results.comparison.markdown()
 
 
-def place_views(results: Results, x: float, y: float) -> tuple[str, list[tuple[np.ndarray, str]]]:
-    """Why a place is what it is, by each method: a table of its best classes, and pictures of what the place looks at.
+def place_views(results: Results, x: float, y: float) -> str:
+    """Why a place is what it is, by each method, as HTML: its best classes, and pictures of what the place looks at.
 
     Args:
-        x, y: the place, in shares of the picture's width and height, 0 to 1; beyond that the nearest border.
+        x, y: the place, in shares of the picture's width and height, 0 to 1.
     """
-    x, y = (min(max(float(value), 0.0), 1.0) for value in (x, y))
-    lines = ["| method | best classes here |", "|---|---|"]
-    pictures: list[tuple[np.ndarray, str]] = []
+    rows, tiles = [], []
     for entry in results.comparison.entries:
-        lines.append(f"| {entry.title} | {best_here(entry, x, y)} |")
+        rows.append(
+            f"<tr><th scope='row'>{html.escape(entry.title)}</th><td>{html.escape(best_here(entry, x, y))}</td></tr>"
+        )
         for item in entry.segmentation.evidence:
-            pictures += [(picture, f"{entry.title}: {title}") for picture, title in _explained(entry, item, x, y)]
-    return "\n".join(lines), pictures
+            tiles += [(picture, f"{entry.title}: {title}") for picture, title in _explained(entry, item, x, y)]
+    return f"<h4>Why here</h4><table>{''.join(rows)}</table>{tiles_html(tiles)}"
 
 
-def best_here(entry: Entry, x: float, y: float) -> str:
-    """The classes with the highest scores at a place: "cat 0.81, background 0.40"."""
+def inside_picture(index: Sequence[Any]) -> tuple[float, float]:
+    """A clicked place in shares of the picture, 0 to 1; beyond that the nearest border."""
+    x, y = (min(max(float(share), 0.0), 1.0) for share in index)
+    return x, y
+
+
+def ranked_here(entry: Entry, x: float, y: float) -> list[tuple[str, float]]:
+    """The classes with the highest scores at a place, and these scores, best first."""
     scores = entry.segmentation.scores()
     height, width = scores.shape[1:]
     here = scores[:, min(int(y * height), height - 1), min(int(x * width), width - 1)]
-    return ", ".join(f"{entry.segmentation.labels[k]} {here[k]:.2f}" for k in np.argsort(-here, kind="stable")[:NAMED])
+    return [(entry.segmentation.labels[k], float(here[k])) for k in np.argsort(-here, kind="stable")[:NAMED]]
+
+
+def best_here(entry: Entry, x: float, y: float) -> str:
+    """The classes with the highest scores at a place as text: "cat 0.81, background 0.40"."""
+    return ", ".join(f"{label} {score:.2f}" for label, score in ranked_here(entry, x, y))
 
 
 def _explained(entry: Entry, item: Evidence, x: float, y: float) -> list[tuple[np.ndarray, str]]:
@@ -152,46 +199,78 @@ def _explained(entry: Entry, item: Evidence, x: float, y: float) -> list[tuple[n
 def wire_look_panel(panel: LookPanel, board: gr.HTML, kept: gr.State) -> None:
     """Connect what only looks at the results that the session keeps."""
 
-    def of_method(results: Results | None, title: str) -> tuple[gr.Radio, list]:
-        if results is None:
-            return gr.Radio([], visible=False), []
-        entry = results.comparison.entry(title)
-        groups = groups_of(entry)
-        first = gallery_of(entry, groups[0]) if groups else []
-        return gr.Radio(groups, value=groups[0] if groups else None, visible=bool(groups)), first
-
-    def of_group(results: Results | None, title: str, group: str) -> list:
-        return gallery_of(results.comparison.entry(title), group) if results else []
-
-    def here(results: Results | None, event: gr.SelectData) -> tuple[str, list]:
-        return place_views(results, *event.index) if results and results.comparison.entries else (ASK, [])
-
-    def as_csv(results: Results | None) -> gr.File:
-        path = new_folder() / "figures.csv"
-        path.write_text(_made(results).comparison.figures().csv())
-        return gr.File(str(path), visible=True)
-
-    def as_zip(results: Results | None, threshold: float | None) -> gr.File:
-        path = new_folder() / "ovseg.zip"
-        path.write_bytes(zip_of(results_as_files(_made(results), threshold)))
-        return gr.File(str(path), visible=True)
-
     def threshold_of(event: gr.EventData) -> float | None:
         return event.threshold
 
-    panel.method.input(of_method, [kept, panel.method], [panel.group, panel.gallery], **QUIET)
-    panel.group.input(of_group, [kept, panel.method, panel.group], panel.gallery, **QUIET)
-    board.select(here, kept, [panel.place, panel.point], **EACH)
     board.look(threshold_of, None, panel.threshold, **EACH)
-    panel.make.click(as_zip, [kept, panel.threshold], panel.files, **QUIET)
-    panel.csv.click(as_csv, kept, panel.csv_file, **QUIET)
+    shown = [panel.place, panel.touched, panel.label, panel.spot, panel.title, panel.evidence]
+    board.select(_here, kept, shown, **EACH).then(
+        None, None, None, js="() => window.ovsegPlace.show()", api_visibility="private"
+    )
+    changed = [board, kept, panel.marks, panel.table, panel.card]
+    for button, adds in ((panel.add, True), (panel.take, False), (panel.undo, None)):
+        button.click(_marking(adds), [kept, panel.spot, panel.label, panel.marks], changed, **QUIET)
+    panel.make.click(_as_zip, [kept, panel.threshold], panel.files, **QUIET).success(
+        None, panel.files, None, js="(file) => window.ovsegFiles.save(file)", api_visibility="private"
+    )
+    panel.csv.click(_as_csv, kept, panel.csv_text, **QUIET).success(
+        None, panel.csv_text, None, js=COPY, api_visibility="private"
+    )
+
+
+def _here(results: Results | None, event: gr.SelectData) -> tuple[Any, ...]:
+    """What a click on the board answers: why there, by each method; the touched one's evidence, and what acts on it."""
+    if not results or not results.comparison.entries:
+        return ASK, *(gr.skip(),) * 5
+    x, y = inside_picture(event.index)
+    views = place_views(results, x, y)
+    touched = next((entry for entry in results.comparison.entries if entry.title == event.value), None)
+    if touched is None:
+        return views, *(gr.skip(),) * 5
+    labels = touched.segmentation.labels[1:]
+    near = next((label for label, _ in ranked_here(touched, x, y) if label in labels), labels[0])
+    spot, choices = (touched.title.removesuffix(BY_HAND), x, y), gr.Dropdown(labels, value=near)
+    return views, gr.Column(visible=True), choices, spot, touched.title, titled_evidence(touched)
+
+
+def _marking(adds: bool | None) -> Callable[..., tuple[Any, ...]]:
+    """What a button does that adds the clicked place, takes it away, or takes back the last mark."""
+
+    def mark(
+        results: Results | None, spot: tuple | None, label: str | None, marks: dict[str, tuple[Mark, ...]]
+    ) -> tuple[Any, ...]:
+        with as_sentences():
+            if results is None or spot is None:
+                raise ValueError("A place must be clicked first, on the masks of a method, but none was.")
+            title, x, y = spot
+            own = marks.get(title, ())
+            own = own[:-1] if adds is None else (*own, Mark(str(label), x, y, adds))
+            made = results.with_marks(title, own)
+        return drawn(made, uuid.uuid4().hex), made, marks | {title: own}, figures_of(made), made.cards
+
+    return mark
+
+
+def _as_csv(results: Results | None) -> str:
+    return _made(results).comparison.figures().csv()
+
+
+def _as_zip(results: Results | None, threshold: float | None) -> gr.File:
+    path, comparison = new_folder() / "ovseg.zip", _made(results).comparison
+    more = {
+        BOARD_FILE: board_bytes(drawn(results, "kept")),
+        "figures.csv": comparison.figures().csv().encode(),
+        "figures.md": comparison.markdown().encode(),
+    }
+    path.write_bytes(zip_of(results_as_files(results, threshold), more=more))
+    return gr.File(str(path), visible=True)
 
 
 def results_as_files(results: Results, threshold: float | None) -> dict[str, Result]:
     """What is written of each method, by the name of its folder, at a threshold or at each method's own."""
-    cards, made, labels = dict(results.cards), {}, results.comparison.labels
+    made, labels = {}, results.comparison.labels
     for entry in results.comparison.entries:
-        segmentation, card = entry.segmentation, cards[entry.title]
+        segmentation, card = entry.segmentation, dict(entry.card)
         if threshold is not None and segmentation.threshold is not None:
             segmentation = segmentation.with_threshold(threshold)
             card = card | {"shares": segmentation.shares, "method": card["method"] | {"threshold": threshold}}

@@ -1,5 +1,7 @@
 """The picture that methods are compared on: where it came from, its words, and its truth where one is known."""
 
+import base64
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -7,10 +9,11 @@ import numpy as np
 
 from ovseg.assets import ASSETS
 from ovseg.compare import Truth, read_legend, read_truth
-from ovseg.pocket.captions import SYNONYMS
+from ovseg.pictures import decode_image, read_image
 from ovseg.pocket.world import LABELS, scene
-from ovseg.scene import read_image
+from ovseg.server.download_folders import new_folder
 from ovseg.words.classes import ClassWord
+from ovseg.words.notes import SYNONYMS
 
 EXAMPLES = ASSETS / "examples"
 LONGEST_SIDE = 1024  # pixels on the page; larger uploads are shrunk, the command line keeps them
@@ -81,6 +84,25 @@ def of_file(path: str | Path) -> Picture:
         ValueError: it is no picture, or too large.
     """
     return Picture(read_image(path, LONGEST_SIDE))
+
+
+def of_kept(text: str) -> Picture:
+    """A picture of the visitor's own, as the browser keeps it: JSON with the board's `picture` and `truth`.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    try:
+        kept = json.loads(text)
+        picture, truth = (base64.b64decode((kept[name] or "").partition(",")[2]) for name in ("picture", "truth"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError("The picture that your browser kept must be as this page keeps it, but it is not.") from None
+    made = Picture(decode_image(picture, "the picture that your browser kept", LONGEST_SIDE))
+    if not truth:
+        return made
+    file = new_folder() / "truth.png"
+    file.write_bytes(truth)
+    return replace(made, truth_file=file)
 
 
 def example_names() -> list[str]:

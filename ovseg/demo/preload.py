@@ -12,10 +12,16 @@ def on_zero_gpu() -> bool:
 
 
 def load_everything(models: Models) -> None:
-    """Load every network that the page may use with this backbone, with its fingerprint, which names what is kept on disk.
+    """Load every network that the page may use, with its fingerprint, which names what is kept on disk.
 
     On ZeroGPU this must run in the main thread: the place of the accelerator is taken by a stand-in, thread by thread.
     """
+    for own in models.board:
+        _load_all_of(own)
+
+
+def _load_all_of(models: Models) -> None:
+    """Load a backbone, and every network that goes with it."""
     own = {"clip": lambda: models.clip, "dino": lambda: models.dino, "captioner": models.captioner}
     _ = models.backbone.fingerprint
     loads = [load for name, load in own.items() if not models.obstacle(name)]

@@ -1,4 +1,4 @@
-"""The Results tab: our figures beside the papers', each with its protocol, its command and what differs.
+"""The Results tab: one picture of the papers' claims and ours, and below it every figure with its protocol and command.
 
 Every figure is read: ours from the files that `python -m ovseg results` wrote, the papers' from the methods' folders.
 Building the tab loads no weights; the checksums of the weight files say whether ours were measured with those that ship.
@@ -16,15 +16,15 @@ from ovseg.evaluation.baselines import MEASURABLE
 from ovseg.evaluation.results import FIGURES, SHIPPED, FigurePair, Measured, ResultFiles
 from ovseg.methods import METHODS, Method, find_method
 from ovseg.methods.records import METRICS
-from ovseg.models import Models
+from ovseg.models import PARTS, Models
 
-NETWORKS = ("clip", "captioner", "dino", "grounding")
 ASKED = {
     "ground-truth": "the picture's true classes are given", "all": "all class names are given",
     "clip": "classes that CLIP finds", "clip-caption": "classes that CLIP or the caption finds",
 }  # fmt: skip
 """What a method was asked for, by the name of the label source."""
 OTHER_WEIGHTS = "measured with weights that no longer ship"
+VERDICTS = {True: "same way", False: "other way"}
 
 
 def build_results_tab(models: Models, folder: Path = SHIPPED) -> None:
@@ -40,8 +40,8 @@ def results_html(models: Models, folder: Path = SHIPPED) -> str:
     """The whole tab as HTML: how to read it, each method beside its paper, and every run."""
     results = ResultFiles(folder)
     page = _Page(results, _weight_files(models, results))
-    methods = "".join(page.method(kind) for kind in METHODS)
-    return f'<div class="ov-results">{page.introduction(models)}{methods}{page.every_run()}</div>'
+    tables = "".join(page.method(kind) for kind in METHODS) + page.every_run()
+    return f'<div class="ov-results">{page.introduction(models)}{page.claims()}{page.levels()}{tables}</div>'
 
 
 def _weight_files(models: Models, results: ResultFiles) -> dict[str, dict[str, str]]:
@@ -53,7 +53,7 @@ def _weight_files(models: Models, results: ResultFiles) -> dict[str, dict[str, s
             networks = models if models.name == name else Models(name, "cpu")
         except ValueError:
             continue
-        found[name] = networks.weight_files(NETWORKS)
+        found[name] = networks.weight_files(PARTS)
     return found
 
 
@@ -73,6 +73,9 @@ class _Page:
             notes.append("Nothing of ours was measured yet.")
         elif models.name not in names:
             notes.append(f"Ours are of {', '.join(names)}; this page uses another backbone, {models.checkpoint.title}.")
+        if rows:
+            counts = " or ".join(map(str, sorted({row.record["count"] for row in rows})))
+            notes.append(f"Ours are of {counts} scenes, so that each command takes minutes; the README's are of 256.")
         if old:
             notes.append(f"{old} of our {len(rows)} rows were {OTHER_WEIGHTS}; they are marked.")
         return static("results.html") + "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
@@ -81,19 +84,53 @@ class _Page:
         """Whether a row was measured with the weights that are there now."""
         return row.is_of(self.weight_files.get(row.record["backbone"], {}))
 
-    def method(self, kind: type[Method]) -> str:
-        """A method's figures: those that stand by themselves, then changes; nothing for a method without figures."""
-        pairs = self.results.beside(kind.figures())
-        single = [pair for pair in pairs if pair.paper.change is None]
-        changes = [pair for pair in pairs if pair.paper.change is not None]
+    def _measured(self, changes: bool) -> list[tuple[str, FigurePair]]:
+        """The papers' figures that ours stand beside, under their methods' titles: changes, or those by themselves."""
+        pairs = [(kind.title, pair) for kind in METHODS for pair in self.results.beside(kind.figures())]
+        return [(title, pair) for title, pair in pairs if pair.ours and (pair.paper.change is not None) == changes]
+
+    def claims(self) -> str:
+        """A picture of all changes: which way each goes in the paper and here, and whether these agree."""
+        pairs = self._measured(changes=True)
         if not pairs:
             return ""
-        parts = [f"<h3>{escape(kind.title)}</h3>"]
-        for name, of_kind in (("Measured", single), ("Changed", changes)):
-            if of_kind:
-                rows = [self._pair(pair) for pair in of_kind]
+        agree = sum(_same_way(pair) for _, pair in pairs)
+        others = len(pairs) - agree
+        counted = (
+            f"Of {len(pairs)} changes that a paper and we measured, {agree} go the same way here, {others} the other way."
+        )
+        rows = [
+            (f"{title}: {_lowered(pair.paper.what)}", (pair.paper.change, pair.change), VERDICTS[_same_way(pair)])
+            for title, pair in pairs
+        ]
+        return _picture("results-claims", "Does a change go the same way here?", counted, rows, "{:+.1f}")
+
+    def levels(self) -> str:
+        """A picture of the figures that stand by themselves, which can be looked at beside each other and not compared."""
+        rows = [
+            (f"{title}: {_lowered(pair.paper.what)}", (pair.paper.value, pair.value), "")
+            for title, pair in self._measured(False)
+        ]
+        note = "IoU in per cent, of photographs there and of emoji scenes here: not directly comparable."
+        return _picture("results-levels", "How well does a method do?", note, rows, "{:.1f}") if rows else ""
+
+    def method(self, kind: type[Method]) -> str:
+        """A method's figures, folded: those that stand by themselves, changes, then what has nothing of ours beside it."""
+        pairs = self.results.beside(kind.figures())
+        if not pairs:
+            return ""
+        parts = []
+        for name, is_change in (("Measured", False), ("Changed", True)):
+            rows = [self._pair(pair) for pair in pairs if pair.ours and (pair.paper.change is not None) == is_change]
+            if rows:
                 parts.append(_table(f"{kind.title}: {name.lower()}", (name, "The paper", "Ours", "What differs"), rows))
-        return f'<section id="results-{kind.name}">{"".join(parts)}</section>'
+        if alone := [pair for pair in pairs if not pair.ours]:
+            items = "".join(f"<li>{what}: {of_paper}{why}</li>" for what, of_paper, _, why in map(self._pair, alone))
+            parts.append(
+                f'<details class="alone"><summary>{len(alone)} of the paper\'s figures were not measured here</summary>'
+                f"<ul>{items}</ul></details>"
+            )
+        return _folded(f"results-{kind.name}", f"{kind.title}: the paper's figures and ours", "".join(parts))
 
     def _pair(self, pair: FigurePair) -> list[str]:
         paper = pair.paper
@@ -105,7 +142,7 @@ class _Page:
     def _ours(self, pair: FigurePair) -> str:
         row = pair.ours
         if row is None:
-            return '<span class="none">not measured</span>'
+            return ""
         metric = pair.paper.ours.metric
         about = _small(f"{METRICS[metric]}, {_data(row)}")
         return _figures(pair.start, pair.value, pair.change, kind="ours") + about + self._made(row)
@@ -127,11 +164,54 @@ class _Page:
         ]
         if not rows:
             return ""
-        return f'<section id="results-all"><h3>Every run of ours</h3>{_table("Every run of ours", columns, rows)}</section>'
+        return _folded("results-all", "Every run of ours", _table("Every run of ours", columns, rows))
+
+
+def _same_way(pair: FigurePair) -> bool:
+    return (pair.paper.change > 0) == (pair.change > 0)
+
+
+def _lowered(text: str) -> str:
+    """A text within a sentence: its first letter is small, unless its first word is a name such as CLIP or DINO."""
+    first = text.partition(" ")[0]
+    return text if first[1:] != first[1:].lower() else text[0].lower() + text[1:]
+
+
+def _folded(name: str, title: str, inside: str) -> str:
+    return f'<section id="{name}"><details class="fold"><summary>{escape(title)}</summary>{inside}</details></section>'
+
+
+def _picture(name: str, title: str, note: str, rows: Sequence[tuple[str, tuple[float, float], str]], form: str) -> str:
+    """Rows of two marks on one axis, a ring for the paper and a disc for ours, with the figures and a verdict in words.
+
+    Args:
+        rows: a claim, the paper's figure and ours, a verdict or "".
+        form: how a figure is written.
+    """
+    values = [0.0, *(value for _, both, _ in rows for value in both)]
+    low, high = 10 * (min(values) // 10), -10 * (-max(values) // 10)
+
+    def at(value: float) -> str:
+        return f"left:{(value - low) / (high - low):.1%}"
+
+    items = []
+    for claim, both, verdict in rows:
+        paper, ours = map(form.format, both)
+        ends = sorted(both)
+        line = f"{at(ends[0])};width:{(ends[1] - ends[0]) / (high - low):.1%}"
+        marks = f'<i class="zero" style="{at(0)}"></i><i class="line" style="{line}"></i>'
+        marks += f'<i class="paper" style="{at(both[0])}"></i><i class="ours" style="{at(both[1])}"></i>'
+        said = f'<span class="verdict {verdict.partition(" ")[0]}">{verdict}</span>' if verdict else ""
+        numbers = f'<span class="numbers">{paper} <b>{ours}</b></span>'
+        items.append(
+            f'<li><span>{escape(claim)}</span><span class="axis" aria-hidden="true">{marks}</span>{numbers}{said}</li>'
+        )
+    key = '<span class="key"><i class="paper"></i> the paper <i class="ours"></i> <b>ours</b></span>'
+    return f'<section id="{name}" class="marks"><h3>{title}</h3><p>{note} {key}</p><ol>{"".join(items)}</ol></section>'
 
 
 def _title(row: Measured) -> str:
-    title = find_method(row.record["method"], MEASURABLE).title
+    title = find_method(row.record["method"], MEASURABLE).full_title()
     return f"{title}: {row.what}" if row.what else title
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 FOLDER = Path(__file__).parent / "static"
 
 
-def static(name: str) -> str:
-    """The text of a file in `static/`."""
-    return (FOLDER / name).read_text(encoding="utf-8")
+def static(*names: str) -> str:
+    """The text of files in `static/`, one after the other."""
+    return "".join((FOLDER / name).read_text(encoding="utf-8") for name in names)
 
 
 def script_of(names: Sequence[str]) -> str:

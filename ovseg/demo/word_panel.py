@@ -6,16 +6,16 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.components import Component
 
 from ovseg.demo.picture import Picture
-from ovseg.demo.static_files import static
+from ovseg.demo.static_files import script_of, static
 from ovseg.demo.work import QUIET, on_accelerator, on_the_network, sent_once, status_line, stream
 from ovseg.doors import inputs
 from ovseg.doors.visitor_networks import captioners
 from ovseg.methods import METHODS
 from ovseg.models import Models
-from ovseg.output.view import palette
-from ovseg.pocket.captions import SYNONYMS
+from ovseg.output.view import hex_colours, palette, palette_for
 from ovseg.pretrained.captioner import CAPTIONERS
 from ovseg.pretrained.lavis import MODELS as LAVIS_MODELS
 from ovseg.progress import Report
@@ -24,6 +24,7 @@ from ovseg.server.request_cost import Work, learning, seconds_for
 from ovseg.server.sentences import as_sentences
 from ovseg.words.class_filter import Presence, look_for
 from ovseg.words.classes import check_amount, parse_classes
+from ovseg.words.notes import known_words
 from ovseg.words.nouns import classes_of
 
 COLOURS = 64  # chips with colours of their own, one after the other
@@ -33,7 +34,7 @@ OWN = "own"  # the captioner that goes with the backbone, as the choice on the p
 
 @dataclass(frozen=True)
 class WordPanel:
-    """The class box with its chips, the caption and its captioner, and the buttons that need the network."""
+    """The class box with its chips, and the buttons that need the network; `rest`, with the caption, is not laid out yet."""
 
     words: gr.Textbox
     chips: gr.HTML
@@ -42,6 +43,7 @@ class WordPanel:
     say: gr.Button
     check: gr.Button
     only_present: gr.Button
+    rest: tuple[Component, ...]
 
 
 def build_word_panel(models: Models) -> WordPanel:
@@ -49,42 +51,40 @@ def build_word_panel(models: Models) -> WordPanel:
     no_clip, no_captioner = models.obstacle("clip"), models.captioner_obstacle()
     box = gr.Textbox(
         label="Classes", elem_id="classes", placeholder="cat, dog|puppy, sky",
-        info="Commas between classes, bars between words for the same class. Empty: a caption gives them.",
+        info="Commas between; bars between words for one class.",
     )  # fmt: skip
     chips = gr.HTML(
         chips_value(models, ()), html_template=static("chips.html"), css_template=static("chips.css"),
-        js_on_load=static("chips.js"), elem_id="chips", apply_default_css=False,
+        js_on_load=script_of(("elements", "chips")), elem_id="chips", apply_default_css=False,
     )  # fmt: skip
     with gr.Row():
         say = gr.Button("Caption it", size="sm", elem_id="caption-button", min_width=90)
-        check = gr.Button("Which are there?", size="sm", elem_id="check-classes", interactive=not no_clip, min_width=120)
-        only = gr.Button("Leave out the rest", size="sm", elem_id="only-present", visible=False, min_width=120)
+        check = gr.Button("Find them", size="sm", elem_id="check-classes", interactive=not no_clip, min_width=90)
+        only = gr.Button("Keep only classes found", size="sm", elem_id="only-present", visible=False, min_width=120)
     if no_clip:
-        gr.HTML(f'<p class="ov-note">“Which are there?” cannot be asked here. {no_clip}</p>', elem_id="no-clip")
-    with gr.Accordion("Caption", open=False, elem_id="caption-panel"):
-        caption = gr.Textbox(
-            label="Caption", placeholder="What the picture shows", elem_id="caption",
-            info=", ".join(f"{kind.title} {kind.caption_use}" for kind in METHODS if kind.caption_use) + ".",
-        )  # fmt: skip
-        captioner = _captioner_choice(models)
-        if models.checkpoint.classes:
-            fill = gr.Button("Ask for every class that this backbone knows", size="sm", elem_id="fill-classes")
-            fill.click(lambda: models.checkpoint.classes, None, box, **QUIET)
+        gr.HTML(f'<p class="ov-note">“Find them” cannot be asked here. {no_clip}</p>', elem_id="no-clip")
     if no_captioner:
         gr.HTML(f'<p class="ov-note">{no_captioner}</p>', elem_id="no-captioner")
-    return WordPanel(box, chips, caption, captioner, say, check, only)
+    caption = gr.Textbox(
+        label="Caption", placeholder="What the picture shows", elem_id="caption", render=False,
+        info=", ".join(f"{kind.title} {kind.caption_use}" for kind in METHODS if kind.caption_use) + ".",
+    )  # fmt: skip
+    captioner, known = _captioner_choice(models), models.checkpoint.classes
+    fill = gr.Button("Ask for every class that this model knows", size="sm", elem_id="fill-classes", render=False)
+    return WordPanel(box, chips, caption, captioner, say, check, only, (caption, captioner, *([fill] if known else [])))
 
 
 def _captioner_choice(models: Models) -> gr.Radio:
     """The captioners that can be used here."""
-    titles = {"": "the backbone's own", **{name: spec.title for name, spec in CAPTIONERS.items()}}
+    titles = {"": "default", **{name: spec.title for name, spec in CAPTIONERS.items()}}
     titles |= {name: f"LAVIS's {kind}/{variant}" for name, (kind, variant) in LAVIS_MODELS.items()}
     reasons = {name: models.captioner_obstacle(name) for name in titles}
     offered = captioners(models)
     reasons |= {name: MUST_BE_DOWNLOADED for name in titles if name not in offered and not reasons[name]}
     usable = [(title, name or OWN) for name, title in titles.items() if not reasons[name]]
     why = " ".join(dict.fromkeys(reason for reason in reasons.values() if reason))
-    return gr.Radio(usable, value=usable[0][1] if usable else None, label="Captioner", info=why or None, elem_id="captioner")
+    first = usable[0][1] if usable else None
+    return gr.Radio(usable, value=first, label="Captioner", info=why or None, elem_id="captioner", render=False)
 
 
 def captioner_name(choice: str | None) -> str:
@@ -92,20 +92,17 @@ def captioner_name(choice: str | None) -> str:
     return "" if choice in (None, OWN) else choice
 
 
-def known_words(models: Models) -> list[str] | None:
-    """Every class word that the backbone knows, or None where it knows most words."""
-    if not models.checkpoint.classes:
-        return None
-    names = [word.name for word in parse_classes(models.checkpoint.classes)]
-    return names + [word for name in names for word in SYNONYMS.get(name, ())]
+def colours_on(image: np.ndarray | None) -> list[str]:
+    """The colours of classes on a picture, in their order."""
+    return hex_colours((palette(COLOURS + 1) if image is None else palette_for(image, COLOURS + 1))[1:])
 
 
-def chips_value(models: Models, seen: Sequence[Presence]) -> dict[str, Any]:
+def chips_value(models: Models, seen: Sequence[Presence], image: np.ndarray | None = None) -> dict[str, Any]:
     """What the chips show: colours in the order of the classes, what is known, and which seem to be there."""
     return {
         "box": "classes",
-        "colours": ["#" + colour.tobytes().hex() for colour in palette(COLOURS + 1)[1:]],
-        "known": known_words(models),
+        "colours": colours_on(image),
+        "known": known_words(models.checkpoint),
         "unknown": f"{models.checkpoint.world} does not know",
         "present": {item.name: {"present": item.present, "score": f"{item.clip_score:.2f}"} for item in seen},
     }
@@ -121,6 +118,8 @@ def wire_word_panel(
         return ", ".join("|".join(word.phrases) for word in kept), gr.Button(visible=False)
 
     network = on_the_network(status)
+    for fill in panel.rest[2:]:
+        fill.click(lambda: models.checkpoint.classes, None, panel.words, **QUIET)
     panel.only_present.click(leave_out, [panel.words, panel.chips], [panel.words, panel.only_present], **QUIET)
     return [
         panel.say.click(
@@ -138,7 +137,7 @@ def _captioning(models: Models, durations: Durations) -> Callable[..., Iterator[
     """What the button that captions does: yields (caption, its classes, status)."""
     captioning = Work("caption")
 
-    @on_accelerator(lambda image, name: seconds_for(durations, [captioning]))
+    @on_accelerator(models, lambda image, name: seconds_for(durations, [captioning]))
     def describe(image: np.ndarray, name: str) -> Iterator[tuple[str, float, str | None]]:
         def work(report: Report) -> str:
             report("captioning", 0.0)
@@ -167,7 +166,7 @@ def _looking_for(models: Models, durations: Durations) -> Callable[..., Iterator
     """What the button that looks for the classes does: yields (chips, the button that leaves classes out, status)."""
     looking = Work("look for classes")
 
-    @on_accelerator(lambda image, words, caption: seconds_for(durations, [looking]))
+    @on_accelerator(models, lambda image, words, caption: seconds_for(durations, [looking]))
     def look(image: np.ndarray, words: str, caption: str) -> Iterator[tuple[str, float, tuple[Presence, ...] | None]]:
         def work(report: Report) -> tuple[Presence, ...]:
             report("comparing words and picture", 0.0)
@@ -187,7 +186,7 @@ def _looking_for(models: Models, durations: Durations) -> Callable[..., Iterator
             else:
                 count = sum(item.present for item in seen)
                 text = f"CLIP and the caption see {count} of {len(seen)} classes; the others stay until you leave them out."
-                yield chips_value(models, seen), gr.Button(visible=count < len(seen)), status_line(text, None)
+                yield chips_value(models, seen, image), gr.Button(visible=count < len(seen)), status_line(text, None)
 
     return check
 

@@ -14,12 +14,16 @@ import spaces
 from ovseg.doors import inputs
 from ovseg.doors.inputs import LARGEST_SEED
 from ovseg.limits import limits
+from ovseg.models import Models
 from ovseg.progress import Relay, Report
 from ovseg.server.listeners import nobody_listens, others_wait
 from ovseg.server.sentences import as_sentences
 
-QUIET = {"api_visibility": "private", "show_progress": "hidden"}
-"""Events that answer at once: no door for programs, no sign of progress."""
+QUIET = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": ()}
+"""Events that answer at once: no door for programs, no sign of progress.
+
+A component that could show an event's progress is told of the state of every event, which takes the browser long: none is.
+"""
 
 EACH = {"trigger_mode": "multiple", **QUIET}
 """Those that say where a visitor points or moved to: else Gradio drops what comes before the answer to the last is there."""
@@ -82,26 +86,30 @@ def sent_once(handler: Callable[..., Iterator[tuple[Any, ...]]]) -> Callable[...
     return ending_with_nothing
 
 
-def on_accelerator(seconds: Callable[..., int]) -> Callable[[Callable], Callable]:
+def on_accelerator(models: Models, seconds: Callable[..., int]) -> Callable[[Callable], Callable]:
     """A decorator for what uses the networks, a generator of its steps. It ends when nobody listens to them any more, and
     where others wait for the networks, after `Limits.busy_seconds`.
 
-    On ZeroGPU it then runs in a forked process that has the accelerator.
+    On ZeroGPU it then runs in a forked process that has the accelerator, unless the networks are those of a small world,
+    which stay on the CPU. A Space must have such a function all the same: `spaces` reports none to ZeroGPU otherwise, and
+    ZeroGPU takes a Space without one for broken.
 
     Arguments and results are pickled there, and what the function loads or changes is lost: it must return all that is
     wanted, and what it needs must be loaded before.
 
     Args:
+        models: the networks that are used.
         seconds: from the same arguments, how long the work may take; it runs before the fork.
     """
 
     def decorate(steps: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
         accelerated = spaces.GPU(duration=seconds)(steps)
+        working = steps if models.is_small else accelerated
 
         @functools.wraps(steps)
         def heard(*args: Any) -> Iterator[Any]:
             begun = time.monotonic()
-            with closing(accelerated(*args)) as running:
+            with closing(working(*args)) as running:
                 for step in running:
                     if nobody_listens():
                         raise gr.Error("Stopped, as nobody listened any more.", print_exception=False)

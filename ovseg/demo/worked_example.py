@@ -1,11 +1,19 @@
 """The comparison that stands on the page when it opens: made once by the server, shown to every visitor."""
 
+import threading
+import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
 
-from ovseg.demo.method_panel import at_first
+from ovseg.attention import Inspection
+from ovseg.attention.plan import NOISE_LEVELS
+from ovseg.demo.inside_panel import sentence_of
+from ovseg.demo.inside_tab import Asked, Looked, look
+from ovseg.demo.looking import first_views
 from ovseg.demo.picture import of_scene
-from ovseg.demo.run import Results, RunRequest, run
-from ovseg.methods import suited_to
+from ovseg.demo.run import Results, RunRequest, drawn, run, titled
+from ovseg.methods import at_first, suited_to
 from ovseg.models import Models
 from ovseg.progress import silent
 from ovseg.server.durations import Durations
@@ -20,12 +28,16 @@ class WorkedExample:
     def __init__(self, models: Models, durations: Durations, scene: int) -> None:
         self._models, self._durations, self._scene = models, durations, scene
         self._future: Future[Results] | None = None
+        self._lock, self._looked = threading.Lock(), None
 
     def begin(self) -> None:
         """Start to make it, in a thread of its own, unless it is there already or cannot be made."""
         if self._future is None and self._models.checkpoint.classes:
             worker = ThreadPoolExecutor(1)
             self._future = worker.submit(self._make)
+            worker.submit(lambda: self.views)
+            if self._models.takes_turns:
+                worker.submit(self.looked)  # when a visitor asks for it, the network may have left
             worker.shutdown(wait=False)
 
     def results(self) -> Results | None:
@@ -34,8 +46,29 @@ class WorkedExample:
             return None
         return self._future.result()
 
+    @cached_property
+    def views(self) -> tuple[dict[str, Any], tuple[Any, ...]] | None:
+        """The board and what stands below it, the same for every visitor; None where there are no results."""
+        results = self.results()
+        return results and (drawn(results, uuid.uuid4().hex), first_views(results))
+
+    def looked(self) -> Looked | None:
+        """What lies inside the same picture, made when it is first asked for; None where there are no results."""
+        results = self.results()
+        if results is None:
+            return None
+        with self._lock:
+            if self._looked is None:
+                sentence = Inspection(sentence_of(self._models, results.picture), "middle", words_later=True)
+                asked = Asked(sentence, 0, image=results.picture.image, levels=NOISE_LEVELS)
+                self._looked = look(self._models, asked, silent)
+            return self._looked
+
     def _make(self) -> Results:
         models = self._models
         picture = of_scene(self._scene)
-        request = RunRequest(picture, picture.words, "", "", tuple(suited_to(models, kind) for kind in at_first(models)), 0)
+        methods = tuple(suited_to(models, kind) for kind in at_first(models))
+        for load in (load for method in methods for load in method.helpers(models).values()):
+            load()  # before the methods, so that the seconds of the first run are its own
+        request = RunRequest(picture, picture.words, "", "", titled(models, methods), 0)
         return run(models, request, self._durations, silent, lambda part: None)

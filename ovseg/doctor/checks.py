@@ -15,7 +15,8 @@ from jaxtyping import UInt8
 
 from ovseg import __version__
 from ovseg.backbones.weights import revision_of
-from ovseg.methods import METHODS, Method, obstacle_to, suited_to
+from ovseg.maths.live_memory import memory_of
+from ovseg.methods import METHODS, Method, obstacle_to, suited_to, what_runs
 from ovseg.models import Models
 from ovseg.output.cost import measuring
 from ovseg.progress import Report, silent
@@ -29,16 +30,11 @@ FAILURES = (ValueError, RuntimeError, OSError, MemoryError, KeyError, TypeError,
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
-
-    Args:
-        state: "ok", "not there" for what the machine lacks and does not need, or "FAILED".
-        said: more of it, in a sentence.
-    """
+    """What one check found."""
 
     name: str
-    state: str
-    said: str
+    state: str  # "ok", "not there" for what the machine lacks and does not need, or "FAILED"
+    said: str  # more of it, in a sentence
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -50,8 +46,21 @@ def surroundings(models: Models) -> Iterator[str]:
     yield f"ovseg {__version__}, Python {platform.python_version()}, {platform.platform()}"
     yield ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     yield f"{models.name} in {models.dtype_name} on {device_line(models.device)}"
+    if models.checkpoint.gigabytes:
+        yield what_fits(models)
     for part, source in sources(models).items():
         yield f"{part:10} {source}: {where(source)}"
+
+
+def what_fits(models: Models) -> str:
+    """Whether the diffusion network's weights have room on the device, and what helps where they have not."""
+    taken, there = models.checkpoint.taken(models.dtype), memory_of(models.device) / 1e9
+    weights = f"its weights take {taken:.1f} GB in {models.dtype_name}, of {there:.1f} GB on {models.device.type}"
+    if taken < 0.8 * there:  # activations and the other networks need the rest
+        return f"{weights}: they fit"
+    if models.device.type == "cpu":
+        return f"{weights}: they do not fit; --dtype bfloat16 halves float32"
+    return f"{weights}: they do not fit together; --offload brings one part at a time"
 
 
 def device_line(device: torch.device) -> str:
@@ -81,13 +90,25 @@ def where(source: str) -> str:
 def check_networks(models: Models, image: UInt8[np.ndarray, "h w 3"], captioner: str = "") -> Iterator[Finding]:
     """Load every network that goes with the backbone, and let the captioner describe a picture."""
     loaders: dict[str, Callable[[], str]] = {
-        "backbone": lambda: models.backbone.fingerprint,
+        "backbone": lambda: checked(models),
         "clip": lambda: models.clip.fingerprint,
         "dino": lambda: models.dino.fingerprint,
         "captioner": lambda: f'"{models.captioner(captioner).caption(image)}"',
     }
     for name, load in loaders.items():
         yield _timed(name, load)
+
+
+def checked(models: Models) -> str:
+    """The backbone's fingerprint, its checks, and the methods that it can run.
+
+    Raises:
+        ValueError: a check failed.
+    """
+    found = models.network_check
+    if found.failed:
+        raise ValueError(str(found))
+    return f"{models.backbone.fingerprint}; {found}; {what_runs(models)}"
 
 
 def check_methods(

@@ -5,6 +5,7 @@ they are read, and run, can be seen.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,6 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import (
-    Blip2Config,
-    Blip2ForConditionalGeneration,
     BlipConfig,
     BlipForConditionalGeneration,
     CLIPTextConfig,
@@ -39,22 +38,21 @@ SHARED = {
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a written network is.
+    """How large a written network is."""
 
-    Args:
-        narrower: by how much widths are divided; 1 is full size.
-        layers: at most so many layers of a transformer.
-        half: weights are stored in float16, as the variant "fp16" beside nothing else.
-    """
-
-    narrower: int = 1
-    layers: int = 100
-    half: bool = False
+    narrower: int = 1  # by how much widths are divided; 1 is full size
+    layers: int = 100  # at most so many layers of a transformer
+    half: bool = False  # weights are stored in float16, as the variant "fp16" beside nothing else
 
     @property
     def dtype(self) -> torch.dtype:
         """The precision of the files."""
         return torch.float16 if self.half else torch.float32
+
+    @property
+    def groups(self) -> int:
+        """Into how many groups channels are normalised."""
+        return 32 if self.narrower == 1 else 4
 
     def width(self, full: int) -> int:
         """A width at this scale."""
@@ -72,16 +70,16 @@ def write_stable_diffusion(folder: Path, generation: int, scale: Scale) -> None:
     _write_module(folder / "text_encoder", CLIPTextModel(text), "model", scale, _old_text_names)
     write_clip_vocabulary(folder / "tokenizer", "!" if second else "<|endoftext|>")
     unet = _unet_config(second, scale, text.hidden_size)
-    _write_module(folder / "unet", _built(UNet2DConditionModel, unet, scale), "diffusion_pytorch_model", scale)
+    _write_module(folder / "unet", built(UNet2DConditionModel, unet, scale.dtype), "diffusion_pytorch_model", scale)
     vae = _vae_config(scale)
-    _write_module(folder / "vae", _built(AutoencoderKL, vae, scale), "diffusion_pytorch_model", scale, _old_vae_names)
+    _write_module(folder / "vae", built(AutoencoderKL, vae, scale.dtype), "diffusion_pytorch_model", scale, _old_vae_names)
     version = "0.10.0.dev0" if second else "0.6.0"
     for part, name, config in (("unet", "UNet2DConditionModel", unet), ("vae", "AutoencoderKL", vae)):
-        _write(folder / part / "config.json", {"_class_name": name, "_diffusers_version": version, **config})
-    _write(folder / "text_encoder" / "config.json", {**_plain(text), "architectures": ["CLIPTextModel"]})
-    _write(folder / "scheduler" / "scheduler_config.json", _scheduler(version))
-    _write(folder / "feature_extractor" / "preprocessor_config.json", _clip_pictures())
-    _write(folder / "model_index.json", {
+        write_json(folder / part / "config.json", {"_class_name": name, "_diffusers_version": version, **config})
+    write_json(folder / "text_encoder" / "config.json", {**_plain(text), "architectures": ["CLIPTextModel"]})
+    write_json(folder / "scheduler" / "scheduler_config.json", _scheduler(version))
+    write_json(folder / "feature_extractor" / "preprocessor_config.json", _clip_pictures())
+    write_json(folder / "model_index.json", {
         "_class_name": "StableDiffusionPipeline", "_diffusers_version": version,
         "feature_extractor": ["transformers", "CLIPImageProcessor" if second else "CLIPFeatureExtractor"],
         **({"requires_safety_checker": False, "safety_checker": [None, None]} if second else
@@ -161,7 +159,7 @@ def write_open_clip(folder: Path, name: str) -> None:
         {key: value.contiguous() for key, value in network.state_dict().items()}, folder / "open_clip_model.safetensors"
     )
     pictures = {"mean": network.visual.image_mean, "std": network.visual.image_std}
-    _write(folder / "open_clip_config.json", {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": pictures})
+    write_json(folder / "open_clip_config.json", {"model_cfg": open_clip.get_model_config(name), "preprocess_cfg": pictures})
 
 
 def write_dino(folder: Path, scale: Scale) -> None:
@@ -172,7 +170,7 @@ def write_dino(folder: Path, scale: Scale) -> None:
         intermediate_size=4 * width, image_size=224, patch_size=8, hidden_act="gelu", layer_norm_eps=1e-12, qkv_bias=True,
     )  # fmt: skip
     _save(ViTModel(config), folder)
-    _write(folder / "preprocessor_config.json", {
+    write_json(folder / "preprocessor_config.json", {
         "do_normalize": True, "do_resize": True, "feature_extractor_type": "ViTFeatureExtractor", "resample": 2, "size": 224,
         "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
     })  # fmt: skip
@@ -182,7 +180,7 @@ def write_blip(folder: Path, scale: Scale) -> None:
     """Salesforce/blip-image-captioning-base: weights as `pytorch_model.bin` alone, and BERT's tokenizer."""
     words = _write_bert_words(folder)
     text = {"vocab_size": max(words, 30524) if scale.narrower == 1 else words, "bos_token_id": 30522, "sep_token_id": 102}
-    ids = {name: json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"][token]
+    ids = {name: json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"][token]
            for name, token in (("pad_token_id", "[PAD]"), ("sep_token_id", "[SEP]"), ("bos_token_id", "[DEC]"))}  # fmt: skip
     width = scale.width(768)
     shape = {"hidden_size": width, "intermediate_size": 4 * width, "num_attention_heads": scale.width(12)}
@@ -193,30 +191,11 @@ def write_blip(folder: Path, scale: Scale) -> None:
         projection_dim=scale.width(512),
     )  # fmt: skip
     _save(BlipForConditionalGeneration(config), folder, as_pickle=True)
-    _write(folder / "preprocessor_config.json", {**_blip_pictures(384), "processor_class": "BlipProcessor"})
+    write_json(folder / "preprocessor_config.json", {**blip_pictures(384), "processor_class": "BlipProcessor"})
 
 
-def write_blip2(folder: Path, scale: Scale) -> None:
-    """Salesforce/blip2-opt-2.7b: its three networks in shards of safetensors, with GPT-2's kind of tokenizer."""
-    words = _write_gpt_words(folder)
-    vision, qformer, text = scale.width(1408), scale.width(768), scale.width(2560)
-    config = Blip2Config(
-        vision_config={"hidden_size": vision, "intermediate_size": scale.width(6144), "num_hidden_layers": scale.depth(39),
-                       "num_attention_heads": scale.width(16), "image_size": 224, "patch_size": 14},
-        qformer_config={"hidden_size": qformer, "intermediate_size": 4 * qformer, "encoder_hidden_size": vision,
-                        "num_hidden_layers": scale.depth(12), "num_attention_heads": scale.width(12)},
-        text_config={"model_type": "opt", "vocab_size": 50304 if scale.narrower == 1 else words, "hidden_size": text,
-                     "ffn_dim": 4 * text, "num_hidden_layers": scale.depth(32), "num_attention_heads": scale.width(32),
-                     "word_embed_proj_dim": text, "do_layer_norm_before": True, "pad_token_id": 1, "bos_token_id": 2,
-                     "eos_token_id": 50118 if scale.narrower == 1 else 2},
-        num_query_tokens=32, image_token_index=words - 1,
-    )  # fmt: skip
-    _save(Blip2ForConditionalGeneration(config), folder, shards="300KB" if scale.narrower > 1 else "5GB")
-    _write(folder / "preprocessor_config.json", {**_blip_pictures(224), "processor_class": "Blip2Processor"})
-    _write(folder / "processor_config.json", {"num_query_tokens": 32, "processor_class": "Blip2Processor"})
-
-
-def _blip_pictures(side: int) -> dict[str, Any]:
+def blip_pictures(side: int) -> dict[str, Any]:
+    """How BLIP's and BLIP-2's repositories prepare pictures."""
     return {
         "do_normalize": True, "do_rescale": True, "do_resize": True, "image_processor_type": "BlipImageProcessor",
         "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_std": [0.26862954, 0.26130258, 0.27577711],
@@ -236,10 +215,10 @@ def _write_bert_words(folder: Path) -> int:
     tokenizer.decoder = decoders.WordPiece(cleanup=False)
     tokenizer.save(str(folder / "tokenizer.json"))
     words = sorted(tokenizer.get_vocab(), key=tokenizer.token_to_id)
-    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
-    _write(folder / "special_tokens_map.json", {"cls_token": "[CLS]", "mask_token": "[MASK]", "pad_token": "[PAD]",
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
+    write_json(folder / "special_tokens_map.json", {"cls_token": "[CLS]", "mask_token": "[MASK]", "pad_token": "[PAD]",
                                                 "sep_token": "[SEP]", "unk_token": "[UNK]"})  # fmt: skip
-    _write(folder / "tokenizer_config.json", {
+    write_json(folder / "tokenizer_config.json", {
         "cls_token": "[CLS]", "do_basic_tokenize": True, "do_lower_case": True, "mask_token": "[MASK]",
         "pad_token": "[PAD]", "model_max_length": 512, "processor_class": "BlipProcessor", "sep_token": "[SEP]",
         "tokenizer_class": "BertTokenizer", "unk_token": "[UNK]", "never_split": None,
@@ -249,37 +228,12 @@ def _write_bert_words(folder: Path) -> int:
     return len(words)
 
 
-def _write_gpt_words(folder: Path) -> int:
-    """GPT-2's kind of tokenizer files over a few words, as OPT has them; how many tokens there are, "<image>" the last."""
-    folder.mkdir(parents=True, exist_ok=True)
-    special = ["<s>", "<pad>", "</s>", "<unk>"]
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(
-        vocab_size=500, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-    )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<image>"])
-    tokenizer.post_processor = processors.TemplateProcessing(single="</s> $A", special_tokens=[("</s>", 2)])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    tokenizer.model.save(str(folder))  # vocab.json and merges.txt
-    _write(folder / "added_tokens.json", {"<image>": tokenizer.token_to_id("<image>")})
-    names = {"bos_token": "</s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "</s>"}
-    _write(folder / "special_tokens_map.json", {**names, "additional_special_tokens": ["<image>"]})
-    _write(folder / "tokenizer_config.json", {
-        **names, "add_bos_token": True, "add_prefix_space": False, "clean_up_tokenization_spaces": True, "errors": "replace",
-        "model_max_length": 1_000_000, "processor_class": "Blip2Processor", "tokenizer_class": "GPT2Tokenizer",
-    })  # fmt: skip
-    return tokenizer.get_vocab_size()
-
-
-def _built(kind: type[nn.Module], config: dict[str, Any], scale: Scale) -> nn.Module:
+def built(make: Callable[..., nn.Module], config: dict[str, Any], dtype: torch.dtype) -> nn.Module:
     """A network of random weights, made in the precision of its file so that a large one fits."""
     before = torch.get_default_dtype()
-    torch.set_default_dtype(scale.dtype)
+    torch.set_default_dtype(dtype)
     try:
-        return kind(**config)
+        return make(**config)
     finally:
         torch.set_default_dtype(before)
 
@@ -295,9 +249,9 @@ def _write_module(folder: Path, network: nn.Module, stem: str, scale: Scale, ren
     save_file(tensors, folder / f"{stem}{'.fp16' if scale.half else ''}.safetensors", {"format": "pt"})
 
 
-def _save(network: PreTrainedModel, folder: Path, as_pickle: bool = False, shards: str = "5GB") -> None:
+def _save(network: PreTrainedModel, folder: Path, as_pickle: bool = False) -> None:
     """The network in transformers' old names of tensors, which it goes back to when it saves."""
-    network.save_pretrained(folder, max_shard_size=shards)
+    network.save_pretrained(folder)
     if as_pickle:
         path = folder / "model.safetensors"
         tensors = load_file(path)
@@ -311,6 +265,7 @@ def _plain(config: Any) -> dict[str, Any]:
     return {key: value for key, value in config.to_dict().items() if key != "transformers_version"}
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """A file of a repository."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

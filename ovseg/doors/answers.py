@@ -1,5 +1,6 @@
 """What programs get back: plain values that JSON can hold, with a type for each."""
 
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import numpy as np
@@ -47,6 +48,7 @@ class Segmented(TypedDict):
     passes: int | None  # of the diffusion network
     rows: int | None  # prompts in all passes together
     backbone: str
+    notes: list[str]  # on words that may not mean what was meant
 
 
 class Failed(TypedDict):
@@ -67,6 +69,7 @@ class Compared(TypedDict):
     caption: str
     seed: int
     backbone: str
+    notes: list[str]  # on words that may not mean what was meant
 
 
 class Captioned(TypedDict):
@@ -99,23 +102,24 @@ def masks_of(segmentation: Segmentation) -> list[Mask]:
     return masks
 
 
-def segmented(entry: Entry, caption: str, seed: int, backbone: str) -> Segmented:
+def segmented(entry: Entry, caption: str, seed: int, backbone: str, notes: Sequence[str] = ()) -> Segmented:
     """One entry of a comparison as JSON."""
     made = entry.segmentation
     return Segmented(
         title=entry.title, method=entry.method, settings=dict(entry.settings), labels=list(made.labels),
         masks=masks_of(made), shares=made.shares, threshold=made.threshold, size=list(made.image.shape[:2]), caption=caption,
         seed=seed, seconds={**made.timings, "total": entry.seconds}, passes=entry.passes, rows=entry.rows, backbone=backbone,
+        notes=list(notes),
     )  # fmt: skip
 
 
-def compared(comparison: Comparison, caption: str, backbone: str) -> Compared:
+def compared(comparison: Comparison, caption: str, backbone: str, notes: Sequence[str]) -> Compared:
     """A comparison as JSON."""
     record = comparison.record()
     iou = [[None if np.isnan(value) else float(value) for value in row] for row in record["mutual_iou"]]
     return Compared(
         labels=record["labels"], agreement=record["agreement"], mutual_iou=iou, caption=caption, seed=comparison.seed,
-        results=[segmented(entry, caption, comparison.seed, backbone) for entry in comparison.entries],
+        results=[segmented(entry, caption, comparison.seed, entry.network) for entry in comparison.entries],
         failures=[Failed(title=failure.title, sentence=failure.sentence) for failure in comparison.failures],
-        backbone=backbone,
+        backbone=backbone, notes=list(notes),
     )  # fmt: skip

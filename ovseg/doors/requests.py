@@ -1,6 +1,7 @@
 """The requests of programs. Making one checks it and loads no network; `run` does the work on the networks.
 
-A request and its answer can be pickled, so that the work may be done in another process.
+A value that is not what it must be raises ValueError. A request and its answer can be pickled, so that the work may be done
+in another process.
 """
 
 import time
@@ -10,18 +11,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from ovseg.compare import Comparison, Failure, Variant, compare, read_variants, run_variant, variant_of
+from ovseg.compare import Comparison, Failure, Variant, compare, read_variants, run_variant
 from ovseg.doors import inputs
 from ovseg.doors.answers import Captioned, Compared, Drawn, Segmented, compared, segmented
 from ovseg.doors.visitor_networks import check_networks
 from ovseg.limits import check_count, limits
-from ovseg.methods import METHODS, Method, obstacle_to
+from ovseg.methods import at_first
 from ovseg.models import Models
 from ovseg.progress import Report, silent
 from ovseg.scene import from_image, from_prompt
 from ovseg.types import Scene
 from ovseg.words.class_filter import asked_for, look_for
 from ovseg.words.classes import ClassWord
+from ovseg.words.notes import notes_on
 from ovseg.words.nouns import noun_phrases
 
 MOST_GUIDANCE = 50.0
@@ -29,14 +31,10 @@ MOST_GUIDANCE = 50.0
 
 @dataclass(frozen=True, eq=False)
 class About:
-    """A picture, and what is asked about it: what `segment` and `compare` have in common.
-
-    Args:
-        words: class words as they were typed; blank where a caption shall give them.
-    """
+    """A picture, and what is asked about it: what `segment` and `compare` have in common."""
 
     image: UInt8[np.ndarray, "H W 3"]
-    words: str
+    words: str  # class words as they were typed; blank where a caption shall give them
     caption: str = ""
     captioner: str = ""
     seed: int = 0
@@ -45,11 +43,7 @@ class About:
     def of(
         cls, models: Models, image: np.ndarray, *, classes: Any = "", caption: Any = "", captioner: Any = "", seed: Any = 0
     ) -> "About":
-        """What is asked about a picture, checked.
-
-        Raises:
-            ValueError: a value is not what it must be.
-        """
+        """What is asked about a picture, checked."""
         return cls(
             image, inputs.classes(classes), inputs.text("caption", caption), inputs.captioner(models, captioner),
             inputs.whole("seed", seed, 0, inputs.LARGEST_SEED),
@@ -73,15 +67,11 @@ class About:
 
 @dataclass(frozen=True, eq=False)
 class SegmentRequest:
-    """One method on one picture.
-
-    Args:
-        only_present: whether classes are left out that neither CLIP nor the caption finds.
-    """
+    """One method on one picture."""
 
     about: About
-    method: Method
-    only_present: bool = False
+    variant: Variant
+    only_present: bool = False  # whether classes are left out that neither CLIP nor the caption finds
 
     def run(self, models: Models, report: Report = silent) -> Segmented:
         """Segment the picture.
@@ -89,15 +79,15 @@ class SegmentRequest:
         Raises:
             ValueError: the method cannot be run, or nothing is asked for.
         """
-        classes, caption = self.about.asked_for(models, self.method.finds_words, report)
+        classes, caption = self.about.asked_for(models, self.variant.method.finds_words, report)
         if self.only_present and classes:
             seen = look_for(models, self.about.image, classes, caption)
             classes = tuple(word for word, item in zip(classes, seen, strict=True) if item.present)
-        scene = self.about.scene(models, caption)
-        outcome = run_variant(models, scene, classes, variant_of(models, self.method), report)
+        own = models.beside(self.variant.backbone)
+        outcome = run_variant(own, self.about.scene(own, caption), classes, self.variant, report)
         if isinstance(outcome, Failure):
             raise ValueError(outcome.sentence)
-        return segmented(outcome, caption, self.about.seed, models.name)
+        return segmented(outcome, caption, self.about.seed, own.short_name, notes_on(own.checkpoint, classes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,16 +99,16 @@ class CompareRequest:
 
     @classmethod
     def of(cls, models: Models, about: About, methods: Any = None) -> "CompareRequest":
-        """A request for methods by their names; for those that need no drawing first if None.
+        """A request for methods by their names; for those that the page begins with if None.
 
         Raises:
             ValueError: there is no such method, a setting is wrong, a variant is there twice, or they are too many.
         """
-        usual = [kind.name for kind in METHODS if not kind.draws_first and not obstacle_to(models, kind)]
+        usual = [kind.name for kind in at_first(models)]
         variants = read_variants(models, usual if methods is None else inputs.names(methods))
         check_count("methods", len(variants), limits().methods, "names")
         for variant in variants:
-            check_networks(models, variant.method)
+            check_networks(models.beside(variant.backbone), variant.method)
         Comparison(about.image, (), failures=tuple(Failure(variant.title, "") for variant in variants))
         return cls(about, variants)
 
@@ -130,7 +120,8 @@ class CompareRequest:
         """
         classes, caption = self.about.asked_for(models, finds_words=False, report=report)
         scene = self.about.scene(models, caption)
-        return compared(compare(models, scene, classes, self.variants, report), caption, models.name)
+        made = compare(models, scene, classes, self.variants, report)
+        return compared(made, caption, models.short_name, notes_on(models.checkpoint, classes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,11 +167,7 @@ class GenerateRequest:
     def of(
         cls, prompt: Any, *, seed: Any = 0, steps: Any = None, guidance: Any = None, negative: Any = ""
     ) -> "GenerateRequest":
-        """A request, checked.
-
-        Raises:
-            ValueError: a value is not what it must be.
-        """
+        """A request, checked."""
         return cls(
             inputs.text("prompt", prompt, needed=True), inputs.whole("seed", seed, 0, inputs.LARGEST_SEED),
             None if steps is None else inputs.steps(steps),
@@ -203,5 +190,5 @@ class GenerateRequest:
         sampling = models.checkpoint.sampling(self.steps, self.guidance, self.negative)
         return made.image, Drawn(
             prompt=made.caption, seed=self.seed, steps=sampling.steps, guidance=sampling.guidance,
-            size=list(made.image.shape[:2]), seconds=time.perf_counter() - begun, backbone=models.name,
+            size=list(made.image.shape[:2]), seconds=time.perf_counter() - begun, backbone=models.short_name,
         )  # fmt: skip

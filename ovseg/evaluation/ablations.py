@@ -1,6 +1,5 @@
 """Tables of variants of a method: each row changes one setting, and names the command that gives its figures."""
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,25 +8,20 @@ from ovseg.evaluation.benchmark import Benchmark
 from ovseg.files import as_json, write_whole
 from ovseg.limits import quoted
 from ovseg.methods import METHODS, Method, modes_of
-from ovseg.methods.records import AblationRow
-from ovseg.methods.settings import as_text
 from ovseg.progress import Report, silent
 
 
 @dataclass(frozen=True)
-class Ablation:
+class AblationTable:
     """All variants of a method on the data set of `task`, or those whose name contains one of the texts `only`.
 
     Each variant has its own folder, so that a stopped table can continue.
-
-    Args:
-        exact: whether `only` holds whole names.
     """
 
     task: Benchmark
     kind: type[Method]
     only: tuple[str, ...] = ()
-    exact: bool = False
+    exact: bool = False  # whether `only` holds whole names
 
     def run(self, out: Path, report: Report = silent) -> list[dict]:
         """Measure every variant; write `ablation.md` and `ablation.json`, and return its rows.
@@ -83,20 +77,8 @@ class Ablation:
                 "pixel_accuracy": table["pixel_accuracy"],
                 "best_threshold": best,
                 "miou_at_best": swept.get(best),
-                "command": self._command(variant, out / f"{number:02d}"),
+                "command": task.command(f"{number:02d}"),
             }
-
-    def _command(self, variant: AblationRow, out: Path) -> str:
-        command = f"python -m ovseg evaluate --method {self.kind.name} --dataset {self.task.dataset.name}"
-        command += f" --count {self.task.total}"
-        if variant.mode != "suited":
-            command += f" --mode '{variant.mode}'"
-        if variant.settings:
-            settings = (shlex.quote(f"{name}={as_text(value)}") for name, value in variant.settings.items())
-            command += " --set " + " ".join(settings)
-        if variant.labels != "ground-truth":
-            command += f" --labels {variant.labels}"
-        return f"{command} --out runs/{out.name}"
 
 
 def as_markdown(rows: list[dict]) -> str:

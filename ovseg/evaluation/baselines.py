@@ -17,19 +17,29 @@ from ovseg.types import Paper, Scene, Segmentation, knob
 from ovseg.words.class_filter import photo_prompts
 from ovseg.words.classes import ClassWord
 
-_NO_PAPER = Paper("a trivial answer", "", "", "", "")
-
 
 class Trivial(Method):
-    """A method that has nothing to prepare."""
+    """A method that has nothing to prepare: a weight for each class, times one map for all of them."""
 
-    @abstractmethod
-    def answer(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Segmentation:
-        """The segmentation of a scene."""
+    paper: ClassVar[Paper] = Paper("a trivial answer", "", "", "", "")
+    threshold: ClassVar[float] = 0.5
 
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedTrivial":
         """Nothing but the classes."""
         return PreparedTrivial(models, classes, self)
+
+    def answer(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Segmentation:
+        """The segmentation of a scene."""
+        scores = self._weights(models, scene, classes)[:, None, None] * self._map(scene.image.shape[:2])
+        return Segmentation.from_scores(scene.image, tuple(word.name for word in classes), scores, self.threshold)
+
+    @abstractmethod
+    def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, " k"]:
+        """How strong each class is."""
+
+    def _map(self, image_hw: tuple[int, int]) -> Float[Tensor, "_y _x"]:
+        """Where a class is strong: 1 everywhere."""
+        return torch.ones(1, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +59,9 @@ class AllBackground(Trivial):
 
     name: ClassVar[str] = "all-background"
     title: ClassVar[str] = "All background"
-    paper: ClassVar[Paper] = _NO_PAPER
 
-    def answer(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Segmentation:
-        """Background over the whole picture."""
-        return Segmentation.from_scores(scene.image, _names(classes), torch.zeros(len(classes), 1, 1), threshold=0.5)
+    def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, " k"]:
+        return torch.zeros(len(classes))
 
 
 @dataclass(frozen=True)
@@ -62,42 +70,27 @@ class OneClass(Trivial):
 
     name: ClassVar[str] = "one-class"
     title: ClassVar[str] = "One class everywhere"
-    paper: ClassVar[Paper] = _NO_PAPER
 
-    def answer(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Segmentation:
-        """The first class over the whole picture."""
-        scores = torch.zeros(len(classes), 1, 1)
-        scores[0] = 1
-        return Segmentation.from_scores(scene.image, _names(classes), scores, threshold=0.5)
+    def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, " k"]:
+        return torch.eye(len(classes))[0]
 
 
 @dataclass(frozen=True)
-class CentrePrior(Trivial):
+class CentrePrior(OneClass):
     """The first class is in the middle of the picture."""
 
     name: ClassVar[str] = "centre-prior"
     title: ClassVar[str] = "Centre prior"
-    paper: ClassVar[Paper] = _NO_PAPER
     width: float = knob(
-        0.5,
-        "Standard deviation of the Gaussian; 1 is half of the picture's width or height.",
-        label="Width",
-        low=0.1,
-        high=2,
-        step=0.05,
-    )
+        0.5, "Standard deviation of the Gaussian; 1 is half of the picture's width or height.", label="Width", low=0.1,
+        high=2, step=0.05,
+    )  # fmt: skip
     threshold: float = knob(0.5, "Constant score of the background.", label="Background threshold", group="main", step=0.05)
 
-    def answer(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Segmentation:
-        """A Gaussian around the centre, with 1 at its peak, times the weight of each class."""
-        ys, xs = (torch.linspace(-1, 1, side) for side in scene.image.shape[:2])
-        prior = torch.exp(-(ys[:, None] ** 2 + xs[None, :] ** 2) / (2 * self.width**2))
-        scores = self._weights(models, scene, classes)[:, None, None] * prior
-        return Segmentation.from_scores(scene.image, _names(classes), scores, self.threshold)
-
-    def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, " k"]:
-        """1 for the first class and 0 for the others."""
-        return torch.eye(len(classes))[0]
+    def _map(self, image_hw: tuple[int, int]) -> Float[Tensor, "H W"]:
+        """A Gaussian around the centre, with 1 at its peak."""
+        ys, xs = (torch.linspace(-1, 1, side) for side in image_hw)
+        return torch.exp(-(ys[:, None] ** 2 + xs[None, :] ** 2) / (2 * self.width**2))
 
 
 @dataclass(frozen=True)
@@ -118,11 +111,5 @@ class ClipCentrePrior(CentrePrior):
         return likely / likely.max()
 
 
-def _names(classes: tuple[ClassWord, ...]) -> tuple[str, ...]:
-    return tuple(word.name for word in classes)
-
-
 BASELINES: tuple[type[Method], ...] = (AllBackground, OneClass, CentrePrior, ClipCentrePrior)
-
-
 MEASURABLE: tuple[type[Method], ...] = (*METHODS, *BASELINES)

@@ -1,10 +1,9 @@
 """Running a method over a data set: one file for each picture, so that a stopped run can continue; then the tables."""
 
 import json
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from ovseg.models import Models
 from ovseg.output import view
 from ovseg.output.run_card import own_network, weights_of
 from ovseg.processes import one_thread
-from ovseg.progress import Report, duration, silent
+from ovseg.progress import Report, silent, with_time_left
 from ovseg.read_ahead import read_ahead
 from ovseg.types import BACKGROUND, named
 from ovseg.words.classes import ClassWord
@@ -37,24 +36,17 @@ class Benchmark:
     If the method's background is a threshold, every picture is also counted at each of the protocol's `swept` thresholds:
     so a threshold can be chosen on one split and used on another. If the data set does not score background, every pixel
     gets its best class.
-
-    Args:
-        count: number of samples; all of the data set if not given.
-        seed: of the noise.
-        labels: a name of `LABEL_SOURCES`: which classes the method is asked for; those of the protocol if empty.
-        protocol: picture size, windows and class names.
-        threshold_note: where the threshold of the background was chosen.
     """
 
     models: Models
     method: Method
     dataset: Dataset
-    count: int | None = None
+    count: int | None = None  # number of samples; all of the data set if not given
     _: KW_ONLY
-    seed: int = 0
-    labels: str = ""
-    protocol: Protocol = PROTOCOLS["native"]
-    threshold_note: str = "the method's own setting"
+    seed: int = 0  # of the noise
+    labels: str = ""  # a name of `LABEL_SOURCES`: which classes the method is asked for; those of the protocol if empty
+    protocol: Protocol = PROTOCOLS["native"]  # picture size, windows and class names
+    threshold_note: str = "the method's own setting"  # where the threshold of the background was chosen
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", self.labels or self.protocol.labels)
@@ -92,12 +84,11 @@ class Benchmark:
         """Whether every picture is also counted at each threshold of the protocol."""
         return self.dataset.background == "scored" and any(f.name == "threshold" for f in fields(self.method))
 
-    @property
-    def command(self) -> str:
-        """The command that measures it."""
+    def command(self, out: str) -> str:
+        """The command that measures it, into the folder `runs/OUT`."""
         labels = {} if self.labels == self.protocol.labels else {"labels": self.labels}
-        options = labels | {"protocol": self.protocol.name, "seed": self.seed}
-        return command_of(self.models, self.method, self.dataset, self.total, options)
+        options = {"count": self.total, **labels, "protocol": self.protocol.name, "seed": self.seed, "out": f"runs/{out}"}
+        return command_of(self.models, self.method, self.dataset, options)
 
     def run(self, out: Path, report: Report = silent) -> dict:
         """Measure what is not yet in `out`, write the tables and the sheet, and return the table.
@@ -119,12 +110,10 @@ class Benchmark:
 
     def _measure_missing(self, out: Path, indices: range, report: Report) -> None:
         missing = [index for index in indices if not self.path(out, index).exists()]
-        begun = time.monotonic()
-        for done, (index, sample) in enumerate(read_ahead(missing, self.dataset.sample)):
-            left = f", {duration((time.monotonic() - begun) / done * (len(missing) - done))} left" if done else ""
-            share = (len(indices) - len(missing) + done) / len(indices)
-            report(f"{self.dataset.name} {len(indices) - len(missing) + done + 1}/{len(indices)}{left}", share)
-            _write(self.path(out, index), self._measure(sample.result()))
+        report, count = with_time_left(report), len(indices)
+        for done, (index, sample) in enumerate(read_ahead(missing, self.dataset.sample), count - len(missing)):
+            report(f"{self.dataset.name} {done + 1}/{count}", done / count)
+            write_whole(self.path(out, index), as_npz(self._measure(sample.result())), lasting=True)
 
     def keep(self, out: Path, index: int, content: bytes) -> None:
         """Take over a sample's file that another process wrote elsewhere."""
@@ -195,11 +184,7 @@ class Benchmark:
         truth, predictions = self._truth(sample), self._predict(sample)
         matrices = np.stack([confusion(truth, labels, len(self.classes) + 1) for labels in predictions]).ravel()
         places = np.flatnonzero(matrices)
-        return {
-            "places": places.astype(np.int32),
-            "counts": matrices[places].astype(np.int32),
-            "prediction": predictions[0],
-        }
+        return {"places": places.astype(np.int32), "counts": matrices[places].astype(np.int32), "prediction": predictions[0]}
 
     def _truth(self, sample: Sample) -> np.ndarray:
         if self.protocol.void_is_background and self.dataset.background == "scored":
@@ -230,17 +215,10 @@ class Benchmark:
         moved = [np.where(best > t, winners, np.uint8(0)) for t in self.protocol.swept] if self.sweeps else []
         return [label_of[result.label_map], *moved]
 
-    def _prepared(self, words: tuple[ClassWord, ...]) -> Prepared:
-        """The method with these words; of the sets that were asked for last, `KEPT` are kept."""
-        if words not in self._kept:
-            while len(self._kept) >= KEPT:
-                self._kept.pop(next(iter(self._kept)))
-            self._kept[words] = self.method.prepare(self.models, words)
-        return self._kept[words]
-
     @cached_property
-    def _kept(self) -> dict[tuple[ClassWord, ...], Prepared]:
-        return {}
+    def _prepared(self) -> Callable[[tuple[ClassWord, ...]], Prepared]:
+        """The method with some words; of the sets that were asked for last, `KEPT` are kept."""
+        return lru_cache(KEPT)(partial(self.method.prepare, self.models))
 
     def __getstate__(self) -> dict:
         """What another process needs: the fields, and nothing that is kept."""
@@ -264,11 +242,12 @@ class Benchmark:
             per_image.append(image_miou(own.reshape(size, size)))
         scored = np.arange(size) >= (0 if self.dataset.background == "scored" else 1)
         labels = (BACKGROUND, *(word.name for word in self.classes))
-        networks = sorted({*self.method.helpers(self.models), *NETWORKS.get(self.labels, ())} - {"cutler"})
+        networks = sorted({*self.method.helpers(self.models), *NETWORKS.get(self.labels, ())})
         table = self.settings() | {
             "count": self.total,
+            "yardstick": self.method.yardstick,
             "weight files": self.models.weight_files(networks),
-            "command": self.command,
+            "command": self.command(self.method.name),
             "miou": dataset_miou(totals[0], scored),
             "mean_image_miou": float(np.nanmean(per_image)),
             "pixel_accuracy": pixel_accuracy(totals[0]),
@@ -335,8 +314,10 @@ def as_markdown(table: dict) -> str:
     """The table as Markdown: a sentence with all settings, then the figures in percent."""
     settings = ", ".join(f"{name} {value}" for name, value in table["settings"].items())
     words = f" with {table['background_words']} background words" if table["background_words"] else ""
+    yardstick = table.get("yardstick")  # tables written before there were any have none
+    apart = f", {yardstick}" if yardstick else ""
     lines = [
-        f"{table['method']} ({settings or 'no settings'}) on {table['dataset']}, {table['count']} pictures; backbone"
+        f"{table['method']} ({settings or 'no settings'}){apart} on {table['dataset']}, {table['count']} pictures; backbone"
         f" {table['backbone']}, {table['dtype']}; labels {table['labels']}, names {table['names']}; background"
         f" {table['background']}{words}, its threshold {table['threshold']}; protocol {table['protocol']}; picture"
         f" {table['picture']}, windows {table['windows']}; refinement {table['refinement']}; seed {table['seed']}.",
@@ -354,7 +335,3 @@ def as_markdown(table: dict) -> str:
         best = max(swept, key=swept.get)
         lines += ["", f"Best threshold on these pictures: {best} (dataset mIoU {swept[best]:.1%})."]
     return "\n".join(lines) + "\n"
-
-
-def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    write_whole(path, as_npz(arrays), lasting=True)

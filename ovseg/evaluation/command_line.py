@@ -11,22 +11,21 @@ from ovseg.models import Models
 USUAL = {"protocol": "native", "seed": 0, "backbone": "pocket", "dtype": "float32"}  # what need not be typed
 
 
-def command_of(models: Models, method: Method, dataset: Dataset, count: int, options: Mapping[str, object]) -> str:
+def command_of(models: Models, method: Method, dataset: Dataset, options: Mapping[str, object]) -> str:
     """The `evaluate` command of a benchmark; its folders stand there by their names alone.
 
     It says what differs from the defaults: settings from those that suit the backbone. Where the threshold was taken from
     another run, the command gives the threshold itself.
 
     Args:
-        count: of samples.
-        options: more options of the command, by their names.
+        options: more options of the command, by their names; the count and the folder of the run are always there.
     """
     words = ["python", "-m", "ovseg", "evaluate", "--method", Configuration.of(models, method).text]
-    words += [*_data(dataset), "--count", str(count)]
+    words += _data(dataset)
     network = {"backbone": models.name.rpartition("/")[2], "dtype": models.dtype_name}
-    for option, value in {**options, **network}.items():
+    for option, value in {**network, **options}.items():
         words += [f"--{option}", str(value)] if value != USUAL.get(option) else []
-    return shlex.join([*words, "--out", "runs/" + method.name])
+    return shlex.join(words)
 
 
 def _data(dataset: Dataset) -> list[str]:

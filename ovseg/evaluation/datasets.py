@@ -1,5 +1,6 @@
 """Data sets with exact masks: the pocket world, and the official folders of five benchmarks."""
 
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,12 +9,12 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, UnidentifiedImageError
 
 from ovseg.evaluation.names import class_words
+from ovseg.files import read_text
 from ovseg.maths.overlap import IGNORED
+from ovseg.pictures import is_turned, read_image, read_values
 from ovseg.pocket.world import LABELS, STUFF, THINGS, scene
-from ovseg.scene import read_image
 from ovseg.words.classes import ClassWord
 
 Rule = Literal["scored", "ignored", "absent"]
@@ -94,41 +95,30 @@ def _coco_values(stuff: bool) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class FolderLayout:
-    """Where a benchmark keeps its files and what its masks' values mean.
-
-    `images`, `masks` and `listing` are paths from the data set's folder, with {split} and {name}. Without a listing,
-    every mask of the folder counts. `values[v]` is the label of mask value v, -1 where no mask should hold it; 255 is
-    never counted, unless `unlabelled` says what it is taken for.
-    """
+    """Where a benchmark keeps its files, by paths from its folder with {split} and {name}, and what its masks hold."""
 
     names: str  # the entry of names.json
     background: Rule
     images: str
     masks: str
-    values: tuple[int, ...]
+    values: tuple[int, ...]  # the label of each mask value, -1 where no mask should hold it
     splits: tuple[str, str] = ("val", "train")
-    listing: str = ""
-    unlabelled: int = IGNORED
+    listing: str = ""  # without one, every mask of the folder counts
+    unlabelled: int = IGNORED  # what 255 is taken for; else it is never counted
 
 
-_VOC = {
-    "names": "voc",
-    "images": "JPEGImages/{name}.jpg",
-    "masks": "SegmentationClass/{name}.png",
-    "listing": "ImageSets/Segmentation/{split}.txt",
-}
-_CONTEXT = {
-    "names": "context",
-    "images": "JPEGImages/{name}.jpg",
-    "masks": "SegmentationClassContext/{name}.png",
-    "listing": "ImageSets/SegmentationContext/{split}.txt",
-}
+def _devkit(names: str, of: str = "") -> dict[str, str]:
+    """The files of a VOCdevkit; `of` is what the folders of its masks and lists have at the end of their names."""
+    folders = {"masks": f"SegmentationClass{of}/{{name}}.png", "listing": f"ImageSets/Segmentation{of}/{{split}}.txt"}
+    return {"names": names, "images": "JPEGImages/{name}.jpg", **folders}
+
+
 _COCO = {"images": "images/{split}2017/{name}.jpg", "masks": "annotations/{split}2017/{name}.png"}
 LAYOUTS: dict[str, FolderLayout] = {
-    "voc-21": FolderLayout(background="scored", values=tuple(range(21)), **_VOC),
-    "voc-20": FolderLayout(background="ignored", values=tuple(range(21)), **_VOC),
-    "context-60": FolderLayout(background="scored", values=tuple(range(60)), **_CONTEXT),
-    "context-59": FolderLayout(background="ignored", values=tuple(range(60)), **_CONTEXT),
+    "voc-21": FolderLayout(background="scored", values=tuple(range(21)), **_devkit("voc")),
+    "voc-20": FolderLayout(background="ignored", values=tuple(range(21)), **_devkit("voc")),
+    "context-60": FolderLayout(background="scored", values=tuple(range(60)), **_devkit("context", "Context")),
+    "context-59": FolderLayout(background="ignored", values=tuple(range(60)), **_devkit("context", "Context")),
     # GroupViT's conversion, by which papers measure, makes every pixel that is no thing background, also unlabelled ones.
     "coco-object": FolderLayout(
         names="coco-object", background="scored", values=_coco_values(stuff=False), unlabelled=0, **_COCO
@@ -188,11 +178,11 @@ class FolderDataset(Dataset):
             path = self.root / self.layout.listing.format(split=self.split)
             if not path.is_file():
                 raise ValueError(f"The list of {self.name} must be {path}, but there is no such file.")
-            names = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
+            names = [line.split()[0] for line in read_text(path).splitlines() if line.strip()]
         else:
             path = self._path(self.layout.masks, "").parent
             # Other tools leave converted masks beside the released ones.
-            names = sorted(p.stem for p in path.glob("*.png") if not p.stem.endswith("TrainIds"))
+            names = sorted(p.stem for p in path.glob("[!.]*.png") if not p.stem.endswith("TrainIds"))
         if not names:
             raise ValueError(f"{self.name} must hold pictures, but {path} names none.")
         return tuple(names)
@@ -209,7 +199,9 @@ class FolderDataset(Dataset):
             raise ValueError(f"The picture of {name} must be {image}, but there is no such file.")
         if not mask.is_file():
             raise ValueError(f"The mask of {name} must be {mask}, but there is no such file.")
-        picture, labels = read_image(image), self._read_mask(mask)
+        picture, labels = read_image(image, as_stored=True), self._read_mask(mask)
+        if is_turned(image):
+            warnings.warn(f"{name} is not turned as its EXIF asks: its mask is on the pixels as stored.", stacklevel=2)
         if labels.shape != picture.shape[:2]:
             expected, got = (" x ".join(map(str, shape[1::-1])) for shape in (picture.shape, labels.shape))
             raise ValueError(f"The mask {mask} must be {expected} pixels like its picture, but is {got}.")
@@ -219,13 +211,7 @@ class FolderDataset(Dataset):
         return self.root / pattern.format(split=self.split, name=name)
 
     def _read_mask(self, path: Path) -> np.ndarray:
-        try:
-            with Image.open(path) as picture:
-                mode, values = picture.mode, np.asarray(picture)
-        except (UnidentifiedImageError, OSError) as error:
-            raise ValueError(f"The mask {path} must be a PNG file, but cannot be read: {error}") from error
-        if mode not in ("P", "L"):
-            raise ValueError(f"The mask {path} must hold one index of 8 bits per pixel, but its mode is {mode}.")
+        values = read_values(path, f"The mask {path}")
         table = np.full(256, -1)
         table[: len(self.layout.values)], table[IGNORED] = self.layout.values, self.layout.unlabelled
         labels = table[values]
@@ -263,6 +249,8 @@ def find_dataset(name: str, root: Path | None = None, split: str | None = None) 
     splits = LAYOUTS[name].splits
     if split is not None and split not in splits:
         raise ValueError(f"The split of {name} must be one of {', '.join(splits)}, but got {split!r}.")
-    if root is None or not root.is_dir():
-        raise ValueError(f"{name} needs the folder that holds it, but {root or 'none'} was given.")
+    if root is None:
+        raise ValueError(f"{name} needs the folder that holds it, but none was given.")
+    if not root.is_dir():
+        raise ValueError(f"{name} must be in the folder that is given, but {root} is no folder.")
     return FolderDataset(name, root, split or splits[0])

@@ -22,19 +22,18 @@ def ground_truth(models: Models, sample: Sample, classes: tuple[ClassWord, ...])
     return [int(label) - 1 for label in np.unique(sample.labels) if 0 < label <= len(classes)]
 
 
-def by_clip(models: Models, sample: Sample, classes: tuple[ClassWord, ...]) -> list[int]:
+def by_clip(models: Models, sample: Sample, classes: tuple[ClassWord, ...], caption: str = "") -> list[int]:
     """The classes that CLIP finds in the picture: the filter of DiffSegmenter's released label files.
 
     A class is kept if its logit for "A photo of a CLASS" is at least `clip_ratio` times the highest one. So there is always
     at least one class.
     """
-    return [k for k, presence in enumerate(look_for(models, sample.image, classes)) if presence.present]
+    return [k for k, presence in enumerate(look_for(models, sample.image, classes, caption)) if presence.present]
 
 
 def by_clip_and_caption(models: Models, sample: Sample, classes: tuple[ClassWord, ...]) -> list[int]:
     """The classes that CLIP finds, and those whose name is close to a noun of the caption, as the released filter does."""
-    caption = models.captioner().caption(sample.image)
-    return [k for k, presence in enumerate(look_for(models, sample.image, classes, caption)) if presence.present]
+    return by_clip(models, sample, classes, models.captioner().caption(sample.image))
 
 
 def all_names(models: Models, sample: Sample, classes: tuple[ClassWord, ...]) -> list[int]:

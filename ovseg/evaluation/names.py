@@ -15,10 +15,10 @@ from ovseg.words.classes import ClassWord, parse_classes
 @cache
 def name_lists() -> dict[str, dict[str, str]]:
     """For each benchmark its class names as text, by their variant."""
-    lists = json.loads((Path(__file__).parent / "names.json").read_text())
+    lists = json.loads((Path(__file__).parent / "names.json").read_text(encoding="utf-8"))
     for kind in METHODS:
         own = kind.folder() / "names.json"
-        for dataset, names in json.loads(own.read_text()).items() if own.exists() else ():
+        for dataset, names in json.loads(own.read_text(encoding="utf-8")).items() if own.exists() else ():
             lists[dataset][kind.name] = names
     return lists
 

@@ -1,12 +1,10 @@
 """The figures of the pocket bundle's card: `python -m ovseg pocket-report`."""
 
-import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image
 
 from ovseg.assets import ASSETS
@@ -19,6 +17,7 @@ from ovseg.models import Models
 from ovseg.output import view
 from ovseg.pocket.train_captioner import f1_of_things
 from ovseg.pocket.train_clip import average_precision, labels_held, name_prompts
+from ovseg.pocket.train_codec import peak_signal_to_noise
 from ovseg.pocket.train_dino import best_mask_iou
 from ovseg.pocket.train_judge import Judge, accuracy, truth_of
 from ovseg.pocket.world import THINGS, scene
@@ -42,19 +41,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class PocketReport:
-    """All figures of the bundle. Pictures and runs are kept in `out`, so that a stopped report can continue.
-
-    Args:
-        per_thing: pictures generated of each thing, seeds 0, 1, ...
-        pairs: prompts of two things, drawn with seed 0; one picture each.
-        count: scenes of each split for the segmenters, and for CLIP.
-    """
+    """All figures of the bundle. Pictures and runs are kept in `out`, so that a stopped report can continue."""
 
     models: Models
     out: Path
-    per_thing: int = 8
-    pairs: int = 128
-    count: int = 256
+    per_thing: int = 8  # pictures generated of each thing, seeds 0, 1, ...
+    pairs: int = 128  # prompts of two things, drawn with seed 0; one picture each
+    count: int = 256  # scenes of each split for the segmenters, and for CLIP
     judge: Path = ASSETS / "pocket" / "judge"
 
     def run(self, report: Report = silent) -> list[Figure]:
@@ -68,12 +61,7 @@ class PocketReport:
                 "The numbers of pictures per thing, pairs and scenes must be 1 or more, but got"
                 f" {self.per_thing}, {self.pairs} and {self.count}."
             )
-        figures = [
-            *self._codec(),
-            *self._generator(report),
-            *self._networks(report),
-            *self._segmenters(report),
-        ]
+        figures = [*self._codec(), *self._generator(report), *self._networks(report), *self._segmenters(report)]
         self._write(figures)
         return figures
 
@@ -130,17 +118,15 @@ class PocketReport:
 
     def _networks(self, report: Report) -> list[Figure]:
         """What CLIP, the captioner and DINO reach beside the diffusion network."""
-        scenes = f"{self.count} val scenes"
+        models, scenes = self.models, f"{self.count} val scenes"
         rows = (
             ("clip", f"CLIP: zero-shot mean average precision, {scenes}, 32 labels", self._average_precision, "0.92"),
-            ("captioner", f"captioner: F1 of the things named, {scenes}", self._captions_f1, "0.88"),
-            (
-                "dino",
-                f"MaskCut on DINO's keys: mean IoU of a thing with the best of three masks, {MASKCUT_SCENES} val scenes",
-                lambda: best_mask_iou(self.models.dino, "val", MASKCUT_SCENES),
-                "0.45",
-            ),
-        )
+            ("captioner", f"captioner: F1 of the things named, {scenes}",
+             lambda: f1_of_things(models.captioner(), "val", self.count), "0.88"),
+            ("dino",
+             f"MaskCut on DINO's keys: mean IoU of a thing with the best of three masks, {MASKCUT_SCENES} val scenes",
+             lambda: best_mask_iou(models.dino, "val", MASKCUT_SCENES), "0.45"),
+        )  # fmt: skip
         figures = []
         for network, what, measured, aim in rows:
             report(what.partition(":")[0], 0.0)
@@ -151,15 +137,12 @@ class PocketReport:
         scores = self.models.clip.similarity(list(_val_images(self.count)), name_prompts()).cpu().numpy()
         return average_precision(scores, labels_held([scene("val", k) for k in range(self.count)]))
 
-    def _captions_f1(self) -> float:
-        return f1_of_things(self.models.captioner(), "val", self.count)
-
     def _segmenters(self, report: Report) -> list[Figure]:
         rows = []
         for split in SPLITS:
             for kind in METHODS:
                 if obstacle_to(self.models, kind):
-                    rows.append(Figure(f"{kind.title} on {split}", "not with this bundle"))
+                    rows.append(Figure(f"{kind.full_title()} on {split}", "not with this bundle"))
                 else:
                     rows.append(self._measured(suited_to(self.models, kind), split, report))
         trivial = [kind for kind in BASELINES if kind is not ClipCentrePrior or not self.models.obstacle("clip")]
@@ -169,8 +152,8 @@ class PocketReport:
         task = Benchmark(self.models, method, POCKET[split], self.count)
         table = task.run(self.out / "runs" / f"{method.name}-{split}", report)
         figures = " / ".join(f"{table[key]:.1%}" for key in ("miou", "mean_image_miou", "pixel_accuracy"))
-        what = f"{method.title} on {split}, {self.count} scenes: dataset mIoU / mean per-image mIoU / pixel accuracy"
-        return Figure(what, figures)
+        measures = "dataset mIoU / mean per-image mIoU / pixel accuracy"
+        return Figure(f"{method.full_title()} on {split}, {self.count} scenes: {measures}", figures)
 
     def _write(self, figures: list[Figure]) -> None:
         lines = ["| figure | value | aim |", "|---|---|---|", *(f"| {f.what} | {f.value} | {f.aim} |" for f in figures)]
@@ -180,9 +163,8 @@ class PocketReport:
         shown = [*((thing,) for thing in THINGS), *self._two_things()[:PAIRS_SHOWN]]
         pictures = [np.asarray(Image.open(self._picture_file(things))) for things in shown]
         titles = [", ".join(things) for things in shown]
-        buffer = io.BytesIO()
-        Image.fromarray(view.contact_sheet(pictures, titles, columns=8, cell=128)).save(buffer, "JPEG", quality=92)
-        write_whole(self.out / "samples.jpg", buffer.getvalue())
+        sheet = view.contact_sheet(pictures, titles, columns=8, cell=128)
+        write_whole(self.out / "samples.jpg", view.jpeg(sheet, quality=92))
 
 
 def _val_images(count: int) -> np.ndarray:
@@ -191,9 +173,3 @@ def _val_images(count: int) -> np.ndarray:
 
 def _precision_recall(figures: dict[str, float]) -> str:
     return f"{figures['precision']:.1%} / {figures['recall']:.1%}"
-
-
-def peak_signal_to_noise(images: UInt8[np.ndarray, "n h w 3"], decoded: UInt8[np.ndarray, "n h w 3"]) -> float:
-    """PSNR in dB of pictures that went through a codec, from the mean squared error over all of them."""
-    error = ((decoded.astype(np.float64) - images) / 255) ** 2
-    return float(-10 * np.log10(error.mean()))

@@ -13,7 +13,8 @@ from jaxtyping import UInt8
 from ovseg.methods import METHODS
 from ovseg.methods.base import Prepared
 from ovseg.methods.protocol import Protocol, Sureness
-from ovseg.scene import from_image, resized
+from ovseg.pictures import resized
+from ovseg.scene import from_image
 from ovseg.types import Segmentation
 from ovseg.words.class_filter import photo_prompts
 

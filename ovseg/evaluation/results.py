@@ -7,12 +7,12 @@ from functools import cached_property
 from pathlib import Path
 
 from ovseg.assets import ASSETS
-from ovseg.evaluation.ablations import Ablation
+from ovseg.evaluation.ablations import AblationTable
 from ovseg.evaluation.baselines import MEASURABLE, ClipCentrePrior
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import find_dataset
-from ovseg.files import as_json, write_whole
-from ovseg.methods import METHODS, Method, find_method, suited_to
+from ovseg.files import as_json, read_text, write_whole
+from ovseg.methods import METHODS, Method, find_method, obstacle_to, suited_to
 from ovseg.methods.records import PaperFigure, ShownRun
 from ovseg.models import Models
 from ovseg.progress import Report, silent, within
@@ -47,21 +47,16 @@ RUNS: tuple[Run, ...] = tuple(run for kind in (*METHODS, ClipCentrePrior) for ru
 
 @dataclass(frozen=True)
 class Measuring:
-    """All runs, or those whose name contains one of the texts `only`, on the first `count` scenes of `DATASET`.
-
-    Args:
-        out: folder of the runs, each of which can go on after a stop.
-        to: folder of the kept files.
-    """
+    """All runs, or those whose name contains one of the texts `only`, on the first `count` scenes of `DATASET`."""
 
     models: Models
     count: int
-    out: Path
-    to: Path = SHIPPED
+    out: Path  # folder of the runs, each of which can go on after a stop
+    to: Path = SHIPPED  # folder of the kept files
     only: tuple[str, ...] = ()
 
     def run(self, report: Report = silent) -> list[Path]:
-        """Measure what is missing; returns the files, one for each run.
+        """Measure what is missing; returns the files, one for each run. What lacks a network is left out, with a report.
 
         Raises:
             ValueError: no run is asked for, the count is below 1, or a network is missing.
@@ -72,6 +67,9 @@ class Measuring:
         written = []
         for number, run in enumerate(chosen):
             part = within(report, number / len(chosen), (number + 1) / len(chosen))
+            if obstacle := obstacle_to(self.models, find_method(run.method, MEASURABLE)):
+                part(f"{run.name}: {obstacle}", 1.0)
+                continue
             kept = self._measured(run, lambda stage, share, run=run, part=part: part(f"{run.name}: {stage}", share))
             written.append(self.to / f"{run.name}.json")
             write_whole(written[-1], as_json(kept, indent=1))
@@ -81,7 +79,7 @@ class Measuring:
         kind = find_method(run.method, MEASURABLE)
         task = Benchmark(self.models, suited_to(self.models, kind), find_dataset(DATASET), self.count, labels=run.labels)
         if run.rows:
-            return Ablation(task, kind, run.rows, exact=True).run(self.out / run.name, report)
+            return AblationTable(task, kind, run.rows, exact=True).run(self.out / run.name, report)
         table = task.run(self.out / run.name, report)
         return [{name: value for name, value in table.items() if name not in LEFT_OUT}]
 
@@ -141,7 +139,7 @@ class ResultFiles:
         """The rows of each file, by its name without the ending, in the order of `RUNS`."""
         order = {run.name: number for number, run in enumerate(RUNS)}
         paths = sorted(self.folder.glob("*.json"), key=lambda path: (order.get(path.stem, len(order)), path.stem))
-        rows = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+        rows = {path.stem: json.loads(read_text(path)) for path in paths}
         return {name: tuple(Measured(row) for row in of_file if "obstacle" not in row) for name, of_file in rows.items()}
 
     def all_rows(self) -> Iterator[Measured]:

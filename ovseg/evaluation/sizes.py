@@ -3,16 +3,16 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import torch
 
-from ovseg.backbones.counting import PassCount, counting
 from ovseg.evaluation.names import class_words
 from ovseg.maths.flops import flop_counter, settle
 from ovseg.maths.live_memory import live_memory
 from ovseg.methods import Method
 from ovseg.models import Models
+from ovseg.output.cost import Cost, measuring
 from ovseg.pocket.world import LABELS, scene
 from ovseg.scene import from_image
 from ovseg.words.classes import ClassWord
@@ -32,26 +32,18 @@ class Size:
 
 @dataclass(frozen=True)
 class Taken:
-    """What a method took, without what it prepares once for many pictures (`preparing`).
-
-    `stages` are seconds by name, `rows` the prompts of all passes of the diffusion network, `floor` the seconds that the
-    arithmetic alone takes at the speed of a large matrix product, `peak_bytes` what tensors took above the weights.
-    """
+    """What a method took, without what it prepares once for many pictures (`preparing`)."""
 
     method: str
     size: Size
     seconds: float
     preparing: float
-    stages: dict[str, float]
+    stages: dict[str, float]  # seconds by name
     passes: int
-    rows: int
+    rows: int  # the prompts of all passes of the diffusion network
     flops: int
-    floor: float
-    peak_bytes: int
-
-    def described(self) -> dict:
-        """The same, JSON-ready."""
-        return asdict(self)
+    floor: float  # the seconds that the arithmetic alone takes at the speed of a large matrix product
+    peak_bytes: int  # what tensors took above the weights
 
 
 def words_for(models: Models, count: int) -> tuple[ClassWord, ...]:
@@ -127,34 +119,24 @@ def measure_making(models: Models, method: Method, size: Size, peak: float) -> T
 
 
 @dataclass
-class Counts:
-    """What a block of work took, known when it has ended."""
+class Counts(Cost):
+    """What a block of work took, known when it has ended: also its arithmetic, and memory on every device."""
 
-    network: PassCount
     flops: int = 0
-    peak_bytes: int = 0
 
 
 @contextmanager
 def counted(models: Models) -> Iterator[Counts]:
     """Count passes, arithmetic, and the most memory that tensors take beside the weights."""
-    on_cuda = models.device.type == "cuda"
-    if on_cuda:
-        torch.cuda.reset_peak_memory_stats(models.device)
-        before = torch.cuda.memory_allocated(models.device)
-    with counting() as network, live_memory() as memory, flop_counter() as arithmetic:
-        counts = Counts(network)
+    before, counts = torch.cuda.memory_allocated(models.device) if models.device.type == "cuda" else 0, Counts()
+    with measuring(models.device) as cost, live_memory() as memory, flop_counter() as arithmetic:
         yield counts
-    counts.flops, counts.peak_bytes = arithmetic.get_total_flops(), memory.peak
-    if on_cuda:
-        counts.peak_bytes = torch.cuda.max_memory_allocated(models.device) - before
+    vars(counts).update(vars(cost), flops=arithmetic.get_total_flops())
+    counts.peak_bytes = memory.peak if cost.peak_bytes is None else cost.peak_bytes - before
 
 
 def _taken(
     name: str, size: Size, seconds: float, preparing: float, stages: dict[str, float], counts: Counts, peak: float
 ) -> Taken:
-    network = counts.network
-    return Taken(
-        name, size, seconds, preparing, stages, network.passes, network.rows, counts.flops, counts.flops / peak,
-        counts.peak_bytes,
-    )  # fmt: skip
+    floor = counts.flops / peak
+    return Taken(name, size, seconds, preparing, stages, counts.passes, counts.rows, counts.flops, floor, counts.peak_bytes)

@@ -10,12 +10,13 @@ from typing import Any
 
 from ovseg.assets import ASSETS
 from ovseg.backbones import BACKBONES
-from ovseg.factory.splits import seen_of
+from ovseg.factory.splits import find_split
 from ovseg.factory.train_grounding import train_grounding
 from ovseg.factory.triplets import Factory, index
 from ovseg.files import write_or_check_settings, write_whole
 from ovseg.models import Models
-from ovseg.pocket.recipes import MINUTES, RECIPES, pack
+from ovseg.pocket.bundle import pack
+from ovseg.pocket.recipes import MINUTES, RECIPES
 from ovseg.pocket.train_clip import train_clip
 from ovseg.pocket.train_denoiser import train_denoiser
 from ovseg.pocket.train_segmenter import train_detector
@@ -36,28 +37,17 @@ Step = Callable[[], bool]
 
 @dataclass(frozen=True)
 class Chain:
-    """All recipes of the pocket bundle. A finished step is noted in `root/chain` and not done again.
+    """All recipes of the pocket bundle. A finished step is noted in `root/chain` and not done again."""
 
-    Args:
-        budget: of every recipe, except for its minutes. With a piece, a run does one step at most.
-        to: folder of the bundle that is written.
-        minutes: of each network.
-        anew: train a new codec and a new denoiser, in place of going on from `start`.
-        start: the pipeline that the denoiser goes on from, whose codec and text encoder are kept; CLIP goes on from the one
-            beside it.
-        split: class split of the detector and of the grounding module.
-        triplets: number of generated pictures that the grounding module is trained on.
-        steps: of sampling these pictures.
-    """
-
-    budget: Budget
-    to: Path
-    minutes: Mapping[str, float] = field(default_factory=lambda: MINUTES)
-    anew: bool = False
+    budget: Budget  # of every recipe, except for its minutes. With a piece, a run does one step at most.
+    to: Path  # folder of the bundle that is written
+    minutes: Mapping[str, float] = field(default_factory=lambda: MINUTES)  # of each network
+    anew: bool = False  # train a new codec and a new denoiser, in place of going on from `start`
+    # The pipeline that the denoiser goes on from, whose codec and text encoder are kept; CLIP goes on from the one beside it
     start: Path = ASSETS / "pocket" / "stable-diffusion"
-    split: str = "S1"
-    triplets: int = 1280
-    steps: int = 12
+    split: str = "S1"  # class split of the detector and of the grounding module
+    triplets: int = 1280  # number of generated pictures that the grounding module is trained on
+    steps: int = 12  # of sampling these pictures
 
     def __post_init__(self) -> None:
         if set(self.minutes) != set(MINUTES):
@@ -99,11 +89,11 @@ class Chain:
         steps: dict[str, Step] = {"codec": lambda: RECIPES["codec"](self._of("codec"))} if self.anew else {}
         steps["denoiser"] = lambda: train_denoiser(self._of("denoiser"), start)
         steps["clip"] = lambda: train_clip(self._of("clip"), start)
-        for name in ("judge", "captioner", "dino"):
+        for name in ("judge", "captioner", "dino", "segmenter"):
             steps[name] = lambda name=name: RECIPES[name](self._of(name))
         steps["transformer"] = lambda: train_transformer(self._of("transformer"), self.budget.root / "denoiser" / "pipeline")
         steps["bundle"] = self._pack
-        steps["detector"] = lambda: train_detector(self._of("detector"), seen_of(self.split), self.split)
+        steps["detector"] = lambda: train_detector(self._of("detector"), find_split(self.split).seen, self.split)
         steps["triplets"] = self._make_triplets
         steps["grounding"] = lambda: train_grounding(self._models(), self._triplets, self.split, self._of("grounding"))
         steps["bundle with grounding"] = self._pack
@@ -134,7 +124,7 @@ class Chain:
     def _make_triplets(self) -> bool:
         models = self._models()
         detector = load_detector(str(self.budget.root / f"detector-{self.split}" / "segmenter"), models.device)
-        factory = Factory(models, detector, seen_of(self.split), self.triplets, steps=self.steps)
+        factory = Factory(models, detector, find_split(self.split).seen, self.triplets, steps=self.steps)
         try:
             factory.run(self._triplets, _stopping_after(self.budget.piece))
         except StoppedError:

@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 
 from ovseg.backbones.base import Sampling
 from ovseg.factory.orders import Order
-from ovseg.factory.splits import find_split, seen_of, unseen_of
+from ovseg.factory.splits import find_split
 from ovseg.files import as_json, as_npz, write_or_check_settings, write_whole
 from ovseg.maths.maps import normalise, resize
 from ovseg.maths.overlap import iou
@@ -28,6 +28,7 @@ from ovseg.progress import Report, silent
 from ovseg.types import Scene
 from ovseg.words.classes import ClassWord, prompt_of
 
+FIRST_SEED = 1_000_000  # of the pictures; those of the training should be others
 GROUPS = {  # number of seen and of unseen classes in a prompt
     "one seen": (1, 0), "one unseen": (0, 1), "two seen": (2, 0), "seen + unseen": (1, 1), "two unseen": (0, 2),
 }  # fmt: skip
@@ -46,24 +47,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class GroundedGeneration:
-    """The test of one module: `count` prompts in each group of its class split, drawn once and kept in the run's folder.
-
-    Args:
-        split: its name, or the path of a JSON file, as `find_split` reads them.
-        judges: the segmenters whose output is the truth, by name.
-        first_seed: of the pictures; those of the training should be others.
-        steps: of sampling; those of the backbone if not given.
-        sampling: how pictures are drawn, in place of `steps` and what else suits the backbone.
-    """
+    """The test of one module: `count` prompts in each group of its class split, drawn once and kept in the run's folder."""
 
     models: Models
     method: GroundedDiffusion
-    split: str
-    judges: Mapping[str, Detector]
+    split: str  # its name, or the path of a JSON file, as `find_split` reads them
+    judges: Mapping[str, Detector]  # the segmenters whose output is the truth, by name
     count: int = 24
-    first_seed: int = 1_000_000
-    steps: int | None = None
-    sampling: Sampling | None = None
+    steps: int | None = None  # of sampling; those of the backbone if not given
+    sampling: Sampling | None = None  # how pictures are drawn, in place of `steps` and what else suits the backbone
 
     @property
     def _sampling(self) -> Sampling:
@@ -99,15 +91,13 @@ class GroundedGeneration:
         return table
 
     def _orders(self, group_number: int, group: str) -> list[Order]:
-        seen, unseen = seen_of(self.split), unseen_of(self.split)
-        orders = []
+        split, orders = find_split(self.split), []
         for k in range(self.count):
-            rng = np.random.default_rng([self.first_seed, group_number, k])
-            words = [
-                str(w) for pool, n in zip((seen, unseen), GROUPS[group], strict=True) for w in rng.permutation(pool)[:n]
-            ]
+            rng = np.random.default_rng([FIRST_SEED, group_number, k])
+            pools = zip((split.seen, split.unseen), GROUPS[group], strict=True)
+            words = [str(word) for pool, n in pools for word in rng.permutation(pool)[:n]]
             number = group_number * self.count + k
-            orders.append(Order(number, tuple(words), prompt_of(words), self.first_seed + 1000 * group_number + k))
+            orders.append(Order(number, tuple(words), prompt_of(words), FIRST_SEED + 1000 * group_number + k))
         return orders
 
     def _sample(self, out: Path, order: Order) -> Sample:
@@ -147,7 +137,7 @@ class GroundedGeneration:
                 ]
                 row = {"group": group, "masks": source, "judge": judge}
                 row |= {"miou": float(np.mean(complete)) if complete else None, "counted": len(complete)}
-                for name, words in (("seen", seen_of(self.split)), ("unseen", unseen_of(self.split))):
+                for name, words in (("seen", find_split(self.split).seen), ("unseen", find_split(self.split).unseen)):
                     row[name] = [value for by_word in ious for word, value in by_word.items() if word in words]
                 rows.append(row)
         return rows

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ovseg.backbones import BACKBONES
+from ovseg.files import read_text
 from ovseg.pocket.world import THINGS
 from ovseg.pretrained.detector import plain
 
@@ -53,17 +54,12 @@ COCO_UNSEEN = (
 
 @dataclass(frozen=True)
 class ClassSplit:
-    """Classes, and which of them a training must not see.
+    """Classes, and which of them a training must not see."""
 
-    Args:
-        name: also of the folders of what is trained on it.
-        file: the JSON file that it was read from; None for a split of ours.
-    """
-
-    name: str
+    name: str  # also of the folders of what is trained on it
     classes: tuple[str, ...]
     unseen: tuple[str, ...]
-    file: Path | None = None
+    file: Path | None = None  # the JSON file that it was read from; None for a split of ours
 
     @property
     def source(self) -> str:
@@ -107,27 +103,9 @@ def find_split(name: str, offered: Sequence[str] = tuple(SPLITS)) -> ClassSplit:
     raise ValueError(f"The class split must be one of {', '.join(offered)}, or {OWN}, but got {name!r}.")
 
 
-def unseen_of(split: str) -> tuple[str, ...]:
-    """The classes that a training of this split must not see.
-
-    Raises:
-        ValueError: there is no such split.
-    """
-    return find_split(split).unseen
-
-
-def seen_of(split: str) -> tuple[str, ...]:
-    """The classes that a training of this split may see, in their order.
-
-    Raises:
-        ValueError: there is no such split.
-    """
-    return find_split(split).seen
-
-
 def _read_split(path: Path) -> ClassSplit:
     try:
-        read = json.loads(path.read_text(encoding="utf-8"))
+        read = json.loads(read_text(path))
     except (OSError, ValueError) as error:  # ValueError: no JSON, or no text
         raise ValueError(f"The class split must be {OWN}, but reading {path} failed: {error}") from error
     if not isinstance(read, dict) or set(read) != {"seen", "unseen"}:

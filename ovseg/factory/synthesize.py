@@ -4,7 +4,6 @@ The files of a picture are written whole, its prompt last. A stopped run goes on
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from PIL import Image
 
 from ovseg.backbones.base import Sampling
 from ovseg.factory.orders import Order, order
-from ovseg.files import as_json, read_json, write_or_check_settings, write_whole
+from ovseg.files import alone_in, as_json, read_json, write_or_check_settings, write_whole
 from ovseg.methods.base import Method
 from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
 from ovseg.models import Models
@@ -35,27 +34,16 @@ SEGMENTER: type[Method] = GroundedDiffusion
 
 @dataclass(frozen=True)
 class Synthesis:
-    """A data set to be made.
+    """A data set to be made."""
 
-    Args:
-        models: the backbone that draws.
-        method: segments the pictures into the classes of their prompts.
-        classes: words that prompts are made of; label k + 1 is class k.
-        count: pictures.
-        pairs: share of prompts with two classes.
-        seed: of the first picture; the others follow.
-        steps: of sampling; those of the backbone if not given.
-        sampling: how pictures are drawn, in place of `steps` and what else suits the backbone.
-    """
-
-    models: Models
-    method: Method
-    classes: tuple[str, ...]
-    count: int
-    pairs: float = 0.5
-    seed: int = 0
-    steps: int | None = None
-    sampling: Sampling | None = None
+    models: Models  # the backbone that draws
+    method: Method  # segments the pictures into the classes of their prompts
+    classes: tuple[str, ...]  # words that prompts are made of; label k + 1 is class k
+    count: int  # pictures
+    pairs: float = 0.5  # share of prompts with two classes
+    seed: int = 0  # of the first picture; the others follow
+    steps: int | None = None  # of sampling; those of the backbone if not given
+    sampling: Sampling | None = None  # how pictures are drawn, in place of `steps` and what else suits the backbone
 
     @property
     def _sampling(self) -> Sampling:
@@ -68,6 +56,15 @@ class Synthesis:
             ValueError: the folder holds another data set, or cannot be written.
         """
         self._check(out)
+        with alone_in(out):
+            self._run(out, report)
+
+    def _run(self, out: Path, report: Report) -> None:
+        if prompt_path(out, self.count).exists():
+            raise ValueError(
+                f"The folder {out} must be new or hold {self.count} pictures at most, but an earlier run made more: ask for"
+                " as many, or take another folder."
+            )
         for number in range(self.count):
             if not prompt_path(out, number).exists():
                 part = within(report, number / self.count, (number + 1) / self.count)
@@ -101,7 +98,7 @@ class Synthesis:
         result = self.method.segment(self.models, scene, classes, within(report, 0.8, 1.0))
         labels = np.array([0, *(self.classes.index(word) + 1 for word in item.words)], np.uint8)
         mask = view.indexed_png(labels[result.label_map], view.palette(len(self.classes) + 1))
-        write_whole(out / "JPEGImages" / f"{name_of(item.number)}.jpg", _jpeg(drawn.image), lasting=True)
+        write_whole(out / "JPEGImages" / f"{name_of(item.number)}.jpg", view.jpeg(drawn.image, JPEG_QUALITY), lasting=True)
         write_whole(out / "SegmentationClass" / f"{name_of(item.number)}.png", mask, lasting=True)
         write_whole(prompt_path(out, item.number), as_json(asdict(item), None), lasting=True)
 
@@ -179,9 +176,3 @@ def digest(out: Path) -> str:
     for path in sorted(p for part in ("JPEGImages", "SegmentationClass", "prompts") for p in (out / part).glob("[0-9]*.*")):
         total.update(path.name.encode() + path.read_bytes())
     return total.hexdigest()[:12]
-
-
-def _jpeg(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return buffer.getvalue()

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,36 +11,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ovseg.backbones.base import query_states
-from ovseg.factory.triplets import MOST_WORDS, TripletSet, features_of
+from ovseg.factory.triplets import MOST_WORDS, TripletSet
 from ovseg.files import write_or_check_settings
 from ovseg.models import Models
 from ovseg.pocket.training import Budget, Training, batch_size
-from ovseg.pretrained.grounding import QUERY, SD1_FUSED, GroundingModule, GroundingSize, save_grounding
+from ovseg.pretrained.grounding import QUERY, SD1_FUSED, GroundingModule, GroundingSize, save_grounding, step_features
 
+RATE = 5e-4
+PUBLISHED = {"loss": "bce", "independent": False}  # of a run's settings: binary cross-entropy, words attend to each other
 BATCH = 8
 BATCH_BYTES = {"cpu": 2 * 2**30, "accelerator": 8 * 2**30}  # that the pictures of a batch may take, beside the networks
 FUSED_COPIES = 8  # maps of all fused channels on the latent grid that one picture has at once on the way back
 MASK_COPIES = 6  # maps at the picture's size for each word
 SMALL_CHANNELS = 2000  # a backbone with fewer channels at every stride gets a small module
-
-
-@dataclass(frozen=True)
-class GroundingRecipe:
-    """How the module is trained. The released code: Adam at 1e-5, binary cross-entropy, batches of one, words together.
-
-    Args:
-        rate: learning rate of AdamW at the beginning; it falls linearly to 0.
-        loss: "bce", the mean binary cross-entropy of the pixels, or "bce+dice", the sum of that and the dice loss.
-        independent: words do not attend to each other.
-    """
-
-    rate: float = 5e-4
-    loss: str = "bce"
-    independent: bool = False
-
-    def __post_init__(self) -> None:
-        if self.loss not in ("bce", "bce+dice"):
-            raise ValueError(f"The loss must be bce or bce+dice, but got {self.loss!r}.")
 
 
 def size_for(channels: dict[int, int], text: int) -> GroundingSize:
@@ -58,23 +40,15 @@ def grounding_loss(
     features: Mapping[int, Float[Tensor, "b _channels _y _x"]],
     words: Float[Tensor, "b n d"],
     masks: Float[Tensor, "b n h w"],
-    kind: str,
 ) -> Float[Tensor, ""]:
-    """The loss of a batch, mean over words and pixels.
+    """Binary cross-entropy of a batch, mean over words and pixels, as in the released code.
 
     Args:
         features: by stride.
         words: the text encoder's state of each word; every picture of a batch has the same number of words.
         masks: 0 or 1.
-        kind: as in `GroundingRecipe.loss`.
     """
-    logits = module(features, words, masks.shape[-2:]).float()
-    loss = F.binary_cross_entropy_with_logits(logits, masks)
-    if kind == "bce":
-        return loss
-    likely = logits.sigmoid()
-    overlap = (likely * masks).sum((2, 3))
-    return loss + (1 - (2 * overlap + 1) / (likely.sum((2, 3)) + masks.sum((2, 3)) + 1)).mean()
+    return F.binary_cross_entropy_with_logits(module(features, words, masks.shape[-2:]).float(), masks)
 
 
 Features = Mapping[int, Float[Tensor, "_channels _y _x"]]
@@ -138,19 +112,19 @@ class TripletBatches:
         if self.data.strides:
             return {s: torch.from_numpy(maps) for s, maps in self.data.features(number).items()}
         latent = torch.from_numpy(self.data.latent(number))[None].to(self.models.device, self.models.dtype)
-        features = features_of(self.models, latent, self.data.order(number), self.data.settings["timestep"])
+        order, timestep = self.data.order(number), self.data.settings["timestep"]
+        features = step_features(self.models.backbone, latent, order.prompt, timestep, order.seed)
         return {stride: maps[0] for stride, maps in features.items()}
 
 
-def train_grounding(
-    models: Models, triplets: Path, name: str, budget: Budget, recipe: GroundingRecipe | None = None
-) -> bool:
+def train_grounding(models: Models, triplets: Path, name: str, budget: Budget, rate: float = RATE) -> bool:
     """Train (or go on training) a module on a finished set; once finished, writes `root/grounding-NAME/module`.
 
     Args:
         triplets: folder of the set.
         name: of the class split; it is written to the module's file, with the words that the module was trained on.
         budget: the device is that of `models`.
+        rate: learning rate of AdamW at the beginning; it falls linearly to 0. The released code has Adam at 1e-5.
 
     Returns:
         Whether the training is finished.
@@ -159,19 +133,19 @@ def train_grounding(
         ValueError: there is no finished set, it was made with another backbone, or another training was begun in the folder.
     """
     torch.manual_seed(0)
-    recipe, data, device = recipe or GroundingRecipe(), TripletSet(triplets), str(models.device)
+    data, device = TripletSet(triplets), str(models.device)
     out = budget.root / f"grounding-{name}"
     if data.settings["backbone"] != models.backbone.fingerprint:
         raise ValueError(f"The triplets must be made with this backbone, but {triplets} was made with another.")
     if not len(data):
         raise ValueError(f"The triplets must have masks, but in {triplets} nothing was detected.")
     batches = TripletBatches(data, models, device)
-    write_or_check_settings(out, {"split": name, **asdict(recipe), "triplets": data.settings})
-    module = GroundingModule(batches.size, recipe.independent).to(device).train()
-    training = Training(module, out, budget.minutes, learning_rate=recipe.rate, ema=0.995, piece=budget.piece)
+    write_or_check_settings(out, {"split": name, "rate": rate, "triplets": data.settings, **PUBLISHED})
+    module = GroundingModule(batches.size).to(device).train()
+    training = Training(module, out, budget.minutes, learning_rate=rate, ema=0.995, piece=budget.piece)
     for step in training:
         features, words, masks = batches.draw(step, device)
-        loss = grounding_loss(training.module, features, words, masks, recipe.loss)
+        loss = grounding_loss(training.module, features, words, masks)
         training.update(loss, len(masks))
     if not training.finished:
         return False

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Bool, Float, Float16, UInt8
+from jaxtyping import Bool, Float16, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -38,48 +38,31 @@ MOST_WORDS = 2  # of a prompt
 
 @dataclass(frozen=True)
 class Triplet:
-    """One item. `detected` are the words of the order that the detector found, and `masks` has a row for each of them.
-
-    `features` maps strides to (channels, y, x); it is empty in a set that keeps the latent alone.
-    """
+    """One item of a set."""
 
     order: Order
-    detected: tuple[str, ...]
+    detected: tuple[str, ...]  # the words of the order that the detector found; `masks` has a row for each
     image: UInt8[np.ndarray, "h w 3"]
     latent: Float16[np.ndarray, "c y x"]
     masks: Bool[np.ndarray, "n h w"]
-    features: Mapping[int, np.ndarray]
+    features: Mapping[int, np.ndarray]  # by stride (channels, y, x); empty in a set that keeps the latent alone
 
 
 @dataclass(frozen=True)
 class Factory:
-    """Makes a set of triplets.
+    """Makes a set of triplets."""
 
-    Args:
-        models: the backbone that draws.
-        detector: segments the pictures.
-        classes: words that prompts are made of.
-        count: items of the set, numbered from 0.
-        pairs: share of prompts with two classes.
-        seed: of the first item; the others follow.
-        timestep: noise level at which features are taken.
-        single: a word's surest instance is its mask, as in the released code, in place of all.
-        steps: of sampling; those of the backbone if not given.
-        sampling: how pictures are drawn, in place of `steps` and what else suits the backbone.
-        features: keep the features (for Stable Diffusion 1.x, 34 million numbers an item), not the latent alone.
-    """
-
-    models: Models
-    detector: Detector
-    classes: tuple[str, ...]
-    count: int
-    pairs: float = 0.5
-    seed: int = 0
-    timestep: int = 1
-    single: bool = False
-    features: bool = True
-    steps: int | None = None
-    sampling: Sampling | None = None
+    models: Models  # the backbone that draws
+    detector: Detector  # segments the pictures
+    classes: tuple[str, ...]  # words that prompts are made of
+    count: int  # items of the set, numbered from 0
+    pairs: float = 0.5  # share of prompts with two classes
+    seed: int = 0  # of the first item; the others follow
+    timestep: int = 1  # noise level at which features are taken
+    single: bool = False  # a word's surest instance is its mask, as in the released code, in place of all
+    features: bool = True  # keep the features (for Stable Diffusion 1.x, 34 million numbers an item), not the latent alone
+    steps: int | None = None  # of sampling; those of the backbone if not given
+    sampling: Sampling | None = None  # how pictures are drawn, in place of `steps` and what else suits the backbone
 
     @property
     def _sampling(self) -> Sampling:
@@ -146,7 +129,9 @@ class Factory:
         by_word = self.detector.masks(drawn.image, item.words, self.single)
         words = tuple(word for word in item.words if word in by_word)
         masks = np.stack([by_word[word] for word in words]) if words else np.zeros((0, *drawn.image.shape[:2]), bool)
-        features = features_of(self.models, drawn.latent, item, self.timestep) if self.features else {}
+        backbone, features = self.models.backbone, {}
+        if self.features:
+            features = step_features(backbone, drawn.latent, item.prompt, self.timestep, item.seed)
         halves = {stride: maps[0].cpu().to(torch.float16).numpy() for stride, maps in features.items()}
         if not all(np.isfinite(maps).all() for maps in halves.values()):
             raise ValueError(
@@ -170,13 +155,6 @@ class Factory:
         except SafetensorError as error:
             raise ValueError(f"The items in {paths[0].parent} must be whole, but one is not: {error}") from error
         write_note(shard_path(out, shard), total.hexdigest())
-
-
-def features_of(
-    models: Models, latent: Float[torch.Tensor, "1 c y x"], item: Order, timestep: int
-) -> dict[int, Float[torch.Tensor, "1 _channels _y _x"]]:
-    """The features of a generated picture that the grounding module takes, by stride."""
-    return step_features(models.backbone, latent, item.prompt, timestep, item.seed)
 
 
 def index(out: Path, count: int) -> dict[str, int]:
@@ -330,23 +308,3 @@ def shard_orders(path: Path) -> list[dict[str, Any]]:
     if content.get("format") != FORMAT:
         raise ValueError(f"The shard {path} must be of the format {FORMAT!r}, but is of {content.get('format')!r}.")
     return content["items"]
-
-
-def read_shard(path: Path) -> Iterator[Triplet]:
-    """The items of a shard.
-
-    Raises:
-        ValueError: it is damaged or no shard.
-    """
-    items = shard_orders(path)
-    try:
-        with safe_open(path, "np") as file:
-            for place, item in enumerate(items):
-                parts = {name: file.get_slice(name)[place] for name in file.keys()}  # noqa: SIM118  no dictionary
-                detected = tuple(item["detected"])
-                made_from = Order(item["number"], tuple(item["words"]), item["prompt"], item["seed"])
-                features = {int(n.partition(".")[2]): part for n, part in parts.items() if n.startswith("features.")}
-                masks = parts["masks"][: len(detected)].astype(bool)
-                yield Triplet(made_from, detected, parts["image"], parts["latent"], masks, features)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"The shard {path} must be a whole safetensors file, but is not: {error}") from error

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from ovseg.factory.splits import find_split, seen_of, unseen_of
+from ovseg.factory.splits import find_split
 from ovseg.factory.synthesize import prompt_path, read_mask, read_picture
-from ovseg.files import as_json, read_json, write_whole
-from ovseg.pocket.train_segmenter import Masked, iou_of_things, real_scenes, train_segmenter
+from ovseg.files import as_json, read_json, read_text, write_whole
+from ovseg.pocket.train_segmenter import Masked, iou_of_labels, real_scenes, train_segmenter
 from ovseg.pocket.training import Budget
 from ovseg.pocket.world import THINGS
 from ovseg.pretrained.detector import SemanticDetector
@@ -34,17 +34,11 @@ MASKED_SHARE = 0.01  # share of a picture that masks must cover for the picture 
 
 @dataclass(frozen=True)
 class ZeroShot:
-    """The five students of one class split.
+    """The five students of one class split."""
 
-    Args:
-        split: its name, or the path of a JSON file, as `find_split` reads them.
-        data: folder of a synthetic data set, with masks by a module that was trained on this split.
-        budget: the minutes of each student, and the real scenes; its size is that of the synthetic pictures.
-    """
-
-    split: str
-    data: Path
-    budget: Budget
+    split: str  # its name, or the path of a JSON file, as `find_split` reads them
+    data: Path  # folder of a synthetic data set, with masks by a module that was trained on this split
+    budget: Budget  # the minutes of each student, and the real scenes; its size is that of the synthetic pictures
 
     def run(self, out: Path, report: Report = silent) -> dict[str, Any]:
         """Train what is missing and test; writes `table.json` and `table.md`, and returns the table.
@@ -52,11 +46,11 @@ class ZeroShot:
         Raises:
             ValueError: there is no such split, or a class of it or of the data set is no thing of the pocket world.
         """
-        strange = [word for word in find_split(self.split).classes if word not in THINGS]
+        split = find_split(self.split)
+        strange = [word for word in split.classes if word not in THINGS]
         if strange:
             raise ValueError(f"The split's classes must be things of the pocket world, but {strange[0]!r} is none.")
-        seen, unseen, sets = seen_of(self.split), unseen_of(self.split), self._sets()
-        rows = []
+        sets, rows = self._sets(), []
         for number, (name, parts) in enumerate(STUDENTS.items()):
             report(name, number / len(STUDENTS))
             folder = out / name.partition(":")[0].replace(" ", "-")
@@ -64,24 +58,19 @@ class ZeroShot:
             if not (folder / "segmenter").is_dir():
                 train_segmenter(data, THINGS, folder, self.budget)
             student = SemanticDetector(str(folder / "segmenter"), self.budget.device)
-            ious = iou_of_things(student, THINGS, "val", self.budget.tested)
-            means = [float(np.mean([ious[n] for n in names if n in ious])) for names in (seen, unseen)]
+            ious = iou_of_labels(student, THINGS, "val", self.budget.tested)
+            means = [float(np.mean([ious[n] for n in names if n in ious])) for names in (split.seen, split.unseen)]
             rows.append(
                 {"student": name, "pictures": sum(map(len, data)), "seen": means[0], "unseen": means[1],
                  "harmonic_mean": 2 * means[0] * means[1] / max(sum(means), 1e-9)}
             )  # fmt: skip
-        table = {
-            "split": find_split(self.split).name,
-            "minutes": self.budget.minutes,
-            "count": self.budget.tested,
-            "rows": rows,
-        }
+        table = {"split": split.name, "minutes": self.budget.minutes, "count": self.budget.tested, "rows": rows}
         write_whole(out / "table.json", as_json(table))
         write_whole(out / "table.md", as_markdown(table).encode())
         return table
 
     def _sets(self) -> dict[str, Masked]:
-        (one, two), seen = synthetic_sets(self.data), seen_of(self.split)
+        (one, two), seen = synthetic_sets(self.data), find_split(self.split).seen
         real = real_scenes(replace(self.budget, size=one.images.shape[1]), seen)
         return {"one": one, "two": two, "real": Masked(real.images, numbers_of(seen)[real.labels])}
 
@@ -96,13 +85,13 @@ def synthetic_sets(data: Path) -> tuple[Masked, Masked]:
     """
     if not (data / "annotations.json").is_file():
         raise ValueError(f"A finished data set must be in {data}, but it has no annotations.json: run `synthesize` first.")
-    names = (data / "labels.txt").read_text().splitlines()[1:]
+    names = read_text(data / "labels.txt").splitlines()[1:]
     unknown = [name for name in names if name not in THINGS]
     if unknown:
         raise ValueError(f"The classes must be things of the pocket world, but {unknown[0]!r} is none.")
     numbers = numbers_of(names)
     parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {1: [], 2: []}
-    for number in range(len((data / "ImageSets" / "Segmentation" / "train.txt").read_text().splitlines())):
+    for number in range(len(read_text(data / "ImageSets" / "Segmentation" / "train.txt").splitlines())):
         words, mask = read_json(prompt_path(data, number))["words"], read_mask(data, number)
         if np.mean(mask > 0) >= MASKED_SHARE:
             parts[len(words)].append((read_picture(data, number), numbers[mask]))

@@ -42,6 +42,17 @@ def kmeans(
     return labels, membership(labels, int(labels.max()) + 1) @ rows
 
 
+def library_kmeans(
+    points: Float[Tensor, "n d"], count: int, restarts: int = 10, seed: int = 0
+) -> tuple[Int[Tensor, " n"], Float[Tensor, "k d"]]:
+    """The same by scikit-learn on the CPU: with the starts of the published codes, so that clusters are theirs; slower."""
+    from sklearn.cluster import KMeans
+
+    found = KMeans(min(count, len(points)), n_init=restarts, random_state=seed).fit(points.float().cpu().numpy())
+    labels, centres = (torch.from_numpy(part).to(points.device) for part in (found.labels_, found.cluster_centers_))
+    return labels.long(), centres
+
+
 def agglomerate(points: Float[Tensor, "n d"], count: int) -> Int[Tensor, " n"]:
     """Ward's agglomerative clustering, by scikit-learn on the CPU: the cluster of each point; no more than points."""
     from sklearn.cluster import AgglomerativeClustering

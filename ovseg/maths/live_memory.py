@@ -1,5 +1,6 @@
 """The most bytes that tensors take at one time while a block runs: on the CPU torch itself does not count them."""
 
+import os
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,3 +49,10 @@ def live_memory() -> Iterator[LiveMemory]:
     """What tensors that are made inside take; read `peak` afterwards."""
     with LiveMemory() as memory:
         yield memory
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes of memory that a device has, used or not."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[1]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -25,6 +25,12 @@ def resize(maps: Float[Tensor, "*rows y x"], grid: Sequence[int]) -> Float[Tenso
     return F.interpolate(maps[:, None], grid, mode="bilinear", align_corners=False)[:, 0]
 
 
+def enlarged(embeddings: Float[Tensor, "b c y x"], grid: Sequence[int]) -> Float[Tensor, "b c y2 x2"]:
+    """Embeddings of places on another grid as in DINO's code: by a factor that is a tenth of a place too large, bicubic."""
+    factors = [(length + 0.1) / own for length, own in zip(grid, embeddings.shape[-2:], strict=True)]
+    return F.interpolate(embeddings, scale_factor=factors, mode="bicubic", align_corners=False)
+
+
 def pooled(maps: Float[Tensor, "b y x"], grid: Sequence[int]) -> Float[Tensor, "b y2 x2"]:
     """Maps on a coarser grid: each place has the mean of those that it covers."""
     return maps if tuple(maps.shape[-2:]) == tuple(grid) else F.adaptive_avg_pool2d(maps[None], tuple(grid))[0]

@@ -115,7 +115,8 @@ class DenseCRF:
         ys, xs = torch.meshgrid(
             torch.arange(height, device=image.device), torch.arange(width, device=image.device), indexing="ij"
         )
-        places = torch.stack([ys.flatten(), xs.flatten()], 1).float()
+        # The order of the axes changes which simplex of the lattice a point falls into: x first, as in the authors' code.
+        places = torch.stack([xs.flatten(), ys.flatten()], 1).float()
         colours = image.reshape(3, -1).T.float()
         deviation_places, deviation_colours, weight = appearance
         self._kernels = (

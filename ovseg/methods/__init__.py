@@ -6,24 +6,37 @@ from types import MappingProxyType
 
 from ovseg.limits import quoted
 from ovseg.methods.base import Method
+from ovseg.methods.clipseg.method import CLIPSeg
+from ovseg.methods.concept_attention.method import ConceptAttention
 from ovseg.methods.diffsegmenter.method import DiffSegmenter
+from ovseg.methods.fa_seg.method import FASeg
 from ovseg.methods.freeseg_diff.method import FreeSegDiff
+from ovseg.methods.goca.method import GoCA
 from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
+from ovseg.methods.iseg.method import ISeg
 from ovseg.methods.ovdiff.method import OVDiff
+from ovseg.methods.sam3.method import SAM3
+from ovseg.methods.seg4diff.method import Seg4Diff
+from ovseg.methods.trained_segmenter.method import TrainedSegmenter
 from ovseg.models import Models
 from ovseg.types import named
 
-METHODS: tuple[type[Method], ...] = (DiffSegmenter, OVDiff, FreeSegDiff, GroundedDiffusion)
+METHODS: tuple[type[Method], ...] = (
+    DiffSegmenter, OVDiff, FreeSegDiff, GroundedDiffusion, GoCA, ISeg, FASeg, Seg4Diff, ConceptAttention,
+    TrainedSegmenter, CLIPSeg, SAM3,
+)  # fmt: skip
 
 __all__ = [
     "METHODS",
     "Method",
+    "at_first",
     "check_setting",
     "find_method",
     "modes_of",
     "obstacle_to",
     "released_for",
     "suited_to",
+    "what_runs",
     "words_on_released",
 ]
 
@@ -70,7 +83,8 @@ def words_on_released(models: Models, kind: type[Method]) -> str:
     stand_ins = {n: value for n, value in kind.stand_ins(models.checkpoint).items() if value != getattr(exact, n)}
     changed = [f"{name} {_shown(getattr(exact, name))} is {_shown(value)} here" for name, value in stand_ins.items()]
     said = [
-        f"The released code runs on {kind.released_on}, this backbone is {models.name}." * (models.name != kind.released_on),
+        f"The released code runs on {kind.released_on}, this backbone is {models.name}."
+        * (kind.released_on not in ("", models.name)),
         f"{models.checkpoint.own_networks}: {', '.join(changed)}." if changed else "",
         *(sentence for name, sentence in kind.withheld.items() if name not in stand_ins),
     ]
@@ -87,6 +101,19 @@ def modes_of(models: Models, kind: type[Method]) -> dict[str, Method]:
     return {"suited": suited_to(models, kind), "released": released_for(models, kind), **presets}
 
 
+def what_runs(models: Models) -> str:
+    """Which methods can be run with these networks, and why not the others, in a sentence; loads the backbone."""
+    why = {kind.title: obstacle_to(models, kind) or suited_to(models, kind).unfit(models) for kind in METHODS}
+    runs = [title for title, obstacle in why.items() if not obstacle]
+    return "; ".join([f"{', '.join(runs) or 'no method'} can be run", *(f"not {t}: {o}" for t, o in why.items() if o)])
+
+
+def at_first(models: Models) -> tuple[type[Method], ...]:
+    """What is compared where nobody names a method: of those listed first what can run, and has nothing to draw first."""
+    kinds = [kind for kind in METHODS if kind.listed_first and (models.checkpoint.has_prototypes or not kind.draws_first)]
+    return tuple(kind for kind in kinds if not obstacle_to(models, kind))
+
+
 def obstacle_to(models: Models, kind: type[Method]) -> str:
     """Why a method cannot be run with these networks, in a sentence; empty where it can. Loads nothing."""
-    return " ".join(sentence for part in kind.needs if (sentence := models.obstacle(part)))
+    return " ".join(filter(None, (*map(models.obstacle, kind.needs), kind.lacks(models))))

@@ -18,6 +18,7 @@ from ovseg.backbones import Checkpoint
 from ovseg.methods.protocol import Protocol as EvaluationProtocol
 from ovseg.methods.records import AblationRow, Floor, PaperFigure, ShownRun, figures_in
 from ovseg.methods.strips import Painter, Step, Subject
+from ovseg.methods.tiles import Tiling
 from ovseg.models import Models
 from ovseg.progress import Report, silent, within
 from ovseg.types import Paper, Scene, Segmentation
@@ -39,6 +40,16 @@ class Prepared(ABC):
     @abstractmethod
     def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
         """Segment a scene into the classes and background."""
+
+    def segment_tiled(self, scene: Scene, tile_side: int, report: Report = silent) -> Segmentation:
+        """The same of a large picture in overlapping tiles, as `Tiling` blends them; in one piece where the side is 0.
+
+        Raises:
+            ValueError: what `segment` and `Tiling` raise.
+        """
+        if not tile_side:
+            return self.segment(scene, report)
+        return Tiling(self.models, self.segment, tile_side, self.method.stretched).run(scene, report)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,19 +80,23 @@ class Method(ABC):
     finds_words: ClassVar[bool] = False
     """Whether it can run without classes: it then takes words from a caption."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """The networks that it uses beside the backbone: "clip", "captioner", "dino", "grounding"."""
+    """What it uses beside the backbone, such as "clip", "dino" or "segmenter", or of it: see `Models.obstacle`."""
+    yardstick: ClassVar[str] = ""
+    """Of a method that reads no diffusion network: what it is instead, in a few words, which stand wherever it is listed."""
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType({})
     """Settings under a name, on top of those that suit the backbone."""
     released: ClassVar[Mapping[str, object]] = MappingProxyType({})
     """What of the released pipeline differs from the fields' defaults: its preprocessing and its helper networks."""
     released_on: ClassVar[str] = "sd15"
-    """The backbone that the released code runs on."""
+    """The backbone that the released code runs on; empty where it runs on none."""
     withheld: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """For a field, what of the released pipeline cannot come with this project, and what to do about it, in a sentence."""
     preparing_share: ClassVar[float] = 0.05
     """Share of the progress of `segment` that is reported for the preparation, 0 to 1."""
     draws_first: ClassVar[bool] = False
     """Whether it draws pictures of each class before it can find it, which nobody should start unawares."""
+    listed_first: ClassVar[bool] = True
+    """Whether it is compared where nobody names a method; the page lists the others under "more methods"."""
     rows_alone: ClassVar[bool] = False
     """Whether its seconds are little else than rows of the network, so that they say how long a row takes."""
     caption_use: ClassVar[str] = ""
@@ -93,6 +108,8 @@ class Method(ABC):
     """What the page shows beside the run of the suited settings."""
     protocols: ClassVar[tuple[EvaluationProtocol, ...]] = ()
     """How its released code evaluates."""
+    evidence_steps: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """For groups of its evidence, by a part of their name, which step of the paper they are, in a line."""
     label_source: ClassVar[str] = ""
     """The name of its released label filter, which `label_filter` makes; empty where it has none."""
     floor: ClassVar[Floor | None] = None
@@ -123,9 +140,28 @@ class Method(ABC):
         return figures_in(cls.folder() / "figures.json")
 
     @classmethod
+    def full_title(cls) -> str:
+        """The title, and behind it what a yardstick is."""
+        return f"{cls.title} ({cls.yardstick})" if cls.yardstick else cls.title
+
+    @classmethod
+    def lacks(cls, models: Models) -> str:
+        """What it lacks on this machine beside `needs`, in a sentence; empty where it lacks nothing. Loads nothing."""
+        return ""
+
+    @classmethod
     def label_filter(cls, models: Models) -> "Method":
         """The method with the settings in which `asked` is the label filter of its released code."""
         raise NotImplementedError(f"{cls.name} has no label filter.")
+
+    def unfit(self, models: Models) -> str:
+        """Why these settings cannot be used with the backbone, which is loaded, in a sentence; empty where they can."""
+        return ""
+
+    @property
+    def stretched(self) -> bool:
+        """Whether each class's scores are stretched over the picture, whether the class is in it or not."""
+        return False
 
     @property
     def reads_latent(self) -> bool:
@@ -184,12 +220,23 @@ class Method(ABC):
             ValueError: a setting is out of its range, a network cannot be loaded, or a word cannot be used.
         """
 
-    def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent) -> Segmentation:
+    def segment(
+        self,
+        models: Models,
+        scene: Scene,
+        classes: tuple[ClassWord, ...],
+        report: Report = silent,
+        *,
+        tile_side: int = 0,
+    ) -> Segmentation:
         """Segment one scene into the classes and background: `prepare` and `Prepared.segment` in a row.
+
+        Args:
+            tile_side: pixels of a side of the tiles that a large picture is cut into; 0 for one piece.
 
         Raises:
             ValueError: what these two raise.
         """
         prepared = self.prepare(models, classes, within(report, 0.0, self.preparing_share))
-        result = prepared.segment(scene, within(report, self.preparing_share, 1.0))
+        result = prepared.segment_tiled(scene, tile_side, within(report, self.preparing_share, 1.0))
         return replace(result, timings=prepared.timings | result.timings)

@@ -3,6 +3,7 @@
     ovdiff                                        as it suits the backbone
     ovdiff:images=4:extractors=clip+dino          with other settings
     ovdiff:mode=released:images=64                as its code was released, but for one setting
+    ovdiff:backbone=sdxl                          on another network, of those that were named at the start
     ovdiff:negative="text, low quality"           a value with a comma, a colon or a plus sign stands in quotation marks
 
 One setting alone, as `--set` takes it, is `images=4`; its value may hold commas and colons without quotation marks. Several
@@ -30,11 +31,13 @@ class Configuration:
     Args:
         mode: a name of `modes_of`; what suits the backbone is the usual one, which texts and titles do not name.
         settings: values of the method's fields by their names.
+        backbone: the short name of the network that it reads, where it is another than the usual one.
     """
 
     kind: type[Method]
     mode: str = SUITED
     settings: Mapping[str, object] = field(default_factory=dict)
+    backbone: str = ""
 
     @classmethod
     def of(cls, models: Models, method: Method) -> "Configuration":
@@ -45,28 +48,33 @@ class Configuration:
             for mode, usual in modes.items()
         }
         mode = min(modes, key=lambda mode: len(changed[mode]))
-        return cls(type(method), mode, changed[mode])
+        return cls(type(method), mode, changed[mode], models.board_name)
 
     @property
     def text(self) -> str:
         """What `read_method` reads: "ovdiff:images=4"."""
         mode = [f"mode={as_text(self.mode)}"] * (self.mode != SUITED)
-        return ":".join([self.kind.name, *mode, *settings_text(self.settings)])
+        other = [f"backbone={as_text(self.backbone)}"] * bool(self.backbone)
+        return ":".join([self.kind.name, *other, *mode, *settings_text(self.settings)])
 
     @property
     def title(self) -> str:
-        """What it is called beside others, everywhere: "OVDiff", or "OVDiff, released, support images of each class 4"."""
+        """What it is called beside others, everywhere: "OVDiff", or "OVDiff on sdxl, released, support images of each 4"."""
         labels = {f.name: label_of(f) for f in fields(self.kind)}
         unusual = [self.mode] * (self.mode != SUITED)
         unusual += [f"{_within_a_line(labels[name])} {as_text(value)}" for name, value in self.settings.items()]
-        return ", ".join([self.kind.title, *unusual])
+        return ", ".join([f"{self.kind.title} on {self.backbone}" if self.backbone else self.kind.title, *unusual])
 
     def build(self, models: Models) -> Method:
         """The method on these networks.
 
         Raises:
-            ValueError: the method has no such mode.
+            ValueError: the method has no such mode, or names another network.
         """
+        if self.backbone not in ("", models.short_name):
+            raise ValueError(
+                f"The method must be for the backbone {models.short_name} here, but is for {quoted(self.backbone)}."
+            )
         return replace(named(modes_of(models, self.kind), f"mode of {self.kind.title}", self.mode), **self.settings)
 
 
@@ -104,16 +112,18 @@ def read_settings(kind: type[Method], items: Sequence[str]) -> Configuration:
     Raises:
         ValueError: there is no such setting, or a value cannot be read.
     """
-    settings, mode = {}, SUITED
+    settings, mode, backbone = {}, SUITED, ""
     for item in items:
         name, equals, value = (part.strip() for part in item.partition("="))
         if not equals:
             raise ValueError(f"A setting must be FIELD=VALUE, but got {quoted(item)}.")
         if name == "mode":
             mode = unquoted(value)
+        elif name == "backbone":
+            backbone = unquoted(value)
         else:
             settings[name] = read_setting(kind, name, value)
-    return Configuration(kind, mode, settings)
+    return Configuration(kind, mode, settings, backbone)
 
 
 def _within_a_line(label: str) -> str:

@@ -1,24 +1,19 @@
 """The files of `Attention`: the same from the page and the command line, in a folder or in one zip."""
 
-import io
-import platform
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ovseg import __version__
 from ovseg.attention.value import Attention, Heads
 from ovseg.backbones.base import Site
-from ovseg.files import as_json, as_npz, write_whole
+from ovseg.files import as_json, as_npz
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.output.cost import Cost
-from ovseg.output.run_card import LIBRARIES, device_name
+from ovseg.output.files import zipped
+from ovseg.output.run_card import device_name, versions
 from ovseg.output.sheet import Panel, Sheet, typeset
 
 CELL, SMALL_CELL = 256, 144  # pixels of the longer side of a picture on the two sheets
@@ -66,18 +61,12 @@ What a place attends to, mean over the heads of layer NN, at level kept_levels[k
 
 @dataclass(frozen=True)
 class Inside:
-    """What is written: an attention, the weights that fuse its resolutions, and how it was made.
-
-    Args:
-        weights: for each stride how much it counts.
-        made_by: the card of `attention_card`.
-        heads: a layer with its heads apart, if any.
-    """
+    """What is written: an attention, the weights that fuse its resolutions, and how it was made."""
 
     attention: Attention
-    weights: Mapping[int, float]
-    made_by: Mapping[str, object]
-    heads: Heads | None = None
+    weights: Mapping[int, float]  # for each stride how much it counts
+    made_by: Mapping[str, object]  # the card of `attention_card`
+    heads: Heads | None = None  # a layer with its heads apart, if any
 
 
 def usual_weights(models: Models) -> dict[int, float]:
@@ -100,13 +89,12 @@ def attention_card(models: Models, attention: Attention, cost: Cost, settings: M
         "levels": "sampling steps" if attention.is_drawn else "noise levels",
         "timesteps": list(attention.timesteps),
         "settings": dict(settings),
-        "backbone": {"name": models.name, "device": str(models.device), "dtype": models.dtype_name},
+        "backbone": {"name": models.short_name, "device": str(models.device), "dtype": models.dtype_name},
         "weights": models.backbone.fingerprint,
         "bytes": attention.nbytes,
         "cost": asdict(cost),
         "machine": {"device": device_name(models.device)},
-        "versions": {name: version(name) for name in LIBRARIES}
-        | {"python": platform.python_version(), "ovseg": __version__},
+        "versions": versions(),
     }
 
 
@@ -140,30 +128,13 @@ def files_of_attention(inside: Inside) -> Iterator[tuple[str, bytes]]:
     yield "README.txt", README.encode()
 
 
-def write_attention_files(inside: Inside, folder: Path) -> list[Path]:
-    """Write the files into a folder; returns their paths.
-
-    Raises:
-        ValueError: a file cannot be written, or no resolution has a weight above 0.
-    """
-    written = []
-    for name, content in files_of_attention(inside):
-        write_whole(folder / name, content)
-        written.append(folder / name)
-    return written
-
-
 def zip_of_attention(inside: Inside) -> bytes:
     """The files as one zip.
 
     Raises:
         ValueError: no resolution has a weight above 0.
     """
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in files_of_attention(inside):
-            archive.writestr(name, content)  # pictures and NPZ files are compressed already
-    return buffer.getvalue()
+    return zipped(files_of_attention(inside))
 
 
 def arrays_of(inside: Inside) -> dict[str, np.ndarray]:
@@ -252,10 +223,7 @@ def _weights_in_words(attention: Attention, weights: Mapping[int, float]) -> str
 
 
 def _small(image: np.ndarray, longest: int) -> np.ndarray:
-    height, width = image.shape[:2]
-    scale = longest / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+    return np.asarray(Image.fromarray(image).resize(view.fitted(image.shape[:2], longest), Image.Resampling.LANCZOS))
 
 
 def _card(inside: Inside) -> dict[str, object]:

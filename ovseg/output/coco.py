@@ -8,9 +8,14 @@ from jaxtyping import Bool, Integer, UInt8
 from pycocotools import mask as coco_mask
 from scipy.ndimage import label as components_of
 
+from ovseg import __version__
+
 RIGHT, DOWN, LEFT, UP = (1, 0), (0, 1), (-1, 0), (0, -1)
 TURNS = {RIGHT: (DOWN, RIGHT, UP), DOWN: (LEFT, DOWN, RIGHT), LEFT: (UP, LEFT, DOWN), UP: (RIGHT, UP, LEFT)}
 """Where an outline may go on: first to its own side, so that pixels which only touch at a corner stay apart."""
+
+HEAD = {"info": {"description": "Masks made by ovseg", "version": __version__}, "licenses": []}
+"""What a COCO file begins with; some readers need it."""
 
 Point = tuple[int, int]
 
@@ -19,11 +24,6 @@ def rle(inside: Bool[np.ndarray, "H W"]) -> dict:
     """A mask as COCO's compressed run lengths, ready for JSON: {"size": [H, W], "counts": "..."}."""
     encoded = coco_mask.encode(np.asfortranarray(inside, np.uint8))
     return {"size": list(encoded["size"]), "counts": encoded["counts"].decode("ascii")}
-
-
-def from_rle(encoded: dict) -> Bool[np.ndarray, "H W"]:
-    """The mask that `rle` encoded."""
-    return coco_mask.decode(encoded).astype(bool)
 
 
 def polygons(inside: Bool[np.ndarray, "H W"]) -> list[list[int]]:
@@ -128,7 +128,7 @@ def coco_file(
         images.append({"id": number, "file_name": name, "height": label_map.shape[0], "width": label_map.shape[1]})
         annotations += annotations_of(label_map, number, len(annotations) + 1, as_polygons=as_polygons)
     categories = [{"id": k, "name": name} for k, name in enumerate(labels) if k]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    return {**HEAD, "images": images, "annotations": annotations, "categories": categories}
 
 
 def merged(files: Iterable[Mapping], first: Sequence[str] = ()) -> dict:
@@ -151,4 +151,4 @@ def merged(files: Iterable[Mapping], first: Sequence[str] = ()) -> dict:
             numbered = {"id": len(annotations) + 1, "image_id": places[item["image_id"]]}
             annotations.append({**item, **numbered, "category_id": numbers[names[item["category_id"]]]})
     categories = [{"id": number, "name": name} for name, number in numbers.items()]
-    return {"images": images, "annotations": annotations, "categories": categories}
+    return {**HEAD, "images": images, "annotations": annotations, "categories": categories}

@@ -12,19 +12,12 @@ from ovseg.backbones.counting import counting
 
 @dataclass
 class Cost:
-    """What a run took; None where nobody counted.
+    """What a run took; None where nobody counted."""
 
-    Args:
-        seconds: from the beginning to the end.
-        passes: how many times the diffusion network was run.
-        rows: how many prompts it was given in them; a pass takes several at once.
-        peak_bytes: the highest memory of the device; CUDA alone can say.
-    """
-
-    seconds: float | None = None
-    passes: int | None = None
-    rows: int | None = None
-    peak_bytes: int | None = None
+    seconds: float | None = None  # from the beginning to the end
+    passes: int | None = None  # how many times the diffusion network was run
+    rows: int | None = None  # how many prompts it was given in them; a pass takes several at once
+    peak_bytes: int | None = None  # the highest memory of the device; CUDA alone can say
 
 
 @contextmanager

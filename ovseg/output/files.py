@@ -2,14 +2,14 @@
 
 import io
 import zipfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain
 
 import numpy as np
 from PIL import Image
 
-from ovseg.files import as_json, as_npz, write_whole
+from ovseg.files import as_json, as_npz
 from ovseg.output import view
 from ovseg.output.coco import coco_file
 from ovseg.types import Neighbours, Segmentation, named
@@ -27,6 +27,7 @@ cutouts/               each class cut out: transparent outside
 coco.json              the masks as COCO annotates them, run lengths (pycocotools reads it); one annotation a class
 coco-polygons.json     the same masks as polygons along the edges of the pixels; an outline goes to each hole and back
 scores.npz             the score of every label at every pixel; the highest one is the label of mask.png
+scores/                the same as pictures of 16 bits, one for each label; scores/range.json has the scores of 0 and 65535
 evidence.npz           what led to the result: attention maps, clusters, features, support images
 run.json               how it was made: method and settings, words, networks, seed, seconds, versions
 
@@ -74,7 +75,8 @@ Files = Iterator[tuple[str, bytes]]
 def _masks(result: Result) -> Files:
     segmentation, indices = result.segmentation, result.indices
     yield "overlay.png", view.png(view.overlay(segmentation, order=result.order))
-    yield "mask.png", view.indexed_png(segmentation.label_map, view.palette(int(indices.max()) + 1)[indices])
+    colours = view.palette_for(segmentation.image, int(indices.max()) + 1)[indices]
+    yield "mask.png", view.indexed_png(segmentation.label_map, colours)
     yield "legend.json", as_json(view.legend(segmentation, result.order))
 
 
@@ -103,6 +105,15 @@ def _scores(result: Result) -> Files:
     yield "scores.npz", as_npz({"README": np.array(SCORES), **arrays})
 
 
+def _score_pictures(result: Result) -> Files:
+    scores = result.segmentation.scores()
+    low, high = float(scores.min()), float(scores.max())
+    steps = np.round((scores - low) / ((high - low) or 1.0) * 65535).astype(np.uint16)
+    for number, row in enumerate(steps):
+        yield f"scores/{file_name(result.segmentation.labels, number)}.png", view.png(row)
+    yield "scores/range.json", as_json({"0": low, "65535": high})
+
+
 def _evidence(result: Result) -> Files:
     evidence = result.segmentation.evidence
     arrays = {"README": np.array(EVIDENCE)}
@@ -127,12 +138,14 @@ def _neighbours(neighbours: Neighbours) -> dict[str, np.ndarray]:
 
 
 PARTS: Mapping[str, Callable[[Result], Files]] = {
-    "masks": _masks, "classes": _classes, "cutouts": _cutouts, "coco": _coco, "scores": _scores, "evidence": _evidence,
+    "masks": _masks, "classes": _classes, "cutouts": _cutouts, "coco": _coco, "scores": _scores,
+    "score-pictures": _score_pictures, "evidence": _evidence,
 }  # fmt: skip
 """What can be asked for, and what makes it. The run card and a README come with everything."""
+USUAL = tuple(part for part in PARTS if part != "score-pictures")  # those take seconds, and scores are there already
 
 
-def files_of(result: Result, parts: Collection[str] = tuple(PARTS)) -> Files:
+def files_of(result: Result, parts: Collection[str] = USUAL) -> Files:
     """Names and contents of the files, one after the other.
 
     Args:
@@ -148,49 +161,38 @@ def files_of(result: Result, parts: Collection[str] = tuple(PARTS)) -> Files:
     yield "README.txt", README.encode()
 
 
-def write_files(result: Result, folder: Path, parts: Collection[str] = ("masks",)) -> list[Path]:
-    """Write the files into a folder; returns their paths.
-
-    Raises:
-        ValueError: a part is unknown, or a file cannot be written.
-    """
-    written = []
-    for name, content in files_of(result, parts):
-        write_whole(folder / name, content)
-        written.append(folder / name)
-    return written
-
-
-def write_attention(segmentation: Segmentation, folder: Path) -> list[Path]:
-    """Write every piece of evidence that is a picture by itself as a PNG; returns their paths.
-
-    Raises:
-        ValueError: a file cannot be written.
-    """
-    written = []
+def attention_of(segmentation: Segmentation) -> Files:
+    """Every piece of evidence that is a picture by itself, as a PNG in the folder attention."""
     for number, evidence in enumerate(segmentation.evidence):
         picture = view.evidence_picture(evidence, segmentation.image)
         if picture is not None:
             name = "".join(c if c.isalnum() else "-" for c in evidence.title)
-            written.append(folder / f"{number:03d}-{name}.png")
-            write_whole(written[-1], view.png(picture))
-    return written
+            yield f"attention/{number:03d}-{name}.png", view.png(picture)
 
 
-def zip_of(results: Mapping[str, Result] | Result, parts: Collection[str] = tuple(PARTS)) -> bytes:
+def zip_of(
+    results: Mapping[str, Result] | Result, parts: Collection[str] = USUAL, more: Mapping[str, bytes] | None = None
+) -> bytes:
     """The files as one zip; of several results, each in the folder of its name.
+
+    Args:
+        more: files beside the folders, by their names.
 
     Raises:
         ValueError: a part is unknown.
     """
-    buffer = io.BytesIO()
     folders = {"": results} if isinstance(results, Result) else {f"{name}/": result for name, result in results.items()}
+    made = ((folder + name, made) for folder, result in folders.items() for name, made in files_of(result, parts))
+    return zipped(chain((more or {}).items(), made))
+
+
+def zipped(files: Iterable[tuple[str, bytes]]) -> bytes:
+    """Files as one zip."""
+    buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        for folder, result in folders.items():
-            for name, content in files_of(result, parts):
-                # Pictures and NPZ files are compressed already.
-                packed = zipfile.ZIP_DEFLATED if name.endswith((".json", ".txt")) else zipfile.ZIP_STORED
-                archive.writestr(folder + name, content, packed)
+        for name, content in files:
+            packed = name.endswith((".png", ".npz"))  # they are compressed already
+            archive.writestr(name, content, zipfile.ZIP_STORED if packed else zipfile.ZIP_DEFLATED)
     return buffer.getvalue()
 
 
@@ -198,7 +200,12 @@ def class_masks(segmentation: Segmentation) -> Iterator[tuple[str, np.ndarray]]:
     """For each class that was found, a name for its file, such as "01-traffic-light", and its mask, bool (H, W)."""
     label_map = segmentation.label_map
     for label in (int(value) for value in np.unique(label_map) if value):
-        yield f"{label:02d}-{slug(segmentation.labels[label])}", label_map == label
+        yield file_name(segmentation.labels, label), label_map == label
+
+
+def file_name(labels: Sequence[str], number: int) -> str:
+    """A name for the file of a label: "01-traffic-light"."""
+    return f"{number:02d}-{slug(labels[number])}"
 
 
 def slug(title: str) -> str:

@@ -5,31 +5,35 @@ The files of a picture lie in `OUT/pictures/`, in a folder with the picture's ow
 """
 
 import json
+import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import KW_ONLY, asdict, dataclass, replace
+from contextlib import nullcontext
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from ovseg.files import as_json, checksum, read_json, write_or_check_settings, write_whole
+from ovseg.files import RunFolder, alone_in, as_json, checksum, read_json, write_or_check_settings, write_whole
+from ovseg.limits import quoted
 from ovseg.methods import Method
 from ovseg.methods.base import Prepared
 from ovseg.models import Models
 from ovseg.output.coco import coco_file, merged
 from ovseg.output.cost import measuring
-from ovseg.output.files import Result, write_attention, write_files
+from ovseg.output.files import Result, attention_of, files_of
 from ovseg.output.run_card import run_card, weights_of
+from ovseg.pictures import looks_like_picture, read_image
 from ovseg.processes import joined, on_device, one_thread
 from ovseg.progress import Report, silent, within
 from ovseg.read_ahead import read_ahead
-from ovseg.scene import from_image, read_image
+from ovseg.scene import from_image
 from ovseg.words.class_filter import asked_for, look_for
 from ovseg.words.classes import ClassWord, parse_classes
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 KEPT = 4  # sets of words that the method stays prepared for, where each picture has its own
 
 README = """\
@@ -57,42 +61,36 @@ class PictureOutcome:
 class FolderTask:
     """A method on all pictures of a folder and the folders in it.
 
-    Args:
-        method: with its settings.
-        folder: holds the pictures: files with one of `SUFFIXES`. Hidden ones, and those in `out`, do not count.
-        out: for the files.
-        words: the classes, as `parse_classes` reads them; blank for those that each picture's caption names.
-        caption: of all pictures; blank for the captioner's, where one is needed.
-        captioner: its name; the backbone's if blank.
-        only_present: leave out the classes that neither CLIP nor the caption finds in a picture.
-        seed: of every picture's noise.
-        square: squash pictures to a square first.
-        parts: which files are written, as `files_of` takes them.
-        attention: write every attention map as a picture too.
-
     Raises:
         ValueError: `folder` is none, or is `out`.
     """
 
     models: Models
-    method: Method
+    method: Method  # with its settings
+    # Holds the pictures, by their ending or their first bytes, also in folders that are linked. Hidden ones, and those in
+    # `out`, do not count.
     folder: Path
-    out: Path
+    out: Path  # for the files
     _: KW_ONLY
-    words: str = ""
-    caption: str = ""
-    captioner: str = ""
-    only_present: bool = False
-    seed: int = 0
-    square: bool = False
-    parts: tuple[str, ...] = ("masks",)
-    attention: bool = False
+    words: str = ""  # the classes, as `parse_classes` reads them; blank for those that each picture's caption names
+    caption: str = ""  # of all pictures; blank for the captioner's, where one is needed
+    captioner: str = ""  # its name; the backbone's if blank
+    only_present: bool = False  # leave out the classes that neither CLIP nor the caption finds in a picture
+    seed: int = 0  # of every picture's noise
+    square: bool = False  # squash pictures to a square first
+    tile_side: int = 0  # of the tiles that large pictures are cut into; 0 for one piece
+    class_thresholds: Mapping[str, float] = field(default_factory=dict)  # of classes whose threshold is their own
+    parts: tuple[str, ...] = ("masks",)  # which files are written, as `files_of` takes them
+    attention: bool = False  # write every attention map as a picture too
 
     def __post_init__(self) -> None:
         if not self.folder.is_dir():
             raise ValueError(f"The pictures must be in a folder, but {self.folder} is none.")
         if self.folder.resolve() == self.out.resolve():
             raise ValueError(f"The files must go to another folder than that of the pictures, but both are {self.out}.")
+        known = [word.name for word in self.classes]
+        if strange := [name for name in self.class_thresholds if name not in known]:
+            raise ValueError(f"A class with its own threshold must be asked for, but {quoted(strange[0])} is not.")
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -101,13 +99,30 @@ class FolderTask:
         Raises:
             ValueError: there are none.
         """
-        files = (path for path in self.folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-        out = self.out.resolve()
-        ours = [path.relative_to(self.folder) for path in files if out not in path.resolve().parents]
-        names = sorted(path.as_posix() for path in ours if not any(part.startswith(".") for part in path.parts))
+        names = sorted(path.relative_to(self.folder).as_posix() for path in self._files if looks_like_picture(path))
         if not names:
-            raise ValueError(f"The folder {self.folder} must hold pictures ({', '.join(SUFFIXES)}), but holds none.")
+            raise ValueError(f"The folder {self.folder} must hold pictures, but holds none.")
         return tuple(names)
+
+    @property
+    def left_out(self) -> Counter[str]:
+        """How many files are no pictures, by their endings."""
+        others = (path for path in self._files if path.relative_to(self.folder).as_posix() not in self.names)
+        return Counter(path.suffix.lower() or "no ending" for path in others)
+
+    @cached_property
+    def _files(self) -> tuple[Path, ...]:
+        """All files that are not hidden and not in `out`, each once, whatever links lead to it."""
+        found, seen = [], {self.out.resolve()}
+        for root, folders, files in os.walk(self.folder, followlinks=True):
+            here = Path(root).resolve()
+            if here in seen:
+                folders.clear()
+                continue
+            seen.add(here)
+            folders[:] = sorted((f for f in folders if f[0] != "."), key=lambda f: (os.path.islink(Path(root, f)), f))
+            found += [Path(root, name) for name in files if name[0] != "."]
+        return tuple(found)
 
     @cached_property
     def classes(self) -> tuple[ClassWord, ...]:
@@ -127,7 +142,7 @@ class FolderTask:
                 setting is out of its range, or a file cannot be written.
         """
         names = self.names
-        with joined() as share, one_thread(self.models.device):
+        with joined() as share, one_thread(self.models.device), alone_in(self.out) if share.rank == 0 else nullcontext():
             local = replace(self, models=on_device(self.models, share.local))
             write_or_check_settings(self.out, local.settings())
             mine = [names[number] for number in share.of(len(names))]
@@ -158,7 +173,8 @@ class FolderTask:
             "weights": weights_of(self.models, self.method, captioner),
             "classes": ["|".join(word.phrases) for word in self.classes],
             "caption": self.caption, "captioner": self.captioner, "only present": self.only_present, "seed": self.seed,
-            "square": self.square, "files": self.parts, "attention": self.attention,
+            "square": self.square, "tile side": self.tile_side,
+            "class thresholds": dict(self.class_thresholds), "files": self.parts, "attention": self.attention,
         }  # fmt: skip
         return json.loads(json.dumps(settings))
 
@@ -213,9 +229,10 @@ class FolderTask:
         folder, segmentation = self._record(name).parent, result.segmentation
         if folder.is_dir():
             shutil.rmtree(folder)  # files of the picture as it was before, or of a stopped run
-        write_files(result, folder, self.parts)
+        files = RunFolder(folder)
+        files.write(files_of(result, self.parts))
         if self.attention:
-            write_attention(segmentation, folder / "attention")
+            files.write(attention_of(segmentation))
         coco = coco_file([(name, segmentation.label_map)], segmentation.labels)
         write_whole(self._record(name), as_json({"checksum": content, "coco": coco}, None), lasting=True)
         return PictureOutcome(coco)
@@ -231,10 +248,14 @@ class FolderTask:
         prepared = prepare(words)
         scene = from_image(self.models, image, self.seed, caption=caption, square=self.square)
         with measuring(self.models.device) as cost:
-            segmentation = prepared.segment(scene, report)
+            segmentation = prepared.segment_tiled(scene, self.tile_side, report)
         captioner = self.captioner if self._needs_caption else None
+        own = {name: value for name, value in self.class_thresholds.items() if name in segmentation.labels}
+        if own:
+            segmentation = segmentation.with_class_thresholds(own)
         card = run_card(self.models, scene, words, self.method, segmentation, cost=cost, captioner=captioner)
-        return Result(segmentation, card)
+        asked = {"tile_side": self.tile_side, "class_thresholds": own}
+        return Result(segmentation, card | {name: value for name, value in asked.items() if value})
 
     def _checksum(self, name: str) -> str:
         return checksum([self.folder / name], self.folder)
@@ -244,6 +265,9 @@ class FolderTask:
 
     def _write_summary(self, outcomes: Mapping[str, PictureOutcome]) -> None:
         files = [outcome.coco for outcome in outcomes.values() if outcome.coco is not None]
+        for record in list(self.out.glob("pictures/**/record.json")):
+            if record.parent.relative_to(self.out / "pictures").as_posix() not in outcomes:
+                shutil.rmtree(record.parent)  # of a picture that an earlier run found, and that is gone
         write_whole(self.out / "coco.json", as_json(merged(files, [word.name for word in self.classes]), None))
         skipped = [{"picture": name, "why": reason} for name, reason in reasons(outcomes)]
         write_whole(self.out / "skipped.json", as_json(skipped))

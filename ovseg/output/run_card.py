@@ -9,7 +9,7 @@ from importlib.metadata import version
 import torch
 
 from ovseg import __version__
-from ovseg.methods import Method
+from ovseg.methods import Method, what_runs
 from ovseg.methods.base import Network
 from ovseg.models import Models
 from ovseg.output.cost import Cost
@@ -38,8 +38,10 @@ def run_card(
     return {
         "method": {"name": method.name, **asdict(method)} | {"threshold": segmentation.threshold},
         "paper": f"{method.paper.title}, arXiv {method.paper.arxiv}",
-        "backbone": {"name": models.name, "device": str(models.device), "dtype": models.dtype_name},
+        "backbone": {"name": models.short_name, "device": str(models.device), "dtype": models.dtype_name},
         "weights": weights_of(models, method, captioner),
+        "captioner": captioner_asked(method, captioner, method.helpers(models)),  # "" is the backbone's own
+        "network": f"{models.network_check}; {what_runs(models)}",
         "classes": ["|".join(word.phrases) for word in classes],
         "labels": list(segmentation.labels),
         "seed": scene.seed,
@@ -50,8 +52,7 @@ def run_card(
         "seconds": {name: round(seconds, 4) for name, seconds in segmentation.timings.items()},
         "cost": asdict(cost or Cost()),
         "machine": {"device": device_name(models.device), "threads": torch.get_num_threads()},
-        "versions": {name: version(name) for name in LIBRARIES}
-        | {"python": platform.python_version(), "ovseg": __version__},
+        "versions": versions(),
     }
 
 
@@ -67,16 +68,31 @@ def weights_of(
         besides: networks of the backbone that were used beside the method, where it has no other in their place.
     """
     helpers = {name: partial(own_network, models, name) for name in besides} | method.helpers(models)
-    asked = captioner if captioner is not None else getattr(method, "captioner", "") if "captioner" in helpers else None
+    asked = captioner_asked(method, captioner, helpers)
     loaded = None if asked is None else models.loaded_captioner(asked)
     weights = {"backbone": models.backbone.fingerprint}
     weights |= {name: load().fingerprint for name, load in helpers.items() if name != "captioner"}
     return weights | ({"captioner": loaded.fingerprint} if loaded else {})
 
 
+def captioner_asked(method: Method, captioner: str | None, helpers: Collection[str]) -> str | None:
+    """The name of the captioner that was asked, "" for the backbone's own; None where none was.
+
+    Args:
+        captioner: that was asked beside the method.
+        helpers: the networks that the method uses.
+    """
+    return captioner if captioner is not None else getattr(method, "captioner", "") if "captioner" in helpers else None
+
+
 def own_network(models: Models, name: str) -> Network:
     """The network of this kind that goes with the backbone."""
     return {"clip": lambda: models.clip, "dino": lambda: models.dino, "captioner": models.captioner}[name]()
+
+
+def versions() -> dict[str, str]:
+    """What ran it: the libraries that numbers come from, Python, and this package."""
+    return {name: version(name) for name in LIBRARIES} | {"python": platform.python_version(), "ovseg": __version__}
 
 
 def device_name(device: torch.device) -> str:

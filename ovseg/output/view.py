@@ -3,6 +3,7 @@
 import io
 from collections.abc import Collection, Sequence
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -13,13 +14,14 @@ HEAT = np.array(  # dark violet over red to pale yellow, evenly rising in lightn
     [(0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99), (212, 72, 66), (245, 125, 21), (250, 193, 39), (252, 255, 164)],
     np.float32,
 )
-
-
+HEAT_TABLE = np.stack(  # with 256 steps from each colour to the next
+    [np.interp(np.arange(256 * (len(HEAT) - 1) + 1) / 256, np.arange(len(HEAT)), channel) for channel in HEAT.T], -1
+).round().astype(np.uint8)  # fmt: skip
 GREY = np.array([0.299, 0.587, 0.114])  # brightness of red, green and blue
-
-ERROR_COLOURS = np.array([(165, 165, 165), (255, 255, 255), (0, 0, 0), (215, 25, 28)], np.uint8)
-"""Of the values of an error map: right, missed, wrongly claimed, taken for another class. No class has these colours, and
-their lightness alone tells them apart."""
+CHANGE_COLOURS = np.array([(33, 102, 172), (215, 25, 28)], np.uint8)  # fell, rose
+ERROR_COLOURS = np.array([(126, 126, 126), (204, 20, 30), (92, 158, 255), (255, 221, 51)], np.uint8)
+"""Of the values of an error map: right, grey in legends, which shows the dimmed picture itself; missed, false positive,
+taken for another class."""
 
 DISTINCT = (
     (0, 114, 178), (213, 94, 0), (240, 228, 66), (86, 180, 233), (204, 121, 167), (230, 159, 0), (0, 158, 115),
@@ -29,24 +31,61 @@ DISTINCT = (
 Design", 2002; without black), ordered so that the first few are farthest apart. Violet, brown and pale green were added
 as the colours farthest from all before them, for normal eyes and the three deficiencies alike."""
 
+HALO = 0.8
+"""How strong the line outside of a class's edge is."""
+
 HATCHINGS = 8
 """Patterns of lines: rising, falling, level, upright, dots, grid, crossed, dashes. Label k has pattern (k - 1) modulo 8;
 the browser draws the same."""
 
 
-def palette(count: int) -> np.ndarray:
-    """Colours of `count` labels, uint8 (count, 3): black for background, then those of `DISTINCT`.
+def palette(count: int, hues: Sequence[Sequence[int]] | np.ndarray = DISTINCT) -> np.ndarray:
+    """Colours of `count` labels, uint8 (count, 3): black for background, then ten hues.
 
     The order of the words gives the colours: label k has colour k, however many labels there are. After ten labels the
     same hues come again, lighter and darker in turn.
     """
     colours = [(0, 0, 0)]
     for k in range(count - 1):
-        hue = np.array(DISTINCT[k % len(DISTINCT)])
+        hue = np.array(hues[k % len(hues)])
         # Steps of the golden ratio never meet, and stay away from the first round's 0; 0.7 keeps off white and black.
-        step = 1.4 * (0.5 - (0.5 + k // len(DISTINCT) * 0.618034) % 1)
+        step = 1.4 * (0.5 - (0.5 + k // len(hues) * 0.618034) % 1)
         colours.append(tuple((hue + (255 - hue) * step if step > 0 else hue * (1 + step)).round()))
     return np.array(colours[:count], np.uint8)
+
+
+def palette_for(image: np.ndarray, count: int) -> np.ndarray:
+    """As `palette`, for masks on this picture: page, sheet and files have the same colours."""
+    return palette(count, hues_for(image))
+
+
+def hues_for(image: np.ndarray) -> np.ndarray:
+    """`DISTINCT`, uint8 (10, 3), each next the one that lies farthest from the picture's pixels and from those before.
+
+    A hue's distance from the picture is that from the nearest hundredth of it; lightness counts half, as a fill keeps it.
+    """
+    hues, stride = np.array(DISTINCT, np.uint8), max(1, max(image.shape[:2]) // 64)
+    seen, places = (_oklab(some) * (0.5, 1, 1) for some in (image[::stride, ::stride].reshape(-1, 3), hues))
+    from_picture = np.percentile(np.linalg.norm(places[:, None] - seen, axis=-1), 1, axis=1)
+    order, apart = [int(from_picture.argmax())], np.full(len(hues), np.inf)
+    while len(order) < len(hues):
+        apart = np.minimum(apart, np.linalg.norm(places - places[order[-1]], axis=-1))
+        gain = np.minimum(apart, 2 * from_picture)
+        gain[order] = -1
+        order.append(int(gain.argmax()))
+    return hues[order]
+
+
+def _oklab(colours: np.ndarray) -> np.ndarray:
+    """Colours (k, 3) in OKLab (Björn Ottosson, 2020), where a distance is about what an eye sees."""
+    linear = (colours / 255) ** 2.2
+    cones = np.cbrt(linear @ [[0.4122, 0.2119, 0.0883], [0.5363, 0.6807, 0.2817], [0.0514, 0.1074, 0.63]])
+    return cones @ [[0.2105, 1.978, 0.0259], [0.7936, -2.4286, 0.7828], [-0.0041, 0.4506, -0.8087]]
+
+
+def hex_colours(colours: np.ndarray) -> list[str]:
+    """Colours (k, 3) as "#rrggbb"."""
+    return ["#" + colour.tobytes().hex() for colour in colours]
 
 
 def indices_in(order: Sequence[str], labels: Sequence[str]) -> np.ndarray:
@@ -93,27 +132,66 @@ def hatch_colours(colours: np.ndarray) -> np.ndarray:
 
 def overlay(
     segmentation: Segmentation,
-    opacity: float = 0.6,
+    opacity: float = 0.45,
     hidden: Collection[str] = (),
     *,
     order: Sequence[str] | None = None,
     hatched: bool = False,
+    outlined: bool = True,
 ) -> np.ndarray:
     """Class colours laid over the picture, uint8 (H, W, 3); background and `hidden` labels show the picture.
 
     Args:
         order: the list of labels that gives colours and hatching; the segmentation's own if not given.
         hatched: whether each class has its lines too.
+        outlined: whether each class has its edge in its full colour, with a dark or a light line outside.
     """
     indices = indices_in(order or segmentation.labels, segmentation.labels)
-    colours, label_map = palette(int(indices.max()) + 1), indices[segmentation.label_map]
+    colours, label_map = palette_for(segmentation.image, int(indices.max()) + 1), indices[segmentation.label_map]
     visible = np.zeros(len(colours), bool)
     visible[indices] = [k > 0 and name not in hidden for k, name in enumerate(segmentation.labels)]
-    painted = paint(segmentation.image, label_map, colours, opacity * visible)
-    if not hatched:
-        return painted
-    lined = paint(segmentation.image, label_map, hatch_colours(colours), opacity * visible)
-    return np.where(hatching(label_map)[..., None], lined, painted)
+    return masks_over(segmentation.image, label_map, colours, visible, opacity, hatched=hatched, outlined=outlined)
+
+
+def masks_over(
+    image: np.ndarray,
+    label_map: np.ndarray,
+    colours: np.ndarray,
+    visible: np.ndarray,
+    opacity: float = 0.45,
+    *,
+    hatched: bool = False,
+    outlined: bool = True,
+) -> np.ndarray:
+    """A label map (H, W) over its picture, uint8 (H, W, 3), with hatching and outlines; see `overlay`.
+
+    Args:
+        colours: of the labels, (k, 3); `visible` (k,) says which show.
+        opacity: of the fill.
+    """
+    painted = paint(image, label_map, colours, opacity * visible)
+    if hatched:
+        lined = paint(image, label_map, hatch_colours(colours), opacity * visible)
+        painted = np.where(hatching(label_map)[..., None], lined, painted)
+    if outlined:
+        edge, halo = outline(label_map)
+        painted = np.where((edge & visible[label_map])[..., None], colours[label_map], painted)
+        painted = paint(painted, halo, np.where((colours @ GREY > 127.5)[:, None], 0, 255), HALO * visible)
+    return painted
+
+
+def outline(label_map: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The edge of each class within it, bool (H, W), and the class beside each place of the background that lies as near to
+    an edge, 0 elsewhere, int (H, W). Both are as wide as a 300th of the picture's longer side.
+    """
+    height, width = label_map.shape
+    reach = max(1, int(max(height, width) / 300 + 0.5))
+    wide = np.pad(label_map, reach, "edge")
+    middle = slice(reach, -reach)
+    around = wide[middle, :width], wide[middle, 2 * reach :], wide[:height, middle], wide[2 * reach :, middle]
+    differs = np.any([beside != label_map for beside in around], 0)
+    beside = np.select([one > 0 for one in around], around, 0)
+    return differs & (label_map > 0), np.where(differs & (label_map == 0), beside, 0)
 
 
 def hatching(label_map: np.ndarray) -> np.ndarray:
@@ -131,10 +209,10 @@ def paint(image: np.ndarray, label_map: np.ndarray, colours: np.ndarray, opacity
 
 
 def error_picture(image: np.ndarray, errors: np.ndarray, opacity: float = 0.85) -> np.ndarray:
-    """An error map over its picture in dim grey, uint8 (H, W, 3); what is not counted shows the grey alone."""
+    """An error map over its picture in dim grey, uint8 (H, W, 3); what is right or not counted shows the grey alone."""
     grey = dimmed(image)
     colours = np.concatenate([ERROR_COLOURS, [(0, 0, 0)]])
-    return paint(grey, np.where(errors < 4, errors, 4), colours, np.array([opacity] * 4 + [0]))
+    return paint(grey, np.where(errors < 4, errors, 4), colours, np.array([0] + [opacity] * 3 + [0]))
 
 
 def dimmed(image: np.ndarray) -> np.ndarray:
@@ -142,29 +220,27 @@ def dimmed(image: np.ndarray) -> np.ndarray:
     return np.repeat((image @ GREY * 0.65).astype(np.uint8)[..., None], 3, 2)
 
 
-def outlines(label_map: np.ndarray) -> np.ndarray:
-    """Where a class ends: pixels with another label to their right or below, bool (H, W)."""
-    edges = np.zeros(label_map.shape, bool)
-    edges[:, :-1] |= label_map[:, :-1] != label_map[:, 1:]
-    edges[:-1] |= label_map[:-1] != label_map[1:]
-    return edges
-
-
 def heat(values: np.ndarray) -> np.ndarray:
     """A map (y, x) as colours, uint8 (y, x, 3); its lowest value dark, its highest bright."""
     values = values.astype(np.float32)
     spread = float(values.max() - values.min())
-    place = (values - values.min()) / spread * (len(HEAT) - 1) if spread > 0 else np.zeros_like(values)
-    low = np.minimum(place.astype(int), len(HEAT) - 2)
-    part = (place - low)[..., None]
-    return (HEAT[low] * (1 - part) + HEAT[low + 1] * part).round().astype(np.uint8)
+    place = (values - values.min()) / spread * (len(HEAT_TABLE) - 1) if spread > 0 else np.zeros_like(values)
+    return HEAT_TABLE[place.round().astype(np.int32)]
 
 
 def heat_overlay(image: np.ndarray, values: np.ndarray, opacity: float = 0.7) -> np.ndarray:
     """A map laid over its picture, uint8 of the picture's shape; expanded bilinearly."""
     size = image.shape[1], image.shape[0]
     grown = np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
-    return (image * (1 - opacity) + heat(grown) * opacity).round().astype(np.uint8)
+    return cv2.addWeighted(image, 1 - opacity, heat(grown), opacity, 0)
+
+
+def change_over(image: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """A change (y, x), -1 to 1, over the dimmed picture, uint8 (H, W, 3): what rose red, what fell blue."""
+    grown = np.asarray(Image.fromarray(change.astype(np.float32)).resize(image.shape[1::-1], Image.Resampling.BILINEAR))
+    colours = np.where(grown[..., None] > 0, CHANGE_COLOURS[1], CHANGE_COLOURS[0])
+    strength = np.abs(grown).clip(0, 1)[..., None]
+    return (dimmed(image) * (1 - strength) + colours * strength).round().astype(np.uint8)
 
 
 def marked(picture: np.ndarray, x: float, y: float) -> np.ndarray:
@@ -184,10 +260,7 @@ def affinity_at(evidence: Evidence, x: float, y: float) -> np.ndarray:
     """
     if evidence.kind != "affinity":
         raise ValueError(f'The evidence must be an "affinity" map, but {evidence.title!r} is {evidence.kind!r}.')
-    if not (0 <= x <= 1 and 0 <= y <= 1):
-        raise ValueError(f"The point must lie within the picture, 0 to 1, but got x {x} and y {y}.")
-    rows, columns = evidence.affinity.grid
-    return evidence.affinity.at(min(int(y * rows), rows - 1), min(int(x * columns), columns - 1))
+    return evidence.affinity.at(*_place_at(evidence.affinity.grid, x, y))
 
 
 def neighbours_at(neighbours: Neighbours, x: float, y: float) -> list[tuple[np.ndarray, str]]:
@@ -200,17 +273,20 @@ def neighbours_at(neighbours: Neighbours, x: float, y: float) -> list[tuple[np.n
     Raises:
         ValueError: the point is outside.
     """
-    if not (0 <= x <= 1 and 0 <= y <= 1):
-        raise ValueError(f"The point must lie within the picture, 0 to 1, but got x {x} and y {y}.")
-    rows, columns = neighbours.nearest.shape[:2]
-    at = min(int(y * rows), rows - 1), min(int(x * columns), columns - 1)
-    found = []
+    at, found = _place_at(neighbours.nearest.shape[:2], x, y), []
     for candidate, cosine in zip(neighbours.nearest[at], neighbours.closeness[at], strict=True):
         picture = neighbours.pictures[neighbours.picture_of[candidate]]
         place = Image.fromarray(neighbours.places[candidate]).resize(picture.shape[1::-1], Image.Resampling.NEAREST)
         bright = np.where(np.asarray(place)[..., None], 1.0, 0.25)
         found.append(((picture * bright).astype(np.uint8), f"{neighbours.titles[candidate]}: {cosine:.3f}"))
     return found
+
+
+def _place_at(grid: tuple[int, int], x: float, y: float) -> tuple[int, int]:
+    """Row and column of a grid (y, x) at a point in shares of the picture, which must lie within it."""
+    if not (0 <= x <= 1 and 0 <= y <= 1):
+        raise ValueError(f"The point must lie within the picture, 0 to 1, but got x {x} and y {y}.")
+    return min(int(y * grid[0]), grid[0] - 1), min(int(x * grid[1]), grid[1] - 1)
 
 
 def evidence_picture(evidence: Evidence, image: np.ndarray) -> np.ndarray | None:
@@ -230,7 +306,7 @@ def contact_sheet(
     """Pictures in a grid with their captions below, uint8 RGB; each is fitted into `cell` x `cell` pixels."""
     caption_height = 20 if captions else 0
     columns = min(columns, len(pictures))
-    sizes = [_fitted(pixels.shape[:2], cell) for pixels in pictures]
+    sizes = [fitted(pixels.shape[:2], cell) for pixels in pictures]
     tall = max(height for _, height in sizes)
     rows, step = -(-len(pictures) // columns), tall + caption_height + 8
     sheet = Image.new("RGB", (columns * (cell + 8) + 8, rows * step + 8), "white")
@@ -245,8 +321,8 @@ def contact_sheet(
     return np.asarray(sheet)
 
 
-def _fitted(hw: tuple[int, int], cell: int) -> tuple[int, int]:
-    """Width and height of a picture fitted into a square cell."""
+def fitted(hw: tuple[int, int], cell: int) -> tuple[int, int]:
+    """Width and height of a picture (H, W) fitted into a square cell."""
     scale = cell / max(hw)
     return max(1, round(hw[1] * scale)), max(1, round(hw[0] * scale))
 
@@ -257,9 +333,9 @@ def legend(segmentation: Segmentation, order: Sequence[str] | None = None) -> li
     `order` is the list of labels that gives the colours; the segmentation's own if not given.
     """
     indices, shares = indices_in(order or segmentation.labels, segmentation.labels), segmentation.shares
-    colours = palette(int(indices.max()) + 1)[indices]
+    colours = hex_colours(palette_for(segmentation.image, int(indices.max()) + 1)[indices])
     return [
-        {"index": k, "label": name, "colour": "#" + colours[k].tobytes().hex(), "share": round(shares[name], 6)}
+        {"index": k, "label": name, "colour": colours[k], "share": round(shares[name], 6)}
         for k, name in enumerate(segmentation.labels)
     ]
 
@@ -275,4 +351,11 @@ def png(picture: Image.Image | np.ndarray) -> bytes:
     """Encode losslessly."""
     buffer = io.BytesIO()
     (Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def jpeg(picture: np.ndarray, quality: int) -> bytes:
+    """Encode with loss, colours at full resolution; `quality` is Pillow's, 0 to 95."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()

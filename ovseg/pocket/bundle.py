@@ -19,6 +19,7 @@ from transformers import (
     CLIPTextModel,
     CLIPTokenizer,
     ResNetForImageClassification,
+    UperNetForSemanticSegmentation,
     ViTImageProcessor,
     ViTModel,
 )
@@ -36,6 +37,7 @@ TRAININGS = {  # folders of each training's checkpoint, and of the network that 
     "judge": ("judge", "judge/judge"),
     "captioner": ("captioner", "captioner/captioner"),
     "dino": ("dino", "dino/dino"),
+    "segmenter": ("segmenter", "segmenter/segmenter"),
     "transformer, pictures of half the size": ("transformer/half", "transformer/pipeline"),
     "transformer, pictures of the full size": ("transformer/full", "transformer/pipeline"),
 }
@@ -73,17 +75,18 @@ def pack(root: Path, to: Path) -> None:
     """Write the networks that were trained in `root` to `to`, in half precision, with `to/training.json`.
 
     The pipelines go to `to/stable-diffusion` and `to/stable-diffusion-3` in shards, CLIP to `to/open_clip`, the judge, the
-    captioner and DINO to folders of their names, grounding modules to folders of their splits in `to/grounding`. A network
-    that was not trained in `root` stays in `to` as it is.
+    captioner, DINO and the segmenter to folders of their names, grounding modules to folders of their splits in
+    `to/grounding`. A network that was not trained in `root` stays in `to` as it is.
 
     Raises:
         ValueError: nothing was trained yet.
     """
     pipeline, transformer = (root / name / "pipeline" for name in ("denoiser", "transformer"))
     clip = root / "clip" / "clip"
-    judge, captioner, dino = (root / name / name for name in ("judge", "captioner", "dino"))
+    judge, captioner, dino, segmenter = (root / name / name for name in ("judge", "captioner", "dino", "segmenter"))
     groundings = {folder.parent.name.removeprefix("grounding-"): folder for folder in root.glob("grounding-*/module")}
-    if not any(folder.is_dir() for folder in (pipeline, transformer, clip, judge, captioner, dino, *groundings.values())):
+    trained = (pipeline, transformer, clip, judge, captioner, dino, segmenter, *groundings.values())
+    if not any(folder.is_dir() for folder in trained):
         raise ValueError(f"Packing needs {pipeline}, which is not there: run `train denoiser` first.")
     if pipeline.is_dir():
         _pack_pipeline(StableDiffusionPipeline.from_pretrained(pipeline, dtype=torch.float16), to / "stable-diffusion")
@@ -107,16 +110,19 @@ def pack(root: Path, to: Path) -> None:
         with whole_folder(to / "dino") as folder:
             ViTModel.from_pretrained(dino, dtype=torch.float16, add_pooling_layer=False).save_pretrained(folder)
             ViTImageProcessor.from_pretrained(dino).save_pretrained(folder)
+    if segmenter.is_dir():
+        with whole_folder(to / "segmenter") as folder:
+            UperNetForSemanticSegmentation.from_pretrained(segmenter, dtype=torch.float16).save_pretrained(folder)
     for split, source in groundings.items():
         with whole_folder(to / "grounding" / split) as folder:
             shutil.copytree(source, folder, dirs_exist_ok=True)
-    trained, record = _trainings(root), to / "training.json"
-    if record.exists() and not any(entry["part"] == "codec" for entry in trained):
+    entries, record = _trainings(root), to / "training.json"
+    if record.exists() and not any(entry["part"] == "codec" for entry in entries):
         # This training went on from the bundle in `to`: its earlier trainings stay in the record. An entry of this very
         # training, from an earlier packing, is replaced.
-        starts = {entry["started"] for entry in trained}
-        trained = [entry for entry in read_json(record, list) if entry["started"] not in starts] + trained
-    write_whole(record, as_json(trained))
+        starts = {entry["started"] for entry in entries}
+        entries = [entry for entry in read_json(record, list) if entry["started"] not in starts] + entries
+    write_whole(record, as_json(entries))
 
 
 def _pack_pipeline(pipeline: StableDiffusionPipeline | StableDiffusion3Pipeline, to: Path) -> None:

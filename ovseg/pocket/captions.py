@@ -3,17 +3,10 @@
 import numpy as np
 
 from ovseg.words.classes import indefinite
+from ovseg.words.notes import SYNONYMS
 
 OPENINGS = ("a photo of", "a photo of", "a photograph of", "a good picture of", "a picture of", "an image of", "")
 
-SYNONYMS = {
-    "airplane": ("plane", "aeroplane", "jet"), "bicycle": ("bike",), "boat": ("ship",), "bus": ("coach",),
-    "car": ("automobile",), "cat": ("kitten",), "chair": ("seat",), "cow": ("bull",), "dog": ("puppy",),
-    "horse": ("pony",), "motorbike": ("motorcycle", "scooter"), "person": ("human",),
-    "potted plant": ("plant", "pottedplant", "houseplant"), "sheep": ("ram",), "sofa": ("couch",),
-    "train": ("tram",), "tv": ("television", "monitor", "tvmonitor"), "house": ("home",), "flower": ("blossom",),
-    "grass": ("lawn",), "water": ("sea",), "road": ("street",), "bricks": ("brick wall",), "wood": ("planks",),
-}  # fmt: skip
 PLURALS = {"person": "people", "sheep": "sheep", "fish": "fish", "bus": "buses", "human": "humans"}
 
 

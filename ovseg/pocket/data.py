@@ -15,6 +15,7 @@ from ovseg.files import read_json, whole_array, write_whole
 from ovseg.pocket.world import scene
 from ovseg.processes import end_with_parent
 
+WORKERS = 2  # processes that render
 PART = 500  # scenes that a process renders at a time
 Scale = tuple[int, float]  # pixels of a side, and the zoom of the things: see `world.scene`
 
@@ -34,7 +35,7 @@ class ScenePictures:
         return np.where(rng.random(len(rows))[:, None, None, None] < 0.5, images, images[:, :, ::-1])
 
 
-def rendered(folder: Path, split: str, count: int, size: int, *, workers: int = 2, zoom: float = 1.0) -> ScenePictures:
+def rendered(folder: Path, split: str, count: int, size: int, *, workers: int = WORKERS, zoom: float = 1.0) -> ScenePictures:
     """The first `count` scenes of a split: the first call renders them into `folder`, later calls map its files.
 
     Args:
@@ -55,13 +56,11 @@ def rendered(folder: Path, split: str, count: int, size: int, *, workers: int = 
     )
 
 
-def rendered_labels(
-    folder: Path, split: str, count: int, size: int, *, workers: int = 2
-) -> UInt8[np.ndarray, "n size size"]:
+def rendered_labels(folder: Path, split: str, count: int, size: int) -> UInt8[np.ndarray, "n size size"]:
     """The label maps of the same scenes, rendered and mapped in the same way."""
     path = folder / f"{split}-{size}px-{count}-labels.npy"
     if not path.exists():
-        parts = _by_parts(_label_part, "labels of", split, count, scale=(size, 1.0), workers=workers)
+        parts = _by_parts(_label_part, "labels of", split, count, scale=(size, 1.0), workers=WORKERS)
         with whole_array(path, np.uint8, (count, size, size)) as maps:
             for rows, part in parts:
                 maps[rows] = part

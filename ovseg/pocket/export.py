@@ -1,18 +1,17 @@
 """Scenes of the pocket world as files."""
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from jaxtyping import UInt8
 
-from ovseg.files import as_json, write_whole
+from ovseg.files import as_json
 from ovseg.output.view import contact_sheet, indexed_png, palette, png
 from ovseg.pocket.world import LABELS, scene
 
 
-def write_scenes(split: str, indices: Iterable[int], size: int, out: Path) -> None:
-    """Write each scene's picture and its masks of labels and instances (indexed PNGs), `captions.json` and `sheet.png`.
+def files_of_scenes(split: str, indices: Iterable[int], size: int) -> Iterator[tuple[str, bytes]]:
+    """Each scene's picture and its masks of labels and instances (indexed PNGs), `captions.json` and `sheet.png`.
 
     Values of label masks index `LABELS`, which is written to `labels.json`. Instances are numbered from 1; 0 is stuff.
 
@@ -26,16 +25,16 @@ def write_scenes(split: str, indices: Iterable[int], size: int, out: Path) -> No
     pictures, captions = [], []
     for index, item in scenes.items():
         stem = f"{split}-{index:06d}"
-        write_whole(out / f"{stem}.png", png(item.image))
-        write_whole(out / f"{stem}-labels.png", indexed_png(item.labels, colours))
-        write_whole(out / f"{stem}-instances.png", indexed_png(item.instances, palette(16)))
+        yield f"{stem}.png", png(item.image)
+        yield f"{stem}-labels.png", indexed_png(item.labels, colours)
+        yield f"{stem}-instances.png", indexed_png(item.instances, palette(16))
         pictures.append(np.concatenate([item.image, colours[item.labels]], 1))
         captions.append(item.caption)
     about = {f"{split}-{i:06d}": {"caption": s.caption, "things": s.things, "stuff": s.stuff} for i, s in scenes.items()}
-    write_whole(out / "captions.json", as_json(about))
-    write_whole(out / "labels.json", as_json(LABELS, None))
+    yield "captions.json", as_json(about)
+    yield "labels.json", as_json(LABELS, None)
     cell = min(max(2 * size, 256), 640)
-    write_whole(out / "sheet.png", png(contact_sheet(pictures[:64], captions[:64], columns=4, cell=cell)))
+    yield "sheet.png", png(contact_sheet(pictures[:64], captions[:64], columns=4, cell=cell))
 
 
 def _mask_colours() -> UInt8[np.ndarray, "labels 3"]:

@@ -100,5 +100,6 @@ def export_open_clip(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path, d
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.to(dtype) for name, tensor in open_clip_weights(model).items()}
     save_file(weights, folder / "open_clip_model.safetensors")
-    (folder / "open_clip_config.json").write_text(json.dumps(open_clip_config(model, tokenizer), indent=2) + "\n")
+    config = json.dumps(open_clip_config(model, tokenizer), indent=2) + "\n"
+    (folder / "open_clip_config.json").write_text(config, encoding="utf-8")
     tokenizer.save_pretrained(folder)

@@ -1,7 +1,7 @@
 """The sprite atlas: emoji with exact alpha, and which of them are held out of training.
 
 Every sprite exists twice: at 128 px for pictures up to that size, and three times as fine for larger ones. The fine ones
-are decoded when a picture needs them. The files in `assets/sprites/` were made by `build_atlas.py`; licences are in
+are decoded when a picture needs them. The files in `assets/sprites/` were made by `build_atlas.py` there; licences are in
 `assets/sprites/LICENSES.md`.
 """
 
@@ -23,32 +23,24 @@ MARGIN = 3  # atlas pixels kept around the tight box of a fine sprite: parts too
 
 @dataclass(frozen=True)
 class Raster:
-    """A sprite at one resolution: premultiplied RGBA float32 (h, w, 4) in [0, 1].
-
-    `box_hw` is the size of the sprite's tight box in these pixels, `centre` the middle of that box, and `margin` how many
-    atlas pixels there are around it.
-    """
+    """A sprite at one resolution: premultiplied RGBA float32 (h, w, 4) in [0, 1]."""
 
     pixels: np.ndarray
-    box_hw: tuple[float, float]
-    centre: tuple[float, float]
-    margin: int = 0
+    box_hw: tuple[float, float]  # of the sprite's tight box, in these pixels
+    centre: tuple[float, float]  # the middle of that box
+    margin: int = 0  # atlas pixels around it
 
 
 @dataclass(frozen=True)
 class Sprite:
-    """One picture of a thing. `levels[k]` is premultiplied RGBA float32 (h, w, 4) in [0, 1], halved k times.
-
-    `corner` is the top left of its tight box in its 128 px cell of the atlas, `place` its number on its strip of fine
-    sprites.
-    """
+    """One picture of a thing."""
 
     thing: str
     key: str
     novel: bool
-    levels: tuple[np.ndarray, ...]
-    corner: tuple[int, int]
-    place: int
+    levels: tuple[np.ndarray, ...]  # premultiplied RGBA float32 (h, w, 4) in [0, 1], halved 0, 1, ... times
+    corner: tuple[int, int]  # the top left of its tight box in its 128 px cell of the atlas
+    place: int  # its number on its strip of fine sprites
 
     @property
     def height_width(self) -> tuple[int, int]:
@@ -94,7 +86,7 @@ def _fine_rasters(strip: str, place: int, box: tuple[int, int, int, int]) -> tup
 def load_sprites() -> dict[str, tuple[Sprite, ...]]:
     """Thing -> its sprites, in atlas order. Read once per process; the arrays are not writable."""
     folder = ASSETS / "sprites"
-    atlas = json.loads((folder / "atlas.json").read_text())
+    atlas = json.loads((folder / "atlas.json").read_text(encoding="utf-8"))
     edge, columns = atlas["edge"], atlas["columns"]
     sheets = {name: np.asarray(Image.open(folder / f"{name}.webp").convert("RGBA")) for name in atlas["sets"]}
     cells: dict[str, dict[str, np.ndarray]] = {}

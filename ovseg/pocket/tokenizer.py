@@ -15,8 +15,9 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from ovseg.pocket.captions import OPENINGS, PLURALS, SYNONYMS
+from ovseg.pocket.captions import OPENINGS, PLURALS
 from ovseg.pocket.world import LABELS
+from ovseg.words.notes import SYNONYMS
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 PAD = "!"  # as in Stable Diffusion 2: a token of its own, so that padding can learn to mean nothing
@@ -77,6 +78,8 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     letters = list(bytes_to_unicode().values())
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *(m.replace(" ", "") for m in chosen), START, END]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({token: k for k, token in enumerate(tokens)}, ensure_ascii=False))
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *chosen]) + "\n")
+    (folder / "vocab.json").write_text(
+        json.dumps({token: k for k, token in enumerate(tokens)}, ensure_ascii=False), encoding="utf-8"
+    )
+    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *chosen]) + "\n", encoding="utf-8")
     return CLIPTokenizer.from_pretrained(folder, model_max_length=CONTEXT_LENGTH, pad_token=PAD)

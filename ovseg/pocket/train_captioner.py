@@ -145,9 +145,6 @@ def f1_of_things(captioner: Captioner, split: str, count: int) -> float:
 def train_captioner(budget: Budget) -> bool:
     """Train (or go on training) the captioner; once finished, writes the folder `captioner` to `root/captioner`.
 
-    Returns:
-        Whether the training is finished.
-
     Raises:
         ValueError: there is no CLIP to begin with.
     """

@@ -12,14 +12,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import (
-    CLIPConfig,
-    CLIPImageProcessor,
-    CLIPModel,
-    CLIPTextModel,
-    CLIPTokenizer,
-    CLIPVisionConfig,
-)
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig
 
 from ovseg.files import whole_folder
 from ovseg.pocket.captions import describe, describe_ground
@@ -142,9 +135,6 @@ def train_clip(budget: Budget, start: Path | None = None) -> bool:
 
     Where a CLIP lies beside `start`, as in the shipped bundle, its image tower is trained further. Once finished, writes
     `root/clip/clip`, which transformers loads, and `root/clip/open_clip`, which open_clip loads.
-
-    Returns:
-        Whether the training is finished.
 
     Raises:
         ValueError: there is no text encoder.

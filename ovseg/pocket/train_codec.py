@@ -1,11 +1,9 @@
 """The image codec of the pocket bundle: a small `AutoencoderKL`, trained on crops of scenes."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -47,15 +45,21 @@ def codec_loss(codec: AutoencoderKL, pictures: Float[Tensor, "b 3 h w"]) -> Floa
     return error.abs().mean() + GRADIENT_WEIGHT * edges + KL_WEIGHT * kl
 
 
-def peak_signal_to_noise(codec: AutoencoderKL, images: UInt8[np.ndarray, "n h w 3"], device: torch.device | str) -> float:
-    """PSNR in dB of whole pictures through the codec, from the mean squared error over all of them."""
-    errors = []
+def reconstructed(
+    codec: AutoencoderKL, images: UInt8[np.ndarray, "n h w 3"], device: torch.device | str
+) -> Float[np.ndarray, "n h w 3"]:
+    """Whole pictures through the codec, 0 to 255."""
+    parts = []
     with torch.no_grad():
         for start in range(0, len(images), 16):
-            pictures = to_tensor(images[start : start + 16], device)
-            out = codec.decode(codec.encode(pictures).latent_dist.mean).sample.clamp(-1, 1)
-            errors.append(((out - pictures) / 2).pow(2).mean(dim=(1, 2, 3)))
-    return float(-10 * torch.cat(errors).mean().log10())
+            latents = codec.encode(to_tensor(images[start : start + 16], device)).latent_dist.mean
+            parts.append((codec.decode(latents).sample.clamp(-1, 1) + 1) * 127.5)
+    return torch.cat(parts).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def peak_signal_to_noise(images: UInt8[np.ndarray, "n h w 3"], decoded: Shaped[np.ndarray, "n h w 3"]) -> float:
+    """PSNR in dB of pictures that went through a codec, from the mean squared error over all of them."""
+    return float(-10 * np.log10((((decoded.astype(np.float64) - images) / 255) ** 2).mean()))
 
 
 def crops(
@@ -71,11 +75,7 @@ def crops(
 
 
 def train_codec(budget: Budget) -> bool:
-    """Train (or go on training) the codec; once finished, writes `vae` and a sample picture to `root/codec`.
-
-    Returns:
-        Whether the training is finished.
-    """
+    """Train (or go on training) the codec; once finished, writes `vae` and a sample picture to `root/codec`."""
     torch.manual_seed(0)
     out, device = budget.root / "codec", budget.device
     pictures = budget.pictures().images
@@ -89,25 +89,22 @@ def train_codec(budget: Budget) -> bool:
             loss = codec_loss(codec, batch)
         training.update(loss, len(batch))
         if step % 500 == 499:
-            print(f"PSNR on val scenes: {peak_signal_to_noise(training.averaged.module, held_out[:32], device):.2f} dB")
+            seen = held_out[:32]
+            psnr = peak_signal_to_noise(seen, reconstructed(training.averaged.module, seen, device))
+            print(f"PSNR on val scenes: {psnr:.2f} dB")
     if not training.finished:
         return False
     best = training.averaged.module.eval()
     best.register_to_config(scaling_factor=round(1 / _latent_deviation(best, pictures[:256], device), 4))
     with whole_folder(out / "vae") as folder:
         best.save_pretrained(folder)
-    print(f"PSNR on {TESTED} val scenes: {peak_signal_to_noise(best, held_out, device):.2f} dB")
-    _save_sample(best, held_out[:6], out / "sample.png", device)
+    decoded = reconstructed(best, held_out, device)
+    print(f"PSNR on {TESTED} val scenes: {peak_signal_to_noise(held_out, decoded):.2f} dB")
+    rows = [np.concatenate(row[:6], 1) for row in (held_out, decoded.round().astype(np.uint8))]
+    Image.fromarray(np.concatenate(rows)).save(out / "sample.png")
     return True
 
 
 def _latent_deviation(codec: AutoencoderKL, images: np.ndarray, device: str) -> float:
     with torch.no_grad():
         return float(codec.encode(to_tensor(images, device)).latent_dist.mean.std())
-
-
-def _save_sample(codec: AutoencoderKL, images: np.ndarray, path: Path, device: str) -> None:
-    with torch.no_grad():
-        out = codec(to_tensor(images, device)).sample.clamp(-1, 1)
-    decoded = ((out + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    Image.fromarray(np.concatenate([np.concatenate(images, 1), np.concatenate(decoded, 1)])).save(path)

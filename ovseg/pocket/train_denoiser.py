@@ -13,15 +13,21 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ovseg.files import whole_folder
 from ovseg.pocket.bundle import build_pipeline, scheduler_settings
-from ovseg.pocket.denoiser_data import LatentBatches, Stage, latent_batches, save_samples
+from ovseg.pocket.denoiser_data import (
+    WORDS_ONLY_SHARE,
+    LatentBatches,
+    Stage,
+    keep_pipeline,
+    latent_batches,
+    stage_rates,
+    words_alone,
+)
 from ovseg.pocket.tokenizer import CONTEXT_LENGTH, build_tokenizer, tokenize
 from ovseg.pocket.training import Budget, Training
 
 TEXT_WIDTH = 128
 RATE, LATER_RATE = 1e-3, 6e-4  # learning rates of a new network, and of one that goes on from saved weights
-WORDS_ONLY_SHARE = 0.7  # of the rows; see `Painter.text_states`
 SNR_CAP = 5.0  # gamma of the min-SNR weighting (Hang et al. 2023, section 3.4): little noise counts less
 NOISE_CAP = 20.0  # highest weight of much noise, see `loss_weights`
 FUSED_FROM = 1024  # places of a grid, from which torch's fused attention is the faster one on a CPU
@@ -87,16 +93,8 @@ class Painter(nn.Module):
         self.register_buffer("empty", empty, persistent=False)
 
     def text_states(self, ids: Int[Tensor, "b tokens"], words_only: Bool[Tensor, " b"]) -> Float[Tensor, "b tokens width"]:
-        """States of the prompts' tokens. In the rows of `words_only`, the tokens after the words carry no information.
-
-        A causal encoder lets the end token and the padding see all words before them. Without this treatment the U-Net
-        attends to those many tokens and hardly to the words (74 % of its attention after 50 000 samples), and the words'
-        attention maps, which this project is about, are poor. In most rows these tokens therefore get the states that
-        they have in the empty prompt, so that the U-Net must attend to the words.
-        """
-        states, neutral = self.text_encoder(ids).last_hidden_state, self.text_encoder(self.empty[None]).last_hidden_state
-        after_words = (ids == self.end).cumsum(1) > 0
-        return torch.where((after_words & words_only[:, None])[..., None], neutral, states)
+        """States of the prompts' tokens; see `words_alone` for the rows of `words_only`."""
+        return words_alone(lambda some: self.text_encoder(some).last_hidden_state, ids, self.empty, self.end, words_only)
 
     def forward(
         self, noised: Float[Tensor, "b 4 y x"], timesteps: Int[Tensor, " b"], ids: Int[Tensor, "b tokens"]
@@ -136,9 +134,6 @@ def train_denoiser(budget: Budget, start: Path | None = None) -> bool:
         start: a saved pipeline, such as the shipped bundle's, whose U-Net is trained further. Its codec and its text encoder
             are kept as they are, so that CLIP and the captioner, which were trained beside them, stay valid.
 
-    Returns:
-        Whether the training is finished.
-
     Raises:
         ValueError: there is no codec.
     """
@@ -151,9 +146,7 @@ def train_denoiser(budget: Budget, start: Path | None = None) -> bool:
     unet.load_state_dict(parts.unet.state_dict())
     words.requires_grad_(start is None)
     empty = tokenize(parts.tokenizer, [""])[0]
-    rate, done = LATER_RATE if start else RATE, 0.0
-    for stage in STAGES:
-        first, last = rate * (1 - done), rate * (1 - done - stage.time)  # one straight line over both stages
+    for stage, first, last in stage_rates(STAGES, LATER_RATE if start else RATE):
         if device == "cpu":
             hasten_attention(unet, round(edge * stage.side))
         painter = Painter(unet, words, empty, parts.tokenizer.eos_token_id).to(device)
@@ -161,13 +154,10 @@ def train_denoiser(budget: Budget, start: Path | None = None) -> bool:
         steps = 0 if training.finished else _run(training, latent_batches(budget, parts, stage), budget)
         if not training.finished or (piece and steps and stage is not STAGES[-1]):
             return False  # a piece trains one stage at most
-        best, done = training.averaged.module.eval(), done + stage.time
+        best = training.averaged.module.eval()
         unet, words = best.unet, best.text_encoder
     unet.set_default_attn_processor()
-    pipeline = build_pipeline(parts.vae, words, parts.tokenizer, unet)
-    with whole_folder(out / "pipeline") as folder:
-        pipeline.save_pretrained(folder)
-    save_samples(pipeline, out / "samples.png")
+    keep_pipeline(build_pipeline(parts.vae, words, parts.tokenizer, unet), out)
     return True
 
 

@@ -120,11 +120,7 @@ def best_mask_iou(dino: Dino, split: str, count: int) -> float:
 
 
 def train_dino(budget: Budget) -> bool:
-    """Train (or go on training) the self-supervised transformer; once finished, writes the folder `dino` to `root/dino`.
-
-    Returns:
-        Whether the training is finished.
-    """
+    """Train (or go on training) the self-supervised transformer; once finished, writes the folder `dino` to `root/dino`."""
     torch.manual_seed(0)
     out, device, size, pictures = budget.root / "dino", budget.device, budget.size, budget.pictures()
     student = Student(size).to(device)

@@ -90,11 +90,7 @@ def accuracy_on(judge: Judge, split: str, count: int) -> dict[str, float]:
 
 
 def train_judge(budget: Budget) -> bool:
-    """Train (or go on training) the judge; once finished, writes the folder `judge` to `root/judge`.
-
-    Returns:
-        Whether the training is finished.
-    """
+    """Train (or go on training) the judge; once finished, writes the folder `judge` to `root/judge`."""
     torch.manual_seed(0)
     out, device, pictures = budget.root / "judge", budget.device, budget.pictures()
     truth = truth_of(pictures.things)

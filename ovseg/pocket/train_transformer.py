@@ -9,8 +9,6 @@ the full size. Nothing that it learns from holds a mask. Three things teach it w
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +28,20 @@ from torch.optim import AdamW, Muon, Optimizer
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ovseg.assets import ASSETS
-from ovseg.files import whole_array, whole_folder
-from ovseg.pocket.denoiser_data import LatentBatches, Stage, latent_batches, save_samples
+from ovseg.files import whole_array
+from ovseg.pocket.denoiser_data import (
+    WORDS_ONLY_SHARE,
+    LatentBatches,
+    Stage,
+    keep_pipeline,
+    latent_batches,
+    stage_rates,
+    words_alone,
+)
 from ovseg.pocket.optimizers import OptimizerPair
 from ovseg.pocket.tokenizer import tokenize
-from ovseg.pocket.train_denoiser import WORDS_ONLY_SHARE
 from ovseg.pocket.training import Budget, Training
+from ovseg.pretrained.outputs import outputs_of
 
 START = ASSETS / "pocket" / "stable-diffusion"
 WIDTH, BLOCKS, HEADS, PATCH = 192, 8, 3, 2
@@ -144,16 +150,13 @@ class JointPainter(nn.Module):
     def text_states(self, ids: Int[Tensor, "b tokens"], words_only: Bool[Tensor, " b"]) -> Float[Tensor, "b rows width"]:
         """Second-last states of both encoders, joined on channels, and one row of zeros in the place of T5's.
 
-        In the rows of `words_only`, the tokens behind the words have their states of the empty prompt.
+        See `words_alone` for the rows of `words_only`.
         """
-        states, neutral = (torch.cat(self._second_last(some), -1) for some in (ids, self.empty[None]))
-        after_words = (ids == self.end).cumsum(1) > 0
-        states = torch.where((after_words & words_only[:, None])[..., None], neutral, states)
-        return F.pad(states, (0, 0, 0, 1))
+        return F.pad(words_alone(self._second_last, ids, self.empty, self.end, words_only), (0, 0, 0, 1))
 
-    def _second_last(self, ids: Int[Tensor, "b tokens"]) -> list[Float[Tensor, "b tokens width"]]:
+    def _second_last(self, ids: Int[Tensor, "b tokens"]) -> Float[Tensor, "b tokens width"]:
         encoders = (self.text_encoder.text_model, self.text_encoder_2.text_model)
-        return [encoder(ids, output_hidden_states=True).hidden_states[-2] for encoder in encoders]
+        return torch.cat([encoder(ids, output_hidden_states=True).hidden_states[-2] for encoder in encoders], -1)
 
     def forward(
         self, noised: Float[Tensor, "b 4 y x"], sigmas: Float[Tensor, " b"], ids: Int[Tensor, "b tokens"]
@@ -161,7 +164,7 @@ class JointPainter(nn.Module):
         """The predicted velocity, and what the aligned block's places are said to be by the aligner."""
         words_only = torch.rand(len(ids), device=ids.device) < WORDS_ONLY_SHARE
         text = self.text_states(ids, words_only)
-        with _outputs_of(self.transformer.transformer_blocks[ALIGNED_BLOCK]) as outputs:
+        with outputs_of(self.transformer.transformer_blocks[ALIGNED_BLOCK]) as outputs:
             velocity = self.transformer(
                 hidden_states=noised,
                 timestep=1000 * sigmas,
@@ -169,17 +172,6 @@ class JointPainter(nn.Module):
                 pooled_projections=noised.new_zeros(len(ids), text.shape[-1]),
             ).sample
         return velocity, self.aligner(outputs[0][1])
-
-
-@contextmanager
-def _outputs_of(module: nn.Module) -> Iterator[list]:
-    """What a module gives during the block."""
-    outputs: list = []
-    hook = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
-    try:
-        yield outputs
-    finally:
-        hook.remove()
 
 
 def logit_normal(count: int, device: torch.device | str) -> Float[Tensor, " count"]:
@@ -231,7 +223,7 @@ def teacher_features(
     block = unet.get_submodule(TEACHER_BLOCK).attentions[-1]
     width = block.proj_out.out_channels
     timesteps, middle = torch.full((1,), TEACHER_T, device=device), None
-    with whole_array(path, np.float16, (count, side * side, width)) as features, _outputs_of(block) as outputs:
+    with whole_array(path, np.float16, (count, side * side, width)) as features, outputs_of(block) as outputs:
         for start in range(0, count, 64):
             latents = torch.from_numpy(batches.latents[start : start + 64]).to(device).float()
             noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(start)).to(device)
@@ -251,29 +243,22 @@ def train_transformer(budget: Budget, start: Path = START) -> bool:
 
     Args:
         start: a saved pipeline with a U-Net, such as the shipped one; its codec and words are used, its features taught.
-
-    Returns:
-        Whether the training is finished.
     """
     torch.manual_seed(0)
     out, device = budget.root / "transformer", budget.device
     teacher = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32)
-    painter, done = new_painter(teacher, tokenize(teacher.tokenizer, [""])[0]), 0.0
-    for stage in STAGES:
-        rates = RATE * (1 - done), RATE * (1 - done - stage.time)  # one straight line over both stages
+    painter = new_painter(teacher, tokenize(teacher.tokenizer, [""])[0])
+    for stage, first, last in stage_rates(STAGES, RATE):
         painter = painter.to(device)
         training = Training(
-            painter, out / stage.name, budget.minutes * stage.time, rates[0], last_rate=rates[1], piece=budget.piece,
-            optimizer=new_optimizer(painter, rates[0]),
+            painter, out / stage.name, budget.minutes * stage.time, first, last_rate=last, piece=budget.piece,
+            optimizer=new_optimizer(painter, first),
         )  # fmt: skip
         steps = 0 if training.finished else _run(training, budget, teacher, stage)
         if not training.finished or (budget.piece and steps and stage is not STAGES[-1]):
             return False  # a piece trains one stage at most
-        painter, done = training.averaged.module.eval(), done + stage.time
-    pipeline = build_pipeline(teacher.vae, painter, teacher.tokenizer)
-    with whole_folder(out / "pipeline") as folder:
-        pipeline.save_pretrained(folder)
-    save_samples(pipeline, out / "samples.png", max_sequence_length=NULL_ROWS)
+        painter = training.averaged.module.eval()
+    keep_pipeline(build_pipeline(teacher.vae, painter, teacher.tokenizer), out, max_sequence_length=NULL_ROWS)
     return True
 
 

@@ -1,4 +1,7 @@
-"""What every pocket recipe shares: its budget, and a loop with a schedule, an average of the weights, and resuming."""
+"""What every pocket recipe shares: its budget, and a loop with a schedule, an average of the weights, and resuming.
+
+A recipe is a function that trains, or goes on training, and returns whether the training is finished.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -24,25 +27,15 @@ COUNTERS = ("step", "spent", "samples", "smooth_loss", "started")  # what a chec
 
 @dataclass(frozen=True)
 class Budget:
-    """What a recipe may use, and where.
+    """What a recipe may use, and where."""
 
-    Args:
-        root: one folder for all networks and for the rendered scenes.
-        minutes: of training, over all runs.
-        device: that trains, such as "cpu" or "cuda".
-        scenes: number of training scenes that are rendered.
-        piece: minutes after which a run stops, to be taken up again; it trains to its end if not given.
-        size: of a side of the pictures, in pixels.
-        tested: number of scenes on which the finished network is measured.
-    """
-
-    root: Path
-    minutes: float
-    device: str = "cpu"
-    scenes: int = 24000
-    piece: float | None = None
-    size: int = 128
-    tested: int = 256
+    root: Path  # one folder for all networks and for the rendered scenes
+    minutes: float  # of training, over all runs
+    device: str = "cpu"  # that trains, such as "cpu" or "cuda"
+    scenes: int = 24000  # number of training scenes that are rendered
+    piece: float | None = None  # minutes after which a run stops, to be taken up again; it trains to its end if not given
+    size: int = 128  # of a side of the pictures, in pixels
+    tested: int = 256  # number of scenes on which the finished network is measured
 
     def pictures(self, times: int = 1) -> ScenePictures:
         """The training scenes, or so many times as many, rendered by the first recipe that asks for them."""

@@ -4,15 +4,17 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
 import transformers  # its classes are named below as text, since naming one in code would import its network
 from jaxtyping import UInt8
 
-from ovseg.backbones.weights import check_complete, loading, name_of_weights, say_if_pickled
+from ovseg.backbones.weights import check_complete, check_tokenizer, loading, name_of_weights, say_if_pickled
 
 WHOLE = 20  # tokens of a sentence that `go_on` gives: the library's default for BLIP
+LONGEST = 30  # tokens of a caption: LAVIS's default
 ARCHITECTURES = {"blip": "BlipForConditionalGeneration", "blip-2": "Blip2ForConditionalGeneration"}
 
 
@@ -45,8 +47,11 @@ class Captioner:
         self.source, self.device, self.dtype = source, torch.device(device), dtype
         with loading(f"The captioner {source}"):
             kind = transformers.AutoConfig.from_pretrained(source).model_type
-            if kind not in ARCHITECTURES:
-                raise ValueError(f"The captioner must be one of {', '.join(ARCHITECTURES)}, but {source} is {kind}.")
+        if kind not in ARCHITECTURES:
+            raise ValueError(f"The captioner must be one of {', '.join(ARCHITECTURES)}, but {source} is {kind}.")
+        if Path(source).is_dir():
+            check_tokenizer(Path(source))
+        with loading(f"The captioner {source}"):
             self._processor = transformers.AutoProcessor.from_pretrained(source)
             network = getattr(transformers, ARCHITECTURES[kind])
             model, info = network.from_pretrained(source, dtype=dtype, weights_only=True, output_loading_info=True)
@@ -69,18 +74,36 @@ class Captioner:
         own = max(len(self._processor.tokenizer(prefix).input_ids) - 1, 0)
         return self.caption(image, prefix, beams=1, longest=max(WHOLE - own, 1))
 
+    def describe(self, image: UInt8[np.ndarray, "h w 3"], beginning: str = "", least: int = 0) -> str:
+        """What comes after `beginning` in a sentence with so many tokens at least and `LONGEST` at most, all of it counted.
+
+        So LAVIS describes pictures, which FreeSeg-Diff's released code uses; without a beginning as `caption`.
+        """
+        own = max(len(self._processor.tokenizer(beginning).input_ids) - 1, 0) if beginning else 0
+        sentence = self.caption(image, beginning, longest=max(LONGEST - own, 1), shortest=max(least - own, 0))
+        return without(sentence, beginning)
+
     @torch.inference_mode()
-    def caption(self, image: UInt8[np.ndarray, "h w 3"], prefix: str = "", *, beams: int = 3, longest: int = 30) -> str:
+    def caption(
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        prefix: str = "",
+        *,
+        beams: int = 3,
+        longest: int = LONGEST,
+        shortest: int = 0,
+    ) -> str:
         """One sentence on an RGB picture, without a full stop.
 
         Args:
             prefix: how the sentence begins; it is part of the answer.
             beams: width of the beam search; 1 is greedy.
-            longest: most tokens that are added to the prefix.
+            longest, shortest: how many tokens are added to the prefix at most, and at least.
         """
         inputs = self._processor(images=image, text=prefix, return_tensors="pt").to(self.device)
         inputs["pixel_values"] = inputs["pixel_values"].to(self.dtype)
-        tokens = self._model.generate(**inputs, num_beams=beams, max_new_tokens=longest, do_sample=False)
+        least = {"min_new_tokens": shortest} if shortest else {}
+        tokens = self._model.generate(**inputs, num_beams=beams, max_new_tokens=longest, do_sample=False, **least)
         text = self._processor.batch_decode(tokens, skip_special_tokens=True)[0]
         return as_sentence(rejoined(text) if self._splits_words else text, prefix)
 
@@ -93,6 +116,11 @@ def rejoined(text: str) -> str:
     text = re.sub(r"(?<=\w) ?' ?(s|t|d|m|re|ve|ll)\b", r"'\1", text)
     text = re.sub(r"(?<=s) ' (?=\w)", "' ", text)
     return re.sub(r" (?=[,.;:!?])", "", re.sub(r"(?<=\w) - (?=\w)", "-", text))
+
+
+def without(sentence: str, beginning: str) -> str:
+    """A sentence of `as_sentence` without its beginning."""
+    return sentence.removeprefix(beginning.strip()).strip()
 
 
 def as_sentence(text: str, prefix: str) -> str:

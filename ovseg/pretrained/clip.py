@@ -13,8 +13,11 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
-from ovseg.backbones.weights import check_finite, loading, name_of_weights
+from ovseg.backbones.weights import check_finite, check_tokenizer, loading, name_of_weights
+from ovseg.files import read_json
 from ovseg.limits import quoted
+from ovseg.maths.maps import enlarged
+from ovseg.pretrained.outputs import outputs_of
 from ovseg.pretrained.prompt_tree import encode_tree, shares_prefixes
 from ovseg.pretrained.templates import TEMPLATES
 
@@ -40,7 +43,11 @@ class Clip:
     def __init__(self, source: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         self.source, self.device, self.dtype = source, torch.device(device), dtype
         name, tag = _name_and_tag(source)
-        with loading(f"The CLIP {source}", RuntimeError):
+        if source.startswith(LOCAL):
+            folder = Path(source.removeprefix(LOCAL))
+            if "hf_tokenizer_name" in read_json(folder / "open_clip_config.json").get("model_cfg", {}).get("text_cfg", {}):
+                check_tokenizer(folder)
+        with loading(f"The CLIP {source}"):
             model, self._preprocess = open_clip.create_model_from_pretrained(name, tag)
             self._tokenizer = open_clip.get_tokenizer(name)
         self._model = model.to(self.device, dtype).eval().requires_grad_(False)
@@ -62,20 +69,34 @@ class Clip:
         return float(self._model.logit_scale.exp())
 
     @torch.inference_mode()
-    def image_embeddings(self, images: Sequence[Picture], squashed: int = 0) -> Float[Tensor, "n d"]:
+    def image_embeddings(
+        self, images: Sequence[Picture], squashed: int = 0, *, floored: bool = False
+    ) -> Float[Tensor, "n d"]:
         """Unit vectors of pictures; each is resized and cropped as the checkpoint's authors did.
 
         Args:
-            squashed: pixels of the side of a square to which each is brought first, so that nothing is cropped off; 0 for
-                no such square.
+            squashed: pixels of the side of a square to which each is brought first, so that nothing is cropped off, and
+                from there plainly to the network's; 0 for no such square.
+            floored: a middle square that would begin at half a pixel begins at the whole one before it, as in
+                transformers; else at the even one.
         """
         pictures = [Image.fromarray(image) for image in images]
         if squashed:
-            pictures = [picture.resize((squashed, squashed), Image.Resampling.BICUBIC) for picture in pictures]
-        batch = torch.stack([self._preprocess(picture) for picture in pictures])
+            squares = [picture.resize((squashed, squashed), Image.Resampling.LANCZOS) for picture in pictures]
+            tower = self._model.visual
+            batch = torch.stack([self._squashed(np.asarray(one), tower.image_size, False, True) for one in squares])
+        else:
+            batch = torch.stack([self._preprocess(self._middle_of(p) if floored else p) for p in pictures])
         vectors = self._model.encode_image(batch.to(self.device, self.dtype)).float()
         check_finite("CLIP's vectors of pictures", self.dtype, vectors)
         return torch.nn.functional.normalize(vectors, dim=-1)
+
+    def _middle_of(self, picture: Image.Image) -> Image.Image:
+        side = self._model.visual.image_size[0]
+        width, height = (side * length // min(picture.size) for length in picture.size)
+        left, top = (width - side) // 2, (height - side) // 2
+        resized = picture.resize((width, height), Image.Resampling.BICUBIC)
+        return resized.crop((left, top, left + side, top + side))
 
     @torch.inference_mode()
     def text_embeddings(self, prompts: Sequence[str]) -> Float[Tensor, "n d"]:
@@ -131,15 +152,12 @@ class Clip:
         Raises:
             ValueError: the text network is no transformer of open_clip's own.
         """
-        tower, states = getattr(self._model, "text", self._model), []
+        tower = getattr(self._model, "text", self._model)
         if not hasattr(tower, "ln_final"):
             raise ValueError(f"Words need a text transformer of open_clip's own, but {self.source} has another.")
         tokens = self._tokens(words).to(self.device)
-        hook = tower.ln_final.register_forward_hook(lambda _module, _inputs, output: states.append(output))
-        try:
+        with outputs_of(tower.ln_final) as states:
             self._model.encode_text(tokens)
-        finally:
-            hook.remove()
         rows = [state[1:stop].mean(0) for state, stop in zip(states[0], _ends(tower, tokens), strict=True)]
         return torch.nn.functional.normalize(torch.stack(rows).float().cpu(), dim=-1)
 
@@ -149,11 +167,9 @@ class Clip:
         rows = self.text_embeddings(prompts).reshape(len(names), len(templates), -1)
         return torch.nn.functional.normalize(rows.mean(1), dim=-1)
 
-    def probabilities(
-        self, images: Sequence[Picture], names: Sequence[str], templates: Sequence[str] = ("{}",)
-    ) -> Float[Tensor, "images names"]:
-        """For every picture a softmax over names, or over whole prompts (Radford et al., section 3.1.2)."""
-        return (self.scale * self.image_embeddings(images) @ self.class_embeddings(names, templates).T).softmax(1)
+    def probabilities(self, images: Sequence[Picture], prompts: Sequence[str]) -> Float[Tensor, "images prompts"]:
+        """For every picture a softmax over prompts (Radford et al., section 3.1.2)."""
+        return (self.scale * self.similarity(images, prompts)).softmax(1)
 
     @torch.inference_mode()
     def dense(
@@ -164,6 +180,7 @@ class Clip:
         *,
         side: int = 0,
         imagenet: bool = False,
+        bilinear: bool = False,
     ) -> Float[Tensor, "n d y x"]:
         """Features of every patch, from a layer's attention; the class token is left out.
 
@@ -174,19 +191,17 @@ class Clip:
             images: each is squashed to the tower's square, not cropped to it, so that the features cover all of it.
             layer: whose keys; counted from the end if negative.
             side: pixels of the square's side, rounded down to whole patches; the tower's own if 0. The embeddings of
-                places are resized to it (bicubic), so that there are more patches.
+                places are resized to it, as `enlarged` does, so that there are more patches.
             imagenet: colours have ImageNet's mean and deviation, not CLIP's own.
+            bilinear: squash by bilinear resizing without antialiasing.
 
         Raises:
             ValueError: the picture tower is no vision transformer, or the side is less than a patch.
         """
         tower = self._tower(side)
-        block, states = tower.transformer.resblocks[layer], []
-        hook = block.ln_1.register_forward_hook(lambda _module, _inputs, output: states.append(output))
-        try:
-            tower(torch.stack([self._squashed(image, tower.image_size, imagenet) for image in images]))
-        finally:
-            hook.remove()
+        block = tower.transformer.resblocks[layer]
+        with outputs_of(block.ln_1) as states:
+            tower(torch.stack([self._squashed(image, tower.image_size, imagenet, bilinear) for image in images]))
         width, rows = block.attn.embed_dim, {"keys": 1, "values": 2}[kind]
         part = slice(rows * width, (rows + 1) * width)
         features = nn.functional.linear(states[0], block.attn.in_proj_weight[part], block.attn.in_proj_bias[part])
@@ -209,19 +224,22 @@ class Clip:
             other, grid = copy.copy(tower), (side // patch_h, side // patch_w)
             own, places = tower.positional_embedding[:1], tower.positional_embedding[1:]
             square = places.T.unflatten(1, tuple(tower.grid_size))[None].float()
-            square = nn.functional.interpolate(square, grid, mode="bicubic", align_corners=False)[0].flatten(1).T
+            square = enlarged(square, grid)[0].flatten(1).T
             other._parameters = dict(tower._parameters)
             other.positional_embedding = nn.Parameter(torch.cat([own, square.to(own)]), requires_grad=False)
             other.grid_size, other.image_size = grid, (grid[0] * patch_h, grid[1] * patch_w)
             self._towers[side] = other
         return self._towers[side]
 
-    def _squashed(self, image: np.ndarray, side_hw: tuple[int, int], imagenet: bool) -> Tensor:
-        picture = Image.fromarray(image).resize(side_hw[::-1], Image.Resampling.BICUBIC)
-        pixels = torch.from_numpy(np.asarray(picture, np.float32) / 255)
-        statistics = IMAGENET if imagenet else self._model.visual.preprocess_cfg
-        pixels = (pixels - torch.tensor(statistics["mean"])) / torch.tensor(statistics["std"])
-        return pixels.permute(2, 0, 1).to(self.device, self.dtype)
+    def _squashed(self, image: np.ndarray, side_hw: tuple[int, int], imagenet: bool, bilinear: bool) -> Tensor:
+        if not bilinear:
+            image = np.asarray(Image.fromarray(image).resize(side_hw[::-1], Image.Resampling.BICUBIC))
+        pixels = torch.tensor(image, dtype=torch.float32).permute(2, 0, 1) / 255
+        if bilinear:
+            pixels = nn.functional.interpolate(pixels[None], tuple(side_hw), mode="bilinear", align_corners=False)[0]
+        colours = IMAGENET if imagenet else self._model.visual.preprocess_cfg
+        mean, std = (torch.tensor(colours[name])[:, None, None] for name in ("mean", "std"))
+        return ((pixels - mean) / std).to(self.device, self.dtype)
 
     def similarity(self, images: Sequence[Picture], prompts: Sequence[str]) -> Float[Tensor, "images prompts"]:
         """Cosines of every picture with every prompt."""

@@ -18,7 +18,7 @@ import transformers
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from ovseg.backbones.weights import check_complete, loading, name_of_weights, say_if_pickled
+from ovseg.backbones.weights import check_tokenizer, loading, name_of_weights, read_whole
 from ovseg.maths.maps import resize
 from ovseg.types import BACKGROUND
 
@@ -38,13 +38,6 @@ class Instance:
     label: str
     score: float
     mask: Bool[np.ndarray, "h w"]
-
-
-def _network(kind: type, source: str) -> torch.nn.Module:
-    network, info = kind.from_pretrained(source, weights_only=True, output_loading_info=True)
-    check_complete(source, info["missing_keys"])
-    say_if_pickled(source)
-    return network
 
 
 class Detector(ABC):
@@ -99,12 +92,11 @@ class InstanceDetector(Detector):
     """A network that predicts masks with a class each: MaskFormer and its descendants, trained on COCO's instances."""
 
     def __init__(self, source: str, device: torch.device | str) -> None:
-        super().__init__(source, _network(transformers.AutoModelForUniversalSegmentation, source), device)
+        super().__init__(source, read_whole(transformers.AutoModelForUniversalSegmentation, source), device)
         self._processor = transformers.AutoImageProcessor.from_pretrained(source)
 
     @torch.inference_mode()
     def instances(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Instance, ...]:
-        """The objects in an RGB picture, highest score first."""
         inputs = self._processor(images=image, return_tensors="pt").to(self.device)
         result = self._processor.post_process_instance_segmentation(
             self._model(**inputs), threshold=MIN_SCORE, target_sizes=[image.shape[:2]], return_binary_maps=True
@@ -123,16 +115,17 @@ class PromptedDetector(Detector):
     TASK = "the task is instance"
 
     def __init__(self, source: str, device: torch.device | str) -> None:
-        super().__init__(source, _network(transformers.AutoModelForUniversalSegmentation, source), device)
+        super().__init__(source, read_whole(transformers.AutoModelForUniversalSegmentation, source), device)
         # The file of class names lies in another repository; the model's own configuration has them, too.
         self._processor = transformers.AutoImageProcessor.from_pretrained(source, class_info_file=None)
+        if Path(source).is_dir():
+            check_tokenizer(Path(source))
         tokenizer = transformers.AutoTokenizer.from_pretrained(source)
         task = tokenizer(self.TASK, padding="max_length", max_length=self._model.config.task_seq_len, return_tensors="pt")
         self._task = (task.input_ids * task.attention_mask).to(self.device)
 
     @torch.inference_mode()
     def instances(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Instance, ...]:
-        """The objects in an RGB picture, highest score first."""
         inputs = self._processor(images=image, task_inputs=["instance"], return_tensors="pt").to(self.device)
         result = self._model(pixel_values=inputs["pixel_values"], task_inputs=self._task)
         scores, labels = result.class_queries_logits[0].softmax(-1)[:, :-1].max(-1)  # the last label is "nothing"
@@ -153,7 +146,7 @@ class SemanticDetector(Detector):
     """
 
     def __init__(self, source: str, device: torch.device | str) -> None:
-        super().__init__(source, _network(transformers.AutoModelForSemanticSegmentation, source).float(), device)
+        super().__init__(source, read_whole(transformers.AutoModelForSemanticSegmentation, source).float(), device)
         try:
             self._processor = transformers.AutoImageProcessor.from_pretrained(source)
         except OSError:
@@ -172,7 +165,6 @@ class SemanticDetector(Detector):
         return resize(logits, images[0].shape[:2]).softmax(1)
 
     def instances(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Instance, ...]:
-        """The objects in an RGB picture, highest score first."""
         likely = self.probabilities([image])[0].cpu().numpy()
         chosen, objects = likely.argmax(0), []
         for number, label in self._model.config.id2label.items():
@@ -200,7 +192,7 @@ def load_detector(source: str, device: torch.device | str = "cpu") -> Detector:
         "segformer": SemanticDetector,
         "upernet": SemanticDetector,
     }
-    with loading(f"The detector at {source}", ValueError):
+    with loading(f"The detector at {source}"):
         kind = transformers.AutoConfig.from_pretrained(source).model_type
         if kind in kinds:
             return kinds[kind](source, device)

@@ -1,16 +1,20 @@
 """DINO (Caron et al. 2021, arXiv 2104.14294): a vision transformer trained without labels, whose keys follow objects."""
 
+import math
 from collections.abc import Sequence
-from functools import cached_property
+from contextlib import ExitStack
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from ovseg.backbones.weights import check_complete, check_finite, loading, name_of_weights, say_if_pickled
+from ovseg.maths.maps import enlarged
+from ovseg.pretrained.outputs import outputs_of
 
 
 class Dino:
@@ -27,8 +31,9 @@ class Dino:
         self.source, self.device, self.dtype = source, torch.device(device), dtype
         with loading(f"DINO at {source}"):
             kind = transformers.AutoConfig.from_pretrained(source).model_type
-            if kind != "vit":
-                raise ValueError(f"The self-supervised network must be a vit, but {source} is a {kind}.")
+        if kind != "vit":
+            raise ValueError(f"The self-supervised network must be a vit, but {source} is a {kind}.")
+        with loading(f"DINO at {source}"):
             pixels = transformers.AutoImageProcessor.from_pretrained(source)
             model, info = transformers.ViTModel.from_pretrained(
                 source, dtype=dtype, add_pooling_layer=False, weights_only=True, output_loading_info=True
@@ -49,24 +54,37 @@ class Dino:
         return self._model.config.patch_size
 
     @torch.inference_mode()
-    def keys(self, images: Sequence[UInt8[np.ndarray, "h w 3"]]) -> Float[Tensor, "n d y x"]:
+    def keys(self, images: Sequence[Num[np.ndarray, "h w 3"]], *, cut: bool = False) -> Float[Tensor, "n d y x"]:
         """The last layer's keys of every patch, heads one after the other, without the class token.
 
         Args:
-            images: RGB pictures of one size; sides that are no multiples of a patch are resized to the nearest multiple,
-                so that no column is lost.
+            images: RGB pictures of one size, 0 to 255; sides that are no multiples of a patch are resized to the nearest
+                multiple, so that no column is lost.
+            cut: as DINO's own code: what is left beside whole patches is cut off, and see `enlarged`.
         """
         pixels = torch.from_numpy(np.stack(images)).to(self.device).float() / 255
         pixels = ((pixels - self._mean) / self._std).permute(0, 3, 1, 2)
-        grid = tuple(max(1, round(side / self.patch)) for side in pixels.shape[2:])
+        grid = tuple(max(1, side // self.patch if cut else round(side / self.patch)) for side in pixels.shape[2:])
         sides = tuple(self.patch * count for count in grid)
-        if sides != tuple(pixels.shape[2:]):
+        if cut:
+            pixels = pixels[:, :, : sides[0], : sides[1]]
+        elif sides != tuple(pixels.shape[2:]):
             pixels = F.interpolate(pixels, sides, mode="bilinear", align_corners=False, antialias=True)
-        keys: list[Tensor] = []
-        hook = self._model.layers[-1].attention.k_proj.register_forward_hook(lambda _m, _i, output: keys.append(output))
-        try:
+        with outputs_of(self._model.layers[-1].attention.k_proj) as keys, ExitStack() as undo:
+            if cut:
+                replacing = self._model.embeddings.register_forward_hook(partial(_replace_places, grid=grid))
+                undo.callback(replacing.remove)
             self._model(pixels.to(self.dtype), interpolate_pos_encoding=True)
-        finally:
-            hook.remove()
         check_finite("DINO's keys", self.dtype, keys[0])
         return keys[0][:, 1:].float().unflatten(1, grid).permute(0, 3, 1, 2)
+
+
+def _replace_places(embeddings: torch.nn.Module, _inputs: tuple, output: Tensor, grid: tuple[int, int]) -> Tensor | None:
+    """The embedded patches with the embeddings of their places by `enlarged`; as they are on the network's own grid."""
+    places = embeddings.position_embeddings[:, 1:]
+    side = math.isqrt(places.shape[1])
+    if grid == (side, side):
+        return None
+    given = embeddings.interpolate_pos_encoding(output, *(length * embeddings.patch_size for length in grid))[:, 1:]
+    wanted = enlarged(places.mT.unflatten(2, (side, side)), grid).flatten(2).mT
+    return torch.cat([output[:, :1], output[:, 1:] + (wanted - given)], 1)

@@ -13,7 +13,6 @@ Differs from the released code, with the same result unless said:
   never leaves training mode. The vectors of its spectral norm then go on moving a little; here they stand.
 """
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -31,8 +30,8 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.checkpoint import checkpoint
 
 from ovseg.backbones.base import Backbone, Capture, Text
-from ovseg.backbones.weights import name_of_weights
-from ovseg.files import as_json, whole_folder, write_whole
+from ovseg.backbones.weights import check_complete, name_of_weights
+from ovseg.files import as_json, read_json, whole_folder, write_whole
 from ovseg.maths.maps import resize
 
 EPSILON, MOMENTUM = 1e-4, 0.1  # of the batch statistics; the spectral norm has the same epsilon
@@ -44,20 +43,15 @@ PATCH = 4  # sides of the squares of fused features that become one token
 class GroundingSize:
     """Widths of the module.
 
-    Args:
-        channels: for each stride of the latent grid the channels of its features, both rows of guidance together.
-        text: width of the text encoder's states.
-        fused: for each stride the channels that its features are reduced to.
-        model: width of the decoder.
-
     Raises:
         ValueError: `fused` and `channels` have different strides, or not stride 1.
     """
 
+    # For each stride of the latent grid the channels of its features, both rows of guidance together
     channels: Mapping[int, int]
-    text: int
-    fused: Mapping[int, int]
-    model: int = 512
+    text: int  # width of the text encoder's states
+    fused: Mapping[int, int]  # for each stride the channels that its features are reduced to
+    model: int = 512  # width of the decoder
     heads: int = 8
     feed_forward: int = 2048
     layers: int = 3
@@ -225,15 +219,11 @@ QUERY = "a photograph of a {}"  # the released code's sentence, whose state at t
 
 @dataclass(frozen=True)
 class WordMaps:
-    """What the module makes of words in a picture, on the latent grid.
-
-    `levels` are the fused features of each stride, coarsest first; `attention` is what each word pays to squares of
-    `PATCH` x `PATCH` places.
-    """
+    """What the module makes of words in a picture, on the latent grid."""
 
     logits: Float[Tensor, "n y x"]
-    attention: Float[Tensor, "n _py _px"]
-    levels: tuple[Float[Tensor, "_w _y _x"], ...]
+    attention: Float[Tensor, "n _py _px"]  # what each word pays to squares of `PATCH` x `PATCH` places
+    levels: tuple[Float[Tensor, "_w _y _x"], ...]  # the fused features of each stride, coarsest first
 
 
 class Grounding:
@@ -247,15 +237,16 @@ class Grounding:
 
     def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
         try:
-            config = json.loads((folder / "config.json").read_text())
+            config = read_json(folder / "config.json")
             weights = load_file(folder / "model.safetensors")
-        except (OSError, SafetensorError, json.JSONDecodeError) as error:
+            self.training: dict[str, Any] = config["training"]
+            self.module = GroundingModule(_size_from(config["size"]), config["independent"])
+            lack = self.module.load_state_dict({name: weight.float() for name, weight in weights.items()}, strict=False)
+        except (OSError, SafetensorError, LookupError, TypeError, RuntimeError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error).rstrip(".")
             raise ValueError(f"A grounding module must be in {folder}, but reading it failed: {reason}.") from error
+        check_complete(str(folder), lack.missing_keys)
         self.folder = folder
-        self.training: dict[str, Any] = config["training"]
-        self.module = GroundingModule(_size_from(config["size"]), config["independent"])
-        self.module.load_state_dict({name: weight.float() for name, weight in weights.items()})
         self.module.to(device).eval().requires_grad_(False)
 
     @cached_property

@@ -18,10 +18,11 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from ovseg.assets import kept_in
-from ovseg.pretrained.captioner import as_sentence
+from ovseg.pretrained.captioner import as_sentence, without
 
 REQUIREMENTS = Path(__file__).parent / "lavis_requirements.txt"
 WORKER = Path(__file__).parent / "lavis_worker.py"
+LOADING_SECONDS = 1800
 READY = "ready.txt"  # written last; holds the requirements that were installed
 MODELS = {"lavis-blip": ("blip_caption", "base_coco"), "lavis-blip2": ("blip2_opt", "caption_coco_opt2.7b")}
 
@@ -34,7 +35,7 @@ def environment() -> Path:
 def is_installed() -> bool:
     """Whether the environment is complete and of the requirements of this version."""
     ready = environment() / READY
-    return ready.is_file() and ready.read_text() == REQUIREMENTS.read_text()
+    return ready.is_file() and ready.read_text(encoding="utf-8") == REQUIREMENTS.read_text(encoding="utf-8")
 
 
 def obstacle() -> str:
@@ -70,7 +71,7 @@ def install(report: Callable[[str], None] = print) -> Path:
     (shared,) = {str(Path(path).resolve()) for path in sys.path if (Path(path) / "torch").is_dir()}
     (site,) = folder.glob("lib/python*/site-packages")
     # A path file's folders come after the environment's own, so that its older libraries win.
-    (site / "ovseg-main.pth").write_text(shared + "\n")
+    (site / "ovseg-main.pth").write_text(shared + "\n", encoding="utf-8")
     options = ["--no-deps", "--ignore-installed", "--no-input", "--no-compile"]  # most of the modules are never imported
     command = [_python(folder), "-m", "pip", "install", *options, "-r", REQUIREMENTS]
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -80,7 +81,7 @@ def install(report: Callable[[str], None] = print) -> Path:
         report(lines[-1])
     if process.wait() != 0:
         raise ValueError("The environment of LAVIS must install, but pip failed: " + " ".join(lines[-3:]))
-    (folder / READY).write_text(REQUIREMENTS.read_text())
+    (folder / READY).write_text(REQUIREMENTS.read_text(encoding="utf-8"))
     return folder
 
 
@@ -95,7 +96,7 @@ class LavisCaptioner:
 
     Args:
         name: a name of `MODELS`, or NAME/TYPE of LAVIS's model zoo.
-        seconds: how long an answer may take; loading, which may fetch weights, may take `loading_seconds`.
+        seconds: how long an answer may take; loading, which may fetch weights, may take `LOADING_SECONDS`.
         setup: a Python file to run in the process first, such as one that registers models of one's own.
 
     Raises:
@@ -108,14 +109,12 @@ class LavisCaptioner:
         device: str = "cpu",
         *,
         seconds: float = 120,
-        loading_seconds: float = 1800,
         setup: Path | None = None,
     ) -> None:
         if not is_installed():
             raise ValueError(obstacle() or missing())
         self.zoo_name, self.model_type = MODELS[name] if name in MODELS else name.split("/", 1)
-        self.name, self.device, self.setup = name, device, setup
-        self.seconds, self.loading_seconds = seconds, loading_seconds
+        self.name, self.device, self.seconds, self.setup = name, device, seconds, setup
         self._process: subprocess.Popen | None = None
         self._answers: queue.Queue[str | None] = queue.Queue()
         self._lock, self._count = threading.Lock(), 0
@@ -135,12 +134,16 @@ class LavisCaptioner:
             if self._process is None or self._process.poll() is not None:
                 self._start()
                 load = {"name": self.zoo_name, "model_type": self.model_type, "device": self.device}
-                self._ask({"load": load}, self.loading_seconds)
+                self._ask({"load": load}, LOADING_SECONDS)
             content = io.BytesIO()
             Image.fromarray(image).save(content, "PNG")
             picture = base64.b64encode(content.getvalue()).decode()
             text = self._ask({"caption": picture, "prefix": prefix}, self.seconds)["caption"]
         return as_sentence(text, prefix)
+
+    def describe(self, image: UInt8[np.ndarray, "h w 3"], beginning: str = "", least: int = 0) -> str:
+        """What comes after `beginning` in the sentence. LAVIS's own least number of tokens counts, which is 10 for BLIP."""
+        return without(self.caption(image, beginning), beginning)
 
     def go_on(self, image: UInt8[np.ndarray, "h w 3"], prefix: str = "") -> str:
         """Refused: LAVIS decodes in its own way.

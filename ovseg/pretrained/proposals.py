@@ -1,6 +1,5 @@
 """Masks of the objects in a picture of any class: by MaskCut, or by CutLER where it is installed."""
 
-import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +13,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, UInt8
 
+from ovseg.assets import variable
+from ovseg.files import file_checksum
 from ovseg.maths.cuts import mask_cut, sharpen
 
 if TYPE_CHECKING:
@@ -23,30 +24,36 @@ Proposals = Callable[[UInt8[np.ndarray, "H W 3"]], tuple[Bool[np.ndarray, "H W"]
 """Masks of a picture's objects, none or several."""
 
 
-def by_maskcut(dino: "Dino", objects: int = 3, alike: float = 0.15) -> Proposals:
-    """Normalised cuts on DINO's keys (Wang et al. 2023, "CutLER", section 3.2), with edges by a CRF.
-
-    Args:
-        objects: most masks of a picture; the published 3.
-        alike: cosine above which two patches belong together; the published 0.15.
-    """
+def by_maskcut(dino: "Dino") -> Proposals:
+    """Normalised cuts on DINO's keys (Wang et al. 2023, "CutLER", section 3.2), with edges by a CRF."""
 
     def masks(image: UInt8[np.ndarray, "H W 3"]) -> tuple[Bool[np.ndarray, "H W"], ...]:
-        sharp = (sharpen(mask, image, dino.device) for mask in mask_cut(dino.keys([image])[0], objects, alike))
+        sharp = (sharpen(mask, image, dino.device) for mask in mask_cut(dino.keys([image])[0]))
         return tuple(mask for mask in sharp if mask is not None)
 
     return masks
 
 
+def cutler_folder() -> Path:
+    """The folder that `OVSEG_CUTLER` names.
+
+    Raises:
+        ValueError: that is not set.
+    """
+    folder = variable("OVSEG_CUTLER")
+    if folder is None:
+        raise ValueError(
+            "CutLER needs its folder in the variable OVSEG_CUTLER, but that is not set: its licence (CC BY-NC-SA 4.0, not"
+            " for commercial use) keeps it out of this project. Fetch it yourself, or take masks=maskcut."
+        )
+    return Path(folder)
+
+
 @dataclass(frozen=True)
 class CutlerWeights:
-    """The file of CutLER's weights.
+    """The file of CutLER's weights."""
 
-    Args:
-        folder: a checkout of facebookresearch/CutLER's `cutler` folder with `cutler_cascade_final.pth` in it.
-    """
-
-    folder: Path
+    folder: Path  # a checkout of facebookresearch/CutLER's `cutler` folder with `cutler_cascade_final.pth` in it
 
     @cached_property
     def fingerprint(self) -> str:
@@ -58,11 +65,10 @@ class CutlerWeights:
         path = self.folder / "cutler_cascade_final.pth"
         if not path.is_file():
             raise ValueError(f"CutLER needs {path}, which is not there; its licence is CC BY-NC-SA 4.0.")
-        total = hashlib.sha256()
-        with path.open("rb") as file:
-            while part := file.read(2**20):
-                total.update(part)
-        return total.hexdigest()[:12]
+        return file_checksum(path)[:12]
+
+
+LEAST_SCORE = 0.35  # of a mask that is kept: OVDiff's
 
 
 class Cutler:
@@ -73,7 +79,6 @@ class Cutler:
 
     Args:
         folder: a checkout of facebookresearch/CutLER's `cutler` folder with `cutler_cascade_final.pth` in it.
-        least: score of a mask that is kept; OVDiff's 0.35.
 
     Raises:
         ValueError: detectron2 or a file is missing; the sentence says which, and where it is to be had.
@@ -81,7 +86,7 @@ class Cutler:
 
     CONFIG = Path("model_zoo/configs/CutLER-ImageNet/cascade_mask_rcnn_R_50_FPN.yaml")
 
-    def __init__(self, folder: Path, device: str = "cpu", least: float = 0.35) -> None:
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
         weights = folder / "cutler_cascade_final.pth"
         for path in (weights, folder / self.CONFIG, folder / "modeling", folder / "config"):
             if not path.exists():
@@ -96,7 +101,7 @@ class Cutler:
         cutler.add_cutler_config(config)
         config.merge_from_file(str(folder / self.CONFIG))
         config.MODEL.WEIGHTS, config.MODEL.DEVICE = str(weights), device
-        config.MODEL.ROI_HEADS.SCORE_THRESH_TEST = least
+        config.MODEL.ROI_HEADS.SCORE_THRESH_TEST = LEAST_SCORE
         if device == "cpu":  # whose statistics cannot be shared between processes
             config.MODEL.RESNETS.NORM = config.MODEL.FPN.NORM = "BN"
         self._model, self._is_rgb = modeling.build_model(config).eval(), config.INPUT.FORMAT == "RGB"

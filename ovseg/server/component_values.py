@@ -4,7 +4,7 @@ The page itself sends no others. Gradio answers most of what is wrong with an er
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -13,6 +13,8 @@ from gradio.components import Component
 from ovseg.doors.inputs import brief
 from ovseg.limits import is_unicode
 from ovseg.server.gradio_parts import Block
+
+LISTED = "a list of its choices"
 
 
 def check_values(parts: Sequence[Block], values: Sequence[Any]) -> None:
@@ -35,15 +37,22 @@ def check_characters(value: Any) -> None:
     Raises:
         ValueError: one holds a surrogate.
     """
+    for item in leaves(value):
+        if isinstance(item, str) and not is_unicode(item):
+            raise ValueError(f"Texts must be characters that can be written, but one holds a surrogate: {brief(item)}.")
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """All texts, numbers and the like in a value of JSON, names among them."""
     rest = [value]
     while rest:  # no recursion: what is sent may be deep
         item = rest.pop()
-        if isinstance(item, str) and not is_unicode(item):
-            raise ValueError(f"Texts must be characters that can be written, but one holds a surrogate: {brief(item)}.")
         if isinstance(item, dict):
             rest += [*item, *item.values()]
         elif isinstance(item, (list, tuple)):
             rest += item
+        else:
+            yield item
 
 
 def check_value(part: Component, value: Any) -> None:
@@ -66,9 +75,12 @@ def _wanted(part: Component, value: Any) -> str:
         case gr.Checkbox():
             return "" if isinstance(value, bool) else "true or false"
         case gr.CheckboxGroup():
-            return (
-                "" if isinstance(value, list) and all(_is_choice(part, item) for item in value) else "a list of its choices"
-            )
+            return "" if isinstance(value, list) and all(_is_choice(part, item) for item in value) else LISTED
+        case gr.Dropdown(multiselect=True):
+            free = part.allow_custom_value
+            chosen = [] if value is None else value
+            fits = isinstance(chosen, list) and all(_is_choice(part, x) or (free and isinstance(x, str)) for x in chosen)
+            return "" if fits else LISTED
         case gr.Radio() | gr.Dropdown():
             return "" if value is None or _is_choice(part, value) else "one of its choices"
         case gr.Textbox():

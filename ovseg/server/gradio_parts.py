@@ -4,12 +4,15 @@ Gradio promises nothing of them. `PRIVATE_PARTS` lists them, and a test looks fo
 """
 
 import datetime
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import statistics
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 import gradio as gr
 from gradio.block_function import BlockFunction
@@ -22,60 +25,54 @@ from gradio.state_holder import SessionState
 from gradio.utils import get_function_description, get_upload_folder
 from gradio_client.utils import is_file_obj_with_meta
 
+from ovseg.doors.inputs import written_file
+
 __all__ = ["Block", "BlockFunction", "FnIndexInferError", "ImageData", "SessionState"]
 
-PRIVATE_PARTS: tuple[str, ...] = (
-    "gradio.block_function.BlockFunction.api_name",
-    "gradio.block_function.BlockFunction.api_visibility",
-    "gradio.block_function.BlockFunction.fn",
-    "gradio.block_function.BlockFunction.inputs",
-    "gradio.blocks.Block._id",
-    "gradio.blocks.Block.stateful",
-    "gradio.blocks.Blocks._queue",
-    "gradio.blocks.Blocks.fns",
-    "gradio.blocks.Blocks.mcp_server_obj",
-    "gradio.blocks.Blocks.preprocess_data",
-    "gradio.blocks.Blocks.process_api",
-    "gradio.blocks.Blocks.state_holder",
-    "gradio.components.Component.api_info",
-    "gradio.components.Component.preprocess",
-    "gradio.context.LocalContext.blocks",
-    "gradio.context.LocalContext.event_id",
-    "gradio.data_classes.ImageData.path",
-    "gradio.events.EventData._data",
-    "gradio.mcp.GradioMCPServer.postprocess_output_data",
-    "gradio.queueing.Event._id",
-    "gradio.queueing.Event.alive",
-    "gradio.queueing.Event.concurrency_id",
-    "gradio.queueing.Event.enqueue_time",
-    "gradio.queueing.Event.session_hash",
-    "gradio.queueing.EventQueue.queue",
-    "gradio.queueing.Queue.event_ids_to_events",
-    "gradio.queueing.Queue.event_queue_per_concurrency_id",
-    "gradio.queueing.Queue.pending_event_ids_session",
-    "gradio.queueing.Queue.pending_messages_per_session",
-    "gradio.route_utils.FnIndexInferError",
-    "gradio.routes.App.get_blocks",
-    "gradio.state_holder.SessionState.__contains__",
-    "gradio.state_holder.SessionState.__getitem__",
-    "gradio.state_holder.StateHolder.lock",
-    "gradio.state_holder.StateHolder.session_data",
-    "gradio.state_holder.StateHolder.time_last_used",
-    "gradio.utils.get_function_description",
-    "gradio.utils.get_upload_folder",
-    "gradio_client.utils.is_file_obj_with_meta",
-)
+PARTS_OF: dict[str, tuple[str, ...]] = {
+    "gradio.block_function.BlockFunction": ("api_name", "api_visibility", "fn", "inputs"),
+    "gradio.blocks.Block": ("_id", "async_move_resource_to_block_cache", "stateful"),
+    "gradio.blocks.Blocks": ("_queue", "fns", "mcp_server_obj", "preprocess_data", "process_api", "state_holder"),
+    "gradio.components.Component": ("api_info", "preprocess"),
+    "gradio.context.LocalContext": ("blocks", "event_id"),
+    "gradio.data_classes.ImageData": ("path",),
+    "gradio.events.EventData": ("_data",),
+    "gradio.mcp.GradioMCPServer": ("convert_strings_to_filedata", "postprocess_output_data"),
+    "gradio.queueing.Event": ("_id", "alive", "concurrency_id", "enqueue_time", "request", "session_hash"),
+    "gradio.queueing.EventQueue": ("queue",),
+    "gradio.queueing.Queue": (
+        "active_jobs", "event_ids_to_events", "event_queue_per_concurrency_id",
+        "pending_event_ids_session", "pending_messages_per_session", "process_time_per_fn",
+    ),
+    "gradio.queueing.ProcessTime": ("add", "avg_time"),
+    "gradio.route_utils": ("FnIndexInferError",),
+    "gradio.routes.App": ("get_blocks",),
+    "gradio.state_holder.SessionState": ("__contains__", "__getitem__"),
+    "gradio.state_holder.StateHolder": ("lock", "session_data", "time_last_used"),
+    "gradio.utils": ("get_function_description", "get_upload_folder"),
+    "gradio_client.utils": ("is_file_obj_with_meta",),
+}  # fmt: skip
+PRIVATE_PARTS: tuple[str, ...] = tuple(f"{owner}.{name}" for owner, names in PARTS_OF.items() for name in names)
 """Modules, classes and attributes by their names in Gradio."""
 
 PRIVATE_ROUTES: tuple[str, ...] = (
+    "/gradio_api/call/{api_name}",
     "/gradio_api/call/{api_name}/{event_id}",
     "/gradio_api/call/v2/{api_name}/{event_id}",
     "/gradio_api/heartbeat/{session_hash}",
     "/gradio_api/queue/data",
+    "/gradio_api/queue/join",
     "/gradio_api/upload",
 )
 """The addresses that requests are told apart by."""
 
+CALLER = "x-ovseg-caller"
+"""The header of `ovseg.server.visitors`."""
+RECENT_RUNS = 20
+"""How many runs say what the next one takes."""
+NETWORK_LINE = "network"
+"""The line in which the jobs of the networks wait."""
+CALL = re.compile(r"/gradio_api/call/(?:v2/)?(?P<name>[^/]+)/?$")
 ANSWER = re.compile(r"/gradio_api/call/(?:v2/)?[^/]+/(?P<event>[^/]+)/?$")
 PAGE = re.compile(r"/gradio_api/heartbeat/(?P<session>[^/]+)/?$")
 
@@ -102,6 +99,64 @@ def messages_session_in(path: str, query: bytes) -> str | None:
 def is_upload(path: str) -> bool:
     """Whether files are sent to this address."""
     return path.rstrip("/").endswith("/upload")
+
+
+def is_mcp_call(path: str) -> bool:
+    """Whether MCP clients send their calls to this address."""
+    return path.rstrip("/").endswith(("/gradio_api/mcp", "/gradio_api/mcp/http"))
+
+
+def asks_for_job(path: str) -> bool:
+    """Whether jobs are asked for at this address."""
+    return bool(CALL.search(path)) or path.rstrip("/").endswith("/queue/join")
+
+
+def job_asked_for(page: gr.Blocks, path: str, body: bytes) -> str | None:
+    """The session that asks for a job of the networks, empty where it is none; None where something else is asked for."""
+    called = CALL.search(path)
+    try:
+        values = json.loads(body)
+        number, session = values.get("fn_index"), str(values.get("session_hash") or "")
+    except (ValueError, AttributeError, RecursionError):
+        return None  # Gradio says what is wrong with it
+    events = page.fns.values()
+    event = next((e for e in events if (e.api_name == called["name"] if called else e._id == number)), None)
+    return None if event is None or event.concurrency_id != NETWORK_LINE else session
+
+
+def awaited_jobs(page: gr.Blocks) -> Iterator[tuple[str, str, str]]:
+    """Of each job of the networks that waits or is at work: session, address, and what `CALLER` says."""
+    queue = page._queue
+    line = queue.event_queue_per_concurrency_id.get(NETWORK_LINE)  # made with the first job
+    waiting = line.queue if line else []
+    at_work = [event for batch in queue.active_jobs if batch for event in batch if event.concurrency_id == NETWORK_LINE]
+    for event in [*waiting, *at_work]:
+        request = event.request
+        yield event.session_hash, request.client.host if request.client else "", request.headers.get(CALLER, "")
+
+
+class RecentTimes:
+    """The mean seconds of an event's last runs, from which Gradio tells visitors in line how long they wait.
+
+    Gradio's own is the mean of all. Here the first, which loads networks, counts only until there is another.
+    """
+
+    def __init__(self) -> None:
+        self._runs: list[float] = []
+
+    @property
+    def avg_time(self) -> float:
+        """Seconds that the next run is expected to take."""
+        return statistics.fmean(self._runs[1:] or self._runs)
+
+    def add(self, time: float) -> None:
+        """Count a run that took so many seconds."""
+        self._runs = [*self._runs[:1], *self._runs[1:][1 - RECENT_RUNS :], time]
+
+
+def expect_recent_times(page: gr.Blocks) -> None:
+    """Tell visitors in line the wait that recent runs let expect."""
+    page._queue.process_time_per_fn.default_factory = RecentTimes
 
 
 def page_of(scope: Mapping[str, Any]) -> gr.Blocks:
@@ -144,9 +199,14 @@ class Job:
         return self.event.enqueue_time
 
     @property
+    def caller(self) -> str:
+        """For which request of an MCP client it was asked for; empty where it was another visitor's."""
+        return self.event.request.headers.get(CALLER, "")
+
+    @property
     def is_alive(self) -> bool:
-        """False as soon as Gradio has seen that its visitor is gone."""
-        return self.event.alive
+        """False as soon as Gradio has seen that its visitor is gone, or has stopped it."""
+        return self.event.alive and self.name in self.page._queue.pending_event_ids_session.get(self.session, ())
 
     @property
     def others_wait(self) -> bool:
@@ -159,6 +219,12 @@ def job_of_this_thread() -> Job | None:
     page, name = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
     event = None if page is None else page._queue.event_ids_to_events.get(name)
     return None if event is None else Job(page, event)
+
+
+def is_stopped() -> bool:
+    """Whether the job that this thread works on is none of its page's queue any more, because a program stopped it."""
+    page, name = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    return page is not None and name is not None and name not in page._queue.event_ids_to_events
 
 
 def idle_seconds(page: gr.Blocks) -> dict[str, float]:
@@ -196,6 +262,47 @@ def parts_now(event: BlockFunction, state: SessionState | None) -> list[Block]:
 def click_data(event_data: gr.EventData | None) -> Any:
     """What a browser sends of a click or a choice; None where it was neither."""
     return None if event_data is None else event_data._data
+
+
+def read_own_files(page: gr.Blocks, number: int) -> None:
+    """Let a door take the address of a file of this server: Gradio would fetch it, which it may not from its own machine.
+
+    Args:
+        number: of the event that the door is on the page.
+    """
+    for part in page.fns[number].inputs:
+        part.async_move_resource_to_block_cache = _own_or(part.async_move_resource_to_block_cache)
+
+
+def _own_or(fetch: Callable[..., Awaitable[str | None]]) -> Callable[..., Awaitable[str | None]]:
+    async def file_at(address: str | Path | None, *rest: Any) -> str | None:
+        own = own_file(str(address))
+        return await fetch(str(own) if own else address, *rest)
+
+    return file_at
+
+
+def own_file(address: str) -> Path | None:
+    """The file that was uploaded here which an address of this server names; None of another address."""
+    path = Path(unquote(address.partition("/gradio_api/file=")[2]))
+    with suppress(OSError, ValueError):  # a name may be too long, or hold a zero
+        return path if path.is_file() and path.resolve().is_relative_to(upload_folder().resolve()) else None
+    return None
+
+
+def take_bare_pictures(page: gr.Blocks) -> None:
+    """Let MCP clients send a picture file as base64 alone, too, where the page is served to them."""
+    server = page.mcp_server_obj
+    if server:
+        convert = server.convert_strings_to_filedata
+
+        def with_addresses(values: dict[str, Any], places: list[list[str | int]]) -> Any:
+            files = {str(place[0]) for place in places if len(place) == 1}
+            written = {name for name in files if written_file(values.get(name)) is not None}
+            bare = {name for name in written if values[name][:5] != "data:"}
+            return convert(values | {name: f"data:image/png;base64,{values[name]}" for name in bare}, places)
+
+        server.convert_strings_to_filedata = with_addresses
 
 
 def describe_values(page: gr.Blocks, number: int, door: Callable) -> None:

@@ -4,7 +4,7 @@ Every answer gets headers that tell browsers to be careful, and what Gradio woul
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -105,7 +105,7 @@ class Guard:
                 return sentence(403, f"What is sent must come from this page, but it comes from {quoted(origin)}.")
         length = given.get("content-length", "0")
         if length.isdecimal() and int(length) > (most := most_bytes(scope["path"])):
-            return too_long(most)
+            return sentence(413, long_body(most))
         return None
 
     def _with_headers(self, send: Send) -> Send:
@@ -147,11 +147,6 @@ def most_bytes(path: str) -> int:
 def long_body(most: int) -> str:
     """The sentence for a body that is too long."""
     return f"A request must have {most} bytes at most, but this one has more."
-
-
-def too_long(most: int) -> Response:
-    """The answer to a body that is too long."""
-    return sentence(413, long_body(most))
 
 
 def sentence(status: int, text: str) -> Response:
@@ -203,33 +198,26 @@ async def on_http_exception(request: Request, error: HTTPException) -> Response:
     return answer
 
 
-async def on_unknown_door(request: Request, error: FnIndexInferError) -> Response:
-    """The answer to a call of a door that is not there."""
-    return sentence(404, NO_DOOR)
+def saying(status: int, text: str) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """What answers with one sentence, whatever was raised."""
+
+    async def answer(_request: Request, _error: Exception) -> Response:
+        return sentence(status, text)
+
+    return answer
 
 
-async def on_key_error(request: Request, error: KeyError) -> Response:
-    """The answer to a request that names an event, a component or a door by what is no name of one."""
-    return sentence(404, "A request must name an event or a door of this page, but names none.")
-
-
-async def on_wrong_values(request: Request, error: Exception) -> Response:
-    """The answer where Gradio cannot make a call of what was sent."""
-    return sentence(400, "What is sent must have the names and kinds that /gradio_api/info lists, but it has not.")
-
-
-async def on_fault(request: Request, error: Exception) -> Response:
-    """The answer to what no other one fits; the log has the error itself."""
-    return sentence(
-        500, "The request must be one that this page makes, but the server could not answer it; its log says why."
-    )
-
-
+on_wrong_values = saying(400, "What is sent must have the names and kinds that /gradio_api/info lists, but it has not.")
 HANDLERS: dict[Any, Any] = {
-    RequestValidationError: on_validation_error, HTTPException: on_http_exception, KeyError: on_key_error,
-    TypeError: on_wrong_values, ValueError: on_wrong_values, AttributeError: on_wrong_values,
-    FnIndexInferError: on_unknown_door, Exception: on_fault,
-}  # fmt: skip
+    RequestValidationError: on_validation_error,
+    HTTPException: on_http_exception,
+    FnIndexInferError: saying(404, NO_DOOR),
+    KeyError: saying(404, "A request must name an event or a door of this page, but names none."),
+    **dict.fromkeys((TypeError, ValueError, AttributeError), on_wrong_values),
+    Exception: saying(
+        500, "The request must be one that this page makes, but the server could not answer it; its log says why."
+    ),
+}
 """What answers where Gradio or FastAPI raises one of these outside of an event."""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ovseg.server.gradio_parts import Job, event_in, job_of_this_thread, messages_session_in, page_session_in
+from ovseg.server.gradio_parts import Job, event_in, is_stopped, job_of_this_thread, messages_session_in, page_session_in
 
 GRACE = 5.0  # seconds between asking for a job and listening, or between two streams of a visitor whose line broke
 REMEMBERED = 1200.0  # seconds for which it is known when a stream was closed
@@ -116,7 +116,10 @@ def _job() -> Job | None:
 def nobody_listens() -> bool:
     """Whether the visitor of the job that this thread works on is gone. False where it is no job of a page's queue."""
     job = _job()
-    return job is not None and (not job.is_alive or job.page.listeners.have_left(job.session, job.name, job.asked))
+    if job is None:
+        return is_stopped()
+    waiting = f"mcp {job.caller}" if job.caller else job.session
+    return not job.is_alive or job.page.listeners.have_left(waiting, job.caller or job.name, job.asked)
 
 
 def others_wait() -> bool:

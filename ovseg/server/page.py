@@ -4,6 +4,7 @@ from inspect import Parameter, signature
 from typing import Any
 
 import gradio as gr
+from httpx import HTTPError, InvalidURL
 
 from ovseg.server.component_values import check_characters, check_values
 from ovseg.server.gradio_parts import BlockFunction, SessionState, click_data, door_of, is_door, parts_now
@@ -16,6 +17,8 @@ NO_FILE = (
 )
 NO_EVENT = "What is sent of a click or a choice must be as this page sends it, but it is not."
 FAULT = "The page must be able to do this, but it failed: a fault of the program, of which the server's log says more."
+FILE_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, RuntimeError, HTTPError, InvalidURL)
+"""What Gradio raises where it cannot fetch or read a file."""
 EVENT_ERRORS = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)  # of reading an event's data
 
 
@@ -45,9 +48,7 @@ class Page(gr.Blocks):
                 check_values(parts_now(block_fn, state), given)
         try:
             return await super().preprocess_data(block_fn, given, state, explicit_call)
-        except gr.Error:
-            raise
-        except Exception as error:  # Gradio raises any kind where it cannot fetch or read a file
+        except FILE_ERRORS as error:
             raise gr.Error(NO_FILE, print_exception=False) from error
 
     async def process_api(

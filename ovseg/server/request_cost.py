@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ovseg.compare import Variant
 from ovseg.limits import limits
 from ovseg.methods import Method
 from ovseg.models import Models
@@ -67,17 +68,17 @@ def _speed(work: Work) -> str:
 
 
 def to_segment(
-    models: Models, methods: Sequence[Method], words: str, caption: str = "", image_hw: tuple[int, int] = USUAL_HW
+    models: Models, variants: Sequence[Variant], words: str, caption: str = "", image_hw: tuple[int, int] = USUAL_HW
 ) -> tuple[Work, ...]:
-    """The work of segmenting one picture by these methods.
+    """The work of segmenting one picture by these methods, each on its network.
 
     Args:
         words: classes as they were typed; where they are blank, or cannot be read, a few are assumed.
         caption: the picture's; where it is blank and a method may ask for it, the captioner's work is counted.
     """
     phrases = rows_of(_classes_of(words))[0]
-    captions = not caption.strip() and (not words.strip() or any(method.finds_words for method in methods))
-    works = [Work(method.name, method.rows(models, phrases, image_hw)) for method in methods]
+    captions = not caption.strip() and (not words.strip() or any(variant.method.finds_words for variant in variants))
+    works = [Work(v.work, v.method.rows(models.beside(v.backbone), phrases, image_hw)) for v in variants]
     return (*([Work("caption")] if captions else []), *works)
 
 
@@ -88,22 +89,24 @@ def _classes_of(words: str) -> tuple[ClassWord, ...]:
         return tuple(ClassWord((f"unknown {k}",)) for k in range(UNKNOWN_WORDS))
 
 
-def check_work(models: Models, methods: Sequence[Method], words: str, image_hw: tuple[int, int], caption: str = "") -> None:
+def check_work(
+    models: Models, variants: Sequence[Variant], words: str, image_hw: tuple[int, int], caption: str = ""
+) -> None:
     """Pass if visitors may ask for so much on one picture at once. Pictures that must be drawn first are counted.
 
     Raises:
         ValueError: it would take too many rows of the network, or too much memory for its masks or for their edges.
     """
     count = len(_classes_of(words)) + 1
-    pixels = [math.prod(method.scored_hw(image_hw)) for method in methods]
+    pixels = [math.prod(variant.method.scored_hw(image_hw)) for variant in variants]
     if (scores := count * sum(pixels)) > limits().scores:
         raise ValueError(
             f"The masks must be made of {limits().scores} numbers at most, but would be of {scores}: take fewer classes,"
             " fewer methods or a smaller picture."
         )
-    for method in methods:
-        _check_crf(method, image_hw)
-    rows = sum(work.rows for work in to_segment(models, methods, words, caption, image_hw))
+    for variant in variants:
+        _check_crf(variant.method, image_hw)
+    rows = sum(work.rows for work in to_segment(models, variants, words, caption, image_hw))
     if rows > limits().rows:
         raise ValueError(
             f"The work must be {limits().rows} rows of the network at most, but would be {rows}: take fewer classes, noise"

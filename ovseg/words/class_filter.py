@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ovseg.backbones.base import word_states
+from ovseg.limits import visible
 from ovseg.models import Models
 from ovseg.progress import Report, silent
 from ovseg.words.classes import ClassWord, parse_classes
@@ -51,7 +52,7 @@ def asked_for(
     Raises:
         ValueError: the words cannot be read, there is no captioner, or neither words nor the caption name anything.
     """
-    classes = parse_classes(words) if words.strip() else ()
+    classes, caption = parse_classes(words) if words.strip() else (), visible(caption)
     if not caption.strip() and (finds_words or not classes):
         if obstacle := models.captioner_obstacle(captioner):
             raise ValueError(f'Classes must be typed, such as "cat, grass": no caption can be made. {obstacle}')
@@ -67,16 +68,11 @@ def asked_for(
 
 @dataclass(frozen=True)
 class Presence:
-    """Whether a class is present in a picture, and why.
-
-    Args:
-        clip_score: CLIP's logit of the class divided by that of the best class.
-        caption_score: the highest cosine of the class with a noun of the caption.
-    """
+    """Whether a class is present in a picture, and why."""
 
     name: str
-    clip_score: float
-    caption_score: float
+    clip_score: float  # CLIP's logit of the class divided by that of the best class
+    caption_score: float  # the highest cosine of the class with a noun of the caption
     present: bool
 
 
@@ -118,11 +114,7 @@ def look_as_released(
 
 
 def _verdicts(
-    models: Models,
-    clip: "Clip",
-    image: UInt8[np.ndarray, "H W 3"],
-    classes: Sequence[ClassWord],
-    cosines: Sequence[float],
+    models: Models, clip: "Clip", image: UInt8[np.ndarray, "H W 3"], classes: Sequence[ClassWord], cosines: Sequence[float]
 ) -> tuple[Presence, ...]:
     logits = clip.similarity([image], photo_prompts(classes))[0].cpu()
     best = float(logits.max())

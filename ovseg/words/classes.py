@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ovseg.limits import check_count, check_text, limits, quoted
+from ovseg.limits import check_count, check_text, limits, quoted, visible
 from ovseg.types import BACKGROUND
 
 
@@ -19,6 +19,9 @@ class ClassWord:
         """The phrase that is shown in labels and legends."""
         return self.phrases[0]
 
+
+COMMAS = ",，、､﹐﹑︐︑،߸፣᠂᠈⸲⸴⹁꓾꘍꛵\n\r\v\f\x85\u2028\u2029"
+"""What parts classes: commas of all scripts, and ends of lines."""
 
 # The article follows the sound, and at these beginnings the spelling misleads.
 SILENT_H = re.compile(r"hour|hono|honest|heir", re.IGNORECASE)
@@ -42,12 +45,14 @@ def prompt_of(words: Sequence[str]) -> str:
 def parse_classes(text: str) -> tuple[ClassWord, ...]:
     """Read "dog|puppy, traffic light, sky": commas or new lines part classes, bars part the phrases of one class.
 
+    Commas and bars may be those of other scripts. Characters that cannot be seen are taken out.
+
     Raises:
         ValueError: nothing is named, a phrase is empty, a phrase occurs twice, a class is called "background", or there are
             more characters, words or phrases than `Limits` allows.
     """
-    check_text("The classes", text.replace("|", " ").replace(",", " "), limits().words_characters)
-    entries = [entry for entry in text.replace("\n", ",").split(",") if entry.strip()]
+    check_text("The classes", re.sub(f"[|｜{COMMAS}]", " ", text), limits().words_characters)
+    entries = [entry for entry in re.split(f"[{COMMAS}]", visible(text).replace("｜", "|")) if entry.strip()]
     if not entries:
         raise ValueError('Classes must be words with commas between them, such as "cat, grass", but none was given.')
     classes = tuple(ClassWord(tuple(" ".join(phrase.split()) for phrase in entry.split("|"))) for entry in entries)

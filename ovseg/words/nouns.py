@@ -4,6 +4,7 @@ Its dictionary forms are those of other words at times ("skis" becomes "sky"), s
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -49,20 +50,11 @@ class NounPhrase:
 def noun_phrases(caption: str) -> tuple[NounPhrase, ...]:
     """The things that a caption names, each once, in order; none for a caption without nouns."""
     phrases: dict[str, NounPhrase] = {}
-    adjectives: list[str] = []
-    nouns: list[tuple[str, str]] = []
-    for word, lemma, tag in (*_tagged(caption), ("", "", "END")):
-        if tag.startswith(("NN", "NP")):
-            nouns.append((word, lemma))
-            continue
-        if nouns and not (tag == "PRF" and nouns[-1][1] in FRAMES):
-            name = " ".join([*(w for w, _ in nouns[:-1]), nouns[-1][1]])
+    for adjectives, nouns, after in _runs(caption):
+        *before, (_, last) = nouns
+        if not (after == "PRF" and last in FRAMES):
+            name = " ".join([*(word for word, _ in before), last])
             phrases.setdefault(name, NounPhrase(tuple(adjectives), name))
-        if nouns or not tag.startswith("AJ"):
-            adjectives = []
-        nouns = []
-        if tag.startswith("AJ"):
-            adjectives.append(word)
     return tuple(phrases.values())
 
 
@@ -81,17 +73,37 @@ def votes(caption: str) -> tuple[str, ...]:
     Each noun votes as it is written, also the parts of a compound, and each adjective votes for the last noun of the phrase
     that it begins. In "a small brown dog" there are three votes for "dog".
     """
-    given: list[str] = []
-    adjectives, nouns = 0, []
+    return tuple(noun for adjectives, nouns in _written(caption) for noun in ([nouns[-1]] * len(adjectives) + nouns))
+
+
+def words_as_released(caption: str) -> tuple[str, ...]:
+    """The words that FreeSeg-Diff's released code adds to the classes with its open vocabulary, each once, in order.
+
+    Each adjective with the last noun of the phrase that it begins, and each noun as it is written, also the parts of a
+    compound: "a brown dog on a kitchen floor" has "brown dog", "dog", "kitchen" and "floor".
+    """
+    said = (word for adjectives, nouns in _written(caption) for word in ([f"{a} {nouns[-1]}" for a in adjectives] + nouns))
+    return tuple(dict.fromkeys(said))
+
+
+def _written(caption: str) -> Iterator[tuple[list[str], list[str]]]:
+    """The adjectives and nouns of each run, as they are written; a name of `FIXED` counts as its head."""
+    for adjectives, nouns, _ in _runs(caption):
+        yield adjectives, [FIXED.get(lemma, word) for word, lemma in nouns]
+
+
+def _runs(caption: str) -> Iterator[tuple[list[str], list[tuple[str, str]], str]]:
+    """Nouns that follow each other, each with its dictionary form; the adjectives before them, and the tag behind them."""
+    adjectives: list[str] = []
+    nouns: list[tuple[str, str]] = []
     for word, lemma, tag in (*_tagged(caption), ("", "", "END")):
         if tag.startswith(("NN", "NP")):
-            nouns.append(FIXED.get(lemma, word))
+            nouns.append((word, lemma))
             continue
         if nouns:
-            given += [nouns[-1]] * adjectives + nouns
-            nouns, adjectives = [], 0
-        adjectives = adjectives + 1 if tag.startswith("AJ") else 0
-    return tuple(given)
+            yield adjectives, nouns, tag
+            adjectives, nouns = [], []
+        adjectives = [*adjectives, word] if tag.startswith("AJ") else []
 
 
 def classes_of(caption: str) -> tuple[ClassWord, ...]:

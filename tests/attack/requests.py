@@ -26,11 +26,6 @@ class Case:
     send: Callable[[Visitor, Page], Answer]
 
 
-def every_case(page: Page) -> list[Case]:
-    """All malformed requests against a page."""
-    return [*pictures(), *words(), *numbers(page), *shapes(), *values_of_events(page), *tricks(page)]
-
-
 def saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
     """The bytes of a picture file."""
     buffer = io.BytesIO()
@@ -75,7 +70,7 @@ def bad_files() -> Iterator[tuple[str, bytes]]:
             yield f"{kind} changed {number}", bytes(changed)
 
 
-def pictures() -> Iterator[Case]:
+def pictures(page: Page) -> Iterator[Case]:
     """Each file by the page's two uploads, as a truth, and by a door; beside it a value that is wrong in any case."""
 
     def uploaded(content: bytes, elem_id: str, event: str, visitor: Visitor, page: Page) -> Answer:
@@ -110,7 +105,7 @@ BAD_WORDS: dict[str, Any] = {
 NO_TEXTS: dict[str, Any] = {"a number": 5, "a list": ["cat"], "an object": {"a": 1}, "true": True, "nothing": None}
 
 
-def words() -> Iterator[Case]:
+def words(page: Page) -> Iterator[Case]:
     """Class words, captions and prompts, wherever they are taken."""
 
     def pressed(text: str, elem_id: str, place: str, visitor: Visitor, page: Page) -> Answer:
@@ -154,13 +149,22 @@ def numbers(page: Page) -> Iterator[Case]:
             given[page.place_of("run", "click", "classes")] = GUARD
         return visitor.press(page, of[0], given, event=of[1])
 
+    def turned(method: str, setting: str, value: Any, visitor: Visitor, page: Page) -> Answer:
+        place = page.place_of("run", "click", "methods")
+        lines = json.loads(json.dumps(page.event("run").usual[place])) | {"used": [method]}
+        lines["settings"][method]["values"][setting] = value
+        return visitor.press(page, "run", {place: lines, page.place_of("run", "click", "classes"): GUARD})
+
     def called(door: str, values: Sequence[Any], visitor: Visitor, page: Page) -> Answer:
         return visitor.call(door, [*([] if door == "generate" else [visitor.upload(GOOD)]), *values])
 
-    fields = FIELDS | {name: ("run", "click") for name in page.inputs_of("run") if name.startswith("setting-")}
+    settings = page.event("run").usual[page.place_of("run", "click", "methods")]["settings"]
     for name, value in BAD_NUMBERS.items():
-        for field, of in fields.items():
+        for field, of in FIELDS.items():
             yield Case("numbers", f"{name} for {field}", partial(pressed, field, of, value))
+        for method, held in settings.items():
+            for setting in held["values"]:
+                yield Case("numbers", f"{name} for {method}'s {setting}", partial(turned, method, setting, value))
         asked = {"segment": [GUARD, "diffsegmenter", None, value], "compare": [GUARD, None, value], "generate": ["", value]}
         for door, values in asked.items():
             yield Case("numbers", f"{name} for the seed of {door}", partial(called, door, values))
@@ -207,7 +211,7 @@ PATHS = (
 )  # fmt: skip
 
 
-def shapes() -> Iterator[Case]:
+def shapes(page: Page) -> Iterator[Case]:
     """Bodies of every shape to every route that takes one, and paths that lead nowhere."""
 
     def posted(route: str, body: bytes, visitor: Visitor, page: Page) -> Answer:
@@ -301,3 +305,13 @@ def tricks(page: Page) -> Iterator[Case]:
         yield Case("tricks", f"an upload with {name}", partial(uploaded, header))
     for name in FILE_NAMES:
         yield Case("tricks", f"an upload called {name[:20]!r}", partial(named, name))
+
+
+TABLES: dict[str, Callable[[Page], Iterator[Case]]] = {
+    "pictures": pictures, "words": words, "numbers": numbers, "shapes": shapes, "values": values_of_events, "tricks": tricks,
+}  # fmt: skip
+
+
+def every_case(page: Page) -> list[Case]:
+    """All malformed requests against a page."""
+    return [case for table in TABLES.values() for case in table(page)]

@@ -76,11 +76,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with started(tmp_path_factory.mktemp("largest")) as running:
         # The networks are loaded first: they stay, whoever asks for them.
         visitor = Visitor(running.address, patience=PATIENCE)
-        warm = Large(
-            "",
-            "compare",
-            ["cat", METHODS, 0, "", "", 64],
-        )
+        warm = Large("", "compare", ["cat", METHODS, 0, "", "", 64])
         assert ask(visitor, warm).is_good
         yield running
 

@@ -2,42 +2,48 @@
    anew: "labels" everything, "view" its words and the painting, "colours" the painting alone, null nothing. `shared` is the board's state (see board.js). */
 
 import { confusion, countsOf, ious, labelsAbove, meanOverRows, relationShares, unpack } from "./board-maps.js";
-import { greyTables, paintInk, paintRelations, relationTable, rgbOf } from "./board-paint.js";
-import { choices, chosen, frame, make, swatch } from "./board-parts.js";
-import { costText, iouText, percent, sharesText, stateText } from "./board-words.js";
+import { kindColours, paintInk, paintRelations, relationTable } from "./board-paint.js";
+import { frame, swatch } from "./board-parts.js";
+import { costText, iouText, percent, secondsText, sharesText, stateText } from "./board-words.js";
+import { make, press } from "./elements.js";
 
-const ERROR_NAMES = ["right", "missed", "wrongly claimed", "other class"];
+const ERROR_NAMES = ["right", "missed", "false positive", "other"];
 
 export function isDone(card) {
   return card.entry.state === "done";
 }
 
-export function setMode(card, mode) {
-  card.mode = mode;
-  if (card.stale !== "labels") card.stale = "view";
+/* What a card shows: the picture or its truth, masks, or errors where a truth is known. */
+export function modeOf(card, { look, truth }) {
+  if (!isDone(card)) return truth && card.entry.key === "picture" && look.truth ? "truth" : "picture";
+  return look.view === "errors" && truth ? "errors" : "masks";
 }
 
 export function newCard(entry, shared) {
   const { width, height } = shared.value;
-  const first = entry.key === "picture";
   const view = frame(width, height, shared.help);
   const card = {
-    entry, view, mode: first ? "picture" : "masks", stale: "labels", best: null, runnerUp: null, least: -1, mean: "",
+    entry, view, stale: "labels", best: null, runnerUp: null, least: -1, mean: "",
     map: { key: entry.key, title: entry.title, labels: new Uint8Array(width * height), ink: new Uint16Array(width * height) },
-    title: make("h3"), mark: make("b"), state: make("div", { className: "ov-state" }),
+    title: make("h3"), mark: make("b"), cost: make("small"), state: make("div", { className: "ov-state" }),
     reading: make("p", { className: "ov-reading" }), figures: make("div", { className: "ov-figures" }),
   };
-  const names = first ? [["picture", "Picture"], ["truth", "Truth"]] : [["masks", "Masks"], ["errors", "Errors"]];
-  card.modes = choices(`View of ${entry.title}`, names, (mode) => {
-    setMode(card, mode);
-    shared.ask();
-  });
   view.root.append(card.state);
-  const header = make("header", {}, card.title, card.mark);
-  card.root = make("article", { className: "ov-card" }, header, view.root, card.reading, card.figures, card.modes);
+  const header = make("header", {}, card.title, card.cost, card.mark);
+  if (entry.key === "picture") header.append(card.truth = truthButton(shared));
+  card.root = make("article", { className: "ov-card" }, header, view.root, card.figures, card.reading);
   card.root.dataset.key = entry.key;
   shared.linked(view, entry.key);
   return card;
+}
+
+function truthButton({ look, ask }) {
+  const button = make("button", { type: "button", textContent: "Truth", className: "ov-truth" });
+  button.addEventListener("click", () => {
+    look.truth = !look.truth;
+    ask("views");
+  });
+  return button;
 }
 
 export function takeEntry(card, entry, shared, pixels) {
@@ -45,11 +51,10 @@ export function takeEntry(card, entry, shared, pixels) {
   card.entry = entry;
   card.map.title = card.title.textContent = card.title.title = entry.title;
   card.root.dataset.state = entry.state;
+  card.root.toggleAttribute("data-apart", Boolean(entry.apart));
   const works = !isDone(card) && entry.state !== "picture";
   card.state.hidden = !works;
   if (works) fillState(card.state, entry);
-  card.modes.hidden = !shared.truth || works;
-  if (!shared.truth || works) card.mode = entry.key === "picture" ? "picture" : "masks";
   if (isDone(card)) takeMaps(card, shared.legend, pixels);
 }
 
@@ -76,11 +81,11 @@ export function drawCard(card, shared) {
   const anew = card.stale !== "colours";
   if (card.stale === "labels" && isDone(card)) makeLabels(card, shared);
   card.stale = null;
-  if (anew) chosen(card.modes, card.mode);
-  const draw = isDone(card) ? { masks: paintMasks, errors: paintErrors }[card.mode] : paintPicture;
-  draw(card, shared);
+  const mode = modeOf(card, shared);
+  card.view.lay(mode === "errors" ? shared.dimmed : shared.pixels);
+  ({ masks: paintMasks, errors: paintErrors, truth: paintTruth, picture: paintNothing })[mode](card, shared);
   card.view.flush();
-  if (anew) describe(card, shared);
+  if (anew) describe(card, shared, mode);
 }
 
 function makeLabels(card, { look, value, legend, truth, inkFor }) {
@@ -91,36 +96,44 @@ function makeLabels(card, { look, value, legend, truth, inkFor }) {
   card.matrix = truth ? confusion(truth.labels, card.map.labels, value.asked) : null;
 }
 
-function paintPicture(card, { picture, truth, tables }) {
-  if (card.mode === "truth") paintInk(picture, truth.ink, tables, card.view.out);
-  else card.view.out.set(picture);
+function paintNothing({ view }) {
+  view.out.fill(0);
 }
 
-function paintMasks(card, { picture, tables }) {
-  paintInk(picture, card.map.ink, tables, card.view.out);
+function paintTruth({ view }, { truth, tables }) {
+  paintInk(truth.ink, tables, view.out);
 }
 
-function paintErrors(card, { grey, truth, value, errors, shows, look }) {
-  const tables = greyTables(errors.map(rgbOf), look.opacity);
-  paintRelations(grey, truth.labels, card.map.labels, relationTable(value.asked, shows), tables, card.view.out);
+function paintMasks({ map, view }, { tables }) {
+  paintInk(map.ink, tables, view.out);
 }
 
-function describe(card, shared) {
-  const say = isDone(card) ? { masks: describeMasks, errors: describeErrors }[card.mode] : describePicture;
+function paintErrors({ map, view }, { truth, value, errors, shows, look }) {
+  paintRelations(truth.labels, map.labels, relationTable(value.asked, shows), kindColours(errors, look.opacity), view.out);
+}
+
+function describe(card, shared, mode) {
   card.mean = isDone(card) && card.matrix ? iouText(meanOverRows(card.matrix, shared.value.asked)) : "";
   card.mark.textContent = card.mean && `IoU ${card.mean}`;
   card.mark.title = card.mean && "Mean IoU, in per cent, over the labels of the truth";
-  card.cost = isDone(card) ? costText(card.entry, shared.look.threshold) : "";
-  const { text, figures } = say(card, shared);
+  const seconds = isDone(card) && card.entry.seconds !== null ? secondsText(card.entry.seconds) : "";
+  card.cost.textContent = [seconds, card.entry.apart].filter(Boolean).join(" · ");
+  card.cost.title = isDone(card) ? costText(card.entry, shared.look.threshold) : "";
+  if (card.truth) {
+    card.truth.hidden = !shared.truth;
+    press(card.truth, mode === "truth");
+  }
+  const { text, figures } = ({ masks: describeMasks, errors: describeErrors, truth: describeTruth, picture: describePicture })[mode](card, shared);
   card.view.describe(text);
   card.figures.replaceChildren(...figures);
 }
 
-function describePicture(card, { truth, legend }) {
-  if (card.mode === "picture" || card.mode === "masks") {
-    const text = card.entry.state === "picture" ? "The picture, without masks." : `${card.entry.title}: ${stateText(card.entry)}.`;
-    return { text, figures: [] };
-  }
+function describePicture({ entry }) {
+  if (entry.state !== "picture") return { text: `${entry.title}: ${stateText(entry)}.`, figures: [] };
+  return { text: "The picture, without masks.", figures: ["Hover to read the label, click to see why."] };
+}
+
+function describeTruth(card, { truth, legend }) {
   const counts = countsOf(truth.labels, legend.length);
   return { text: `The truth: ${sharesText(counts, legend)}.`, figures: shareFigures(counts, legend) };
 }
@@ -129,21 +142,21 @@ function describeMasks(card, { legend, value }) {
   const shares = sharesText(card.counts, legend);
   if (!card.matrix) return { text: `${card.entry.title}: ${shares}.`, figures: shareFigures(card.counts, legend) };
   const each = ious(card.matrix, value.asked).map((iou, k) => ({ iou, ...legend[k] })).filter(({ iou }) => !Number.isNaN(iou));
-  const figures = each.map(({ iou, colour, label }) => figure(colour, `${label} ${iouText(iou)}`));
+  const figures = ["IoU", ...each.map(({ iou, colour, label }) => figure(colour, `${label} ${iouText(iou)}`))];
   return { text: `${card.entry.title}: ${shares}. Mean IoU ${card.mean}.`, figures };
 }
 
 function describeErrors(card, { errors, value }) {
   const shares = relationShares(card.matrix, value.asked);
   const texts = shares.map((share, k) => `${ERROR_NAMES[k]} ${percent(share, 1)}`);
-  const figures = texts.map((text, k) => figure(errors[k], text));
-  return { text: `${card.entry.title}, errors: ${texts.join(", ")}.`, figures };
+  const wrong = texts.map((text, k) => figure(errors[k], text.replace(" %", ""))).slice(1); // short: a card may be narrow
+  return { text: `${card.entry.title}, errors: ${texts.join(", ")}.`, figures: ["%", ...wrong] };
 }
 
 function shareFigures(counts, legend) {
   const all = counts.reduce((sum, number) => sum + number, 0);
   const there = legend.map((item, k) => ({ ...item, share: counts[k] / all })).filter(({ share }) => share > 0);
-  return there.map(({ colour, label, share }) => figure(colour, `${label} ${percent(share)}`));
+  return [...there.map(({ colour, label, share }) => figure(colour, `${label} ${percent(share)}`)), "of the picture"];
 }
 
 function figure(colour, text) {

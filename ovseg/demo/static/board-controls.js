@@ -1,8 +1,9 @@
 /* The legend's chips, the sliders and the buttons that act on all canvases. `shared` is the board's state (see board.js). */
 
-import { isDone, setMode } from "./board-cards.js";
-import { make, press, swatch } from "./board-parts.js";
+import { isDone } from "./board-cards.js";
+import { swatch } from "./board-parts.js";
 import { percent } from "./board-words.js";
+import { make, press } from "./elements.js";
 
 export function controls(find, shared) {
   const { look, ask, report } = shared;
@@ -22,6 +23,7 @@ export function controls(find, shared) {
 
   function chip({ label }, k) {
     const button = make("button", { type: "button", className: "ov-chip" }, make("span", { textContent: label }));
+    if (k >= shared.value.asked) button.append(make("small", { textContent: "from the caption" }));
     button.dataset.label = label;
     const light = (lit) => () => {
       look.lit = lit;
@@ -69,8 +71,8 @@ export function controls(find, shared) {
     if (owned.length === 0) return;
     const same = owned.every((value) => value === owned[0]);
     threshold.value = look.threshold ?? owned[0];
-    thresholdText.textContent = look.threshold !== null || same ? Number(threshold.value).toFixed(2) : "own";
-    threshold.setAttribute("aria-valuetext", look.threshold === null ? "each method's own" : thresholdText.textContent);
+    thresholdText.textContent = look.threshold !== null || same ? Number(threshold.value).toFixed(2) : "default";
+    threshold.setAttribute("aria-valuetext", look.threshold === null ? "each method's default" : thresholdText.textContent);
     press(own, look.threshold === null);
   }
 
@@ -80,9 +82,20 @@ export function controls(find, shared) {
     opacity.value = look.opacity;
     opacityText.textContent = percent(look.opacity);
     refreshThreshold();
-    const modes = new Set(shared.cards.filter(isDone).map((card) => card.mode));
-    for (const button of views) press(button, modes.size === 1 && modes.has(button.dataset.view));
-    find(".ov-views").hidden = !shared.truth || modes.size === 0;
+    const done = shared.cards.filter(isDone).length;
+    const possible = { masks: done > 0, errors: done > 0 && shared.truth, agreement: done > 1, slider: done + Boolean(shared.truth) > 1 };
+    for (const button of views) {
+      press(button, button.dataset.view === look.view);
+      button.hidden = !possible[button.dataset.view];
+    }
+    find(".ov-views").hidden = done === 0;
+    if (!possible[look.view]) show("masks");
+  }
+
+  function show(view) {
+    if (look.view === view) return;
+    look.view = view;
+    ask("views");
   }
 
   function moveThreshold(value) {
@@ -105,11 +118,6 @@ export function controls(find, shared) {
       ask("labels");
     });
   }
-  for (const button of views) {
-    button.addEventListener("click", () => {
-      for (const card of shared.cards.filter(isDone)) setMode(card, button.dataset.view);
-      ask();
-    });
-  }
+  for (const button of views) button.addEventListener("click", () => show(button.dataset.view));
   return { takeLegend, takeThresholds, refresh };
 }

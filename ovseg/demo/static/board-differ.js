@@ -1,9 +1,10 @@
-/* Where they differ: two maps by their difference or behind a curtain, and how many of all agree. */
+/* The views "agreement" and "slider": how many of all agree, two maps by their difference, or two behind a slider. */
 
 import { agreement, agreementOnClasses, confusion, meanOverEither, relationShares, votes } from "./board-maps.js";
-import { greyTables, paintInk, paintRelations, paintVotes, relationTable, rgbOf } from "./board-paint.js";
-import { frame, make, press, swatch } from "./board-parts.js";
+import { kindColours, paintInk, paintRelations, paintVotes, relationTable } from "./board-paint.js";
+import { frame, swatch } from "./board-parts.js";
 import { iouText, percent } from "./board-words.js";
+import { make, press } from "./elements.js";
 
 /* From all but one agree to few: dark to light on the grey picture, in lightness steps that every eye sees. */
 const FEWER = ["#2a788e", "#22a884", "#7ad151", "#fde725"];
@@ -12,37 +13,32 @@ function fewerColour(share) {
   return FEWER[Math.round(share * (FEWER.length - 1))];
 }
 
-/* `shared` is the board's state: picture, grey, legend, look, tables, shows(label), help, and `linked(frame, key)`, which
+/* `shared` is the board's state: pixels, dimmed, legend, look, tables, shows(label), help, and `linked(frame, key)`, which
    gives a frame the cross and the clicks of all. Maps are [{key, title, labels, ink}]. */
 export function differences(section, shared) {
   const find = (name) => section.querySelector(name);
-  const opener = find(".ov-differ-open");
-  const body = find(".ov-differ-body");
   const first = find(".ov-first");
   const second = find(".ov-second");
   const ways = [...section.querySelectorAll("[data-way]")];
   const curtain = make("input", { type: "range", min: 0, max: 100, step: 0.5, value: 50, className: "ov-curtain" });
-  curtain.setAttribute("aria-label", "Where the curtain hangs");
+  curtain.setAttribute("aria-label", "Where the slider stands");
   const corners = [make("span", { className: "ov-corner" }), make("span", { className: "ov-corner ov-right" })];
   let maps = [];
-  let way = "difference";
+  let wanted = "votes";
   let view = null;
   let behind = null;
   let dragged = false;
   let counted = null;
   let tableOf = null;
 
-  const open = () => !section.hidden && !body.hidden;
+  const way = () => (shared.look.view === "slider" ? "curtain" : methodsOnly().length > 2 ? wanted : "difference");
   const pick = (select) => maps.find(({ key }) => key === select.value);
 
   function setMaps(given) {
     maps = given;
-    section.hidden = maps.length < 2;
-    if (section.hidden) return;
+    if (maps.length < 2) return;
     refill(first, 0);
     refill(second, 1);
-    ways.find((button) => button.dataset.way === "votes").hidden = methodsOnly().length < 3;
-    if (way === "votes" && methodsOnly().length < 3) way = "difference";
   }
 
   function methodsOnly() {
@@ -65,30 +61,33 @@ export function differences(section, shared) {
   }
 
   function redraw() {
-    if (!open() || !view) return;
-    for (const button of ways) press(button, button.dataset.way === way);
-    curtain.hidden = corners[0].hidden = corners[1].hidden = way !== "curtain";
-    for (const select of [first, second]) select.parentElement.hidden = way === "votes";
-    view.canvas.style.touchAction = way === "curtain" ? "pan-y" : "";
-    const draw = { difference: drawDifference, curtain: drawCurtain, votes: drawVotes }[way];
-    draw(pick(first), pick(second));
+    section.hidden = maps.length < 2 || !["agreement", "slider"].includes(shared.look.view);
+    if (section.hidden || !view) return;
+    const now = way();
+    for (const button of ways) press(button, button.dataset.way === now);
+    ways[0].parentElement.hidden = now === "curtain" || methodsOnly().length < 3;
+    curtain.hidden = corners[0].hidden = corners[1].hidden = now !== "curtain";
+    for (const select of [first, second]) select.parentElement.hidden = now === "votes";
+    view.drags = now === "curtain"; // the slider, not the picture
+    view.canvas.style.touchAction = view.drags ? "pan-y" : "";
+    view.lay(now === "curtain" ? shared.pixels : shared.dimmed);
+    ({ difference: drawDifference, curtain: drawCurtain, votes: drawVotes })[now](pick(first), pick(second));
     view.flush();
     fillTable();
   }
 
   function drawDifference(first, second) {
     const [one, other] = second.key === "truth" ? [second, first] : [first, second];
-    const tables = greyTables(shared.errors.map(rgbOf), shared.look.opacity);
     const count = shared.value.asked;
     const kinds = relationTable(count, shared.shows);
-    paintRelations(shared.grey, one.labels, other.labels, kinds, tables, view.out);
+    paintRelations(one.labels, other.labels, kinds, kindColours(shared.errors, shared.look.opacity), view.out);
     const matrix = confusion(one.labels, other.labels, count);
     const [, onlyOne, onlyOther, unlike] = relationShares(matrix, count);
     const same = agreement(matrix, count);
     const onClasses = `and on ${percent(agreementOnClasses(matrix, count), 1)} of where either sees a class`;
     say(`${one.title} and ${other.title} say the same on ${percent(same, 1)} of the picture, ${onClasses}.`);
     fillKey([
-      [shared.errors[0], "the same", same],
+      ["transparent", "the same", same],
       [shared.errors[1], `a class by ${one.title} alone`, onlyOne],
       [shared.errors[2], `a class by ${other.title} alone`, onlyOther],
       [shared.errors[3], "a class by both, not the same", unlike],
@@ -96,8 +95,8 @@ export function differences(section, shared) {
   }
 
   function drawCurtain(one, other) {
-    paintInk(shared.picture, one.ink, shared.tables, view.out);
-    paintInk(shared.picture, other.ink, shared.tables, behind);
+    paintInk(one.ink, shared.tables, view.out);
+    paintInk(other.ink, shared.tables, behind);
     const { width, height } = view;
     const edge = Math.round((curtain.value / 100) * width);
     for (let row = 0; row < height; row++) {
@@ -118,7 +117,7 @@ export function differences(section, shared) {
     const colours = voters.slice(1).map((_, k) => fewerColour(k / Math.max(1, voters.length - 2)));
     const kindOf = Array.from(counts, (_, number) => voters.length - number - 1);
     kindOf[voters.length] = colours.length;
-    paintVotes(shared.grey, at, kindOf, greyTables(colours.map(rgbOf), shared.look.opacity), view.out);
+    paintVotes(at, kindOf, kindColours(colours, shared.look.opacity), view.out);
     say(`All ${voters.length} say the same on ${percent(counts[voters.length] / at.length, 1)} of the picture.`);
     const fewer = voters.slice(1).map((_, k) => voters.length - 1 - k);
     fillKey(fewer.map((number, k) => [colours[k], voteText(number), counts[number] / at.length]));
@@ -145,7 +144,7 @@ export function differences(section, shared) {
     find(".ov-mutual").hidden = methods.length < 2;
     const head = make("tr", {}, make("th", { scope: "col", textContent: "Mutual IoU" }),
       ...methods.map(({ title }, k) => make("th", { scope: "col", textContent: String(k + 1), title })));
-    const cell = (one, other, below) => make("td", { textContent: below ? iouText(mutual(one, other)) : "" });
+    const cell = (one, other, below) => make("td", { textContent: below ? iouText(mutual(one, other), 1) : "" });
     const rows = methods.map((one, k) => make("tr", {}, make("th", { scope: "row", textContent: `${k + 1} ${one.title}` }),
       ...methods.map((other, l) => cell(one, other, l < k))));
     find(".ov-mutual").replaceChildren(make("thead", {}, head), make("tbody", {}, ...rows));
@@ -163,11 +162,6 @@ export function differences(section, shared) {
     shared.ask("differ");
   }
 
-  opener.addEventListener("click", () => {
-    body.hidden = !body.hidden;
-    opener.setAttribute("aria-expanded", String(!body.hidden));
-    shared.ask("differ");
-  });
   for (const select of [first, second]) {
     select.addEventListener("change", () => {
       select.dataset.picked = select.value;
@@ -176,16 +170,16 @@ export function differences(section, shared) {
   }
   for (const button of ways) {
     button.addEventListener("click", () => {
-      way = button.dataset.way;
+      wanted = button.dataset.way;
       shared.ask("differ");
     });
   }
   curtain.addEventListener("input", () => shared.ask("differ"));
   section.addEventListener("pointerdown", () => { dragged = false; });
   section.addEventListener("pointermove", (event) => {
-    if (way === "curtain" && event.buttons === 1 && event.target === view?.canvas) hangCurtain(event);
+    if (way() === "curtain" && event.buttons === 1 && event.target === view?.canvas) hangCurtain(event);
   });
   /* Letting go of the curtain is no click. */
   section.addEventListener("click", (event) => dragged && event.target === view?.canvas && event.stopPropagation(), true);
-  return { setMaps, newPicture, redraw, view: () => view };
+  return { setMaps, newPicture, redraw, view: () => (section.hidden ? null : view) };
 }

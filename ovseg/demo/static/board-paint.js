@@ -1,12 +1,12 @@
-/* Label maps into colours. A pixel's ink is 4 * label + 2 if it lies on a mask's edge + 1 if a line of the hatching crosses
-   it; a table says what each ink makes of each of the picture's values, so that opacity, hiding, outline and hatching change
-   the table and never the ink. Colours are [red, green, blue]. */
+/* Label maps into colours, over the picture or the dimmed picture that lies below. A pixel's ink is 4 * label + what is there: 0
+   the mask's fill, 1 a line of its hatching, 2 its edge, 3 the halo outside of that edge; a table says which colour each ink
+   has, so that opacity and hiding change the table and never the ink. Colours are [red, green, blue], pixels one Uint32. */
 
 import { asAsked, IGNORED, NOTHING, relation } from "./board-maps.js";
 
-const VALUES = 256;
-const TABLE = 3 * VALUES;
+const USUAL_OPACITY = 0.45;
 const ERROR_STRENGTH = 0.85;
+const HALO = 0.8;
 const UNLIT = 0.25;
 
 export function rgbOf(hex) {
@@ -54,90 +54,74 @@ export function hatchMasks(legend, size, width, height) {
   return legend.map(({ hatch }) => made.get(hatch));
 }
 
-/* Ink of every pixel into `out` (Uint16Array). `masks` are the hatchings of the labels, or null while none is drawn; edges
-   are looked for only if `outline`. */
-export function inkOf(labels, width, masks, outline, out) {
+/* How many pixels of the picture the lines of an outline are wide, at a zoom; as `view.outline` has it. */
+export function reachOf(width, height, zoom) {
+  return Math.max(1, Math.round(Math.max(width, height) / 300 / zoom));
+}
+
+/* Ink of every pixel into `out` (Uint16Array). `masks` are the hatchings of the labels, or null while none is drawn; `reach`
+   is how wide the outline's lines are, 0 while none is drawn. */
+export function inkOf(labels, width, masks, reach, out) {
   for (let k = 0; k < out.length; k++) out[k] = 4 * labels[k];
   if (masks) for (let k = 0; k < out.length; k++) if (labels[k]) out[k] += masks[labels[k]][k];
-  if (outline) addEdges(labels, width, out);
+  if (reach) addEdges(labels, width, reach, out);
 }
 
-function addEdges(labels, width, out) {
+function addEdges(labels, width, reach, out) {
   const height = labels.length / width;
-  const reach = Math.max(1, Math.round(Math.max(width, height) / 300));
-  const down = reach * width;
   for (let y = 0, k = 0; y < height; y++) {
-    const above = y >= reach;
-    const below = y < height - reach;
+    const up = -Math.min(y, reach) * width;
+    const down = Math.min(height - 1 - y, reach) * width;
     for (let x = 0; x < width; x++, k++) {
       const label = labels[k];
-      if (label === 0) continue;
-      const edge =
-        (x >= reach && labels[k - reach] !== label) || (x < width - reach && labels[k + reach] !== label) ||
-        (above && labels[k - down] !== label) || (below && labels[k + down] !== label);
-      if (edge) out[k] += 2;
+      const left = labels[k - Math.min(x, reach)];
+      const right = labels[k + Math.min(width - 1 - x, reach)];
+      const above = labels[k + up];
+      const below = labels[k + down];
+      if (left === label && right === label && above === label && below === label) continue;
+      out[k] = label ? 4 * label + 2 : 4 * (left || right || above || below) + 3;
     }
   }
 }
 
-function fillTable(tables, ink, colour, alpha) {
-  for (let channel = 0; channel < 3; channel++) {
-    const start = ink * TABLE + channel * VALUES;
-    for (let value = 0; value < VALUES; value++) {
-      tables[start + value] = Math.round(value * (1 - alpha) + colour[channel] * alpha);
-    }
-  }
+function pixelOf([red, green, blue], alpha) {
+  return ((Math.round(255 * alpha) << 24) | (blue << 16) | (green << 8) | red) >>> 0;
 }
 
-/* What each ink makes of the picture. `inks` are {colour, line} of each label, line being its hatching's; `look`: opacity,
-   background, outline, hatching, lit (a label that stands out, or null); `hidden` (label) says which labels do not show. */
+/* Black beside light colours, white beside dark ones. */
+function haloOf([red, green, blue]) {
+  return 0.299 * red + 0.587 * green + 0.114 * blue > 127.5 ? [0, 0, 0] : [255, 255, 255];
+}
+
+/* The colour of each ink. `inks` are {colour, line} of each label, line being its hatching's; `look`: opacity, background, lit
+   (a label that stands out, or null); `hidden` (label) says which labels do not show. */
 export function inkTables(inks, look, hidden) {
-  const tables = new Uint8Array(inks.length * 4 * TABLE);
+  const tables = new Uint32Array(inks.length * 4);
   inks.forEach(({ colour, line }, label) => {
     const shows = label === 0 ? look.background : !hidden(label);
-    const faded = look.lit !== null && look.lit !== label ? UNLIT : 1;
-    const alpha = shows ? look.opacity * faded : 0;
-    for (let part = 0; part < 4; part++) {
-      const edge = look.outline && part >= 2 && shows;
-      const crossed = look.hatching && part % 2 === 1 && !edge;
-      fillTable(tables, 4 * label + part, crossed ? line : colour, edge ? faded : alpha);
-    }
+    const strength = shows ? (look.lit !== null && look.lit !== label ? UNLIT : 1) : 0;
+    const fill = look.opacity * strength;
+    tables.set([pixelOf(colour, fill), pixelOf(line, fill), pixelOf(colour, strength), pixelOf(haloOf(colour), HALO * strength)], 4 * label);
   });
   return tables;
 }
 
-/* The picture (one Uint32 a pixel) under its ink, into `out`. */
-export function paintInk(picture, ink, tables, out) {
-  for (let k = 0; k < out.length; k++) {
-    const value = picture[k];
-    const table = ink[k] * TABLE;
-    out[k] =
-      0xff000000 | (tables[table + 2 * VALUES + ((value >> 16) & 255)] << 16) |
-      (tables[table + VALUES + ((value >> 8) & 255)] << 8) | tables[table + (value & 255)];
-  }
+export function paintInk(ink, tables, out) {
+  for (let k = 0; k < out.length; k++) out[k] = tables[ink[k]];
 }
 
-/* Brightness of every pixel, dimmed: what lies under errors and differences. */
-export function greyOf(picture) {
-  const grey = new Uint8Array(picture.length);
-  for (let k = 0; k < picture.length; k++) {
-    const value = picture[k];
-    grey[k] = 0.65 * (0.299 * (value & 255) + 0.587 * ((value >> 8) & 255) + 0.114 * ((value >> 16) & 255));
-  }
-  return grey;
-}
-
-/* For each kind and each grey one Uint32 pixel; the last kind shows the grey itself. */
-export function greyTables(colours, opacity) {
-  const strength = ERROR_STRENGTH * Math.min(1, opacity / 0.6);
-  const tables = new Uint32Array((colours.length + 1) * VALUES);
-  [...colours, null].forEach((colour, kind) => {
-    for (let value = 0; value < VALUES; value++) {
-      const mixed = colour ? colour.map((c) => Math.round(value * (1 - strength) + c * strength)) : [value, value, value];
-      tables[kind * VALUES + value] = 0xff000000 | (mixed[2] << 16) | (mixed[1] << 8) | mixed[0];
-    }
+/* The picture in dim grey: what lies under errors and differences. */
+export function dimmedOf(picture) {
+  return picture.map((value) => {
+    const grey = 0.65 * (0.299 * (value & 255) + 0.587 * ((value >> 8) & 255) + 0.114 * ((value >> 16) & 255));
+    return pixelOf([grey, grey, grey], 1);
   });
-  return tables;
+}
+
+/* The colour of each kind; null, and a last kind beyond these, show what lies below. */
+export function kindColours(colours, opacity) {
+  const strength = ERROR_STRENGTH * Math.min(1, opacity / USUAL_OPACITY);
+  return Uint32Array.from([...colours, null], (colour) => (colour ? pixelOf(rgbOf(colour), strength) : 0));
 }
 
 /* The kind of every pair of labels, at 256 * row + column: as `relation`, but NOTHING for classes that do not show. */
@@ -153,15 +137,15 @@ export function relationTable(count, shows) {
   return kinds;
 }
 
-/* How the labels of `columns` relate to those of `rows`, over the grey picture into `out`; where `rows` says nothing, grey. */
-export function paintRelations(grey, rows, columns, kinds, tables, out) {
+/* How the labels of `columns` relate to those of `rows`, into `out`; nothing where `rows` says nothing. */
+export function paintRelations(rows, columns, kinds, colours, out) {
   for (let k = 0; k < out.length; k++) {
     const kind = rows[k] === IGNORED ? NOTHING : kinds[rows[k] * 256 + columns[k]];
-    out[k] = tables[kind * VALUES + grey[k]];
+    out[k] = colours[kind];
   }
 }
 
-/* How many agree, over the grey picture into `out`; `kindOf` maps a number of votes to a kind of the tables. */
-export function paintVotes(grey, votesAt, kindOf, tables, out) {
-  for (let k = 0; k < out.length; k++) out[k] = tables[kindOf[votesAt[k]] * VALUES + grey[k]];
+/* How many agree, into `out`; `kindOf` maps a number of votes to a kind of the colours. */
+export function paintVotes(votesAt, kindOf, colours, out) {
+  for (let k = 0; k < out.length; k++) out[k] = colours[kindOf[votesAt[k]]];
 }

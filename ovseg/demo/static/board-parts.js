@@ -1,23 +1,10 @@
 /* Pieces of the page: elements, decoded pictures, and the frame of one canvas with its cross and pin. */
 
 import { hatchTile } from "./board-paint.js";
+import { make, press } from "./elements.js";
 
 const SWATCH = 28;
-
-/* An element with properties, attributes (those with a dash, and role) and children; text is never taken for HTML. */
-export function make(tag, settings = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(settings)) {
-    if (name === "role" || name.includes("-")) made.setAttribute(name, value);
-    else made[name] = value;
-  }
-  made.append(...children);
-  return made;
-}
-
-export function press(button, pressed) {
-  button.setAttribute("aria-pressed", String(pressed));
-}
+const WHOLE = { scale: 1, x: 0, y: 0 };
 
 /* The pixels of a data URL as RGBA bytes, exactly as they were packed: no colour management, no alpha. */
 export async function pixelsOf(url) {
@@ -60,33 +47,43 @@ export function chosen(group, name) {
   for (const button of group.children) press(button, button.dataset.choice === name);
 }
 
-/* A canvas in a frame that keeps the picture's shape, with the cross of the place that is pointed at and the pin of the last
-   click over it. `out` is one Uint32 a pixel, and `flush` puts it on the screen. */
+/* A canvas in a frame that keeps the picture's shape, over another with what lies below, and over both the cross of the place
+   that is pointed at and the pin of the last click. `out` is one Uint32 a pixel, and `flush` puts it on the screen. */
 export function frame(width, height, help) {
+  const under = make("canvas", { className: "ov-under", width, height, "aria-hidden": "true" });
   const canvas = make("canvas", { className: "ov-canvas", width, height, tabIndex: 0, role: "img", "aria-describedby": help });
-  canvas.classList.toggle("ov-coarse", Math.max(width, height) < 320);
-  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const [ground, context] = [under, canvas].map((sheet) => sheet.getContext("2d", { willReadFrequently: true }));
   const image = new ImageData(width, height);
   const vertical = make("i", { className: "ov-cross ov-vertical", hidden: true });
   const horizontal = make("i", { className: "ov-cross ov-horizontal", hidden: true });
   const pin = make("i", { className: "ov-pin", hidden: true });
-  const root = make("div", { className: "ov-frame" }, canvas, vertical, horizontal, pin);
+  const root = make("div", { className: "ov-frame" }, under, canvas, vertical, horizontal, pin);
   root.style.setProperty("--ratio", width / height);
+  let lies = null;
+
+  /* Where a place lies in the frame at a zoom, in per cent. */
+  const at = (place, { scale, x, y }) => ({ left: 100 * scale * ((place.x + 0.5) / width - x), top: 100 * scale * ((place.y + 0.5) / height - y) });
+  const inside = ({ left, top }) => left >= 0 && left <= 100 && top >= 0 && top <= 100;
   return {
     root, canvas, width, height,
     out: new Uint32Array(image.data.buffer),
     flush: () => context.putImageData(image, 0, 0),
-    cross(place) {
+    lay(pixels) {
+      if (lies === pixels) return;
+      lies = pixels;
+      ground.putImageData(new ImageData(new Uint8ClampedArray(pixels.buffer), width, height), 0, 0);
+    },
+    cross(place, zoom = WHOLE) {
       vertical.hidden = horizontal.hidden = place === null;
       if (place === null) return;
-      vertical.style.left = `${(100 * (place.x + 0.5)) / width}%`;
-      horizontal.style.top = `${(100 * (place.y + 0.5)) / height}%`;
+      vertical.style.left = `${at(place, zoom).left}%`;
+      horizontal.style.top = `${at(place, zoom).top}%`;
     },
-    pin(place) {
-      pin.hidden = place === null;
-      if (place === null) return;
-      pin.style.left = `${(100 * (place.x + 0.5)) / width}%`;
-      pin.style.top = `${(100 * (place.y + 0.5)) / height}%`;
+    pin(place, zoom = WHOLE) {
+      pin.hidden = place === null || !inside(at(place, zoom));
+      if (pin.hidden) return;
+      pin.style.left = `${at(place, zoom).left}%`;
+      pin.style.top = `${at(place, zoom).top}%`;
     },
     describe: (text) => canvas.setAttribute("aria-label", text),
   };

@@ -10,30 +10,38 @@ import { ranking, readingText } from "./board-words.js";
 export function pointing(shared, views, live, select) {
   let place = null;
   let pinned = null;
+  let byKeys = false;
 
   function linked(view, key) {
     const { canvas } = view;
-    canvas.addEventListener("pointermove", (event) => event.pointerType === "mouse" && pointAt(pixelUnder(event, view)));
-    canvas.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && pointAt(null));
+    canvas.addEventListener("pointermove", (event) => isMoved(event) && pointAt(pixelUnder(event, view)));
+    canvas.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && !byKeys && pointAt(null));
     canvas.addEventListener("click", (event) => {
+      if (event.detail > 1) return; // the second of a double click
       pointAt(pixelUnder(event, view));
       askWhy(view, key);
     });
     canvas.addEventListener("keydown", (event) => pressed(event, view, key));
   }
 
+  // A page that scrolls under a mouse at rest sends moves too: they take no place from the keys.
+  function isMoved({ pointerType, movementX, movementY }) {
+    return pointerType === "mouse" && (movementX !== 0 || movementY !== 0);
+  }
+
   function pressed(event, view, key) {
     const next = moved(event, place, view);
-    if (next) pointAt(next);
-    else if (event.key === "Escape") pointAt(null);
-    else if (event.key === "Enter" || event.key === " ") askWhy(view, key);
+    if (next) pointAt(next, true);
+    else if (event.key === "Escape" && place !== null && shared.look.large === null) pointAt(null);
+    else if (event.key === " ") askWhy(view, key);
     else return;
     event.preventDefault();
     if (next) live.textContent = shared.cards.filter(isDone).map((card) => `${card.entry.title}: ${readingAt(card)}`).join(". ");
   }
 
-  function pointAt(next) {
+  function pointAt(next, keys = false) {
     place = next;
+    byKeys = keys;
     shared.ask();
   }
 
@@ -49,17 +57,18 @@ export function pointing(shared, views, live, select) {
 
   function draw() {
     for (const view of views()) {
-      view.cross(place);
-      view.pin(pinned);
+      view.cross(place, shared.zoom);
+      view.pin(pinned, shared.zoom);
     }
-    for (const card of shared.cards) card.reading.replaceChildren(...(place === null ? quiet(card) : spoken(card)));
+    for (const card of shared.cards) {
+      const spoken = place === null ? [] : said(card);
+      card.reading.replaceChildren(...spoken);
+      card.reading.hidden = spoken.length === 0;
+      card.figures.hidden = spoken.length > 0;
+    }
   }
 
-  function quiet(card) {
-    return card.entry.key === "picture" ? ["Point: what is there. Click: why."] : [card.cost];
-  }
-
-  function spoken(card) {
+  function said(card) {
     if (isDone(card)) return [swatch(shared.legend[card.map.labels[pixel()]]), readingAt(card)];
     return card.entry.key === "picture" && shared.truth ? truthAt() : [];
   }

@@ -4,8 +4,8 @@ export function percent(share, digits = 0) {
   return `${(100 * share).toFixed(digits)} %`;
 }
 
-export function iouText(iou) {
-  return Number.isNaN(iou) ? "–" : (100 * iou).toFixed(1);
+export function iouText(iou, digits = 0) {
+  return Number.isNaN(iou) ? "–" : (100 * iou).toFixed(digits);
 }
 
 export function secondsText(seconds) {

@@ -1,36 +1,47 @@
-/* The board: its state, what a new value changes, one drawing a frame, and the arrangement. gr.HTML gives `element`, `props`,
-   `trigger` and `watch`. */
+/* The board: its state, what a new value changes, and one drawing a frame. gr.HTML gives `element`, `props`, `trigger` and
+   `watch`. */
 
+import { arrangement } from "./board-arrange.js";
 import { drawCard, isDone, newCard, takeEntry } from "./board-cards.js";
 import { controls } from "./board-controls.js";
 import { differences } from "./board-differ.js";
 import { IGNORED } from "./board-maps.js";
-import { greyOf, hatchMasks, inkOf, inkTables, rgbOf } from "./board-paint.js";
-import { make, pixelsOf, press } from "./board-parts.js";
+import { dimmedOf, hatchMasks, inkOf, inkTables, reachOf, rgbOf } from "./board-paint.js";
+import { pixelsOf } from "./board-parts.js";
 import { pointing } from "./board-pointing.js";
+import { zooming } from "./board-zoom.js";
 
-const NARROW = 640;
 const REPORT_AFTER = 250;
 const find = (name) => element.querySelector(name);
-const root = find(".ov-board");
 const strip = find(".ov-strip");
-const names = find(".ov-names");
 const help = `${element.id}-help`;
 find(".ov-help").id = help;
 
-/* How everything is drawn: `threshold` is null while each method keeps its own, `hidden` holds names of labels, `lit` is the
-   label that stands out, or null. */
-const look = { opacity: 0.6, threshold: null, hidden: new Set(), background: false, outline: false, hatching: false, lit: null };
-
-/* What the parts of the board share. `picture` has one Uint32 a pixel, `grey` one byte; `truth` is {labels, drawn, ink} or
-   null, drawn being labels with background where the truth says nothing; `version` counts changes of label maps. */
-const shared = {
-  value: null, picture: null, grey: null, truth: null, legend: [], errors: [], inks: [], masks: null, version: 0, tables: null, cards: [], look, help,
-  ask, report,
-  shows: (label) => !look.hidden.has(shared.legend[label].label),
-  inkFor: (labels, ink) => inkOf(labels, shared.value.width, look.hatching ? shared.masks : null, look.outline, ink),
-  linked: (view, key) => pointed.linked(view, key),
+/* How everything is drawn: `view` is "masks", "errors", "agreement" or "slider"; `threshold` is null while each method keeps
+   its own, `hidden` holds names of labels, `lit` is the label that stands out, or null, `large` the key of the canvas that is
+   large, or null, and `truth` says whether the picture's canvas shows the truth. */
+const look = {
+  view: "masks", opacity: 0.45, threshold: null, hidden: new Set(), background: false, outline: true, hatching: false, lit: null,
+  large: null, truth: false,
 };
+const zoomed = zooming(find(".ov-board"), zoomChanged);
+
+/* What the parts of the board share. `pixels` and `dimmed` are the picture and what lies under errors, one Uint32 a pixel;
+   `truth` is {labels, drawn, ink} or null, drawn being labels with background where the truth says nothing; `version` counts
+   changes of label maps. */
+const shared = {
+  value: null, pixels: null, dimmed: null, truth: null, legend: [], errors: [], inks: [], masks: null, version: 0, reach: 0, tables: null, cards: [],
+  look, help, ask, report, zoom: zoomed.zoom,
+  shows: (label) => !look.hidden.has(shared.legend[label].label),
+  inkFor: (labels, ink) => inkOf(labels, shared.value.width, look.hatching ? shared.masks : null, shared.reach, ink),
+  linked(view, key) {
+    zoomed.linked(view);
+    pointed.linked(view, key);
+    view.root.addEventListener("dblclick", () => placed.enlarge(key));
+    view.canvas.addEventListener("keydown", (event) => (zoomed.pressed(event) || placed.pressed(event, key)) && event.preventDefault());
+  },
+};
+const placed = arrangement(find, shared);
 const pointed = pointing(shared, views, find(".ov-live"), (event) => trigger("select", event));
 const differ = differences(find(".ov-differ"), shared);
 const controlled = controls(find, shared);
@@ -82,6 +93,7 @@ function take(value, pixels) {
   const changed = (name) => !before || (before[name] !== value[name] && JSON.stringify(before[name]) !== JSON.stringify(value[name]));
   shared.value = value;
   shared.errors = value.errors;
+  find(".ov-note-line").textContent = value.note ?? "";
   if (changed("run")) startRun();
   if (["picture", "width", "height"].some(changed)) takePicture(pixels.get(value.picture));
   if (changed("legend")) takeLegend(value.legend);
@@ -90,8 +102,8 @@ function take(value, pixels) {
   takeCards(value, pixels);
   find(".ov-empty").hidden = true;
   find(".ov-full").hidden = false;
-  arrange();
-  showMasks(value.run);
+  placed.arrange();
+  placed.showMasks(value.run);
   ask("colours");
   element.dataset.run = value.run;
 }
@@ -101,11 +113,12 @@ function startRun() {
   look.hidden.clear();
   look.background = false;
   pointed.reset();
+  zoomed.reset();
 }
 
 function takePicture(pixels) {
-  shared.picture = new Uint32Array(pixels.buffer);
-  shared.grey = greyOf(shared.picture);
+  shared.pixels = new Uint32Array(pixels.buffer);
+  shared.dimmed = dimmedOf(shared.pixels);
   shared.cards = [];
   differ.newPicture(shared.value);
 }
@@ -130,12 +143,10 @@ function takeCards(value, pixels) {
   const kept = new Map(shared.cards.map((card) => [card.entry.key, card]));
   shared.cards = entries.map((entry) => kept.get(entry.key) ?? newCard(entry, shared));
   shared.cards.forEach((card, k) => takeEntry(card, entries[k], shared, pixels));
-  const roots = shared.cards.map((card) => card.root);
-  if (roots.length !== strip.children.length || roots.some((one, k) => strip.children[k] !== one)) strip.replaceChildren(...roots);
   const maps = shared.cards.filter(isDone).map((card) => card.map);
   differ.setMaps(shared.truth ? [...maps, shared.truth] : maps);
   controlled.takeThresholds();
-  fillNames();
+  placed.fillNames();
 }
 
 /* ---- Drawing: all that is stale, once a frame ---- */
@@ -143,13 +154,26 @@ function takeCards(value, pixels) {
 let asked = null;
 let differStale = false;
 
-/* Draw soon: after "labels" every map is made anew, after "colours" painted, after "differ" the difference alone, and without
-   a word what is stale, and the cross. */
+/* Draw soon: after "labels" every map is made anew, after "views" its words, after "colours" painted, after "differ" the
+   difference alone, and without a word what is stale, and the cross. */
 function ask(what) {
   if (what === "labels") for (const card of shared.cards) card.stale = "labels";
+  if (what === "views") for (const card of shared.cards) if (card.stale !== "labels") card.stale = "view";
+  if (what === "views") placed.arrange();
   if (what === "colours") for (const card of shared.cards) card.stale ??= "colours";
   if (what) differStale = true;
   asked ??= requestAnimationFrame(draw);
+}
+
+/* At another zoom lines of the outline are as wide on the screen as before. */
+function zoomChanged() {
+  if (!shared.value) return;
+  placed.arrange();
+  ask(lineReach() === shared.reach ? undefined : "labels");
+}
+
+function lineReach() {
+  return look.outline ? reachOf(shared.value.width, shared.value.height, shared.zoom.scale) : 0;
 }
 
 function draw() {
@@ -167,13 +191,14 @@ function draw() {
 
 function prepareLabels() {
   const { legend, truth, value } = shared;
+  shared.reach = lineReach();
   shared.version++;
   if (look.hatching) shared.masks ??= hatchMasks(legend, value.lines, value.width, value.height);
   if (truth) shared.inkFor(truth.drawn, truth.ink);
 }
 
 function views() {
-  return [...shared.cards.map((card) => card.view), differ.view()];
+  return [...shared.cards.map((card) => card.view), differ.view()].filter(Boolean);
 }
 
 let reporting = 0;
@@ -183,49 +208,7 @@ function report() {
   reporting = setTimeout(tell, REPORT_AFTER);
 }
 
-/* ---- Arrangement: a grid, or one canvas at a time ---- */
-
-function arrange() {
-  const narrow = element.clientWidth < NARROW;
-  root.classList.toggle("ov-narrow", narrow);
-  const before = narrow ? strip : find(".ov-legend");
-  if (before.nextElementSibling !== find(".ov-controls")) before.after(find(".ov-controls"));
-  markName();
-}
-
-/* On a narrow page the first masks of a run come into view, unless the visitor looks at another canvas. */
-let masksShown = null;
-function showMasks(run) {
-  const card = shared.cards.find(isDone);
-  if (!card || masksShown === run) return;
-  masksShown = run;
-  if (root.classList.contains("ov-narrow") && strip.scrollLeft < 1) scrollToCard(card, "instant");
-}
-
-function scrollToCard(card, behavior) {
-  strip.scrollTo({ left: card.root.offsetLeft - strip.offsetLeft, behavior });
-}
-
-function fillNames() {
-  names.replaceChildren(...shared.cards.map((card) => {
-    const button = make("button", { type: "button", textContent: card.entry.title });
-    button.addEventListener("click", () => {
-      const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-      scrollToCard(card, still ? "instant" : "smooth");
-    });
-    return button;
-  }));
-  markName();
-}
-
-function markName() {
-  const away = shared.cards.map((card) => Math.abs(card.root.offsetLeft - strip.offsetLeft - strip.scrollLeft));
-  const nearest = away.indexOf(Math.min(...away));
-  [...names.children].forEach((button, k) => press(button, k === nearest));
-}
-
-strip.addEventListener("scroll", markName, { passive: true });
-new ResizeObserver(() => shared.value && arrange()).observe(element);
+new ResizeObserver(() => shared.value && placed.arrange()).observe(element);
 watch("value", () => show(kept(props.value)));
 watch("step", () => {
   const value = ofRun.get(props.step?.run);

@@ -2,6 +2,8 @@
    The text box holds the truth; the chips follow it, and removing a chip changes its text. `props.value`:
    {box: elem_id, colours: [css], known: [word] or null, unknown: sentence start, present: {name: {present, score}}}. */
 
+import { make } from "./elements.js";
+
 const list = element.querySelector(".ov-chips");
 let shownText = null;
 let shownValue = null;
@@ -11,8 +13,8 @@ function textBox() {
 }
 
 function classesOf(text) {
-  const entries = text.replaceAll("\n", ",").split(",").filter((entry) => entry.trim());
-  return entries.map((entry) => entry.split("|").map((phrase) => phrase.trim().replace(/\s+/g, " ")).filter(Boolean));
+  const entries = text.split(/[,，、､﹐﹑︐︑،߸፣᠂᠈⸲⸴⹁꓾꘍꛵\n\r\v\f\u0085\u2028\u2029]/).filter((entry) => entry.trim());
+  return entries.map((entry) => entry.split(/[|｜]/).map((phrase) => phrase.trim().replace(/\s+/g, " ")).filter(Boolean));
 }
 
 function write(text) {
@@ -28,34 +30,22 @@ function remove(number) {
   textBox().focus();
 }
 
-function note(text) {
-  const small = document.createElement("small");
-  small.textContent = text;
-  return small;
+function note(textContent) {
+  return make("small", { textContent });
 }
 
 function chip(phrases, number) {
   const { colours, known, unknown, present } = props.value;
-  const item = document.createElement("li");
-  const swatch = document.createElement("i");
-  swatch.style.background = colours[number % colours.length];
-  const name = document.createElement("span");
-  name.textContent = phrases[0];
-  item.append(swatch, name);
+  const item = make("li", {}, make("i"), make("span", { textContent: phrases[0] }));
+  item.firstChild.style.background = colours[number % colours.length];
   if (phrases.length > 1) item.append(note(`or ${phrases.slice(1).join(", ")}`));
   const strange = known ? phrases.filter((phrase) => !known.includes(phrase.toLowerCase())) : [];
+  item.classList.toggle("unknown", strange.length === phrases.length);
   if (strange.length) item.append(note(`${unknown} ${strange.map((word) => `“${word}”`).join(", ")}`));
   const seen = present[phrases[0]];
-  if (seen) {
-    item.classList.toggle("absent", !seen.present);
-    item.append(note(seen.present ? seen.score : `not seen, ${seen.score}`));
-  }
-  const cross = document.createElement("button");
-  cross.type = "button";
-  cross.textContent = "×";
-  cross.setAttribute("aria-label", `Remove ${phrases[0]}`);
-  cross.addEventListener("click", () => remove(number));
-  item.append(cross);
+  item.classList.toggle("absent", Boolean(seen && !seen.present));
+  if (seen) item.append(note(seen.present ? seen.score : `not seen, ${seen.score}`));
+  item.append(make("button", { type: "button", textContent: "×", "aria-label": `Remove ${phrases[0]}`, onclick: () => remove(number) }));
   return item;
 }
 

@@ -1,7 +1,7 @@
 /* The table of small maps: a row for each resolution or layer, a column for each level and one for their mean. */
 
 import { paintHeat, rangeOf } from "./inside-maps.js";
-import { make, press } from "./board-parts.js";
+import { make, press } from "./elements.js";
 
 /* A canvas with a map in its own resolution. */
 export function smallMap(map, [rows, columns], range, stops, words) {

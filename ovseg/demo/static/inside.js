@@ -2,11 +2,13 @@
    `element`, `props`, `trigger` and `watch`. `props.value` is one run (inside_value in ovseg/demo/inside.py says what it
    holds); `props.token_maps`, `props.place` and `props.heads` come when they were asked for. */
 
-import { frame, make, moved, pixelUnder, pixelsOf, press } from "./board-parts.js";
+import { frame, moved, pixelUnder, pixelsOf } from "./board-parts.js";
 import { fused, meanOf, numbersOf, paintHeat, rangeOf, resized, unpacked } from "./inside-maps.js";
 import { fillTable, mapName, markCell, smallMap } from "./inside-table.js";
+import { make, press } from "./elements.js";
 
 const REPORT_AFTER = 200;
+const PLAY_EVERY = 700; // milliseconds
 const find = (name) => element.querySelector(name);
 const help = `${element.id}-help`;
 find(".ov-in-help").id = help;
@@ -38,8 +40,9 @@ async function show(value) {
   }
   const pixels = run?.picture === value.picture ? picture : await pixelsOf(value.picture);
   if (mine !== turn) return;
-  run = value;
+  run = { ...value, shares: { ...value.shares, maps: unpacked(value.shares, value.shares.rows, value.shares.columns) } };
   picture = pixels;
+  play(false);
   Object.assign(look, { level: null, cell: null, place: null, pinned: null });
   look.weights = new Map(value.strides.map(({ stride, weight }) => [stride, weight]));
   newFrame();
@@ -157,7 +160,8 @@ function readOut() {
   const here = look.place ?? look.pinned;
   const reading = find(".ov-reading");
   if (!here) {
-    reading.textContent = "Point: how much of each place’s attention the token gets. Click: what a place attends to.";
+    reading.textContent = "Hover: how much of each place’s attention the token gets. Click: what a place attends to.";
+    rank(null);
     return;
   }
   const parts = run.strides.map((one) => {
@@ -166,6 +170,20 @@ function readOut() {
     return `${one.rows} × ${one.columns}: ${strideMap(one.stride, look.level)[y * one.columns + x].toFixed(3)}`;
   });
   reading.textContent = `“${word()}” here: ${parts.join(", ")}`;
+  rank(here);
+}
+
+/* The tokens that a place attends to, most first, with bars: start, end and padding are among them. */
+function rank(here) {
+  const { rows, columns, maps: every } = run.shares;
+  const place = here && Math.floor(((here.y + 0.5) / run.height) * rows) * columns + Math.floor(((here.x + 0.5) / run.width) * columns);
+  const shares = here ? run.tokens.map(({ text }, k) => ({ text, share: every.at(k)[place] })) : [];
+  find(".ov-in-ranked").title = `Mean of all levels, ${rows} × ${columns}`;
+  find(".ov-in-ranked").replaceChildren(...shares.sort((one, other) => other.share - one.share).map(({ text, share }) => {
+    const bar = make("i");
+    bar.style.width = `${(100 * share).toFixed(1)}%`;
+    return make("li", {}, make("span", { textContent: text }), bar, make("small", { textContent: `${(100 * share).toFixed(0)} %` }));
+  }));
 }
 
 /* ---- Tokens and controls ---- */
@@ -270,7 +288,20 @@ function setLevel(level) {
   if (look.pinned) asking = setTimeout(() => ask(look.pinned), REPORT_AFTER);
 }
 
-find(".ov-in-level").addEventListener("input", (event) => setLevel(Number(event.target.value)));
+/* Noise levels or sampling steps one after the other, until the visitor chooses one. */
+let playing = 0;
+function play(on) {
+  clearInterval(playing);
+  playing = on ? setInterval(() => setLevel(look.level === null ? 0 : (look.level + 1) % run.levels.length), PLAY_EVERY) : 0;
+  find(".ov-in-play").textContent = on ? "Pause" : "Play";
+  press(find(".ov-in-play"), on);
+}
+
+find(".ov-in-play").addEventListener("click", () => play(!playing));
+find(".ov-in-level").addEventListener("input", (event) => {
+  play(false);
+  setLevel(Number(event.target.value));
+});
 find(".ov-in-every").addEventListener("click", () => setLevel(look.level === null ? Number(find(".ov-in-level").value) : null));
 find(".ov-in-opacity").addEventListener("input", (event) => {
   look.opacity = Number(event.target.value);

@@ -11,7 +11,8 @@ The mode "released" is the whole pipeline of the released code. It still differs
 
 - Only the conditional rows are run, all classes of a picture together: the same result for half the work or less.
 - Noise and the sample of the codec's posterior are seeded by the scene; the code draws them without a seed.
-- The squashed picture is rounded to 8 bits before it is encoded; the code keeps its fractions, in half precision.
+- Quotes and parentheses of a continued prompt are text; the code's library for emphasis takes them for its own syntax,
+  which changes the states of such a prompt by as much as their own size. It is left so: the caption means them as text.
 - The word after a class is read with it wherever it ends in "ing"; the code's script for COCO reads the word after that one.
 - Nouns come from another tagger than spaCy's; "hot dog" is one noun. The code keeps the filter's results in label files.
 - A class may have several phrases: the highest of their maps counts at each place.
@@ -67,6 +68,12 @@ class DiffSegmenter(Settings, Method):
 
     name: ClassVar[str] = "diffsegmenter"
     title: ClassVar[str] = "DiffSegmenter"
+    evidence_steps: ClassVar[Mapping[str, str]] = {
+        "Refined": "The fused map times the self-attention, A_self A: each place takes what the places it looks at have.",
+        "fused": "A: the weighted sum of the word's cross-attention over the grids, softmax(Q K^T / sqrt(d)) of its tokens.",
+        "grid": "Cross-attention of the word's tokens on this grid, averaged over heads and layers.",
+        "Self-attention": "Self-attention of one place: a row of softmax(Q K^T / sqrt(d)).",
+    }
     paper: ClassVar[Paper] = Paper(
         title="Diffusion Model is Secretly a Training-free Open Vocabulary Semantic Segmenter",
         authors="Jinglong Wang, Xiawei Li, Jing Zhang, Qingyuan Xu, Qin Zhou, Qian Yu, Lu Sheng, Dong Xu",
@@ -104,6 +111,11 @@ class DiffSegmenter(Settings, Method):
     def label_filter(cls, models: Models) -> "DiffSegmenter":
         """Two captions, every noun, and CLIP's own text network."""
         return replace(cls.as_released(), continued=False, **cls.stand_ins(models.checkpoint))
+
+    @property
+    def stretched(self) -> bool:
+        """Each class's map goes from 0 to 1."""
+        return True
 
     def strip(self, subject: Subject, paint: Painter) -> tuple[Step, ...]:
         """Picture, noised latent, cross-attention on each grid, self-attention from one place, masks."""

@@ -10,7 +10,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ovseg.maths.refine import DenseCRF, Progress, energies_of, pamr, unwatched
-from ovseg.scene import shrunk
+from ovseg.pictures import shrunk
 
 
 def scores_of(

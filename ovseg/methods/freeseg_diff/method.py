@@ -9,22 +9,27 @@ trained.
 The mode "released" is the whole pipeline of the released code, which runs on Stable Diffusion 1.4 (`--backbone sd14`). It
 still differs from it in this:
 
-- The paper's abstract speaks of BLIP-2; the mode captions with BLIP base as the code does, by another library: three beams
-  and thirty tokens more at most, where LAVIS also asks for ten at least. `captioner="lavis-blip"` is LAVIS itself.
+- The paper's abstract speaks of BLIP-2; the mode captions with BLIP base, as the code does, with its beginning and its
+  least and most tokens, but by another library and from other weights: the code's are LAVIS's, fine-tuned on the captions
+  of COCO, and those of the hub are not. Which classes can be found hangs on it. `captioner="lavis-blip"` is LAVIS itself,
+  with its own weights; it has to be installed and is never taken by itself. The run card names the captioner.
+- The list of words is closed, as in the code's evaluation; the code's default joins the caption's words to the classes:
+  `vocabulary="open"` is that list, with each adjective and noun by itself.
 - Nouns come from another tagger than spaCy's, and an adjective votes for the noun that it stands before: spaCy's parser also
   finds one for "the dog is brown". A caption without nouns leaves every cluster without a class, in place of an error.
-- k-means is seeded. Noise is seeded by the scene.
-- The squashed picture is resized without antialiasing and rounded to 8 bits, and its latent is the mean of the codec's
-  posterior.
-- A mask's refined probability is kept as its score, so that edges can be looked at. The CRF is our own.
-- With the open vocabulary the words of the caption are its things with their adjectives; the code adds single nouns too.
+- k-means is seeded. Noise and the sample of the codec's posterior are seeded by the scene.
+- A mask's refined probability is kept as its score, so that edges can be looked at. The CRF is our own: its probabilities
+  are within 1.1e-4 of pydensecrf's.
 - A class may have several phrases: the one that CLIP finds most likely counts for each cluster, and the one that is nearest
   to a noun of the caption for that noun.
 
 The mode "suited" differs from "released" in this as well; the row of the backbone in `BACKBONES` may change more:
 
-- The captioner and the CLIP are the backbone's (`captioner`, `clip`).
-- A picture keeps its aspect in the diffusion network (`squashed`).
+- The captioner and the CLIP are the backbone's (`captioner`, `clip`), and captions begin as they like and may be short
+  (`beginning`, `least_tokens`).
+- A picture keeps its aspect in the diffusion network, and CLIP's middle square is rounded to even (`squashed`). The latent
+  is the mean of the codec's posterior (`sampled`).
+- k-means is our own, which starts from other places (`algorithm`).
 - Each thing of a caption counts once, by its last noun in its dictionary form (`every_vote`).
 """
 
@@ -56,6 +61,7 @@ from ovseg.methods.freeseg_diff.naming import (
     meanings_of,
     nouns_of,
     spoken_of,
+    with_released_words_of,
     with_words_of,
 )  # fmt: skip
 from ovseg.methods.freeseg_diff.regions import clusters_of, features_of, masks_of, picture_of
@@ -64,8 +70,9 @@ from ovseg.methods.protocol import Protocol
 from ovseg.methods.records import AblationRow, Floor, ShownRun
 from ovseg.methods.strips import Painter, Step, Subject
 from ovseg.models import Models
+from ovseg.pictures import resized, shrunk
 from ovseg.progress import Report, Stages, silent
-from ovseg.scene import latent_of, shrunk
+from ovseg.scene import POSTERIOR
 from ovseg.types import Evidence, Paper, Scene, Segmentation
 from ovseg.words.classes import ClassWord
 
@@ -78,6 +85,11 @@ class FreeSegDiff(Settings, Method):
 
     name: ClassVar[str] = "freeseg-diff"
     title: ClassVar[str] = "FreeSeg-Diff"
+    evidence_steps: ClassVar[Mapping[str, str]] = {
+        "CLIP": "Each cluster is cut out and named: the word whose text embedding has the largest cosine with CLIP's of it.",
+        "Clusters": "Clusters of the features: masks that no class is known of yet.",
+        "Features": "Features of the network at a noise level, as the colours of their three strongest components.",
+    }
     finds_words: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ("clip", "captioner")
     paper: ClassVar[Paper] = Paper(
@@ -90,7 +102,8 @@ class FreeSegDiff(Settings, Method):
 
     released_on: ClassVar[str] = "sd14"
     released: ClassVar[Mapping[str, object]] = MappingProxyType({
-        "captioner": "blip-base", "every_vote": True, "clip": "ViT-B-32-quickgelu/openai", "squashed": True,
+        "captioner": "blip-base", "beginning": "a picture of ", "least_tokens": 10, "every_vote": True,
+        "clip": "ViT-B-32-quickgelu/openai", "squashed": True, "sampled": True, "algorithm": "scikit-learn",
     })  # fmt: skip
     presets: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType({
         "best effort": {
@@ -189,7 +202,9 @@ class PreparedFreeSegDiff(Prepared):
             candidates = self.candidates(scene)
         with stages.stage("reading the network's features", 0.2):
             if method.squashed:
-                scene = replace(scene, encoded=latent_of(models, image, scene.seed, square=True))
+                pixels = resized(image, models.backbone.square_hw())
+                sample_seed = scene.seed + POSTERIOR if method.sampled else None
+                scene = replace(scene, encoded=models.backbone.encode(pixels, sample_seed=sample_seed))
             features = features_of(models, method, scene, self.nothing)
         with stages.stage("clustering", 0.5):
             clusters = clusters_of(features, method, sum(candidates.allowed))
@@ -224,9 +239,13 @@ class PreparedFreeSegDiff(Prepared):
         method, classes = self.method, self.classes
         if classes and method.words == "classes" and method.vocabulary == "closed":
             return all_of(classes)
-        caption = scene.caption or self.models.captioner(method.captioner).caption(scene.image)
+        caption = scene.caption
+        if not caption:
+            speaker = self.models.captioner(method.captioner)
+            caption = speaker.describe(scene.image, method.beginning, method.least_tokens)
         if self.meanings is None:
-            return with_words_of(caption, classes, all_allowed=method.words == "classes")
+            with_words = with_released_words_of if method.every_vote else with_words_of
+            return with_words(caption, classes, all_allowed=method.words == "classes")
         nouns = nouns_of(caption, method.every_vote)
         return Candidates(classes, spoken_of(self.models, classes, self.meanings, nouns), caption)
 
@@ -239,7 +258,8 @@ class PreparedFreeSegDiff(Prepared):
         own = clip_rows(self.models, self.method, candidates.names[len(self.classes) :])
         rows = torch.cat([part for part in (self.clip_rows, own) if part is not None])
         clip = self.models.clip_named(self.method.clip)
-        logits = best_of_phrases(clip.scale * clip.image_embeddings(pictures) @ rows.T, candidates.names)
+        seen = clip.image_embeddings(pictures, floored=self.method.squashed)
+        logits = best_of_phrases(clip.scale * seen @ rows.T, candidates.names)
         return logits.softmax(1).T.cpu().numpy()
 
 

@@ -13,7 +13,7 @@ from ovseg.methods.freeseg_diff.settings import Settings
 from ovseg.models import Models
 from ovseg.pretrained.templates import TEMPLATES
 from ovseg.words.classes import ClassWord, rows_of
-from ovseg.words.nouns import classes_of, noun_phrases, votes
+from ovseg.words.nouns import classes_of, noun_phrases, votes, words_as_released
 
 # Nouns that spaCy's English list of stop words holds: they do not vote in the released code.
 STOP_WORDS = frozenset({"amount", "back", "bottom", "call", "front", "name", "part", "show", "side", "top"})
@@ -31,6 +31,14 @@ class Candidates:
 def all_of(classes: tuple[ClassWord, ...]) -> Candidates:
     """All given classes, whatever a caption might say."""
     return Candidates(classes, (True,) * len(classes), "")
+
+
+def with_released_words_of(caption: str, classes: tuple[ClassWord, ...], all_allowed: bool) -> Candidates:
+    """As `with_words_of`, with the released code's list of words, which counts "brown dog" and "dog" as two."""
+    words = [word for word in words_as_released(caption) if word not in STOP_WORDS]
+    allowed = tuple(all_allowed or not set(words).isdisjoint(word.phrases) for word in classes)
+    own = [word for word in words if not any(word in given.phrases for given in classes)]
+    return Candidates((*classes, *(ClassWord((word,)) for word in own)), allowed + (True,) * len(own), caption)
 
 
 def with_words_of(caption: str, classes: tuple[ClassWord, ...], all_allowed: bool) -> Candidates:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ovseg.backbones import Capture
 from ovseg.backbones.base import Text
-from ovseg.maths.cluster import agglomerate, kmeans
+from ovseg.maths.cluster import agglomerate, kmeans, library_kmeans
 from ovseg.maths.maps import box_of, resize
 from ovseg.methods.freeseg_diff.settings import Settings
 from ovseg.models import Models
@@ -53,7 +53,9 @@ def clusters_of(features: Float[Tensor, "c y x"], settings: Settings, words: int
     """
     points = features.flatten(1).T
     count = words + 2 if settings.adaptive else settings.clusters
-    labels = kmeans(points, count)[0] if settings.algorithm == "k-means" else agglomerate(points, count)
+    if settings.algorithm == "agglomerative":
+        return agglomerate(points, count).reshape(features.shape[1:])
+    labels, _ = (library_kmeans if settings.algorithm == "scikit-learn" else kmeans)(points, count)
     return labels.reshape(features.shape[1:])
 
 

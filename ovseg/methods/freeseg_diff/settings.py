@@ -21,8 +21,8 @@ class Settings:
     )
     vocabulary: Literal["closed", "open"] = knob(
         "closed",
-        "Closed: only the given classes, as in the released code's evaluation. Open: the nouns of the caption join them."
-        " Without classes it is always open.",
+        "Closed: only the given classes, as in the released code's evaluation. Open, which is what its code does by itself:"
+        " the nouns of the caption join them. Without classes it is always open.",
         label="Vocabulary",
         group="main",
     )
@@ -33,10 +33,25 @@ class Settings:
         label="Captioner",
         kind="captioner",
     )
+    beginning: str = knob(
+        "",
+        "How the captioner's sentence begins; it is taken off again. The released code begins every caption with"
+        " “a picture of ”.",
+        label="Beginning of the caption",
+    )
+    least_tokens: int = knob(
+        0,
+        "How many tokens a caption has at least, those of its beginning included. The released code asks for 10.",
+        label="Least length of the caption",
+        low=0,
+        high=30,
+        step=1,
+    )
     every_vote: bool = knob(
         False,
-        "Count every noun of the caption as often as it comes up, also the parts of compounds, and the noun of each"
-        " adjective once more, as the released code does. Otherwise each thing counts once, by its last noun.",
+        "Take words from the caption as the released code does. Closed, every noun counts as often as it comes up, also the"
+        " parts of compounds, and the noun of each adjective once more; open, these nouns join the classes as they are"
+        " written, and with each adjective: brown dog, dog, kitchen, floor. Otherwise each thing counts once.",
         label="Every noun votes",
     )
     clip: str = knob(
@@ -48,9 +63,15 @@ class Settings:
     )
     squashed: bool = knob(
         False,
-        "Squash the picture to a square for the diffusion network alone, as the released code does. Otherwise it keeps its"
-        " aspect.",
+        "Give pictures to the networks as the released code does: squashed to a square for the diffusion network, and cut to"
+        " a middle square of whole pixels for CLIP. Otherwise the diffusion network sees their aspect.",
         label="Square for the diffusion network",
+    )
+    sampled: bool = knob(
+        False,
+        "Draw a squashed picture's latent from the distribution that the codec gives, as the released code does. Otherwise"
+        " it is the mean of it.",
+        label="Latent drawn at random",
     )
     features: Literal["diffusion", "clip", "dino", "pixels"] = knob(
         "diffusion",
@@ -106,9 +127,10 @@ class Settings:
         " released code.",
         label="Clusters by the number of words",
     )
-    algorithm: Literal["k-means", "agglomerative"] = knob(
+    algorithm: Literal["k-means", "scikit-learn", "agglomerative"] = knob(
         "k-means",
-        "How places are put together to clusters. The released code uses k-means and offers the other.",
+        "How places are put together to clusters: by k-means, by scikit-learn's k-means, which the released code uses and"
+        " which starts from other places, or by joining the nearest, which it offers.",
         label="Clustering",
     )
     crop: Literal["whole", "tight"] = knob(
@@ -161,8 +183,14 @@ class Settings:
             raise ValueError(f"The template must hold {{}} once, where the word goes, but got {quoted(self.template)}.")
         if self.draws < 1 or self.clusters < 1:
             raise ValueError(f"draws and clusters must be 1 or more, but got {self.draws} and {self.clusters}.")
-        if self.query_stride not in models.backbone.strides:
-            known = ", ".join(map(str, models.backbone.strides))
-            raise ValueError(f"query_stride must be one of this backbone's, {known}, but got {self.query_stride}.")
+        if obstacle := self.unfit(models):
+            raise ValueError(obstacle)
         if self.grid_stride < 1:
             raise ValueError(f"grid_stride must be 1 or more, but got {self.grid_stride}.")
+
+    def unfit(self, models: Models) -> str:
+        """Why the backbone has no features of this stride; empty where it has."""
+        known = models.backbone.strides
+        if self.query_stride in known:
+            return ""
+        return f"query_stride must be one of this backbone's, {', '.join(map(str, known))}, but got {self.query_stride}."

@@ -55,6 +55,11 @@ class GroundedDiffusion(Method):
 
     name: ClassVar[str] = "grounded-diffusion"
     title: ClassVar[str] = "Grounded Diffusion"
+    evidence_steps: ClassVar[Mapping[str, str]] = {
+        "Features": "Features of the network's levels, fused by the grounding module: its values and keys.",
+        "Logits": "Logits of the word: the product of its mask embedding and the features; a sigmoid makes scores of them.",
+        "Queries": "Where the word's text embedding, the query, looks in the features: attention of the grounding module.",
+    }
     needs: ClassVar[tuple[str, ...]] = ("grounding",)
     paper: ClassVar[Paper] = Paper(
         title="Open-vocabulary Object Segmentation with Diffusion Models",

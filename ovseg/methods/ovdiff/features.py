@@ -11,11 +11,10 @@ from torch import Tensor
 
 from ovseg.backbones import Capture, Site
 from ovseg.backbones.base import Text
-from ovseg.limits import quoted
 from ovseg.maths.maps import resize
 from ovseg.methods.ovdiff.settings import Settings, parse_numbers
 from ovseg.models import Models
-from ovseg.scene import POSTERIOR
+from ovseg.scene import POSTERIOR, squashed
 
 TOGETHER = 8  # pictures that go through a network at once
 Picture = UInt8[np.ndarray, "_h _w 3"]
@@ -64,19 +63,22 @@ class Extractor:
 
     def _dino(self, images: Sequence[Picture], _seed: int) -> Iterator[Tensor]:
         limit = 0 if self.is_support else self.settings.dino_longest
-        yield from self.models.dino.keys([_within(image, limit) for image in images])
+        within = [_within(image, limit, self.settings.plain) for image in images]
+        yield from self.models.dino.keys(within, cut=self.settings.plain)
 
     def _clip(self, images: Sequence[Picture], _seed: int) -> Iterator[Tensor]:
         settings, clip = self.settings, self.models.clip_named(self.settings.clip)
         side = settings.clip_sides[self.is_support]
-        yield from clip.dense(images, "keys", -2, side=side, imagenet=settings.imagenet)
+        yield from clip.dense(images, "keys", -2, side=side, imagenet=settings.imagenet, bilinear=settings.plain)
 
     def _diffusion(self, images: Sequence[Picture], seed: int) -> Iterator[Tensor]:
         backbone, settings = self.models.backbone, self.settings
         hw = backbone.square_hw() if settings.squashed else backbone.working_hw(images[0].shape[:2])
-        sample_seed = seed + POSTERIOR if settings.sampled else None
-        latents = torch.cat([backbone.encode(resized(image, hw), sample_seed=sample_seed) for image in images])
-        sites = _sites(self.models, settings.sites)
+        # The released code draws a support image's sample and its noise from one seed.
+        sample_seed = seed + POSTERIOR * (not self.is_support) if settings.sampled else None
+        fitted = [squashed(image, hw) if settings.plain else resized(image, hw) for image in images]
+        latents = torch.cat([backbone.encode(pixels, sample_seed=sample_seed) for pixels in fitted])
+        sites = _sites(self.models, settings)
         capture = Capture(queries=sites)
         for part in latents.split(backbone.rows_per_pass(tuple(latents.shape[-2:]), capture)):
             trace = backbone.trace(part, self.nothing.repeated(len(part)), settings.timestep, capture, seed)
@@ -86,17 +88,19 @@ class Extractor:
                 yield torch.cat([resize(query, trace.latent_hw) for query in queries], 1)[0]
 
 
-def _sites(models: Models, numbers: str) -> tuple[Site, ...]:
-    """The cross-attention of these numbers, counted in the order of computing."""
-    crossing, chosen = [site for site in models.backbone.sites if site.kind == "cross"], parse_numbers(numbers)
-    if not chosen or max(chosen) >= len(crossing):
-        raise ValueError(f"sites must name some of 0 to {len(crossing) - 1} on this backbone, but got {quoted(numbers)}.")
-    return tuple(crossing[number] for number in chosen)
+def _sites(models: Models, settings: Settings) -> tuple[Site, ...]:
+    """The cross-attention of the numbers in `sites`, counted in the order of computing."""
+    if obstacle := settings.unfit(models):
+        raise ValueError(obstacle)
+    crossing = [site for site in models.backbone.sites if site.kind == "cross"]
+    return tuple(crossing[number] for number in parse_numbers(settings.sites))
 
 
-def _within(image: np.ndarray, longest: int) -> np.ndarray:
-    scale = longest / max(image.shape[:2])
-    return resized(image, tuple(round(side * scale) for side in image.shape[:2])) if 0 < scale < 1 else image
+def _within(image: np.ndarray, longest: int, plain: bool) -> np.ndarray:
+    long = max(image.shape[:2])
+    if not 0 < longest < long:
+        return image
+    return (squashed if plain else resized)(image, tuple(side * longest // long for side in image.shape[:2]))
 
 
 def resized(image: UInt8[np.ndarray, "H W 3"], hw: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from ovseg.limits import limits
 from ovseg.maths.maps import resize, window_starts
 from ovseg.methods.ovdiff.features import Extractor, resized
 from ovseg.methods.ovdiff.settings import Settings
@@ -193,9 +194,13 @@ def _of_one_size(boxes: Sequence[tuple[slice, slice]], picture: np.ndarray) -> I
 
 
 def working_hw(settings: Settings, image_hw: tuple[int, int]) -> tuple[int, int]:
-    """The size at which a picture is compared."""
-    scale = settings.short_side / min(image_hw) if settings.short_side else 1
-    return round(image_hw[0] * scale), round(image_hw[1] * scale)
+    """The size at which a picture is compared: what is less than a pixel is cut off, as in the released code.
+
+    A picture that is longer than `Limits.aspect` is squeezed to that where it is resized.
+    """
+    short = settings.short_side or min(image_hw)
+    longest = limits().aspect * min(image_hw) if settings.short_side else max(image_hw)
+    return tuple(short * min(side, longest) // min(image_hw) for side in image_hw)
 
 
 def count_boxes(settings: Settings, hw: tuple[int, int]) -> int:

@@ -10,13 +10,10 @@ The mode "released" is the whole pipeline of the released code. It still differs
 
 - CutLER, which finds the objects in support images, is licensed for non-commercial use alone: the mode asks for a copy of
   your own (`OVSEG_CUTLER`) and says so where there is none.
-- An empty mask never competes for foreground or background (in the code it scores not-a-number).
 - Each support image has a seed of its own, from 42 on; the code draws a batch of eight from one sequence that begins at 42.
 - At test time noise is seeded for each picture; in the code it depends on the order of pictures.
-- Attention is averaged over heads before it is resized, and resized bilinearly; the code resizes each head, bicubically.
-- DINO sees sides that are no multiple of its patch resized to the nearest; the code cuts the rest off and stretches the map.
-- Pictures and windows are resized as 8-bit pictures by Lanczos' filter, also for the diffusion network.
-- Prototypes are kept in half precision, and k-means is our own: the same objective from other random numbers.
+- DINO's weights of the hub say 1e-12 for what is added to a variance; the code has 1e-6. Keys change by less than 1e-5.
+- Support images are kept without loss, in 8 bits, as the code's PNG files; their masks and attention in files of our own.
 - Classes are filtered before they are compared, not after: the same result for less work.
 - A class may have several phrases, each with support images and prototypes of its own: the nearest counts at each place.
 - The code covers PASCAL VOC alone. Names of other data sets go through its maps of names (the protocol `ovdiff`).
@@ -24,13 +21,18 @@ The mode "released" is the whole pipeline of the released code. It still differs
 The mode "suited" differs from "released" in this as well; the row of the backbone in `BACKBONES` may change more:
 
 - Objects are found by MaskCut on DINO's keys (`masks`).
-- A support image in which the class was not found still gives background (`skip_empty`).
+- A support image in which the class was not found still gives background (`skip_empty` too).
 - Pictures and windows keep their aspect in the diffusion network (`squashed`), and their latent is the mean of the codec's
   posterior (`sampled`).
 - CLIP is the backbone's (`clip`), sees pictures at its own resolution (`clip_sides`) and with its own colour statistics
   (`imagenet`).
 - DINO sees pictures at any length (`dino_longest`).
 - The pre-filter sees the middle square of a picture and names classes in their order (`prefilter_released`).
+- Windows are resized smoothly, in 8 bits, and DINO sees sides that are no multiple of its patch resized to the nearest
+  (`plain`; the code resizes bilinearly without antialiasing, cuts the rest off for DINO and stretches its map).
+- Support images are drawn to no noise at all, and attention is averaged over heads before it is resized (`drawn_released`).
+- An empty mask never competes (`skip_empty`; in the code it scores not-a-number, and takes every pixel).
+- K-means is our own, from other random numbers, and prototypes are kept in half precision (`by_library`).
 - What is stuff is said by a reviewed table, and for other words by the nearest word of it (`stuff`).
 - A window as large as the picture is left out (`windows_always`).
 """
@@ -42,9 +44,11 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from ovseg.backbones import Checkpoint
+from ovseg.maths.maps import resize
 from ovseg.maths.refine import Progress, pamr
 from ovseg.methods.base import Method, Network, Prepared
 from ovseg.methods.ovdiff import about, cost
@@ -88,6 +92,9 @@ class OVDiff(Settings, Method):
 
     name: ClassVar[str] = "ovdiff"
     title: ClassVar[str] = "OVDiff"
+    evidence_steps: ClassVar[Mapping[str, str]] = {
+        "Support images": "The support set: pictures that the network draws of the class, with what attention finds of it.",
+    }
     needs: ClassVar[tuple[str, ...]] = ("clip", "dino")
     preparing_share: ClassVar[float] = 0.5
     paper: ClassVar[Paper] = Paper(
@@ -101,7 +108,7 @@ class OVDiff(Settings, Method):
     released: ClassVar[Mapping[str, object]] = MappingProxyType({
         "masks": "cutler", "skip_empty": True, "squashed": True, "sampled": True, "clip": "ViT-B-16-quickgelu/openai",
         "clip_sides": (448, 512), "imagenet": True, "dino_longest": 800, "stuff": "released", "prefilter_released": True,
-        "windows_always": True,
+        "windows_always": True, "plain": True, "drawn_released": True, "by_library": True,
     })  # fmt: skip
     withheld: ClassVar[Mapping[str, str]] = MappingProxyType({
         "masks": "CutLER's code and weights are licensed for non-commercial use alone and do not come with this project: put"
@@ -260,12 +267,23 @@ class PreparedOVDiff(Prepared):
             if method.refinement == "pamr":
                 refined = _by_pamr(models, scene.image, refined, stages.progress("refining the edges", 0.8, 1.0))
             scores[[0, *(k + 1 for k in asked)]] = refined
+            if method.background == "prototypes":
+                scores = with_background(scores, scene.image.shape[:2])
         phrases, owners = rows_of(classes)
         compared_phrases = {n: (phrases[n], self.names[k]) for n, k in enumerate(owners) if k in asked}
         return Segmentation.from_scores(
             scene.image, self.names, scores, timings=stages.timings,
             evidence=lambda: evidence_of(models, method, compared_phrases, tables, compared.whole),
         )  # fmt: skip
+
+
+def with_background(scores: Float[Tensor, "labels h w"], image_hw: tuple[int, int]) -> Float[Tensor, "labels _h _w"]:
+    """Background is 0, and so the best, where no score is above it in the picture; scores are not changed otherwise."""
+    if bool((scores.amax(0) > 0).all()):
+        return scores
+    scores = resize(scores[None], image_hw)[0].clone()
+    scores[0].masked_fill_(scores.amax(0) <= 0, 0.0)
+    return scores
 
 
 def _by_pamr(models: Models, image: np.ndarray, scores: Tensor, progress: Progress) -> Tensor:

@@ -12,13 +12,14 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ovseg.backbones.base import word_states
+from ovseg.methods.ovdiff.features import resized
 from ovseg.models import Models
 from ovseg.words.classes import ClassWord, rows_of
 from ovseg.words.stuff import RELEASED_STUFF, STUFF, THINGS, is_stuff
 
 MOST_CANDIDATES = 10  # classes whose subsets are tried; the code's
 MOST_KEPT = 2**7  # subsets whose vectors are made before a picture is seen
-SQUARE = 512  # pixels of the square to which the released code brings a picture before CLIP sees it
+SHORT, SQUARE = 448, 512  # pixels of a picture's short side, and of the square after it, that the released code makes first
 
 
 def which_are_stuff(
@@ -102,6 +103,9 @@ def chosen_classes(
     """
     network = models.clip_named(clip)
     things = [k for k in range(len(classes)) if not stuff[k]]
+    if as_released:
+        short = min(image.shape[:2])
+        image = resized(image, (SHORT * image.shape[0] // short, SHORT * image.shape[1] // short))
     seen = network.image_embeddings([image], SQUARE if as_released else 0)
     best = [part.max(0) for part in (seen @ kept.rows.T)[0].cpu().split([len(classes[k].phrases) for k in things])]
     words = {k: classes[k].phrases[int(one.indices)] for k, one in zip(things, best, strict=True)}

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ovseg.maths.cluster import kmeans
+from ovseg.maths.cluster import kmeans, library_kmeans
 from ovseg.maths.maps import resize
 from ovseg.methods.ovdiff.features import TOGETHER, Extractor
 from ovseg.methods.ovdiff.settings import Settings
@@ -58,7 +58,9 @@ def _made(models: Models, settings: Settings, word: str, missing: Sequence[str],
     for number, extractor in enumerate(missing):
         part = within(report, MASKED + number * step, MASKED + (number + 1) * step)
         features = _features_of_each(models, settings, extractor, pictures, part)
-        made[extractor] = prototypes_of(features, masks, settings.parts, skip_empty=settings.skip_empty)
+        made[extractor] = prototypes_of(
+            features, masks, settings.parts, skip_empty=settings.skip_empty, by_library=settings.by_library
+        )
         store.write_prototypes(word, extractor, settings.made_by(models, extractor), made[extractor])
     return made
 
@@ -107,33 +109,36 @@ def prototypes_of(
     seed: int = 0,
     *,
     skip_empty: bool = False,
+    by_library: bool = False,
 ) -> Prototypes:
     """The prototypes of foreground and background from the features of each picture, which are taken one at a time.
 
     Masks go to the feature grid bilinearly and count wherever anything of them arrives.
 
     Args:
-        skip_empty: a picture without foreground gives no background either.
+        skip_empty: a picture without foreground on the feature grid gives no background either.
+        by_library: parts by scikit-learn's k-means, and all vectors in single precision.
     """
     rows_of: tuple[list[Tensor], list[Tensor]] = ([], [])
     places_of: tuple[list[Tensor], list[Tensor]] = ([], [])
     for maps, mask in zip(features, masks, strict=True):
-        background = mask.background & (mask.foreground.any() or not skip_empty)
-        for side, pixels in enumerate((mask.foreground, background)):
-            places = _on_grid(pixels, tuple(maps.shape[1:]))
+        foreground, background = (_on_grid(pixels, tuple(maps.shape[1:])) for pixels in (mask.foreground, mask.background))
+        background &= foreground.any() or not skip_empty
+        for side, places in enumerate((foreground, background)):
             places_of[side].append(places)
             rows_of[side].append(maps[:, places.to(maps.device)].T.float())
-    return Prototypes(*(_side(rows, torch.stack(at), parts, seed) for rows, at in zip(rows_of, places_of, strict=True)))
+    both = zip(rows_of, places_of, strict=True)
+    return Prototypes(*(_side(rows, torch.stack(at), parts, seed, by_library) for rows, at in both))
 
 
-def _side(rows_of: list[Tensor], inside: Bool[Tensor, "k y x"], parts: int, seed: int) -> Side:
+def _side(rows_of: list[Tensor], inside: Bool[Tensor, "k y x"], parts: int, seed: int, by_library: bool) -> Side:
     """The mean of all places, the mean of each picture's, and the centres of their clusters."""
-    regions = np.full(inside.shape, NOWHERE, np.uint8)
+    regions, dtype = np.full(inside.shape, NOWHERE, np.uint8), np.float32 if by_library else np.float16
     shown = [k for k, rows in enumerate(rows_of) if len(rows)]
     rows = torch.cat(rows_of)
     if not shown:
-        return Side(np.zeros((0, rows.shape[1]), np.float16), np.zeros(0, np.int32), 0, regions)
-    labels, centres = kmeans(rows, parts, restarts=1, seed=seed)
+        return Side(np.zeros((0, rows.shape[1]), dtype), np.zeros(0, np.int32), 0, regions)
+    labels, centres = (library_kmeans if by_library else kmeans)(rows, parts, restarts=1, seed=seed)
     regions[inside.numpy()] = labels.cpu().numpy().astype(np.uint8)
     means = torch.stack([rows_of[k].mean(0) for k in shown])
     vectors = torch.cat([rows.mean(0, keepdim=True), means, centres])
@@ -144,7 +149,7 @@ def _side(rows_of: list[Tensor], inside: Bool[Tensor, "k y x"], parts: int, seed
     near[1 + len(shown) :].masked_fill_((held == 0).to(near.device), -2)
     pictures = np.array(shown, np.int32)[near.argmax(1).cpu().numpy()]
     pictures[1 : 1 + len(shown)] = shown
-    return Side(vectors.cpu().numpy().astype(np.float16), pictures, len(centres), regions)
+    return Side(vectors.cpu().numpy().astype(dtype), pictures, len(centres), regions)
 
 
 def _on_grid(mask: np.ndarray, grid: tuple[int, int]) -> Tensor:

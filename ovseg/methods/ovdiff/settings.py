@@ -57,6 +57,12 @@ class Settings:
         high=20,
         step=0.5,
     )
+    drawn_released: bool = knob(
+        False,
+        "Draw support images down to the least noise of the network's training, and resize the attention of each head and"
+        " token by itself before the mean is taken, as the released code does.",
+        label="Support images drawn as released",
+    )
     first_seed: int = knob(
         42,
         "The random seed of the first support image; the next images have the next seeds. The released code uses 42.",
@@ -74,8 +80,9 @@ class Settings:
     )
     skip_empty: bool = knob(
         False,
-        "Take no background from support images in which the class was not found, as the released code does.",
-        label="Images without the class skipped",
+        "Treat empty masks as the released code does: a support image in which the class vanishes on the grid of features"
+        " gives no background, and one that objects cover wholly counts as the class everywhere.",
+        label="Empty masks as released",
     )
     extractors: tuple[str, ...] = knob(
         ("diffusion", "dino", "clip"),
@@ -138,6 +145,12 @@ class Settings:
         high=2048,
         step=8,
     )
+    plain: bool = knob(
+        False,
+        "Give pictures to the networks as the released code does: resized bilinearly without antialiasing, and for DINO cut"
+        " to whole patches.",
+        label="Plain resizing for the networks",
+    )
     parts: int = knob(
         32,
         "How many part prototypes each class gets, and how many its background. The released code uses 32.",
@@ -145,6 +158,12 @@ class Settings:
         low=1,
         high=128,
         step=1,
+    )
+    by_library: bool = knob(
+        False,
+        "Find the parts by scikit-learn's k-means, as the released code does, and keep all prototypes in single precision."
+        " It runs on the processor and takes minutes for a class of many pictures.",
+        label="Parts by scikit-learn",
     )
     kinds: Literal["all", "mean"] = knob(
         "all",
@@ -249,6 +268,13 @@ class Settings:
         if len(self.clip_sides) != 2 or min(self.clip_sides) < 0:
             raise ValueError(f"clip_sides must be two numbers, each 0 or more, but got {self.clip_sides}.")
 
+    def unfit(self, models: Models) -> str:
+        """Why the backbone has not all layers of `sites`; empty where it has."""
+        crossing, chosen = sum(site.kind == "cross" for site in models.backbone.sites), parse_numbers(self.sites)
+        if "diffusion" not in self.extractors or max(chosen) < crossing:
+            return ""
+        return f"sites must name some of 0 to {crossing - 1} on this backbone, but got {quoted(self.sites)}."
+
     def made_by(self, models: Models, kind: str) -> dict[str, Any]:
         """All that decides the pictures of a class, their masks, or an extractor's prototypes, JSON-ready.
 
@@ -258,21 +284,23 @@ class Settings:
         deciding: dict[str, Any] = {
             name: getattr(self, name) for name in ("prompt", "negative", "steps", "guidance", "first_seed")
         }
-        deciding["backbone"] = models.backbone.fingerprint
+        deciding |= {"backbone": models.backbone.fingerprint} | ({"drawn_released": True} if self.drawn_released else {})
         if kind == "pictures":
             return deciding
         deciding |= {"images": self.images, "masks": self.masks}
         if self.masks == "maskcut":
-            deciding["dino"] = models.dino.fingerprint
+            deciding |= {"dino": models.dino.fingerprint, "crf": 2}  # 2: masks were others before its axes were turned
         if kind == "masks":
-            return deciding
+            return deciding | ({"skip_empty": True} if self.skip_empty else {})
         deciding |= {"parts": self.parts, "network": self.network(models, kind).fingerprint}
         if kind == "diffusion":
             deciding |= {"sites": self.sites, "timestep": self.timestep}
         # What is as it always was is left out, so that files that were made before these settings still count.
-        others = {"skip_empty": self.skip_empty}
+        others = {"skip_empty": self.skip_empty, "by_library": self.by_library}
         if kind == "diffusion":
             others |= {"sampled": self.sampled}
+        if kind == "dino":
+            others |= {"plain": self.plain}
         if kind == "clip":
             others |= {"clip_side": self.clip_sides[1], "imagenet": self.imagenet}
         return deciding | {name: value for name, value in others.items() if value}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float16, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
 from ovseg.assets import variable
@@ -28,7 +28,7 @@ class SupportImage:
     """A generated picture of a class, and the attention that each place of the latent grid paid to the class's words."""
 
     image: UInt8[np.ndarray, "h w 3"]
-    attribution: Float16[np.ndarray, "y x"]
+    attribution: Float[np.ndarray, "y x"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Side:
     of the feature grid which part it belongs to, or `NOWHERE`.
     """
 
-    vectors: Float16[np.ndarray, "n d"]
+    vectors: Float[np.ndarray, "n d"]
     pictures: Int[np.ndarray, " n"]
     parts: int
     regions: UInt8[np.ndarray, "k y x"]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float16, UInt8
+from jaxtyping import Bool, Float, UInt8
 from scipy.ndimage import binary_erosion
 
 from ovseg.backbones.base import Sampling
@@ -30,7 +30,11 @@ def support_images(models: Models, settings: Settings, word: str, report: Report
     """
     made_by, store = settings.made_by(models, "pictures"), store_of(models)
     pictures = list(store.read_pictures(word, made_by, settings.images))
-    sampling = Sampling(settings.steps, settings.guidance, settings.negative, dpm_solver=True)
+    as_released = settings.drawn_released
+    sampling = Sampling(
+        settings.steps, settings.guidance, settings.negative, dpm_solver=True, least_noise=as_released,
+        heads_apart=as_released,
+    )  # fmt: skip
     while len(pictures) < settings.images:
         count = min(BATCH, settings.images - len(pictures))
 
@@ -41,7 +45,8 @@ def support_images(models: Models, settings: Settings, word: str, report: Report
         seeds = [settings.first_seed + len(pictures) + k for k in range(count)]
         prompt, start = filled(settings.prompt, word)
         drawn = models.backbone.generate(prompt, seeds, sampling, word, on_step, start=start)
-        fresh = [SupportImage(made.image, made.attribution.cpu().numpy().astype(np.float16)) for made in drawn]
+        kept_as = np.float32 if as_released else np.float16
+        fresh = [SupportImage(made.image, made.attribution.cpu().numpy().astype(kept_as)) for made in drawn]
         store.add_pictures(word, made_by, fresh)
         pictures += fresh
     return tuple(pictures)
@@ -68,7 +73,7 @@ def support_masks(
         propose, masks = models.proposals(settings.masks), ()
         for number, (item, attribution) in enumerate(zip(pictures, maps, strict=True)):
             report(f"masks of image {number + 1} of {len(pictures)}", number / len(pictures))
-            masks += (masks_by_proposals(propose(item.image), attribution),)
+            masks += (masks_by_proposals(propose(item.image), attribution, as_released=settings.skip_empty),)
     store.write_masks(word, made_by, masks)
     return masks
 
@@ -80,15 +85,22 @@ def stretched(attribution: Float[np.ndarray, "y x"], hw: tuple[int, int]) -> Flo
     return normalise(torch.from_numpy(grown)).numpy()
 
 
-def masks_by_proposals(proposals: Sequence[Bool[np.ndarray, "h w"]], attribution: Float[np.ndarray, "h w"]) -> Trimap:
+def masks_by_proposals(
+    proposals: Sequence[Bool[np.ndarray, "h w"]], attribution: Float[np.ndarray, "h w"], *, as_released: bool = False
+) -> Trimap:
     """Foreground and background from class-agnostic masks; by fixed thresholds where there are none.
 
     The masks and what they leave compete by their mean attribution: the best is foreground, and the worst that still has
     pixels of its own is background, where the attribution is low, without its edge. An empty mask never competes.
+
+    Args:
+        as_released: an empty one, which scores not-a-number in the code, there takes every pixel, for both.
     """
     if not proposals:
         return Trimap(attribution > LIKELY, attribution < UNLIKELY)
     rest = ~np.any(proposals, 0)
+    if as_released and not all(mask.any() for mask in (rest, *proposals)):
+        return Trimap(np.ones_like(rest), binary_erosion(attribution < UNLIKELY, border_value=1))
     candidates = [mask for mask in (rest, *proposals) if mask.any()]
     ranked = sorted(candidates, key=lambda mask: -float(attribution[mask].mean()))
     owned, free = [], np.ones_like(rest)
@@ -97,7 +109,8 @@ def masks_by_proposals(proposals: Sequence[Bool[np.ndarray, "h w"]], attribution
         free &= ~mask
     owned = [mask for mask in owned if mask.any()]
     background = owned[-1] if len(owned) > 1 else np.zeros_like(rest)
-    return Trimap(owned[0], binary_erosion(background & (attribution < UNLIKELY)))
+    # The picture's frame is no edge of the object's surroundings: nothing is taken off there.
+    return Trimap(owned[0], binary_erosion(background & (attribution < UNLIKELY), border_value=1))
 
 
 def masks_by_otsu(attributions: Sequence[Float[np.ndarray, "h w"]]) -> tuple[Trimap, ...]:
@@ -107,7 +120,7 @@ def masks_by_otsu(attributions: Sequence[Float[np.ndarray, "h w"]]) -> tuple[Tri
 
 
 def masks_by_small_otsu(
-    small: Sequence[Float16[np.ndarray, "_y _x"]], attributions: Sequence[Float[np.ndarray, "h w"]]
+    small: Sequence[Float[np.ndarray, "_y _x"]], attributions: Sequence[Float[np.ndarray, "h w"]]
 ) -> tuple[Trimap, ...]:
     """As `masks_by_otsu`, with thresholds from 256 bins of the maps at their own size, as in the released code.
 

@@ -6,7 +6,7 @@ and set lie side by side on a WebP strip, so that a picture decodes only what it
 A tool for maintainers; the shipped atlas was made by it. It needs `pip install resvg-py` and the npm packages
 
     npm install @iconify-json/fluent-emoji@1.2.7 @iconify-json/twemoji@1.2.5 @iconify-json/noto@1.2.9
-    python -m ovseg.pocket.build_atlas node_modules/@iconify-json assets/sprites
+    PYTHONPATH=. python assets/sprites/build_atlas.py node_modules/@iconify-json assets/sprites
 """
 
 import argparse
@@ -113,10 +113,10 @@ def build(packages: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     sprites = []
     # Fluent's package maps no code points; its icons carry the same Unicode names as Noto's.
-    names = json.loads((packages / "noto" / "chars.json").read_text())
+    names = json.loads((packages / "noto" / "chars.json").read_text(encoding="utf-8"))
     for key, (package, credit) in SETS.items():
-        chars = names | json.loads((packages / package / "chars.json").read_text())
-        icons = json.loads((packages / package / "icons.json").read_text())
+        chars = names | json.loads((packages / package / "chars.json").read_text(encoding="utf-8"))
+        icons = json.loads((packages / package / "icons.json").read_text(encoding="utf-8"))
         cells = []
         for thing, codes in THINGS.items():
             strip = []
@@ -136,7 +136,7 @@ def build(packages: Path, out: Path) -> None:
         save_sheet(cells, out / f"{key}.webp")
         print(f"{key}: {len(cells)} sprites ({credit})")
     atlas = {"edge": EDGE, "columns": COLUMNS, "sets": {k: c for k, (_, c) in SETS.items()}, "sprites": sprites}
-    (out / "atlas.json").write_text(json.dumps(atlas, indent=0) + "\n")
+    (out / "atlas.json").write_text(json.dumps(atlas, indent=0) + "\n", encoding="utf-8")
 
 
 def save_sheet(cells: list[np.ndarray], path: Path) -> None:

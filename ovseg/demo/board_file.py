@@ -1,0 +1,67 @@
+"""A board as a file of the downloaded zip, and back: the same canvases, thresholds and truth, without running anything."""
+
+import base64
+import json
+import math
+import re
+import uuid
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ovseg.limits import limits
+from ovseg.pictures import decode_image
+from ovseg.server.component_values import leaves
+
+BOARD_FILE = "board.json"
+FIELDS = {
+    "run": str, "picture": str, "width": int, "height": int, "truth": (str, type(None)), "asked": int, "steps": int,
+    "lines": list, "legend": list, "hues": list, "errors": list, "entries": list, "note": str,
+}  # fmt: skip
+PICTURE = re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/]*={0,2}")
+LONGEST = 2000  # characters of a text that is no picture
+NOT_OURS = "The file must be a zip that this page made, with a board in it, but "
+
+
+def board_bytes(value: Mapping[str, Any]) -> bytes:
+    """The board's value as the content of `BOARD_FILE`."""
+    return json.dumps(value).encode()
+
+
+def read_board(path: Path) -> dict[str, Any]:
+    """The value of a board from a zip that was downloaded, as a run of its own.
+
+    Raises:
+        ValueError: it is no such zip, or something in it is not as this page writes it.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(BOARD_FILE).file_size > limits().upload_bytes:
+                raise ValueError(f"{NOT_OURS}its board is larger than {limits().upload_bytes} bytes.")
+            value = json.loads(archive.read(BOARD_FILE))
+    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
+        raise ValueError(f"{NOT_OURS}it cannot be read: {str(error)[:100]}.") from None
+    if not isinstance(value, dict) or set(value) != set(FIELDS):
+        raise ValueError(f"{NOT_OURS}its board has other fields.")
+    if wrong := next((name for name, kind in FIELDS.items() if not isinstance(value[name], kind)), None):
+        raise ValueError(f"{NOT_OURS}its {wrong} is of another kind.")
+    _check(value)
+    return value | {"run": uuid.uuid4().hex}
+
+
+def _check(value: Any) -> None:
+    """Pass if all texts are short or pictures that can be read, and all numbers are numbers.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for item in leaves(value):
+        if isinstance(item, float) and not math.isfinite(item):
+            raise ValueError(f"{NOT_OURS}one of its numbers is {item}.")
+        elif isinstance(item, str) and item.startswith("data:"):
+            if not PICTURE.fullmatch(item):
+                raise ValueError(f"{NOT_OURS}one of its pictures is none.")
+            decode_image(base64.b64decode(item.partition(",")[2]), "a picture of the board")
+        elif isinstance(item, str) and len(item) > LONGEST:
+            raise ValueError(f"{NOT_OURS}one of its texts has {len(item)} characters.")

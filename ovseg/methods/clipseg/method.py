@@ -1,0 +1,59 @@
+"""Image Segmentation Using Text and Image Prompts (CLIPSeg): a yardstick.
+
+Timo Lüddecke, Alexander S. Ecker; CVPR 2022; arXiv 2112.10003.
+
+A small decoder on a frozen CLIP, trained with masks of phrases, gives the probability of any phrase at each place. It is run
+by transformers: the picture is squashed to the network's square, and the masks are stretched back over the picture.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ovseg.methods.yardstick import ByWords
+from ovseg.models import Models
+from ovseg.pretrained.clipseg import ClipSegNetwork
+from ovseg.types import Paper, knob
+
+
+@dataclass(frozen=True)
+class CLIPSeg(ByWords):
+    """The probability of each phrase, in one look at the picture."""
+
+    name: ClassVar[str] = "clipseg"
+    title: ClassVar[str] = "CLIPSeg"
+    source: ClassVar[str] = "CIDAS/clipseg-rd64-refined"
+    paper: ClassVar[Paper] = Paper(
+        title="Image Segmentation Using Text and Image Prompts",
+        authors="Timo Lüddecke, Alexander S. Ecker",
+        venue="CVPR 2022",
+        arxiv="2112.10003",
+        code="https://github.com/timojl/clipseg",
+    )
+
+    threshold: float = knob(
+        0.5,
+        "Probability that a pixel needs to belong to a class.",
+        label="Background threshold",
+        group="main",
+        step=0.01,
+    )
+    weights: str = knob(
+        source,
+        "The repository of the hub, or the folder, that the network is read from.",
+        label="Weights",
+        kind="network",
+    )
+
+    def network(self, models: Models) -> ClipSegNetwork:
+        """The network of `weights`, loaded on first use."""
+        return models.other(ClipSegNetwork, self.weights)
+
+    def maps(
+        self, network: ClipSegNetwork, image: UInt8[np.ndarray, "H W 3"], words: Float[Tensor, "n d"]
+    ) -> Float[Tensor, "n h w"]:
+        """The network's own probabilities."""
+        return network.masks(image, words)

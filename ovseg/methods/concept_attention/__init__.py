@@ -1,0 +1,1 @@
+"""ConceptAttention, in one file: `method`."""

@@ -1,0 +1,159 @@
+"""ConceptAttention: Diffusion Transformers Learn Highly Interpretable Features.
+
+Alec Helbling, Tuna Han Salih Meral, Benjamin Hoover, Pinar Yanardag, Duen Horng Chau; ICML 2025; arXiv 2502.04320.
+
+Words ride along beside the prompt: they attend to the picture and to one another, and nothing attends to them, so that the
+picture does not change. What a word gathers in a layer of joint attention is compared with what each place gathers: their
+product, in a softmax over the words, the mean over layers. Words that are no class take what classes would take else.
+
+The mode "released" has the settings of the released code, which runs on Flux.1 and Stable Diffusion 3.5. It differs in this:
+
+- A word is the mean of its tokens in the first text encoders; the code takes T5's first token alone, which cuts words of
+  several pieces.
+- Words are encoded by the text encoders that the backbone has; with Flux.1 that is T5.
+- The prompt is empty, as for a given picture in the code; its pooled states are those of the empty prompt, not zeros.
+- A pixel is background where a word that is no class is the strongest; the code thresholds the map of one word at its mean.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ovseg.backbones import Checkpoint
+from ovseg.backbones.base import Backbone, Capture, Site, Text, grid_at, query_states
+from ovseg.maths.maps import resize
+from ovseg.methods.base import Method, Prepared
+from ovseg.models import Models
+from ovseg.progress import Report, Stages, silent
+from ovseg.reading.recipe import crossing_of
+from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
+from ovseg.words.classes import ClassWord, rows_of
+
+SHARE = "Share of the word"
+
+
+@dataclass(frozen=True)
+class ConceptAttention(Method):
+    """Words that ride along, compared with places by what both gather."""
+
+    name: ClassVar[str] = "concept-attention"
+    title: ClassVar[str] = "ConceptAttention"
+    listed_first: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ("joint attention",)
+    rows_alone: ClassVar[bool] = True
+    evidence_steps: ClassVar[Mapping[str, str]] = {
+        SHARE: "softmax over words of the product of what the word and the place gather, the mean over layers.",
+    }
+    paper: ClassVar[Paper] = Paper(
+        title="ConceptAttention: Diffusion Transformers Learn Highly Interpretable Features",
+        authors="Alec Helbling, Tuna Han Salih Meral, Benjamin Hoover, Pinar Yanardag, Duen Horng Chau",
+        venue="ICML 2025",
+        arxiv="2502.04320",
+        code="https://github.com/helblazer811/ConceptAttention",
+    )
+
+    timestep: int = knob(
+        500,
+        "How much noise is added to the picture before the network looks at it, 0 to 999. The released code takes the third"
+        " of four steps, which is 500.",
+        label="Noise level",
+        group="main",
+        high=999,
+        step=1,
+    )
+    others: tuple[str, ...] = knob(
+        ("background", "floor", "tree", "person", "grass", "face"),
+        "Words that are no class and ride along; where one is the strongest there is background. These are the released"
+        " code's; words that are asked for are left out.",
+        label="Words that are no class",
+        group="main",
+    )
+    layers: tuple[int, ...] = knob(
+        (),
+        "Numbers of the layers that are read, counted from 0; all if none is named. The released code reads 15 to 18 of"
+        " Flux.1, and all of Stable Diffusion 3.5.",
+        label="Layers",
+        high=99,
+    )
+
+    @classmethod
+    def suited(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
+        """A small world's words for what is no class."""
+        stuff = ("sky", "grass", "water", "sand", "snow", "road", "bricks", "wood")
+        return {"others": stuff} if checkpoint.is_small_world else {}
+
+    def rows(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:
+        """One: all words ride along."""
+        return 1
+
+    def sites(self, backbone: Backbone) -> tuple[Site, ...]:
+        """The layers that are read.
+
+        Raises:
+            ValueError: the backbone has no such layer.
+        """
+        crossing = crossing_of(backbone)
+        if strange := [number for number in self.layers if not 0 <= number < len(crossing)]:
+            raise ValueError(f"layers must be of 0 to {len(crossing) - 1} on this backbone, but got {strange[0]}.")
+        return tuple(crossing[number] for number in self.layers) or crossing
+
+    def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedConceptAttention":
+        """Encode the words, which ride along beside the empty prompt.
+
+        Raises:
+            ValueError: a phrase does not fit the text encoder, or there is no such layer.
+        """
+        stages, phrases = Stages(report), rows_of(classes)[0]
+        with stages.stage("encoding the words"):
+            self.sites(models.backbone)
+            taken = {phrase.lower() for phrase in phrases}
+            others = [word for word in self.others if word.lower() not in taken]
+            states = query_states(models.backbone, [*phrases, *others])
+            text = models.backbone.encode_text([""], [""]).with_riders(states)
+        return PreparedConceptAttention(models, classes, self, text, tuple(others), timings=stages.timings)
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedConceptAttention(Prepared):
+    """The method with its words; `text` is the empty prompt with all words riding along, `others` the last of them."""
+
+    method: ConceptAttention
+    text: Text
+    others: tuple[str, ...]
+
+    def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
+        """Segment a scene into the classes, and background where a word that is no class is the strongest.
+
+        Raises:
+            ValueError: the noise level is outside the schedule, or the backbone has no joint attention.
+        """
+        method, backbone, stages = self.method, self.models.backbone, Stages(report)
+        phrases, owners = rows_of(self.classes)
+        with stages.stage("encoding the picture"):
+            _ = scene.latent
+        with stages.stage("reading the network's attention"):
+            sites = method.sites(backbone)
+            trace = backbone.trace(scene.latent, self.text, method.timestep, Capture(outputs=sites), seed=scene.seed)
+            shares = torch.stack([word_shares(*trace.outputs[site]) for site in sites]).mean(0)
+        with stages.stage("scoring", 1.0):
+            maps = shares.unflatten(-1, grid_at(trace.latent_hw, sites[0].stride))
+            best = [maps[[row for row, owner in enumerate(owners) if owner == k]].amax(0) for k in range(len(self.classes))]
+            none = maps[len(phrases) :].amax(0) if self.others else torch.zeros_like(maps[0])
+            scores = resize(torch.stack([none, *best]), scene.image.shape[:2])
+        names = [*(self.names[owner] for owner in owners), *["background"] * len(self.others)]
+        return Segmentation.from_scores(
+            scene.image, self.names, scores, timings=stages.timings,
+            evidence=lambda: tuple(
+                Evidence(f"{word}: {SHARE}", "heat", map=one.float().cpu().numpy(), group=SHARE, label=name)
+                for word, name, one in zip([*phrases, *self.others], names, maps, strict=True)
+            ),
+        )  # fmt: skip
+
+
+def word_shares(places: Float[Tensor, "1 n e"], words: Float[Tensor, "1 r e"]) -> Float[Tensor, "r n"]:
+    """How much each word is what a place shows: products of what both gather in a layer, in a softmax over the words."""
+    return (words[0].float() @ places[0].float().mT).softmax(0)

@@ -1,0 +1,1 @@
+"""FA-Seg, in one file: `method`."""

@@ -1,0 +1,139 @@
+"""FA-Seg: A Fast and Accurate Diffusion-Based Method for Open-Vocabulary Segmentation.
+
+Quang-Huy Che, Vinh-Tiep Nguyen; Neurocomputing 660; arXiv 2506.23323.
+
+The network looks once at the picture and once at its mirrored twin. What flows through it is a caption with the list of
+words; what the places look at are the words of the list alone. Self-attention of all grids at once spreads the maps, each
+grid's entries squared. A constant threshold is the background.
+
+The mode "released" has the settings of the released code. It still differs from it in this:
+
+- The code runs InstaFlow, a distilled Stable Diffusion 1.5, at its only step, without noise; here the network is Stable
+  Diffusion 1.5 itself, at the least noise.
+- The mean of the codec's posterior is taken; the code draws a sample.
+- The code runs the network once more before, to invert the picture; with one step that gives the picture back.
+- The caption is the captioner's; those of the code are not published.
+- Maps are stretched to 0 ... 1 at the picture's size.
+
+In the mode "suited" the list of words is all that the network is told (`captioned`).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
+
+from ovseg.backbones import Checkpoint
+from ovseg.backbones.base import Backbone
+from ovseg.methods.base import Network
+from ovseg.methods.reader import Reader
+from ovseg.methods.records import Floor
+from ovseg.models import Models
+from ovseg.reading.prompts import Sentence, all_in_one, as_few
+from ovseg.reading.recipe import Recipe
+from ovseg.types import Paper, knob
+
+
+@dataclass(frozen=True)
+class FASeg(Reader):
+    """One pass for all words, the mirrored twin beside the picture, and self-attention of all grids."""
+
+    name: ClassVar[str] = "fa-seg"
+    title: ClassVar[str] = "FA-Seg"
+    paper: ClassVar[Paper] = Paper(
+        title="FA-Seg: A Fast and Accurate Diffusion-Based Method for Open-Vocabulary Segmentation",
+        authors="Quang-Huy Che, Vinh-Tiep Nguyen",
+        venue="Neurocomputing 660",
+        arxiv="2506.23323",
+        code="https://github.com/chequanghuy/FA-Seg",
+    )
+    released: ClassVar[Mapping[str, object]] = MappingProxyType({"captioned": True})
+    floor: ClassVar[Floor | None] = Floor(0.83)
+    caption_use: ClassVar[str] = "as published tells it to the network before the words"
+
+    threshold: float = knob(
+        0.55,
+        "Constant score of the background. The released code uses 0.55 on VOC, 0.5 on Context, 0.6 on COCO.",
+        label="Background threshold",
+        group="main",
+        step=0.01,
+    )
+    timestep: int = knob(
+        0,
+        "How much noise is added to the picture before the network looks at it, 0 to 999. The released code adds none.",
+        label="Noise level",
+        group="main",
+        high=999,
+        step=1,
+    )
+    twin: bool = knob(
+        True, "Look at the mirrored picture too, and take the mean, as the released code does.", label="Mirrored twin",
+        group="main",
+    )  # fmt: skip
+    captioned: bool = knob(
+        False,
+        "Tell the network a caption before the list of words, as the released code does; the places then look at the words"
+        " of the list alone.",
+        label="Caption before the words",
+        group="main",
+    )
+    stride_weights: tuple[float, ...] = knob(
+        (0.0, 0.15, 0.7, 0.15),
+        "How much the cross-attention of each resolution counts, from the finest to the coarsest, as in the released code.",
+        label="Weights of the resolutions, finest first",
+        high=100,
+    )
+    self_weights: tuple[float, ...] = knob(
+        (0.3, 0.5, 0.1, 0.1),
+        "How much the self-attention of each resolution counts, from the finest to the coarsest, as in the released code.",
+        label="Weights of self-attention, finest first",
+        high=100,
+    )
+    power: float = knob(
+        2.0,
+        "What the entries of the self-attention are raised to, so that weak ones count less. The released code uses 2.",
+        label="Power of the self-attention",
+        low=0.5,
+        high=4,
+        step=0.1,
+    )
+    prompt: str = knob("{}", "The list of words in a sentence; {} is replaced by them.", label="Sentence")
+    between: str = knob(", ", "What stands between two words of the list.", label="Between words")
+
+    @classmethod
+    def suited(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
+        """The grids by what they tell; a small world has its own sentence and noise, and needs what it attends to weakly."""
+        if checkpoint.grid_weights == Checkpoint.grid_weights:
+            return {}
+        own = {"stride_weights": checkpoint.grid_weights, "self_weights": checkpoint.grid_weights}
+        small = {"prompt": checkpoint.template, "between": " and ", "timestep": 100, "threshold": 0.4, "power": 1.0}
+        return own | (small if checkpoint.is_small_world else {})
+
+    @classmethod
+    def stand_ins(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
+        """The grids of another network are its own."""
+        own = ("stride_weights", "self_weights")
+        return {name: value for name, value in cls.suited(checkpoint).items() if name in own}
+
+    def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
+        """The captioner, where a caption flows."""
+        return {"captioner": models.captioner} if self.captioned else {}
+
+    @property
+    def reads_caption(self) -> bool:
+        """Whether a caption flows, and the keys are those of the words."""
+        return self.captioned
+
+    def recipe(self) -> Recipe:
+        """The parts that the settings choose."""
+        weights = {2**power: weight for power, weight in enumerate(self.stride_weights)}
+        grids = {2**power: weight for power, weight in enumerate(self.self_weights)}
+        finest = min((stride for stride, weight in grids.items() if weight > 0), default=1)
+        return Recipe(
+            weights=weights, smooth=False, scale="none", refine="grids", grids=grids, stride=finest, power=self.power,
+            threshold=self.threshold, twin=self.twin,
+        )  # fmt: skip
+
+    def sentences(self, backbone: Backbone, phrases: Sequence[str]) -> tuple[Sentence, ...]:
+        """As few sentences as hold all words."""
+        return as_few(backbone, lambda some: all_in_one(self.prompt, some, between=self.between), phrases)

@@ -1,0 +1,1 @@
+"""GoCA, in one file: `method`."""

@@ -1,0 +1,1 @@
+"""iSeg, in one file: `method`."""

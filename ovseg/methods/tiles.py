@@ -1,0 +1,138 @@
+"""Large pictures in overlapping tiles, whose scores are blended by a smooth window: for every method, in one place."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Integer
+
+from ovseg.maths.maps import window_starts
+from ovseg.models import Models
+from ovseg.progress import Report, silent, within
+from ovseg.scene import from_image
+from ovseg.types import Evidence, EvidenceOnDemand, Scene, Segmentation
+
+OVERLAP = 0.25  # share of a tile's side that the next one shares
+LEAST_SIDE = 32  # pixels
+
+Box = tuple[slice, slice]
+
+
+@dataclass(frozen=True, eq=False)
+class Tiling:
+    """Segments a picture tile by tile.
+
+    A tile is seen as large as a whole picture is, so small things are seen better; what lies outside of it is not seen.
+    Where a method stretches each class's scores over the picture, a tile without the class would score like one with it:
+    then the picture is looked at as a whole too, and each tile's scores of a class get the range that they have there.
+
+    Args:
+        segment: segments a scene, whatever its size is.
+        side: of a tile, in pixels; a picture that is no larger is segmented as it is.
+        stretched: whether scores are stretched over the picture.
+
+    Raises:
+        ValueError: the side is too small.
+    """
+
+    models: Models
+    segment: Callable[[Scene, Report], Segmentation]
+    side: int
+    stretched: bool = False
+
+    def __post_init__(self) -> None:
+        if self.side < LEAST_SIDE:
+            raise ValueError(f"A tile must have a side of {LEAST_SIDE} pixels or more, but got {self.side}.")
+
+    def boxes(self, image_hw: tuple[int, int]) -> list[Box]:
+        """The tiles of a picture (H, W), row by row."""
+        stride = round(self.side * (1 - OVERLAP))
+        tops, lefts = (window_starts(length, self.side, stride) for length in image_hw)
+        return [(slice(top, top + self.side), slice(left, left + self.side)) for top in tops for left in lefts]
+
+    def run(self, scene: Scene, report: Report = silent) -> Segmentation:
+        """Segment the picture. Its evidence is that of the whole picture, and which tile counts most where.
+
+        Raises:
+            ValueError: what `segment` raises.
+        """
+        boxes = self.boxes(scene.image.shape[:2])
+        if len(boxes) == 1:
+            return self.segment(scene, report)
+        first = int(self.stretched)
+        share = 1 / (first + len(boxes))
+        whole = self.segment(scene, within(report, 0.0, share)) if self.stretched else None
+        parts = []
+        for number, box in enumerate(boxes):
+            part = within(report, (first + number) * share, (first + number + 1) * share)
+            parts.append(self.segment(self._cut(scene, box), _about(part, f"tile {number + 1} of {len(boxes)}")))
+        return _joined(scene, whole, boxes, parts)
+
+    def _cut(self, scene: Scene, box: Box) -> Scene:
+        """A tile as a scene of its own."""
+        return from_image(self.models, np.ascontiguousarray(scene.image[box]), scene.seed, caption=scene.caption)
+
+
+def _about(report: Report, what: str) -> Report:
+    return lambda stage, share: report(f"{what}, {stage}", share)
+
+
+def _joined(scene: Scene, whole: Segmentation | None, boxes: Sequence[Box], parts: Sequence[Segmentation]) -> Segmentation:
+    every = [*parts, *([whole] if whole else [])]
+    labels = tuple(dict.fromkeys(label for part in every for label in part.labels))
+    tiles = (rows_of_labels(part, labels) for part in parts)  # one after the other: all of them are large
+    if whole:
+        ranges = rows_of_labels(whole, labels)
+        tiles = (in_range_of(tile, ranges[(slice(None), *box)]) for tile, box in zip(tiles, boxes, strict=True))
+    scores, most = blended((len(labels), *scene.image.shape[:2]), boxes, tiles)
+    threshold, timings = parts[0].threshold, sum((Counter(part.timings) for part in every), Counter())
+    if threshold is not None:
+        scores[0] = threshold  # exactly, whatever the division rounds
+
+    def evidence() -> tuple[Evidence, ...]:
+        own = whole.evidence if whole else ()
+        return *own, Evidence("The tile that counts most", "regions", map=most, group="Tiles")
+
+    return Segmentation(scene.image, labels, scores, EvidenceOnDemand(evidence), dict(timings), threshold)
+
+
+def blended(
+    shape: tuple[int, int, int], boxes: Sequence[Box], tiles: Iterable[Float32[np.ndarray, "k _h _w"]]
+) -> tuple[Float32[np.ndarray, "k H W"], Integer[np.ndarray, "H W"]]:
+    """The mean of all tiles at each pixel, weighted by `window`; and the number of the tile that counts most there.
+
+    Args:
+        shape: of the result, (k, H, W).
+    """
+    total, weight = np.zeros(shape, np.float32), np.zeros(shape[1:], np.float32)
+    most, highest = np.zeros(shape[1:], np.int64), np.zeros(shape[1:], np.float32)
+    for number, (box, tile) in enumerate(zip(boxes, tiles, strict=True)):
+        own = window(*tile.shape[1:])
+        total[(slice(None), *box)] += own * tile
+        weight[box] += own
+        most[box][own > highest[box]] = number
+        highest[box] = np.maximum(highest[box], own)
+    return total / weight, most
+
+
+def rows_of_labels(part: Segmentation, labels: Sequence[str]) -> Float32[np.ndarray, "k h w"]:
+    """The scores of a list of labels; one that was not found has the lowest score that there is."""
+    scores = part.scores()
+    none = np.full(scores.shape[1:], scores.min(), np.float32)
+    return np.stack([scores[part.labels.index(label)] if label in part.labels else none for label in labels])
+
+
+def in_range_of(scores: Float32[np.ndarray, "k h w"], whole: Float32[np.ndarray, "k h w"]) -> Float32[np.ndarray, "k h w"]:
+    """Scores of a tile, of which each row is stretched to the range that it has in the whole picture's scores there."""
+    (low, high), (own_low, own_high) = (
+        (one.min((1, 2), keepdims=True), one.max((1, 2), keepdims=True)) for one in (whole, scores)
+    )
+    span = np.where(own_high > own_low, own_high - own_low, np.float32(1))
+    return low + (high - low) * (scores - own_low) / span
+
+
+def window(height: int, width: int) -> Float32[np.ndarray, "height width"]:
+    """How much each pixel of a tile counts: the square of a sine along both sides, highest in the middle, never 0."""
+    rows, columns = (np.sin(np.pi * (np.arange(n) + 0.5) / n) ** 2 for n in (height, width))
+    return (rows[:, None] * columns).astype(np.float32)

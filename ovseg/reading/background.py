@@ -1,0 +1,36 @@
+"""Where no class is: the background's score from those of the classes."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Rule(Protocol):
+    """A rule: from scores of classes, a threshold, and the map of words that are no class."""
+
+    def __call__(
+        self, scores: Float[Tensor, "k y x"], threshold: float, others: Float[Tensor, "y x"]
+    ) -> Float[Tensor, "y x"] | None:
+        """The background's score; None for the threshold itself."""
+
+
+def constant(scores: Float[Tensor, "k y x"], threshold: float, others: Float[Tensor, "y x"]) -> None:
+    """The threshold everywhere (DiffSegmenter, arXiv 2309.02773)."""
+    return None
+
+
+def offset(scores: Float[Tensor, "k y x"], threshold: float, others: Float[Tensor, "y x"]) -> Float[Tensor, "y x"]:
+    """The threshold on top of what words that are no class score there (GoCA, arXiv 2603.06178, "offset")."""
+    return threshold + others
+
+
+def left_over(scores: Float[Tensor, "k y x"], threshold: float, others: Float[Tensor, "y x"]) -> Float[Tensor, "y x"]:
+    """The square of what the best class leaves of 1 (iSeg, arXiv 2409.03209, on PASCAL VOC and Context)."""
+    return (1 - scores.amax(0)) ** 2
+
+
+BACKGROUNDS: Mapping[str, Rule] = MappingProxyType({"threshold": constant, "offset": offset, "left-over": left_over})
+"""The rules by name."""
