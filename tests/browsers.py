@@ -115,7 +115,7 @@ class Watched:
         need(script.is_file(), "axe-core", "npm install")
         self.page.add_script_tag(path=script)
         # A button fades from light to dark: on a busy machine axe may meet it half way.
-        self.page.evaluate("document.getAnimations().filter(each => each instanceof CSSTransition).forEach(each => each.finish())")
+        self.page.evaluate("document.getAnimations().filter(a => a instanceof CSSTransition).forEach(a => a.finish())")
         found = self.page.evaluate("axe.run()")["violations"]
         serious = [item for item in found if item["impact"] in ("serious", "critical")]
         assert not serious, [(item["id"], [node["html"][:160] for node in item["nodes"][:3]]) for item in serious]
