@@ -44,6 +44,7 @@ class Limits:
     scores: int = 100_000_000
     # Pixels of a picture whose edges a CRF moves for a visitor or a program: about a kilobyte for each
     crf_pixels: int = 1_100_000
+    tiles: int = 100  # pieces in which a method looks at one picture, where it cuts it into tiles
     methods: int = 12  # methods and variants that run on one picture, and variants that a visitor keeps
     steps: int = 100  # sampling steps of one picture that a visitor draws
     pictures: int = 64  # pictures of a data set that a visitor makes

@@ -120,7 +120,7 @@ def test_a_folder_has_the_options_of_a_single_picture(pictures: Path, tmp_path: 
 def test_tiles_and_thresholds_of_classes_are_those_of_a_single_picture(
     pictures: Path, tmp_path: Path, tiny_folder: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    more = ["--tile-side", "64", "--class-threshold", "dog=1.5", "cat=0.2", "--files", "masks,score-pictures"]
+    more = ["--set", "tile_side=64", "--class-threshold", "dog=1.5", "cat=0.2", "--files", "masks,score-pictures"]
     assert main([*arguments(pictures, tmp_path / "out", tiny_folder), *more]) == 0
     for number, name in enumerate(GOOD):
         one = tmp_path / "one" / name
@@ -128,7 +128,7 @@ def test_tiles_and_thresholds_of_classes_are_those_of_a_single_picture(
         assert np.array_equal(mask(tmp_path / "out", name), np.asarray(Image.open(one / "mask.png")))
         assert not (mask(tmp_path / "out", name) == 3).any()  # no dog is that sure
         card = json.loads((one / "run.json").read_text())
-        assert (card["tile_side"], card["class_thresholds"]) == (64, {"dog": 1.5, "cat": 0.2})
+        assert (card["method"]["tile_side"], card["class_thresholds"]) == (64, {"dog": 1.5, "cat": 0.2})
         tiles = 1 + 3 * (2 + (70 + 8 * number > 64 + 48))  # the whole picture too, as scores are stretched
         assert card["cost"]["rows"] == tiles * 4 and (one / "scores" / "03-dog.png").exists()
     assert main([*arguments(pictures / name, tmp_path / "no", tiny_folder), "--class-threshold", "cow=0.2"]) == 2

@@ -243,9 +243,15 @@ def test_work_is_counted_before_it_is_done(small: Callable[..., None]) -> None:
     with pytest.raises(ValueError, match="must have 1100000 pixels at most where a CRF moves its edges, but has 2359296"):
         check_work(models, titled(models, [FreeSegDiff(refinement="crf")]), "a", (1536, 1536))
     assert FreeSegDiff(draws=5).rows(models, ["a"], (512, 512)) == 5
+    with pytest.raises(ValueError, match="in 100 pieces at most, but would in 1601"):
+        check_work(models, titled(models, [DiffSegmenter(tile_side=32)]), "a", (960, 960))
+    with pytest.raises(ValueError, match="side of 32 pixels or more, but got 1"):
+        check_work(models, titled(models, [DiffSegmenter(tile_side=1)]), "a", (2048, 2048))
     small(rows=3)
     with pytest.raises(ValueError, match="must be 3 rows of the network at most, but would be 4"):
         check_work(models, titled(models, [DiffSegmenter()]), "a, b, c, d", (64, 64))
+    with pytest.raises(ValueError, match="must be 3 rows of the network at most, but would be 5"):  # 4 tiles, the whole
+        check_work(models, titled(models, [DiffSegmenter(tile_side=40)]), "a", (64, 64))
 
 
 def test_windows_of_ovdiff_are_counted(with_clip: Models) -> None:

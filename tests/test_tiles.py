@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ovseg.methods import DiffSegmenter, suited_to
-from ovseg.methods.tiles import Tiling, blended, in_range_of, window
+from ovseg.methods.tiles import Tiling, blended, boxes_of, in_range_of, looked_at_hw, window
 from ovseg.models import Models
 from ovseg.progress import Report, silent
 from ovseg.scene import from_image
@@ -39,12 +39,16 @@ def tiling(models: Models, segment: Callable = by_colour, side: int = 64, **more
 
 
 def test_tiles_cover_the_picture_and_overlap(models: Models) -> None:
-    boxes = tiling(models).boxes((70, 150))
+    boxes = boxes_of((70, 150), 64)
     counts = np.zeros((70, 150), int)
     for box in boxes:
         counts[box] += 1
     assert len(boxes) == 6 and counts.min() == 1 and counts.max() == 4
     assert {(rows.stop, columns.stop) for rows, columns in boxes} == {(h, w) for h in (64, 70) for w in (64, 112, 150)}
+    assert looked_at_hw((70, 150), 64, stretched=True) == [(70, 150), *[(64, 64)] * 6]
+    assert looked_at_hw((70, 150), 64, stretched=False) == [(64, 64)] * 6
+    assert looked_at_hw((20, 150), 64, stretched=False)[0] == (20, 64)
+    assert looked_at_hw((70, 150), 150, stretched=True) == looked_at_hw((70, 150), 0, stretched=True) == [(70, 150)]
     with pytest.raises(ValueError, match="side of 32 pixels or more, but got 31"):
         tiling(models, side=31)
 
@@ -52,8 +56,8 @@ def test_tiles_cover_the_picture_and_overlap(models: Models) -> None:
 def test_one_tile_is_the_picture_itself(models: Models) -> None:
     method, scene, classes = DiffSegmenter(), from_image(models, PICTURE), parse_classes("cat, dog")
     whole = method.segment(models, scene, classes)
-    assert np.array_equal(method.segment(models, scene, classes, tile_side=150).scores(), whole.scores())
-    assert not np.array_equal(method.segment(models, scene, classes, tile_side=100).scores(), whole.scores())
+    assert np.array_equal(replace(method, tile_side=150).segment(models, scene, classes).scores(), whole.scores())
+    assert not np.array_equal(replace(method, tile_side=100).segment(models, scene, classes).scores(), whole.scores())
 
 
 def test_scores_that_know_no_place_come_back_as_they_are(models: Models) -> None:

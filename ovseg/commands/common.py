@@ -5,11 +5,9 @@ import sys
 from collections.abc import Sequence
 
 from ovseg.backbones import BACKBONES
-from ovseg.commands.values import whole
 from ovseg.compare import board_of
 from ovseg.methods import METHODS, Method
 from ovseg.methods.grammar import Configuration, read_method
-from ovseg.methods.tiles import LEAST_SIDE
 from ovseg.models import Models
 from ovseg.output.files import PARTS
 from ovseg.pretrained.captioner import CAPTIONERS
@@ -111,14 +109,6 @@ def configuration_of(options: argparse.Namespace, method: str, kinds: Sequence[t
         ValueError: there is no such method or setting, or a value cannot be read.
     """
     return read_method(method, kinds, [*options.settings, *([f"mode={options.mode}"] if options.mode else [])])
-
-
-def add_tiles(parser: argparse.ArgumentParser) -> None:
-    """The option that cuts large pictures."""
-    parser.add_argument(
-        "--tile-side", type=whole(LEAST_SIDE), default=0, metavar="PIXELS",
-        help="cut pictures into overlapping square tiles of this side, and blend what is found in them (default: one piece)",
-    )  # fmt: skip
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:

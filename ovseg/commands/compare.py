@@ -1,14 +1,12 @@
 """`compare IMAGE --classes WORDS --methods NAMES --out DIR`: several methods on one picture, as a sheet and a table."""
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 from ovseg.commands.common import (
     add_captioner,
     add_files,
     add_networks,
-    add_tiles,
     models_of,
     parts_of,
     say_notes,
@@ -48,7 +46,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--truth", type=Path, help="indexed PNG: 0 background, 1 the first class, ..., 255 not counted")
     parser.add_argument("--legend", type=Path, help="legend.json that names the truth's values, as `segment` writes it")
     parser.add_argument("--seed", type=seed, default=0, help="of the noise that is added to the picture (default: 0)")
-    add_tiles(parser)
     parser.add_argument("--hatch", action="store_true", help="draw lines besides colours, for print without colours")
     add_files(parser)
     parser.add_argument("--out", type=out_folder, required=True, help="folder for sheet.png, comparison.md, .csv and .json")
@@ -63,8 +60,7 @@ def run(options: argparse.Namespace) -> None:
 
 def _compare(options: argparse.Namespace, out: RunFolder) -> None:
     models, image, parts = models_of(options), read_image(options.image), parts_of(options.files)
-    asked = read_variants(models, split(options.methods, ","), options.settings)
-    variants = [replace(variant, tile_side=options.tile_side) for variant in asked]
+    variants = read_variants(models, split(options.methods, ","), options.settings)
     classes, caption = asked_for(
         models, image, options.classes, finds_words=False, caption=options.caption, captioner=options.captioner,
         report=show_progress,

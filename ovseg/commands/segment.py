@@ -11,7 +11,6 @@ from ovseg.commands.common import (
     add_files,
     add_method,
     add_networks,
-    add_tiles,
     method_of,
     models_of,
     parts_of,
@@ -20,6 +19,7 @@ from ovseg.commands.common import (
 )
 from ovseg.commands.values import ByName, out_folder, seed
 from ovseg.files import RunFolder, run_folder
+from ovseg.methods import Method
 from ovseg.models import Models
 from ovseg.output.cost import measuring
 from ovseg.output.files import Result, attention_of, files_of
@@ -52,7 +52,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--square", action="store_true", help="squash the picture to a square first, as some released code does"
     )
-    add_tiles(parser)
     parser.add_argument(
         "--class-threshold", nargs="+", action=ByName, default={}, metavar="CLASS=VALUE",
         help="thresholds of their own for some classes, where the background is a threshold: cat=0.3",
@@ -69,8 +68,6 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ValueError: something is not as it must be.
     """
-    if options.square and options.tile_side:
-        raise ValueError("--square squashes the whole picture, and --tile-side cuts it: only one of them can be asked for.")
     if options.image.is_dir():
         return _segment_folder(options)
     with run_folder(options.out) as out:
@@ -78,10 +75,17 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _method(options: argparse.Namespace, models: Models) -> Method:
+    method = method_of(options, models)
+    if options.square and method.tile_side:
+        raise ValueError("--square squashes the whole picture, and tile_side cuts it: only one of them can be asked for.")
+    return method
+
+
 def _segment_picture(options: argparse.Namespace, out: RunFolder) -> None:
     """Segment the picture, write the files and print the share of each class."""
     models, image = models_of(options), read_image(options.image)
-    method, parts = method_of(options, models), parts_of(options.files)
+    method, parts = _method(options, models), parts_of(options.files)
     classes, caption = asked_for(
         models,
         image,
@@ -96,13 +100,12 @@ def _segment_picture(options: argparse.Namespace, out: RunFolder) -> None:
         classes = _present(models, image, classes, caption)
     scene = from_image(models, image, options.seed, caption=caption, square=options.square)
     with measuring(models.device) as cost:
-        result = method.segment(models, scene, classes, show_progress, tile_side=options.tile_side)
+        result = method.segment(models, scene, classes, show_progress)
     if options.class_threshold:
         result = result.with_class_thresholds(options.class_threshold)
     captioner = options.captioner if caption and not options.caption.strip() else None
     card = run_card(models, scene, classes, method, result, cost=cost, captioner=captioner)
-    asked = {"tile_side": options.tile_side, "class_thresholds": options.class_threshold}
-    card |= {name: value for name, value in asked.items() if value}
+    card |= {"class_thresholds": options.class_threshold} if options.class_threshold else {}
     written = out.write(files_of(Result(result, card), parts))
     if options.attention:
         out.write(attention_of(result))
@@ -115,10 +118,9 @@ def _segment_folder(options: argparse.Namespace) -> int:
     """Segment what is missing, and name the pictures that were skipped."""
     models = models_of(options)
     task = FolderTask(
-        models, method_of(options, models), options.image, options.out, words=options.classes, caption=options.caption,
+        models, _method(options, models), options.image, options.out, words=options.classes, caption=options.caption,
         captioner=options.captioner, only_present=options.only_present, seed=options.seed, square=options.square,
-        tile_side=options.tile_side, class_thresholds=options.class_threshold,
-        parts=parts_of(options.files), attention=options.attention,
+        class_thresholds=options.class_threshold, parts=parts_of(options.files), attention=options.attention,
     )  # fmt: skip
     say_notes(models, task.classes)
     outcomes = task.run(with_time_left(show_progress))

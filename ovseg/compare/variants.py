@@ -31,13 +31,11 @@ class Variant:
 
     Args:
         backbone: the short name of the network that it reads, where it is another than the usual one.
-        tile_side: of the tiles that a large picture is cut into; 0 for one piece.
     """
 
     title: str
     method: Method
     backbone: str = ""
-    tile_side: int = 0
 
     @property
     def work(self) -> str:
@@ -189,7 +187,6 @@ def _run_on(own: Models, scene: Scene, classes: tuple[ClassWord, ...], variant: 
     if own.takes_turns:
         _ = outcome.segmentation.evidence  # which may need a pass, while the network is still there
     card = run_card(own, scene, classes, variant.method, outcome.segmentation, cost=outcome.cost)
-    card |= {"tile_side": variant.tile_side} if variant.tile_side else {}
     return replace(outcome, loading=loading, card=card)
 
 
@@ -216,7 +213,7 @@ def run_variant(
         if variant.method.reads_latent:
             _ = scene.latent
         with measuring(models.device) as cost:
-            segmentation = variant.method.segment(models, scene, classes, report, tile_side=variant.tile_side)
+            segmentation = variant.method.segment(models, scene, classes, report)
     except ValueError as error:
         return Failure(variant.title, str(error))
     except torch.OutOfMemoryError:

@@ -221,7 +221,7 @@ def expected_seconds(
     phrases, method, own = rows_of(classes)[0], variant.method, models.beside(variant.backbone)
     if missing := method.undrawn(own, phrases):
         return (durations.expected(variant.work) or 0.0) + method.drawing_seconds(own, len(missing))
-    return durations.expected(variant.work, method.rows(own, phrases, image_hw))
+    return durations.expected(variant.work, method.rows_in_tiles(own, phrases, image_hw))
 
 
 def _prepared_long(entry: Entry) -> bool:

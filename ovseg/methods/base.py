@@ -6,7 +6,7 @@ Everything that is known of one method is said by its class and by the files of 
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Protocol, runtime_checkable
@@ -18,10 +18,10 @@ from ovseg.backbones import Checkpoint
 from ovseg.methods.protocol import Protocol as EvaluationProtocol
 from ovseg.methods.records import AblationRow, Floor, PaperFigure, ShownRun, figures_in
 from ovseg.methods.strips import Painter, Step, Subject
-from ovseg.methods.tiles import Tiling
+from ovseg.methods.tiles import Tiling, looked_at_hw
 from ovseg.models import Models
 from ovseg.progress import Report, silent, within
-from ovseg.types import Paper, Scene, Segmentation
+from ovseg.types import Paper, Scene, Segmentation, knob
 from ovseg.words.classes import ClassWord
 
 
@@ -39,17 +39,17 @@ class Prepared(ABC):
 
     @abstractmethod
     def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
-        """Segment a scene into the classes and background."""
+        """Segment a scene, in one piece, into the classes and background."""
 
-    def segment_tiled(self, scene: Scene, tile_side: int, report: Report = silent) -> Segmentation:
-        """The same of a large picture in overlapping tiles, as `Tiling` blends them; in one piece where the side is 0.
+    def segment_tiled(self, scene: Scene, report: Report = silent) -> Segmentation:
+        """The same in tiles of the method's `tile_side`, where it has one.
 
         Raises:
             ValueError: what `segment` and `Tiling` raise.
         """
-        if not tile_side:
+        if not self.method.tile_side:
             return self.segment(scene, report)
-        return Tiling(self.models, self.segment, tile_side, self.method.stretched).run(scene, report)
+        return Tiling(self.models, self.segment, self.method.tile_side, self.method.stretched).run(scene, report)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,12 +67,20 @@ class Network(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class Method(ABC):
     """One paper. Its dataclass fields are its hyper-parameters, made with `knob` where a visitor may change them.
 
     Files of its folder, each of which may be missing: `figures.json`, the figures of its paper; `names.json`, the class
     names of its released code by benchmark; `about/text.html` with `about/steps.json` and pictures, for the page.
     """
+
+    _: KW_ONLY
+    tile_side: int = knob(
+        0, "Cut a large picture into overlapping square tiles of this side in pixels, and blend what is found in them: small"
+        " things are seen better, what lies outside a tile is not. 0 leaves it in one piece. Not of the paper.",
+        label="Side of tiles", high=2048,
+    )  # fmt: skip
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -177,8 +185,12 @@ class Method(ABC):
         return tuple(range(len(classes)))
 
     def rows(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:
-        """Rows of the diffusion network that one picture of this size takes, with what must be drawn first."""
+        """Rows of the diffusion network that one picture of this size takes in one piece, with what must be drawn first."""
         return len(phrases)
+
+    def rows_in_tiles(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:
+        """The same in tiles of `tile_side`."""
+        return sum(self.rows(models, phrases, hw) for hw in looked_at_hw(image_hw, self.tile_side, self.stretched))
 
     def scored_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
         """The size (H, W) at which a picture's scores are made."""
@@ -226,17 +238,12 @@ class Method(ABC):
         scene: Scene,
         classes: tuple[ClassWord, ...],
         report: Report = silent,
-        *,
-        tile_side: int = 0,
     ) -> Segmentation:
-        """Segment one scene into the classes and background: `prepare` and `Prepared.segment` in a row.
-
-        Args:
-            tile_side: pixels of a side of the tiles that a large picture is cut into; 0 for one piece.
+        """Segment one scene into the classes and background: `prepare` and `Prepared.segment_tiled` in a row.
 
         Raises:
             ValueError: what these two raise.
         """
         prepared = self.prepare(models, classes, within(report, 0.0, self.preparing_share))
-        result = prepared.segment_tiled(scene, tile_side, within(report, self.preparing_share, 1.0))
+        result = prepared.segment_tiled(scene, within(report, self.preparing_share, 1.0))
         return replace(result, timings=prepared.timings | result.timings)

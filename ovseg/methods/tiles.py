@@ -42,14 +42,7 @@ class Tiling:
     stretched: bool = False
 
     def __post_init__(self) -> None:
-        if self.side < LEAST_SIDE:
-            raise ValueError(f"A tile must have a side of {LEAST_SIDE} pixels or more, but got {self.side}.")
-
-    def boxes(self, image_hw: tuple[int, int]) -> list[Box]:
-        """The tiles of a picture (H, W), row by row."""
-        stride = round(self.side * (1 - OVERLAP))
-        tops, lefts = (window_starts(length, self.side, stride) for length in image_hw)
-        return [(slice(top, top + self.side), slice(left, left + self.side)) for top in tops for left in lefts]
+        _check_side(self.side)
 
     def run(self, scene: Scene, report: Report = silent) -> Segmentation:
         """Segment the picture. Its evidence is that of the whole picture, and which tile counts most where.
@@ -57,7 +50,7 @@ class Tiling:
         Raises:
             ValueError: what `segment` raises.
         """
-        boxes = self.boxes(scene.image.shape[:2])
+        boxes = boxes_of(scene.image.shape[:2], self.side)
         if len(boxes) == 1:
             return self.segment(scene, report)
         first = int(self.stretched)
@@ -72,6 +65,31 @@ class Tiling:
     def _cut(self, scene: Scene, box: Box) -> Scene:
         """A tile as a scene of its own."""
         return from_image(self.models, np.ascontiguousarray(scene.image[box]), scene.seed, caption=scene.caption)
+
+
+def boxes_of(image_hw: tuple[int, int], side: int) -> list[Box]:
+    """The tiles of a picture (H, W), row by row."""
+    tops, lefts = (window_starts(length, side, round(side * (1 - OVERLAP))) for length in image_hw)
+    return [(slice(top, top + side), slice(left, left + side)) for top in tops for left in lefts]
+
+
+def looked_at_hw(image_hw: tuple[int, int], side: int, stretched: bool) -> list[tuple[int, int]]:
+    """The sizes (H, W) of all pieces in which `Tiling` looks at a picture; the picture's own where the side is 0.
+
+    Raises:
+        ValueError: the side is too small.
+    """
+    _check_side(side or LEAST_SIDE)
+    boxes = boxes_of(image_hw, side) if side else []
+    if len(boxes) <= 1:
+        return [image_hw]
+    pieces = [tuple(min(side, length) for length in image_hw)] * len(boxes)
+    return [image_hw, *pieces] if stretched else pieces
+
+
+def _check_side(side: int) -> None:
+    if side < LEAST_SIDE:
+        raise ValueError(f"A tile must have a side of {LEAST_SIDE} pixels or more, but got {side}.")
 
 
 def _about(report: Report, what: str) -> Report:

@@ -78,7 +78,6 @@ class FolderTask:
     only_present: bool = False  # leave out the classes that neither CLIP nor the caption finds in a picture
     seed: int = 0  # of every picture's noise
     square: bool = False  # squash pictures to a square first
-    tile_side: int = 0  # of the tiles that large pictures are cut into; 0 for one piece
     class_thresholds: Mapping[str, float] = field(default_factory=dict)  # of classes whose threshold is their own
     parts: tuple[str, ...] = ("masks",)  # which files are written, as `files_of` takes them
     attention: bool = False  # write every attention map as a picture too
@@ -173,8 +172,8 @@ class FolderTask:
             "weights": weights_of(self.models, self.method, captioner),
             "classes": ["|".join(word.phrases) for word in self.classes],
             "caption": self.caption, "captioner": self.captioner, "only present": self.only_present, "seed": self.seed,
-            "square": self.square, "tile side": self.tile_side,
-            "class thresholds": dict(self.class_thresholds), "files": self.parts, "attention": self.attention,
+            "square": self.square, "class thresholds": dict(self.class_thresholds),
+            "files": self.parts, "attention": self.attention,
         }  # fmt: skip
         return json.loads(json.dumps(settings))
 
@@ -248,14 +247,13 @@ class FolderTask:
         prepared = prepare(words)
         scene = from_image(self.models, image, self.seed, caption=caption, square=self.square)
         with measuring(self.models.device) as cost:
-            segmentation = prepared.segment_tiled(scene, self.tile_side, report)
+            segmentation = prepared.segment_tiled(scene, report)
         captioner = self.captioner if self._needs_caption else None
         own = {name: value for name, value in self.class_thresholds.items() if name in segmentation.labels}
         if own:
             segmentation = segmentation.with_class_thresholds(own)
         card = run_card(self.models, scene, words, self.method, segmentation, cost=cost, captioner=captioner)
-        asked = {"tile_side": self.tile_side, "class_thresholds": own}
-        return Result(segmentation, card | {name: value for name, value in asked.items() if value})
+        return Result(segmentation, card | ({"class_thresholds": own} if own else {}))
 
     def _checksum(self, name: str) -> str:
         return checksum([self.folder / name], self.folder)

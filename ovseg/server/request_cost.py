@@ -14,6 +14,7 @@ from typing import TypeVar
 from ovseg.compare import Variant
 from ovseg.limits import limits
 from ovseg.methods import Method
+from ovseg.methods.tiles import looked_at_hw
 from ovseg.models import Models
 from ovseg.server.durations import Durations
 from ovseg.words.classes import ClassWord, parse_classes, rows_of
@@ -78,7 +79,7 @@ def to_segment(
     """
     phrases = rows_of(_classes_of(words))[0]
     captions = not caption.strip() and (not words.strip() or any(variant.method.finds_words for variant in variants))
-    works = [Work(v.work, v.method.rows(models.beside(v.backbone), phrases, image_hw)) for v in variants]
+    works = [Work(v.work, v.method.rows_in_tiles(models.beside(v.backbone), phrases, image_hw)) for v in variants]
     return (*([Work("caption")] if captions else []), *works)
 
 
@@ -97,8 +98,10 @@ def check_work(
     Raises:
         ValueError: it would take too many rows of the network, or too much memory for its masks or for their edges.
     """
+    for variant in variants:
+        _check_tiles(variant.method, image_hw)
     count = len(_classes_of(words)) + 1
-    pixels = [math.prod(variant.method.scored_hw(image_hw)) for variant in variants]
+    pixels = [math.prod(image_hw if v.method.tile_side else v.method.scored_hw(image_hw)) for v in variants]
     if (scores := count * sum(pixels)) > limits().scores:
         raise ValueError(
             f"The masks must be made of {limits().scores} numbers at most, but would be of {scores}: take fewer classes,"
@@ -111,6 +114,14 @@ def check_work(
         raise ValueError(
             f"The work must be {limits().rows} rows of the network at most, but would be {rows}: take fewer classes, noise"
             " levels, noise samples, support images or windows."
+        )
+
+
+def _check_tiles(method: Method, image_hw: tuple[int, int]) -> None:
+    if (pieces := len(looked_at_hw(image_hw, method.tile_side, method.stretched))) > limits().tiles:
+        raise ValueError(
+            f"A method must look at a picture in {limits().tiles} pieces at most, but would in {pieces}: take larger tiles"
+            " or a smaller picture."
         )
 
 
