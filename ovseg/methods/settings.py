@@ -43,7 +43,7 @@ class Setting:
 
 
 def settings_of(kind: type[Method], suited: Method) -> tuple[Setting, ...]:
-    """Every setting of a method, in the order of its fields.
+    """Every setting of a method, in the order of `fields_of`.
 
     Args:
         suited: the method with the settings that suit the backbone.
@@ -60,8 +60,13 @@ def settings_of(kind: type[Method], suited: Method) -> tuple[Setting, ...]:
             label_of(field),
             field.metadata["group"],
         )
-        for field in fields(kind)
+        for field in fields_of(kind)
     )
+
+
+def fields_of(kind: type[Method]) -> list[Field]:
+    """A method's own fields, then those that every method has."""
+    return sorted(fields(kind), key=lambda field: field.kw_only)
 
 
 def kind_of(kind: object) -> str:
