@@ -70,7 +70,8 @@ class BoardPage(Watched):
 
     def slide(self, selector: str, value: float) -> None:
         """Move a slider as a hand does."""
-        script = "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', {bubbles: true})); }"
+        script = "(slider, value) => { slider.value = value; "
+        script += "['input', 'change'].forEach(name => slider.dispatchEvent(new Event(name, {bubbles: true}))); }"
         self.find(selector).evaluate(script, value)
         self.settle()
 

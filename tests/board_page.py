@@ -110,7 +110,13 @@ def build(height: int, width: int) -> gr.Blocks:
             return {"index": event.index, "value": event.value}
 
         def on_look(event: gr.EventData) -> dict:
-            return {"threshold": event.threshold, "opacity": event.opacity, "hidden": event.hidden}
+            return {
+                "threshold": event.threshold,
+                "opacity": event.opacity,
+                "hidden": event.hidden,
+                "offsets": event.offsets,
+                "run": event.run,
+            }
 
         shown.select(on_select, None, selected)
         shown.look(on_look, None, looked)

@@ -136,7 +136,7 @@ def test_canvases_show_what_the_files_show(finished: BoardPage) -> None:
     assert_same(finished.pixels("picture"), picture(HEIGHT, WIDTH))
     for title, key in KEYS.items():
         assert_same(finished.pixels(key), view.overlay(METHODS[title], 0.45, order=ORDER))
-    finished.press(".ov-more summary")
+    finished.press(".ov-more > summary")
     finished.press("[data-look=hatching]")
     for title, key in KEYS.items():
         assert_same(finished.pixels(key), view.overlay(METHODS[title], 0.45, order=ORDER, hatched=True))
@@ -178,7 +178,7 @@ COLOURS = view.palette_for(picture(HEIGHT, WIDTH), 5)
 
 
 def test_the_background_is_coloured_when_asked_for(finished: BoardPage) -> None:
-    finished.press(".ov-more summary")
+    finished.press(".ov-more > summary")
     finished.press("[data-look=outline]")
     finished.press(".ov-chip[data-label=background]")
     segmentation = METHODS["DiffSegmenter"]
@@ -187,7 +187,7 @@ def test_the_background_is_coloured_when_asked_for(finished: BoardPage) -> None:
 
 
 def test_pointing_at_a_class_dims_the_others(finished: BoardPage) -> None:
-    finished.press(".ov-more summary")
+    finished.press(".ov-more > summary")
     finished.press("[data-look=outline]")
     finished.find(".ov-chip[data-label=car]").hover()
     finished.settle()
@@ -210,7 +210,7 @@ def test_the_threshold_moves_masks_and_iou_as_the_server_would(finished: BoardPa
             figures = finished.card(key).locator(".ov-figures span").all_inner_texts()
             ious = {label: value for label, value in expected.iou(entry).items() if not np.isnan(value)}
             assert figures == [f"{label} {100 * value:.0f}" for label, value in ious.items()]
-    finished.press(".ov-more summary")
+    finished.press(".ov-more > summary")
     finished.press(".ov-own")
     assert_same(finished.pixels("m1"), view.overlay(METHODS["Grounded Diffusion"], 0.45, order=ORDER))
 
@@ -219,7 +219,7 @@ def test_outlines_stay_without_a_fill_and_go_when_asked(finished: BoardPage) -> 
     finished.slide(".ov-opacity", 0)
     assert_same(finished.pixels("m0"), view.overlay(METHODS["DiffSegmenter"], 0, order=ORDER))
     assert (finished.pixels("m0") != picture(HEIGHT, WIDTH)).any()
-    finished.press(".ov-more summary")
+    finished.press(".ov-more > summary")
     finished.press("[data-look=outline]")
     assert_same(finished.pixels("m0"), picture(HEIGHT, WIDTH))
 
@@ -350,7 +350,7 @@ def test_everything_is_reached_by_keyboard(finished: BoardPage) -> None:
     finished.settle()
     assert finished.find(".ov-chip[data-label=cat]").get_attribute("aria-pressed") == "false"
     reached = []
-    finished.find(".ov-more summary").press("Enter")
+    finished.find(".ov-more > summary").press("Enter")
     finished.find(".ov-chip[data-label=cat]").focus()
     for _ in range(30):
         page.keyboard.press("Tab")
@@ -383,6 +383,14 @@ def test_what_a_visitor_moved_is_told_to_the_server(finished: BoardPage) -> None
     finished.page.wait_for_function("document.querySelector('#looked').innerText.includes('0.62')")
     text = finished.page.locator("#looked").inner_text()
     assert "car" in text and "0.6" in text
+    finished.press(".ov-more > summary")
+    finished.press(".ov-offsets summary")
+    finished.slide(".ov-offsets label:has-text('cat') input", -0.25)
+    finished.page.wait_for_function("document.querySelector('#looked').innerText.includes('-0.25')")
+    assert finished.find(".ov-offsets label:has-text('cat') output").inner_text() == "-0.25"
+    finished.press(".ov-own")
+    finished.page.wait_for_function("!document.querySelector('#looked').innerText.includes('-0.25')")
+    assert finished.find(".ov-offsets label:has-text('cat') output").inner_text() == "0.00"
 
 
 def test_methods_wait_work_and_fail_in_their_own_places(visit: BoardPage) -> None:

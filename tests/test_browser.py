@@ -293,6 +293,15 @@ def test_a_click_says_why_and_evidence_and_figures_are_there(visit: Visit) -> No
     assert page.locator("#place img").count() >= 1 and page.locator("#place").is_visible()
     widths = page.locator("#gallery img").evaluate_all("all => all.map(one => one.getBoundingClientRect().width)")
     assert len({round(width) for width in widths}) == 1 and widths[0] <= 320
+    page.locator("#board .ov-more > summary").click()
+    page.locator("#board .ov-offsets summary").click()
+    before = visit.canvas("DiffSegmenter").get_attribute("aria-label")
+    car = page.locator("#board .ov-offsets input").first
+    car.press("End")  # a car must be half of the range surer than others: none is
+    visit.canvas("DiffSegmenter").and_(page.locator(":not([aria-label*=car])")).wait_for()
+    assert "car" in before and page.locator("#board .ov-offsets label").all_inner_texts() == ["car\n+0.50", "cat\n0.00"]
+    page.locator("#board .ov-own").click()
+    visit.canvas("DiffSegmenter").and_(page.locator(f"[aria-label='{before}']")).wait_for()
     visit.screenshot("figures")
     visit.well()
 

@@ -19,10 +19,10 @@ from ovseg.demo.board import board_picture
 from ovseg.demo.compare_tab import begins
 from ovseg.demo.controls import control_of, read_controls, values_of
 from ovseg.demo.link import Link
-from ovseg.demo.looking import best_here, place_views, results_as_files
+from ovseg.demo.looking import best_here, place_views, results_as_files, thresholds_of
 from ovseg.demo.method_panel import build_method_panel, chosen, restored
 from ovseg.demo.picture import Picture, example_names, of_example, of_kept, of_origin, of_scene
-from ovseg.demo.run import RunRequest, differing, drawn, expected_seconds, run, titled
+from ovseg.demo.run import RunRequest, Thresholds, differing, drawn, expected_seconds, run, titled
 from ovseg.demo.static_files import static
 from ovseg.demo.word_panel import chips_value
 from ovseg.demo.work import sent_once, stream, stream_parts
@@ -285,10 +285,21 @@ def test_files_are_made_at_the_threshold_of_the_board(with_clip: Models) -> None
     request = RunRequest(Picture(image), "cat, dog", "", "", titled(with_clip, [DiffSegmenter(refinements=0)]), 0)
     results = run(with_clip, request, Durations(), silent, lambda part: None)
     for threshold, empty in ((None, False), (1.0, True)):
-        (made,) = results_as_files(results, threshold).values()
+        (made,) = results_as_files(results.at(Thresholds(threshold))).values()
         assert bool((made.segmentation.label_map == 0).all()) == empty
         assert made.card["method"]["threshold"] == (0.5 if threshold is None else 1.0)
         assert (made.card["shares"]["background"] == 1.0) == empty
+    (plain,) = results.comparison.entries
+    moved = results.at(thresholds_of(0.4, {"dog": 0.25, "gone": 0.5}))
+    (made,) = results_as_files(moved).values()
+    expected = plain.segmentation.with_threshold(0.4).with_class_thresholds({"dog": 0.65})
+    assert np.array_equal(made.segmentation.label_map, expected.label_map) and not (expected.label_map == 2).all()
+    assert not np.array_equal(expected.label_map, plain.segmentation.with_threshold(0.4).label_map)
+    assert made.card["class_thresholds"] == {"dog": 0.65} and made.card["shares"] == expected.shares
+    assert moved.drawn != results.drawn and results.at(Thresholds()).drawn == results.drawn
+    for common, offsets in ((2, {}), ("0.5", {}), (None, {"dog": 7}), (None, {"dog": None}), (None, [1]), (None, None)):
+        with pytest.raises(ValueError, match="threshold"):
+            thresholds_of(common, offsets)
 
 
 def test_the_first_drawing_of_ovdiff_is_in_its_time(with_clip: Models, tmp_path: Path) -> None:

@@ -41,8 +41,9 @@ Events of the component:
 - `component.select(handler)`, handler(event: gr.SelectData): a click, or Enter on a canvas. `event.index` is [x, y] in
   shares of the picture, 0 to 1; `event.value` is the key of the entry whose canvas it was, "picture" or "difference".
 - `component.look(handler)`, handler(event: gr.EventData): a quarter of a second after the visitor last moved a control.
-  `event.threshold` is a number, or None where each method keeps its own; `event.opacity` is a number, `event.hidden` a list
-  of labels. Nothing needs to be answered; files may be written with the same threshold.
+  `event.threshold` is a number, or None where each method keeps its own; `event.offsets` says by label how much higher the
+  threshold of single classes is; `event.opacity` is a number, `event.hidden` a list of labels, `event.run` as in the value.
+  Offsets are answered by the same run with other maps, as two scores a pixel do not tell them; all else needs no answer.
 
 While it shows a value, the component's element has the attribute data-run with that value's `run`.
 """

@@ -2,7 +2,7 @@
 
 import html
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,10 @@ from ovseg.compare import Entry
 from ovseg.compare.correction import BY_HAND, Mark
 from ovseg.demo.board import data_url
 from ovseg.demo.board_file import BOARD_FILE, board_bytes
-from ovseg.demo.run import Results, drawn
+from ovseg.demo.run import Results, Thresholds, drawn
 from ovseg.demo.work import EACH, QUIET
+from ovseg.doors.inputs import brief, number
+from ovseg.limits import check_count, limits
 from ovseg.methods import find_method
 from ovseg.output import view
 from ovseg.output.files import Result, slug, zip_of
@@ -58,7 +60,7 @@ class LookPanel:
     files: gr.File
     open_zip: gr.UploadButton
     card: gr.JSON
-    threshold: gr.State  # that of the board's slider, or None where each method keeps its own
+    thresholds: gr.State  # those of the board's sliders
 
     @property
     def outputs(self) -> list[Any]:
@@ -100,7 +102,7 @@ def build_look_panel() -> LookPanel:
             card = gr.JSON(label="Run cards", elem_id="card", open=False)
     return LookPanel(
         place, touched, label, add, take, undo, gr.State(None), gr.State({}), gr.State(None), evidence, run_controls,
-        controls, table, csv, csv_text, make, files, open_zip, card, gr.State(None),
+        controls, table, csv, csv_text, make, files, open_zip, card, gr.State(Thresholds()),
     )  # fmt: skip
 
 
@@ -199,10 +201,7 @@ def _explained(entry: Entry, item: Evidence, x: float, y: float) -> list[tuple[n
 def wire_look_panel(panel: LookPanel, board: gr.HTML, kept: gr.State) -> None:
     """Connect what only looks at the results that the session keeps."""
 
-    def threshold_of(event: gr.EventData) -> float | None:
-        return event.threshold
-
-    board.look(threshold_of, None, panel.threshold, **EACH)
+    board.look(_looked, [kept, panel.thresholds], [panel.thresholds, board], **EACH)
     shown = [panel.place, panel.touched, panel.label, panel.spot, panel.title, panel.evidence]
     board.select(_here, kept, shown, **EACH).then(
         None, None, None, js="() => window.ovsegPlace.show()", api_visibility="private"
@@ -210,12 +209,38 @@ def wire_look_panel(panel: LookPanel, board: gr.HTML, kept: gr.State) -> None:
     changed = [board, kept, panel.marks, panel.table, panel.card]
     for button, adds in ((panel.add, True), (panel.take, False), (panel.undo, None)):
         button.click(_marking(adds), [kept, panel.spot, panel.label, panel.marks], changed, **QUIET)
-    panel.make.click(_as_zip, [kept, panel.threshold], panel.files, **QUIET).success(
+    panel.make.click(_as_zip, [kept, panel.thresholds], panel.files, **QUIET).success(
         None, panel.files, None, js="(file) => window.ovsegFiles.save(file)", api_visibility="private"
     )
     panel.csv.click(_as_csv, kept, panel.csv_text, **QUIET).success(
         None, panel.csv_text, None, js=COPY, api_visibility="private"
     )
+
+
+def _looked(results: Results | None, before: Thresholds, event: gr.EventData) -> tuple[Thresholds, Any]:
+    """The thresholds that a visitor has moved to; and the masks anew where those of single classes are others."""
+    with as_sentences():
+        asked = thresholds_of(event.threshold, event.offsets)
+        if results is None and asked.offsets:
+            raise ValueError(
+                "Thresholds of single classes need the scores of a run, but there are none here: press Run first."
+            )
+    if results is None or asked.offsets == before.offsets:
+        return asked, gr.skip()
+    return asked, drawn(results.at(Thresholds(offsets=asked.offsets)), str(event.run))
+
+
+def thresholds_of(common: Any, offsets: Any) -> Thresholds:
+    """What the board's sliders tell.
+
+    Raises:
+        ValueError: one is no number, or out of its range.
+    """
+    if not isinstance(offsets, Mapping):
+        raise ValueError(f"The thresholds of classes must be numbers by their names, but got {brief(offsets)}.")
+    check_count("The thresholds of classes", len(offsets), limits().classes)
+    moved = {label: number("The threshold of a class", offset, -1, 1) for label, offset in offsets.items()}
+    return Thresholds(None if common is None else number("The threshold", common, 0, 1), moved)
 
 
 def _here(results: Results | None, event: gr.SelectData) -> tuple[Any, ...]:
@@ -255,27 +280,21 @@ def _as_csv(results: Results | None) -> str:
     return _made(results).comparison.figures().csv()
 
 
-def _as_zip(results: Results | None, threshold: float | None) -> gr.File:
+def _as_zip(results: Results | None, thresholds: Thresholds) -> gr.File:
     path, comparison = new_folder() / "ovseg.zip", _made(results).comparison
     more = {
-        BOARD_FILE: board_bytes(drawn(results, "kept")),
+        BOARD_FILE: board_bytes(drawn(results.at(Thresholds(offsets=thresholds.offsets)), "kept")),
         "figures.csv": comparison.figures().csv().encode(),
         "figures.md": comparison.markdown().encode(),
     }
-    path.write_bytes(zip_of(results_as_files(results, threshold), more=more))
+    path.write_bytes(zip_of(results_as_files(results.at(thresholds)), more=more))
     return gr.File(str(path), visible=True)
 
 
-def results_as_files(results: Results, threshold: float | None) -> dict[str, Result]:
-    """What is written of each method, by the name of its folder, at a threshold or at each method's own."""
-    made, labels = {}, results.comparison.labels
-    for entry in results.comparison.entries:
-        segmentation, card = entry.segmentation, dict(entry.card)
-        if threshold is not None and segmentation.threshold is not None:
-            segmentation = segmentation.with_threshold(threshold)
-            card = card | {"shares": segmentation.shares, "method": card["method"] | {"threshold": threshold}}
-        made[slug(entry.title)] = Result(segmentation, card, labels)
-    return made
+def results_as_files(results: Results) -> dict[str, Result]:
+    """What is written of each method, by the name of its folder."""
+    labels, entries = results.comparison.labels, results.comparison.entries
+    return {slug(entry.title): Result(entry.segmentation, dict(entry.card), labels) for entry in entries}
 
 
 def _made(results: Results | None) -> Results:

@@ -1,7 +1,7 @@
 """The Run button: every ticked method on the picture, each shown as it ends."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,36 @@ class RunRequest:
     captioner: str
     variants: tuple[Variant, ...]
     seed: int
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Where a visitor has moved the background thresholds of all methods that have one.
+
+    Args:
+        common: of every method; None where each keeps its own.
+        offsets: for a class, by how much its own threshold is higher than that.
+    """
+
+    common: float | None = None
+    offsets: Mapping[str, float] = field(default_factory=dict)
+
+    def moved(self, entry: Entry) -> Entry:
+        """An entry at these thresholds, which its card names; the same where nothing of it is moved."""
+        segmentation = entry.segmentation
+        if segmentation.threshold is None:
+            return entry
+        if self.common is not None:
+            segmentation = segmentation.with_threshold(self.common)
+        known = segmentation.labels[1:]
+        own = {label: segmentation.threshold + offset for label, offset in self.offsets.items() if label in known}
+        if own:
+            segmentation = segmentation.with_class_thresholds(own)
+        if segmentation is entry.segmentation:
+            return entry
+        method = entry.card["method"] | {"threshold": segmentation.threshold}
+        changed = {"shares": segmentation.shares, "method": method} | ({"class_thresholds": own} if own else {})
+        return replace(entry, segmentation=segmentation, card={**entry.card, **changed})
 
 
 @dataclass(frozen=True, eq=False)  # told apart by identity: a session asks whether its state is another
@@ -88,6 +118,13 @@ class Results:
         made = corrected(entry, attention, marks)
         changed = {"corrected by hand": [asdict(mark) for mark in marks], "shares": made.segmentation.shares}
         return kept.with_outcome(replace(made, card={**entry.card, **changed}))
+
+    def at(self, thresholds: Thresholds) -> "Results":
+        """These results at other thresholds; runs no network."""
+        entries = tuple(map(thresholds.moved, self.comparison.entries))
+        moved = {new.title: new for old, new in zip(self.comparison.entries, entries, strict=True) if new is not old}
+        drawn = tuple(_drawn(moved[one["title"]]) if one["title"] in moved else one for one in self.drawn)
+        return replace(self, comparison=replace(self.comparison, entries=entries), drawn=drawn)
 
     @property
     def cards(self) -> dict[str, Mapping[str, Any]]:

@@ -13,6 +13,7 @@ export function controls(find, shared) {
   const threshold = find(".ov-threshold");
   const thresholdText = find(".ov-threshold-text");
   const own = find(".ov-own");
+  const offsets = find(".ov-offsets");
   const drawn = [...find(".ov-drawn").children];
   const views = [...find(".ov-views").children];
 
@@ -59,11 +60,39 @@ export function controls(find, shared) {
   function takeThresholds() {
     const entries = withThreshold();
     find(".ov-threshold-box").hidden = entries.length === 0;
+    takeOffsets();
     find(".ov-marks").replaceChildren(...entries.map((entry) => {
       const mark = make("i");
       mark.style.setProperty("--at", entry.threshold);
       return mark;
     }));
+  }
+
+  /* How much higher the threshold of a class is than the others'. Two scores a pixel do not tell what then wins: the server is
+     asked once the slider rests. */
+  function offsetOf({ label }) {
+    const range = make("input", { type: "range", min: -0.5, max: 0.5, step: 0.01, value: look.offsets[label] ?? 0 });
+    const text = make("output");
+    const tell = () => { text.textContent = `${range.value > 0 ? "+" : ""}${Number(range.value).toFixed(2)}`; };
+    range.addEventListener("input", tell);
+    range.addEventListener("change", () => {
+      look.offsets = { ...look.offsets, [label]: Number(range.value) };
+      if (!look.offsets[label]) delete look.offsets[label];
+      press(own, isOwn());
+      report();
+    });
+    tell();
+    return make("label", { className: "ov-slider" }, label, range, text);
+  }
+
+  function takeOffsets() {
+    const found = new Set(withThreshold().flatMap(({ labels }) => labels.slice(1)));
+    offsets.hidden = found.size === 0;
+    offsets.querySelector("div").replaceChildren(...shared.legend.filter(({ label }) => found.has(label)).map(offsetOf));
+  }
+
+  function isOwn() {
+    return look.threshold === null && Object.keys(look.offsets).length === 0;
   }
 
   function refreshThreshold() {
@@ -73,7 +102,7 @@ export function controls(find, shared) {
     threshold.value = look.threshold ?? owned[0];
     thresholdText.textContent = look.threshold !== null || same ? Number(threshold.value).toFixed(2) : "default";
     threshold.setAttribute("aria-valuetext", look.threshold === null ? "each method's default" : thresholdText.textContent);
-    press(own, look.threshold === null);
+    press(own, isOwn());
   }
 
   function refresh() {
@@ -110,7 +139,11 @@ export function controls(find, shared) {
     report();
   });
   threshold.addEventListener("input", () => moveThreshold(Number(threshold.value)));
-  own.addEventListener("click", () => moveThreshold(null));
+  own.addEventListener("click", () => {
+    look.offsets = {};
+    takeOffsets();
+    moveThreshold(null);
+  });
   for (const button of drawn) {
     button.addEventListener("click", () => {
       look[button.dataset.look] = !look[button.dataset.look];

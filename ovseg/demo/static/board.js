@@ -18,10 +18,10 @@ const help = `${element.id}-help`;
 find(".ov-help").id = help;
 
 /* How everything is drawn: `view` is "masks", "errors", "agreement" or "slider"; `threshold` is null while each method keeps
-   its own, `hidden` holds names of labels, `lit` is the label that stands out, or null, `large` the key of the canvas that is
+   its own, `offsets` says by label how much higher the thresholds of classes are, `hidden` holds names of labels, `lit` is the label that stands out, or null, `large` the key of the canvas that is
    large, or null, and `truth` says whether the picture's canvas shows the truth. */
 const look = {
-  view: "masks", opacity: 0.45, threshold: null, hidden: new Set(), background: false, outline: true, hatching: false, lit: null,
+  view: "masks", opacity: 0.45, threshold: null, offsets: {}, hidden: new Set(), background: false, outline: true, hatching: false, lit: null,
   large: null, truth: false,
 };
 const zoomed = zooming(find(".ov-board"), zoomChanged);
@@ -109,7 +109,10 @@ function take(value, pixels) {
 }
 
 function startRun() {
+  const moved = look.threshold !== null || Object.keys(look.offsets).length > 0;
   look.threshold = null;
+  look.offsets = {};
+  if (moved) report();
   look.hidden.clear();
   look.background = false;
   pointed.reset();
@@ -204,7 +207,8 @@ function views() {
 let reporting = 0;
 function report() {
   clearTimeout(reporting);
-  const tell = () => trigger("look", { threshold: look.threshold, opacity: look.opacity, hidden: [...look.hidden] });
+  const { threshold, opacity, offsets } = look;
+  const tell = () => trigger("look", { threshold, opacity, offsets, hidden: [...look.hidden], run: shared.value?.run });
   reporting = setTimeout(tell, REPORT_AFTER);
 }
 
