@@ -1,11 +1,16 @@
 """Several networks on one board: on the page, in links and doors, and how often each is loaded."""
 
+import json
 import pickle
 import re
 import weakref
+import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import gradio as gr
 import numpy as np
 import pytest
 import torch
@@ -15,7 +20,7 @@ import ovseg.models
 from ovseg.backbones import find_checkpoint
 from ovseg.compare import board_of, read_variants
 from ovseg.compare.variants import saved_words_of
-from ovseg.demo.build import _header
+from ovseg.demo.build import _header, build
 from ovseg.demo.compare_tab import begins, done_line, query_of
 from ovseg.demo.control_views import asked_of as controls_asked
 from ovseg.demo.inside_panel import Wish
@@ -31,11 +36,13 @@ from ovseg.methods.concept_attention.method import ConceptAttention
 from ovseg.methods.grammar import Configuration, read_method
 from ovseg.models import Models
 from ovseg.progress import silent
-from ovseg.scene import from_image
+from ovseg.scene import from_image, from_prompt
 from ovseg.server.durations import Durations
+from ovseg.server.request_cost import to_draw
 from ovseg.words.classes import parse_classes
 from tests.browsers import served
 from tests.test_browser import Visit
+from tests.test_zero_gpu import event
 from tests.tiny_pipelines import write_tiny
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
@@ -51,7 +58,12 @@ def joint_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def board(with_clip: Models, tiny_folder: Path, joint_folder: Path) -> Models:
     """The tiny U-Net, whose folder is called pipeline, with that beside it; both have the same other networks."""
-    models = board_of(f"{tiny_folder},{joint_folder}", "cpu")
+    return board_on(with_clip, tiny_folder, joint_folder)
+
+
+def board_on(with_clip: Models, *folders: Path) -> Models:
+    """The networks of these folders, with the same other networks."""
+    models = board_of(",".join(map(str, folders)), "cpu")
     parts = {name: getattr(with_clip.checkpoint, name) for name in ("clip", "captioner", "dino", "grounding")}
     for own in models.board:
         own.checkpoint = replace(own.checkpoint, steps=2, guidance=2.0, gigabytes=1.0, **parts)
@@ -230,6 +242,63 @@ def test_look_inside_looks_into_the_network_that_is_chosen(board: Models, loads:
     changed = change_of(board, looked, None, ["layer 1"], "", 0).run(board)
     assert set(changed.cross) == set(looked.inside.attention.cross) and loads == ["joint"]
     assert asked_of(board, wish("pipeline")).network == asked_of(board, wish("")).network == ""
+
+
+def choosing(page: gr.Blocks, choice: str, changed: list[str]) -> Callable[[str], Any]:
+    """What is called when a network is chosen, which changes these parts."""
+    (fn,) = (fn for fn in page.fns.values() if [part.elem_id for part in fn.inputs] == [choice])
+    assert [part.elem_id for part in fn.outputs] == changed
+    return fn.fn
+
+
+def test_a_network_is_chosen_where_there_are_several(board: Models) -> None:
+    ids, parts = ("draw-network", "dataset-network", "inside-network"), {}
+    for models in (board, Models(board.name, "cpu")):
+        choices = {block.elem_id: block for block in build(models).blocks.values() if block.elem_id in ids}
+        parts[len(models.board)] = [choices[name] for name in ids]
+    assert [part.visible for part in parts[2]] == [True] * 3 and [part.visible for part in parts[1]] == [False] * 3
+    assert {part.value for part in parts[2] + parts[1]} == {"pipeline"}
+    assert [name for _, name in parts[2][0].choices] == ["pipeline", "joint"]
+
+
+def test_a_picture_is_drawn_by_the_network_that_is_chosen(board: Models, loads: list[str]) -> None:
+    durations, other = Durations(), board.beside("joint")
+    other.checkpoint = replace(other.checkpoint, steps=3)
+    page = build(board, durations=durations)
+    suit = choosing(page, "draw-network", ["steps"])
+    assert (suit("pipeline"), suit("joint")) == (2, 3)
+    drawn = {name: list(event(page, "draw")("a cat", 4, suit(name), name))[-1][0] for name in ("joint", "pipeline")}
+    assert loads == ["joint", "pipeline"]
+    for name, made in drawn.items():
+        own = board.beside(name)
+        assert np.array_equal(made.image, from_prompt(own, "a cat", 4, steps=own.checkpoint.steps).image)
+    assert not np.array_equal(drawn["joint"].image, drawn["pipeline"].image)
+    assert (to_draw(other, None)[0].kind, to_draw(other, None)[0].rows) == ("draw on joint", 6)
+    assert durations.expected("speed of draw on joint") and durations.expected("speed of draw")
+    with pytest.raises(gr.Error, match="must be one of those that were named at the start"):
+        next(event(page, "draw")("a cat", 4, 2, "sdxl"))
+
+
+def test_a_data_set_is_made_by_the_network_that_is_chosen(
+    with_clip: Models, tiny_folder: Path, joint_folder: Path, loads: list[str]
+) -> None:
+    board = board_on(with_clip, joint_folder, tiny_folder)
+    board.checkpoint, durations = replace(board.checkpoint, grounding=""), Durations()
+    page, obstacle = build(board, durations=durations), "This backbone has no grounding module"
+    choose = choosing(page, "dataset-network", ["dataset-about", "dataset-make"])
+    for name, there in (("joint", False), ("pipeline", True)):
+        about, make = choose(name)
+        assert make.constructor_args["interactive"] is there and (obstacle in about) is not there
+    with pytest.raises(gr.Error, match=f"must have a grounding module. {obstacle}"):
+        next(event(page, "dataset")("cat, dog", 1, 0.5, 0, "joint"))
+    assert not loads
+    *_, (_, _, archive) = event(page, "dataset")("cat, dog", 1, 0.5, 0, "pipeline")
+    with zipfile.ZipFile(archive) as file:
+        settings, card = json.loads(file.read("settings.json")), file.read("README.md").decode()
+    own = board.beside("pipeline")
+    assert loads == ["pipeline"] and settings["backbone"] == own.backbone.fingerprint
+    assert "Pictures: Local checkpoint pipeline," in card
+    assert durations.expected("speed of data set on pipeline")
 
 
 def test_saved_words_name_their_network(tmp_path: Path, board: Models) -> None:

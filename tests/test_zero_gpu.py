@@ -143,7 +143,7 @@ def test_controls(page: gr.Blocks, picture: Picture, loaded: Models) -> None:
 
 
 def test_draw(page: gr.Blocks, loaded: Models) -> None:
-    *_, (made, *_rest) = event(page, "draw")("a cat", 4, 2)
+    *_, (made, *_rest) = event(page, "draw")("a cat", 4, 2, "")
     assert np.array_equal(made.image, from_prompt(loaded, "a cat", 4, steps=2).image)
 
 
@@ -158,7 +158,7 @@ def test_which_are_there(page: gr.Blocks, picture: Picture) -> None:
 
 
 def test_make_a_data_set(page: gr.Blocks) -> None:
-    *_, (status, sheet, archive) = event(page, "dataset")("cat, dog", 2, 0.5, 0)
+    *_, (status, sheet, archive) = event(page, "dataset")("cat, dog", 2, 0.5, 0, "")
     assert "2 pictures made" in status and sheet.ndim == 3 and Path(archive).stat().st_size > 1000
 
 
@@ -245,7 +245,7 @@ def test_bad_input_is_refused_before_the_accelerator_is_asked_for(
     before = len(forks.calls)
     for name, given in {
         "Doors.segment": (upload, "cat", "magic"), "Doors.generate": ("",), "say": (None, None),
-        "check": (picture, "cat||dog", ""), "draw": ("a cat", None, 2), "dataset": ("", 1, 0.5, 0),
+        "check": (picture, "cat||dog", ""), "draw": ("a cat", None, 2, ""), "dataset": ("", 1, 0.5, 0, ""),
         "look_in": (None, *WISHED), "heads": (None, gr.EventData(None, {"layer": 1, "level": 0})),
         "what_if": (None, None, ["layer 1"], "", 0), "controls": (None, None),
         "shares": (None, None, 0), "word_quick": (None, None, 0, "cat"), "word_beside": (None, None, 0, "cat"),

@@ -10,7 +10,8 @@ import gradio as gr
 import numpy as np
 
 from ovseg.assets import ASSETS
-from ovseg.demo.work import on_accelerator, on_the_network, say_stopped, sent_once, status_line, stream, whole
+from ovseg.demo.network_choice import network_choice, network_of
+from ovseg.demo.work import QUIET, on_accelerator, on_the_network, say_stopped, sent_once, status_line, stream, whole
 from ovseg.doors import inputs
 from ovseg.factory.synthesize import SEGMENTER, Synthesis, preview
 from ovseg.limits import limits
@@ -19,7 +20,7 @@ from ovseg.models import Models
 from ovseg.progress import Report
 from ovseg.server.download_folders import new_folder
 from ovseg.server.durations import Durations
-from ovseg.server.request_cost import learning, seconds_for, to_synthesize
+from ovseg.server.request_cost import Work, learning, seconds_for, to_synthesize
 from ovseg.server.sentences import as_sentences
 from ovseg.words.classes import check_amount, parse_classes
 
@@ -36,19 +37,25 @@ class Asked:
     count: int
     pairs: float
     seed: int
+    network: str  # the short name of the one that draws
+
+
+def _about(obstacle: str) -> str:
+    """What the tab does, and why it cannot be done where there is an obstacle."""
+    return (
+        f"Prompts of one and two of your words are drawn, and {SEGMENTER.title} says which pixels are which. The zip is"
+        " a data set in the layouts of PASCAL VOC and COCO, with a card. Larger ones: `python -m ovseg synthesize`."
+        + (f"\n\nIt cannot be made here. {obstacle}" if obstacle else "")
+    )
 
 
 def build_dataset_tab(models: Models, durations: Durations) -> None:
     """Lay out the tab and wire its events."""
     obstacle = models.obstacle("grounding")
-    gr.Markdown(
-        f"Prompts of one and two of your words are drawn, and {SEGMENTER.title} says which pixels are which. The zip is"
-        " a data set in the layouts of PASCAL VOC and COCO, with a card. Larger ones: `python -m ovseg synthesize`."
-        + (f"\n\nIt cannot be made here. {obstacle}" if obstacle else ""),
-        elem_id="dataset-about",
-    )
+    about = gr.Markdown(_about(obstacle), elem_id="dataset-about")
     with gr.Row():
         with gr.Column(scale=2, min_width=320):
+            network = network_choice(models, "dataset-network")
             words = gr.Textbox(WORDS, label="Classes", elem_id="dataset-classes")
             count = gr.Slider(1, limits().pictures, 8, step=1, label="Pictures", elem_id="dataset-count")
             pairs = gr.Slider(0, 1, 0.5, step=0.05, label="Share of prompts with two classes", elem_id="dataset-pairs")
@@ -63,20 +70,31 @@ def build_dataset_tab(models: Models, durations: Durations) -> None:
             shown, zipped = (str(READY.with_suffix(end)) if small else None for end in (".webp", ".zip"))
             sheet = gr.Image(shown, label="Preview", format="png", elem_id="dataset-sheet", interactive=False)
             archive = gr.File(zipped, label="The data set", elem_id="dataset-zip")
+
+    def on_network(chosen: str) -> tuple[str, gr.Button]:
+        obstacle = network_of(models, chosen).obstacle("grounding")
+        return _about(obstacle), gr.Button(interactive=not obstacle)
+
+    network.change(on_network, network, [about, make], **QUIET)
     making = make.click(
-        _maker(models, durations), [words, count, pairs, seed], [status, sheet, archive], api_visibility="private",
+        _maker(models, durations), [words, count, pairs, seed, network], [status, sheet, archive], api_visibility="private",
         **on_the_network(status),
     )  # fmt: skip
     say_stopped(stop, [making], status)
 
 
+def works_of(models: Models, asked: Asked) -> tuple[Work, ...]:
+    """The work of a request, on its network."""
+    return to_synthesize(models.beside(asked.network), asked.count)
+
+
 def _maker(models: Models, durations: Durations) -> Any:
-    @on_accelerator(models, lambda asked, folder: seconds_for(durations, to_synthesize(models, asked.count)))
+    @on_accelerator(models, lambda asked, folder: seconds_for(durations, works_of(models, asked)))
     def work(asked: Asked, folder: Path) -> Iterator[tuple[str, float, tuple[np.ndarray, str] | None]]:
         def made(report: Report) -> tuple[np.ndarray, str]:
             report("loading the network", 0.0)
-            method = suited_to(models, SEGMENTER)
-            task = Synthesis(models, method, asked.classes, asked.count, asked.pairs, asked.seed)
+            own = models.beside(asked.network)
+            task = Synthesis(own, suited_to(own, SEGMENTER), asked.classes, asked.count, asked.pairs, asked.seed)
             task.run(folder / "data", report)
             zipped = shutil.make_archive(str(folder / "dataset"), "zip", folder / "data")
             sheet = preview(folder / "data", asked.classes, min(asked.count, SHOWN))
@@ -86,16 +104,18 @@ def _maker(models: Models, durations: Durations) -> Any:
         yield from stream(made)
 
     @sent_once
-    def dataset(words: str, count: float, pairs: float, seed: float | None) -> Iterator[tuple[str, Any, Any]]:
+    def dataset(words: str, count: float, pairs: float, seed: float | None, network: str) -> Iterator[tuple[str, Any, Any]]:
         with as_sentences():
             parsed = parse_classes(words or "")
             check_amount(parsed)
             asked = Asked(
                 tuple(word.name for word in parsed), inputs.whole("pictures", count, 1, limits().pictures),
-                inputs.number("share of prompts with two classes", pairs, 0, 1), whole("The seed", seed),
+                inputs.number("share of prompts with two classes", pairs, 0, 1), whole("The seed", seed), network,
             )  # fmt: skip
+            if obstacle := models.beside(network).obstacle("grounding"):
+                raise ValueError(f"The network must have a grounding module. {obstacle}")
         folder = new_folder()
-        (counted,) = to_synthesize(models, asked.count)
+        (counted,) = works_of(models, asked)
         for stage, share, made in learning(durations, counted, work(asked, folder)):
             if made is None:
                 yield status_line(stage, share), gr.skip(), gr.skip()

@@ -12,6 +12,7 @@ from ovseg.attention import Attention, Inspection
 from ovseg.attention.plan import NOISE_LEVELS, parse_levels
 from ovseg.backbones.base import Sampling
 from ovseg.demo.board import data_url
+from ovseg.demo.network_choice import network_choice
 from ovseg.demo.picture import EXAMPLES, Picture, example_names
 from ovseg.demo.work import whole
 from ovseg.doors import inputs
@@ -183,10 +184,7 @@ def build_inside_panel(models: Models) -> InsidePanel:
         info="Its words are what the network looks for: each becomes one token or several.",
     )  # fmt: skip
     gr.HTML('<h2 class="ov-step">3 Settings</h2>')
-    network = gr.Dropdown(
-        [(own.checkpoint.short_title, own.short_name) for own in models.board], value=models.short_name, label="Network",
-        elem_id="inside-network", visible=len(models.board) > 1,
-    )  # fmt: skip
+    network = network_choice(models, "inside-network")
     noise = gr.Textbox(
         ", ".join(map(str, NOISE_LEVELS)), label="Noise levels", elem_id="inside-noise",
         info="0 to 999: one pass of the network for each. A drawn picture has its sampling steps instead.",

@@ -36,6 +36,7 @@ from ovseg.demo.inside_panel import (
 )
 from ovseg.demo.later_word import build_later, wire_later
 from ovseg.demo.looking import inside_picture
+from ovseg.demo.network_choice import network_of
 from ovseg.demo.picture import Picture, example_names, of_example, of_file
 from ovseg.demo.what_if import build_what_if, wire_what_if
 from ovseg.demo.work import (
@@ -344,8 +345,7 @@ def _sampling_of(models: Models) -> Callable[[str], tuple[int, float]]:
     """What gives the steps and the guidance that suit a network."""
 
     def of_network(network: str) -> tuple[int, float]:
-        with as_sentences():
-            checkpoint = models.beside(network).checkpoint
+        checkpoint = network_of(models, network).checkpoint
         return checkpoint.steps, checkpoint.guidance
 
     return of_network

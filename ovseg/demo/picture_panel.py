@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from ovseg.demo.network_choice import network_choice, network_of
 from ovseg.demo.picture import EXAMPLES, Picture, example_names, of_example, of_file, of_scene
 from ovseg.demo.word_panel import colours_on
 from ovseg.demo.work import QUIET, on_accelerator, on_the_network, sent_once, status_line, stream, whole
@@ -40,6 +41,7 @@ class PicturePanel:
     truth: gr.File
     legend: gr.File
     prompt: gr.Textbox
+    network: gr.Dropdown
     steps: gr.Slider
     draw_seed: gr.Number
     draw: gr.Button
@@ -63,6 +65,7 @@ def build_picture_panel(models: Models) -> PicturePanel:
                 legend = gr.File(label="Legend (JSON)", file_types=[".json"], elem_id="legend", height=90)
         with gr.Tab("Draw", id="draw"):
             prompt = gr.Textbox(checkpoint.prompt, label="Prompt", elem_id="prompt")
+            network = network_choice(models, "draw-network")
             with gr.Row():
                 steps = gr.Slider(1, limits().steps, checkpoint.steps, step=1, label="Steps", elem_id="steps", min_width=120)
                 draw_seed = gr.Number(DRAWN_SEED, label="Seed", precision=0, minimum=0, elem_id="picture-seed", min_width=80)
@@ -77,7 +80,9 @@ def build_picture_panel(models: Models) -> PicturePanel:
     number = gr.Number(
         FIRST_SCENE, label="Scene number", precision=0, minimum=0, elem_id="scene-number", visible=scenes, render=False
     )
-    return PicturePanel(gr.State(None), another, number, upload, truth, legend, prompt, steps, draw_seed, draw, examples)
+    return PicturePanel(
+        gr.State(None), another, number, upload, truth, legend, prompt, network, steps, draw_seed, draw, examples
+    )
 
 
 @dataclass(frozen=True)
@@ -133,8 +138,9 @@ def wire_picture_panel(
         panel.examples.select(example, None, chosen.outputs, **QUIET),
         *(f.change(with_truth, [panel.picture, *files], panel.picture, **QUIET) for f in files),
     ]
+    panel.network.change(lambda network: network_of(models, network).checkpoint.steps, panel.network, panel.steps, **QUIET)
     drawing = panel.draw.click(
-        _drawing(models, chosen, chips, durations), [panel.prompt, panel.draw_seed, panel.steps],
+        _drawing(models, chosen, chips, durations), [panel.prompt, panel.draw_seed, panel.steps, panel.network],
         [*chosen.outputs, status], api_visibility="private", **on_the_network(status),
     )  # fmt: skip
     return events, drawing
@@ -148,26 +154,29 @@ def with_truth(given: Picture | None, truth: str | None, legend: str | None) -> 
 
 def _drawing(
     models: Models, chosen: Chosen, chips: dict[str, Any], durations: Durations
-) -> Callable[[str, float | None, float], Iterator[tuple[Any, ...]]]:
+) -> Callable[[str, float | None, float, str], Iterator[tuple[Any, ...]]]:
     """The event that draws a picture: the values of `Chosen.outputs` and of the status line."""
 
-    @on_accelerator(models, lambda prompt, seed, steps: seconds_for(durations, to_draw(models, steps)))
-    def work(prompt: str, seed: int, steps: int) -> Iterator[tuple[str, float, Picture | None]]:
+    @on_accelerator(
+        models, lambda prompt, seed, steps, network: seconds_for(durations, to_draw(models.beside(network), steps))
+    )
+    def work(prompt: str, seed: int, steps: int, network: str) -> Iterator[tuple[str, float, Picture | None]]:
         def made(report: Report) -> Picture:
             report("loading the network", 0.0)
             drawn = from_prompt(
-                models, prompt, seed, steps=steps, on_step=lambda done, total: report("drawing", done / total)
-            )
+                models.beside(network), prompt, seed, steps=steps,
+                on_step=lambda done, total: report("drawing", done / total),
+            )  # fmt: skip
             return Picture(drawn.image, caption=drawn.caption)
 
         yield from stream(made)
 
     @sent_once
-    def draw(prompt: str, seed: float | None, steps: float) -> Iterator[tuple[Any, ...]]:
+    def draw(prompt: str, seed: float | None, steps: float, network: str) -> Iterator[tuple[Any, ...]]:
         with as_sentences():
             asked = inputs.text("The prompt", prompt, needed=True), whole("The seed", seed), inputs.steps(steps)
-        (counted,) = to_draw(models, asked[2])
-        for stage, share, made in learning(durations, counted, work(*asked)):
+        (counted,) = to_draw(network_of(models, network), asked[2])
+        for stage, share, made in learning(durations, counted, work(*asked, network)):
             if made is None:
                 yield (*(gr.skip() for _ in chosen.outputs), status_line(stage, share))
             else:

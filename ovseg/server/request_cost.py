@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ovseg.compare import Variant
+from ovseg.compare import Variant, work_on
 from ovseg.limits import limits
 from ovseg.methods import Method
 from ovseg.methods.tiles import looked_at_hw
@@ -135,10 +135,11 @@ def _check_crf(method: Method, image_hw: tuple[int, int]) -> None:
 
 def to_draw(models: Models, steps: float | None, count: int = 1) -> tuple[Work, ...]:
     """The work of drawing so many pictures; `steps` are those of the backbone if None. A step takes two rows."""
-    return (Work("draw", int(2 * (models.checkpoint.steps if steps is None else steps) * count), count),)
+    rows = int(2 * (models.checkpoint.steps if steps is None else steps) * count)
+    return (Work(work_on("draw", models.board_name), rows, count),)
 
 
 def to_synthesize(models: Models, count: int) -> tuple[Work, ...]:
     """The work of drawing so many pictures with masks."""
     (draw,) = to_draw(models, None, count)
-    return (Work("data set", draw.rows + 2 * count, count),)
+    return (Work(work_on("data set", models.board_name), draw.rows + 2 * count, count),)
