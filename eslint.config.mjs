@@ -1,7 +1,7 @@
 import js from "@eslint/js";
 
 const browser = [
-  "Blob", "CustomEvent", "Event", "Image", "ImageData", "MutationObserver", "ResizeObserver", "atob", "cancelAnimationFrame",
+  "Blob", "CustomEvent", "DecompressionStream", "Event", "Image", "ImageData", "MutationObserver", "ResizeObserver", "Response", "atob", "cancelAnimationFrame",
   "clearInterval", "clearTimeout", "console",
   "createImageBitmap", "fetch", "document", "history", "localStorage", "location", "matchMedia", "navigator", "requestAnimationFrame",
   "setInterval", "setTimeout", "URL", "URLSearchParams", "window",

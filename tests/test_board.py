@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +12,18 @@ from PIL import Image
 from playwright.sync_api import BrowserContext
 
 from ovseg.compare import CLAIMED, CONFUSED, MISSED, RIGHT, Comparison, Entry, Truth
-from ovseg.demo.board import STEPS, board_picture, board_value, done, score_steps, two_best, waiting
+from ovseg.demo.board import (
+    PACKED,
+    STEPS,
+    board_picture,
+    board_value,
+    done,
+    packed,
+    score_steps,
+    two_best,
+    unpacked,
+    waiting,
+)
 from ovseg.output import view
 from ovseg.types import Segmentation
 from tests.board_browser import BoardPage, served
@@ -22,18 +34,31 @@ def pixels_of(url: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))))
 
 
-def unpacked(entry: dict, name: str) -> tuple[np.ndarray, np.ndarray]:
-    pixels = pixels_of(entry[name]).astype(int)
-    return pixels[..., 0], pixels[..., 1] * 256 + pixels[..., 2]
-
-
 @pytest.mark.parametrize("own", [0.5, 0.4, 0.0, 1.0, 0.12345])
 def test_a_packed_map_parts_at_every_threshold_as_the_scores_do(own: float) -> None:
     segmentation = by_threshold(40, 60, 0.0, own)
-    labels, steps = unpacked(done("a", "A", segmentation), "best")
+    labels, steps = unpacked(done("a", "A", segmentation)["best"], (40, 60))
     for threshold in (own, *(k / 100 for k in range(101)), 0.333):
         expected = segmentation.with_threshold(threshold).label_map
         assert np.array_equal(np.where(steps > round(threshold * STEPS), labels, 0), expected), threshold
+
+
+def test_maps_come_back_as_they_were_packed() -> None:
+    random = np.random.default_rng(0)
+    labels, steps = random.integers(0, 255, (30, 50), np.uint8), random.integers(0, STEPS + 1, (30, 50), np.uint16)
+    steps[0, :4] = 0, STEPS, 0, STEPS
+    url = packed(labels, steps)
+    assert all(np.array_equal(*pair) for pair in zip(unpacked(url, (30, 50)), (labels, steps), strict=True))
+    bomb = PACKED + base64.b64encode(zlib.compress(bytes(10**7))).decode()
+    for wrong, image_hw in (
+        (url, (30, 49)),
+        (url, (-30, -50)),
+        (url[:-40], (30, 50)),
+        (bomb, (30, 50)),
+        ("data:,a", (30, 50)),
+    ):
+        with pytest.raises(ValueError, match="three numbers for each of"):
+            unpacked(wrong, image_hw)
 
 
 def test_scores_on_the_threshold_itself_are_background() -> None:
@@ -45,15 +70,22 @@ def test_scores_on_the_threshold_itself_are_background() -> None:
 def test_a_background_with_its_own_score_is_packed_with_the_scores_range() -> None:
     segmentation = by_itself(40, 60)
     entry = done("a", "A", segmentation)
-    labels, steps = unpacked(entry, "best")
+    labels, steps = unpacked(entry["best"], (40, 60))
     assert entry["threshold"] is None and np.array_equal(labels, segmentation.label_map)
     scores = entry["low"] + (entry["high"] - entry["low"]) * steps / STEPS
     assert np.abs(scores - segmentation.scores().max(0)).max() < 1e-4
-    runner_up, steps = unpacked(entry, "runner_up")
+    runner_up, steps = unpacked(entry["runner_up"], (40, 60))
     order = (-segmentation.scores()).argsort(0, kind="stable")
     assert np.array_equal(runner_up, order[1])
     scores = entry["low"] + (entry["high"] - entry["low"]) * steps / STEPS
     assert np.abs(scores - np.take_along_axis(segmentation.scores(), order[1:2], 0)[0]).max() < 1e-4
+
+
+def test_large_pictures_are_packed_strip_by_strip(monkeypatch: pytest.MonkeyPatch) -> None:
+    segmentation = by_itself(40, 60)
+    whole = two_best(segmentation)
+    monkeypatch.setattr("ovseg.demo.board.STRIP", 7 * 60)
+    assert all(np.array_equal(*pair) for pair in zip(two_best(segmentation), whole, strict=True))
 
 
 def test_one_class_over_a_threshold_has_no_runner_up() -> None:

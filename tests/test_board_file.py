@@ -34,6 +34,8 @@ def test_what_is_no_board_is_one_sentence(tmp_path: Path, value: dict[str, Any])
         "of another kind": {"width": "64"}, "a picture of the board": {"picture": "data:image/png;base64,aGk="},
         "one of its pictures is none": {"truth": "data:text/html,<script>"}, "one of its texts has": {"hues": ["x" * 9999]},
         "one of its numbers is nan": {"lines": [float("nan")]}, "other fields": {"more": 1},
+        "one of its maps is none": {"entries": [value["entries"][0] | {"best": value["entries"][0]["best"][:-30]}]},
+        "its picture has more than": {"width": 10**9}, "of its maps": {"entries": ["a"]},
     }  # fmt: skip
     for said, change in changes.items():
         with pytest.raises(ValueError, match=said):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ovseg.demo.board import MAPS, PACKED, unpacked
 from ovseg.limits import limits
 from ovseg.pictures import decode_image
 from ovseg.server.component_values import leaves
@@ -47,6 +48,7 @@ def read_board(path: Path) -> dict[str, Any]:
     if wrong := next((name for name, kind in FIELDS.items() if not isinstance(value[name], kind)), None):
         raise ValueError(f"{NOT_OURS}its {wrong} is of another kind.")
     _check(value)
+    _check_maps(value)
     return value | {"run": uuid.uuid4().hex}
 
 
@@ -59,9 +61,27 @@ def _check(value: Any) -> None:
     for item in leaves(value):
         if isinstance(item, float) and not math.isfinite(item):
             raise ValueError(f"{NOT_OURS}one of its numbers is {item}.")
-        elif isinstance(item, str) and item.startswith("data:"):
+        elif isinstance(item, str) and item.startswith("data:") and not item.startswith(PACKED):
             if not PICTURE.fullmatch(item):
                 raise ValueError(f"{NOT_OURS}one of its pictures is none.")
             decode_image(base64.b64decode(item.partition(",")[2]), "a picture of the board")
-        elif isinstance(item, str) and len(item) > LONGEST:
+        elif isinstance(item, str) and len(item) > LONGEST and not item.startswith(PACKED):
             raise ValueError(f"{NOT_OURS}one of its texts has {len(item)} characters.")
+
+
+def _check_maps(value: Mapping[str, Any]) -> None:
+    """Pass if the maps of all entries have the picture's size.
+
+    Raises:
+        ValueError: one has not.
+    """
+    image_hw = value["height"], value["width"]
+    if math.prod(image_hw) > limits().pixels:
+        raise ValueError(f"{NOT_OURS}its picture has more than {limits().pixels} pixels.")
+    for entry in value["entries"]:
+        maps = [entry.get(name) for name in MAPS] if isinstance(entry, dict) else [""]
+        for url in (url for url in maps if url is not None):
+            try:
+                unpacked(str(url), image_hw)
+            except ValueError:
+                raise ValueError(f"{NOT_OURS}one of its maps is none.") from None

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from ovseg.compare import Entry, Failure, Variant
-from ovseg.demo.board import board, board_picture, board_step, board_value
+from ovseg.demo.board import board, board_step, board_value
 from ovseg.demo.board_file import read_board
 from ovseg.demo.control_views import wire_controls
 from ovseg.demo.link import Link
@@ -259,7 +259,7 @@ def plain_board(picture: Picture, words: str) -> tuple[dict[str, Any], str]:
             labels, truth = known.labels, known.label_map
     except ValueError as error:
         text = str(error)
-    return board_value(board_picture(picture.image, labels, truth), [], uuid.uuid4().hex), text
+    return board_value(picture.on_board(labels, truth), [], uuid.uuid4().hex), text
 
 
 def _wire_zip(tab: CompareTab) -> None:

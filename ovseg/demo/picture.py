@@ -2,13 +2,17 @@
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ovseg.assets import ASSETS
 from ovseg.compare import Truth, read_legend, read_truth
+from ovseg.demo import board
 from ovseg.pictures import decode_image, read_image
 from ovseg.pocket.world import LABELS, scene
 from ovseg.server.download_folders import new_folder
@@ -43,6 +47,14 @@ class Picture:
     def scene(self) -> int | None:
         """The number of the pocket scene that this is, or None."""
         return int(self.origin.removeprefix("scene-")) if self.origin.startswith("scene-") else None
+
+    @cached_property
+    def _seen(self) -> dict[str, Any]:
+        return board.seen_of(self.image)
+
+    def on_board(self, labels: Sequence[str], truth: np.ndarray | None = None) -> dict[str, Any]:
+        """What `board.board_picture` gives; the picture itself is encoded once."""
+        return self._seen | board.asked_of(self.image.shape[:2], labels, truth)
 
     def truth_of(self, classes: tuple[ClassWord, ...]) -> Truth | None:
         """The truth in the labels of these classes, or None where none is known.

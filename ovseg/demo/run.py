@@ -268,7 +268,7 @@ def _prepared_long(entry: Entry) -> bool:
 
 def drawn(results: Results, name: str) -> dict[str, Any]:
     """The board for results that may still be growing."""
-    picture = board.board_picture(results.picture.image, (BACKGROUND, *results.comparison.classes), results.truth)
+    picture = results.picture.on_board((BACKGROUND, *results.comparison.classes), results.truth)
     return board.board_value(picture, entries_of(results), name) | {"note": results.note}
 
 

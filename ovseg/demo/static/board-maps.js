@@ -2,14 +2,17 @@
 
 export const IGNORED = 255;
 
-/* A packed PNG's pixels (RGBA) as labels of the legend and score steps; `toLegend` maps the entry's own indices. */
-export function unpack(pixels, toLegend) {
-  const count = pixels.length / 4;
+/* A packed map's planes (see board.py) as labels of the legend and score steps; `toLegend` maps the entry's own indices. */
+export function unpack(planes, toLegend) {
+  const count = planes.length / 3;
   const labels = new Uint8Array(count);
   const steps = new Uint16Array(count);
+  let step = 0;
   for (let k = 0; k < count; k++) {
-    labels[k] = toLegend[pixels[4 * k]];
-    steps[k] = pixels[4 * k + 1] * 256 + pixels[4 * k + 2];
+    const code = planes[count + k] * 256 + planes[2 * count + k];
+    step += (code >>> 1) ^ -(code & 1);
+    labels[k] = toLegend[planes[k]];
+    steps[k] = step;
   }
   return { labels, steps };
 }

@@ -16,6 +16,12 @@ export async function pixelsOf(url) {
   return pen.getImageData(0, 0, bitmap.width, bitmap.height).data;
 }
 
+/* A packed map's bytes. */
+export async function planesOf(url) {
+  const { body } = await fetch(url);
+  return new Uint8Array(await new Response(body.pipeThrough(new DecompressionStream("deflate"))).arrayBuffer());
+}
+
 /* A small square in a class's colour: an item of the legend, with its hatching if it is to be drawn. */
 export function swatch({ colour, line, hatch }, hatched = false) {
   const made = make(hatched ? "canvas" : "i", { className: "ov-swatch", "aria-hidden": "true" });

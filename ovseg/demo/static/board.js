@@ -7,7 +7,7 @@ import { controls } from "./board-controls.js";
 import { differences } from "./board-differ.js";
 import { IGNORED } from "./board-maps.js";
 import { dimmedOf, hatchMasks, inkOf, inkTables, reachOf, rgbOf } from "./board-paint.js";
-import { pixelsOf } from "./board-parts.js";
+import { pixelsOf, planesOf } from "./board-parts.js";
 import { pointing } from "./board-pointing.js";
 import { zooming } from "./board-zoom.js";
 
@@ -74,7 +74,7 @@ async function show(value) {
   if (!value) return clear();
   const urls = [value.picture, value.truth, ...value.entries.flatMap((entry) => [entry.best, entry.runner_up])].filter(Boolean);
   for (const url of decoded.keys()) if (!urls.includes(url)) decoded.delete(url);
-  for (const url of urls) if (!decoded.has(url)) decoded.set(url, pixelsOf(url));
+  for (const url of urls) if (!decoded.has(url)) decoded.set(url, url.startsWith("data:image/") ? pixelsOf(url) : planesOf(url));
   const pixels = new Map(await Promise.all(urls.map(async (url) => [url, await decoded.get(url)])));
   if (mine === turn) take(value, pixels);
 }
