@@ -1,7 +1,7 @@
 """The values that move through the program: `Scene`, `Segmentation`, `Evidence`, `Paper`, and `knob` for settings."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal, TypeVar
@@ -17,6 +17,7 @@ from ovseg.layer_attention import LayerAttention
 from ovseg.limits import quoted
 
 BACKGROUND = "background"
+STRIP = 2**18  # pixels of a picture that are looked at together
 PACKED_FROM = 2**21  # numbers, from which scores are worth the time that compressing them takes
 LOSSLESS = (  # neighbours differ little, so TIFF's differences of neighbours take half the bytes
     cv2.IMWRITE_TIFF_COMPRESSION, cv2.IMWRITE_TIFF_COMPRESSION_ADOBE_DEFLATE,
@@ -245,7 +246,11 @@ class Segmentation:
     @property
     def label_map(self) -> UInt8[np.ndarray, "H W"]:
         """Index into `labels` of the highest score; equal scores go to the earlier label."""
-        return self.scores().argmax(0).astype(np.uint8)
+        scores = self.scores()
+        labels = np.empty(scores.shape[1:], np.uint8)
+        for lines in strips(labels.shape):
+            labels[lines] = scores[:, lines].argmax(0)
+        return labels
 
     @property
     def shares(self) -> dict[str, float]:
@@ -293,6 +298,13 @@ class Segmentation:
         in_pixels = not isinstance(self.own, OwnScores)
         own = OwnScores.of(torch.from_numpy(self.own), self.image.shape[:2]) if in_pixels else self.own
         return replace(self, own=own.packed())
+
+
+def strips(image_hw: tuple[int, int]) -> Iterator[slice]:
+    """A picture's lines, some at a time: numpy looks along the classes in a copy, which would be as large as all scores."""
+    height, width = image_hw
+    step = STRIP // width + 1
+    return (slice(top, top + step) for top in range(0, height, step))
 
 
 def knob(

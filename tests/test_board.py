@@ -83,9 +83,9 @@ def test_a_background_with_its_own_score_is_packed_with_the_scores_range() -> No
 
 def test_large_pictures_are_packed_strip_by_strip(monkeypatch: pytest.MonkeyPatch) -> None:
     segmentation = by_itself(40, 60)
-    whole = two_best(segmentation)
-    monkeypatch.setattr("ovseg.demo.board.STRIP", 7 * 60)
-    assert all(np.array_equal(*pair) for pair in zip(two_best(segmentation), whole, strict=True))
+    whole = (*two_best(segmentation), segmentation.label_map)
+    monkeypatch.setattr("ovseg.types.STRIP", 7 * 60)
+    assert all(np.array_equal(*pair) for pair in zip((*two_best(segmentation), segmentation.label_map), whole, strict=True))
 
 
 def test_one_class_over_a_threshold_has_no_runner_up() -> None:

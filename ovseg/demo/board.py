@@ -60,7 +60,7 @@ from PIL import Image
 
 from ovseg.demo.static_files import script_of, static
 from ovseg.output import view
-from ovseg.types import BACKGROUND, Segmentation
+from ovseg.types import BACKGROUND, Segmentation, strips
 
 SCRIPTS = (
     "elements", "board-maps", "board-paint", "board-words", "board-parts", "board-cards", "board-controls", "board-zoom",
@@ -69,7 +69,6 @@ SCRIPTS = (
 """The component's script is these files one after the other: what uses a name comes after what defines it."""
 STEPS = 4000
 MAPS = ("best", "runner_up")  # of an entry: nearly all of its bytes
-STRIP = 2**18  # pixels that are looked at together
 PACKED = "data:application/zlib;base64,"
 """How the address of a packed map begins."""
 ERROR_COLOURS = (None, *view.hex_colours(view.ERROR_COLOURS[1:]))
@@ -235,10 +234,10 @@ def two_best(
     """
     first = 0 if segmentation.threshold is None else min(1, len(segmentation.labels) - 1)
     scores = segmentation.scores()[first:]
-    count, (height, width) = min(2, len(scores)), scores.shape[1:]
-    labels, found = np.empty((count, height, width), np.uint8), np.empty((count, height, width), np.float32)
-    for lines in (slice(top, top + STRIP // width + 1) for top in range(0, height, STRIP // width + 1)):
-        rest = scores[:, lines].copy()  # of a strip: a copy of all would be the largest thing in memory
+    count = min(2, len(scores))
+    labels, found = (np.empty((count, *scores.shape[1:]), kind) for kind in (np.uint8, np.float32))
+    for lines in strips(scores.shape[1:]):
+        rest = scores[:, lines].copy()
         for rank in range(count):
             best = rest.argmax(0)[None]
             labels[rank, lines], found[rank, lines] = best[0] + first, np.take_along_axis(rest, best, 0)[0]
