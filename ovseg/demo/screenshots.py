@@ -103,7 +103,7 @@ def take_comparison(folder: Path, example: str) -> bytes:
     """
     start = ASSETS / "examples" / example
     command = [
-        sys.executable, "-m", "ovseg", "compare", f"{start}.png", "--classes", example.replace("-", ", "),
+        sys.executable, "-m", "ovseg", "compare", f"{start}.png", "--classes", ", ".join(sorted(example.split("-"))),
         "--truth", f"{start}-truth.png", "--legend", f"{start}-legend.json", "--out", str(folder / "compared"),
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
