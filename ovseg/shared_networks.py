@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Hashable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,6 +16,7 @@ OTHER = "other"  # a network that goes with none
 ROOM = 0.6  # share of a device's memory that diffusion networks may take together; the rest is to work in
 
 
+@cache
 def short_name(backbone: str) -> str:
     """A backbone's name; of a local folder, and of a LoRA's file behind a plus sign, the last part of its path."""
     return "+".join(Path(part).absolute().name for part in backbone.split("+"))

@@ -131,7 +131,9 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=208)
     options = parser.parse_args()
     page = build(options.height, options.width)
-    page.launch(server_name="127.0.0.1", server_port=options.port, share=False, ssr_mode=False, quiet=True)
+    page.launch(
+        server_name="127.0.0.1", server_port=options.port, share=False, ssr_mode=False, quiet=True, run_history=False
+    )
 
 
 if __name__ == "__main__":

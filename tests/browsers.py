@@ -50,6 +50,12 @@ def forget_visitor(page: Page, address: str) -> None:
     )
 
 
+def leave(page: Page) -> None:
+    """End what a tab shows, and take the mouse off it, before another visit is made in it."""
+    page.goto("about:blank")
+    page.mouse.move(0, 0)
+
+
 def free_port() -> int:
     """A port of this machine that nobody listens on."""
     with socket.socket() as probe:

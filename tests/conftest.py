@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext
+    from playwright.sync_api import BrowserContext, Page
     from xdist.scheduler import LoadScopeScheduling
 
 # What takes longest begins first, so that no process is at it alone in the end. Files that look at one server stay together.
@@ -75,3 +75,9 @@ def browser() -> Iterator["BrowserContext"]:
 
     with chromium() as context:
         yield context
+
+
+@pytest.fixture(scope="module")
+def tab(browser: "BrowserContext") -> "Page":
+    """One tab for all visits: a new one would start a process of its own, and compile the page again."""
+    return browser.new_page()

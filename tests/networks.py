@@ -2,7 +2,9 @@
 
 import gc
 import importlib
+import io
 import os
+import pickle
 import pkgutil
 from collections.abc import Iterator
 from copy import deepcopy
@@ -77,8 +79,11 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         up_block_types=("UpDecoderBlock2D",) * 2, norm_num_groups=8, layers_per_block=1,
     )  # fmt: skip
     build_pipeline(vae, CLIPTextModel(text), tokenizer, unet).save_pretrained(folder)
+    traits, told = StableDiffusion.traits, StableDiffusion.traits(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ovseg.models.load_backbone", Copies(str(folder)))
+        # They are told of a network's layout, for which one is made.
+        patch.setattr(StableDiffusion, "traits", lambda of: dict(told) if of == folder else traits(of))
         yield folder
 
 
@@ -86,7 +91,7 @@ class Copies:
     """Loads backbones; one folder's from its files once, and then as copies: hundreds of tests have one of their own."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.read = name, dict[torch.dtype, StableDiffusion]()
+        self.name, self.read = name, dict[torch.dtype, tuple[StableDiffusion, Copied]]()
 
     def __call__(
         self, name: str, device: torch.device | str, dtype: torch.dtype, *, offload: bool = False, words: str = ""
@@ -94,10 +99,32 @@ class Copies:
         if name != self.name or offload or words:
             return load_backbone(name, device, dtype, offload=offload, words=words)
         if dtype not in self.read:
-            self.read[dtype] = load_backbone(name, device, dtype)
-        first, words = self.read[dtype], self.read[dtype].pipeline.tokenizer
-        pipeline = deepcopy(first.pipeline, {id(words): words})  # a copy of a tokenizer reads its tokens otherwise
-        return StableDiffusion(pipeline, name, device, first.source)
+            first = load_backbone(name, device, dtype)
+            self.read[dtype] = first, Copied(first.pipeline)
+        first, copied = self.read[dtype]
+        return StableDiffusion(copied.again(), name, device, first.source)
+
+
+class Copied(pickle.Pickler):
+    """A pipeline as a pickle beside its tensors and its tokenizer, of which copies are made sooner than by `deepcopy`."""
+
+    def __init__(self, pipeline: StableDiffusionPipeline) -> None:
+        self.file, self.beside = io.BytesIO(), list[object]()
+        super().__init__(self.file)
+        self.dump(pipeline)
+
+    def persistent_id(self, part: object) -> int | None:
+        if not isinstance(part, (torch.Tensor, CLIPTokenizer)):
+            return None
+        self.beside.append(part)
+        return len(self.beside) - 1
+
+    def again(self) -> StableDiffusionPipeline:
+        """A copy; its tokenizer is the same: a copy of one reads its tokens otherwise."""
+        copies: dict[int, object] = {}
+        reader = pickle.Unpickler(io.BytesIO(self.file.getvalue()))
+        reader.persistent_load = lambda k: deepcopy(part, copies) if torch.is_tensor(part := self.beside[k]) else part
+        return reader.load()
 
 
 def full_size_pipeline(folder: Path, latent_side: int) -> StableDiffusionPipeline:

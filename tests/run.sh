@@ -6,6 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1 PYTHONUNBUFFERED=1 HF_HUB_OFFLINE=1 GRADIO_ANALYTICS_ENABLED=False DEBIAN_FRONTEND=noninteractive
+unset PYTHONDONTWRITEBYTECODE # or every process that the tests start compiles torch and the rest again, which takes most of its start
 
 have() { command -v "$1" >/dev/null; }
 can_install() { have apt-get && [ "$(id -u)" = 0 ]; }

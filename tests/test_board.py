@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import Page
 
 from ovseg.compare import CLAIMED, CONFUSED, MISSED, RIGHT, Comparison, Entry, Truth
 from ovseg.demo.board import (
@@ -28,6 +28,7 @@ from ovseg.output import view
 from ovseg.types import Segmentation
 from tests.board_browser import BoardPage, served
 from tests.board_page import LABELS, by_itself, by_threshold, picture, segmentations, truth
+from tests.browsers import leave
 
 
 def pixels_of(url: str) -> np.ndarray:
@@ -144,12 +145,14 @@ def address() -> Iterator[str]:
 
 
 @pytest.fixture
-def visit(address: str, browser: BrowserContext, request: pytest.FixtureRequest) -> Iterator[BoardPage]:
+def visit(address: str, tab: Page, request: pytest.FixtureRequest) -> Iterator[BoardPage]:
     width, theme = getattr(request, "param", (1400, "light"))
-    visitor = BoardPage(browser.new_page(), address, width, theme)
+    visitor = BoardPage(tab, address, width, theme)
     yield visitor
-    visitor.page.close()
-    assert not visitor.errors and not visitor.outside
+    try:
+        assert not visitor.errors and not visitor.outside
+    finally:
+        leave(tab)  # which breaks off what the page was asking for: an error in its console
 
 
 @pytest.fixture
