@@ -75,7 +75,7 @@ class Visit(Watched):
     def well(self) -> None:
         assert not self.errors and not self.outside and self.sideways() <= 0
         kept = self.page.evaluate("Object.keys(localStorage)")
-        assert all(name.startswith("ovseg-") for name in kept), kept  # Gradio writes no history of runs there
+        assert all(name.startswith("ovseg-") for name in kept), kept
 
     def screenshot(self, name: str) -> None:
         if SCREENSHOTS:

@@ -123,8 +123,7 @@ def launch(models: Models, host: str, port: int | None, *, mcp: bool = False, wa
         head=f"<script>{{ {script_of(('elements', 'page', 'tour'))} }}</script>",
         ssr_mode=False,
         footer_links=["api"],
-        # Gradio would write all that an event takes and gives into the browser's storage, and read it again at the next one.
-        run_history=False,
+        run_history=False,  # Gradio's own: what public events take and give, in the browser's storage
         max_file_size=limits().upload_bytes,
         mcp_server=mcp or None,
         app_kwargs={
