@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, fields
 
 from ovseg.methods import Method
-from ovseg.methods.settings import as_text, label_of, take_setting
+from ovseg.methods.settings import as_text, label_of, take_setting, types_of
 
 
 def control_of(method: type[Method], field: Field, choices: Sequence[str] | None = None) -> dict:
@@ -15,7 +15,7 @@ def control_of(method: type[Method], field: Field, choices: Sequence[str] | None
     Args:
         choices: the texts that may be chosen; any text if not given.
     """
-    kind, about = typing.get_type_hints(method)[field.name], field.metadata
+    kind, about = types_of(method)[field.name], field.metadata
     made = {"name": field.name, "label": label_of(field), "help": about["help"], "main": about["group"] == "main"}
     if kind is bool:
         return made | {"kind": "switch"}

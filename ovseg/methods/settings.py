@@ -9,7 +9,9 @@ import ast
 import math
 import re
 import typing
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, fields
+from functools import cache
 
 from ovseg.limits import check_count, check_number, check_text, limits, quoted
 from ovseg.methods import Method, check_setting
@@ -48,7 +50,7 @@ def settings_of(kind: type[Method], suited: Method) -> tuple[Setting, ...]:
     Args:
         suited: the method with the settings that suit the backbone.
     """
-    types, released = typing.get_type_hints(kind), kind.as_released()
+    types, released = types_of(kind), kind.as_released()
     return tuple(
         Setting(
             field.name,
@@ -62,6 +64,12 @@ def settings_of(kind: type[Method], suited: Method) -> tuple[Setting, ...]:
         )
         for field in fields_of(kind)
     )
+
+
+@cache
+def types_of(kind: type[Method]) -> Mapping[str, object]:
+    """The types of a method's fields by their names, read once: a page reads every setting at each run."""
+    return typing.get_type_hints(kind)
 
 
 def fields_of(kind: type[Method]) -> list[Field]:
@@ -131,7 +139,7 @@ def read_setting(method: type[Method], name: str, text: str) -> object:
         ValueError: the method has no such field, or the text is not a value of the field's type, or out of its range.
     """
     check_setting(method, name)
-    kind = typing.get_type_hints(method)[name]
+    kind = types_of(method)[name]
     return take_setting(method, name, text if typing.get_origin(kind) is tuple else unquoted(text))
 
 
@@ -142,7 +150,7 @@ def take_setting(method: type[Method], name: str, given: object) -> object:
         ValueError: the method has no such field, or it is not a value of the field's type, or out of its range.
     """
     check_setting(method, name)
-    value = _taken(name, typing.get_type_hints(method)[name], given)
+    value = _taken(name, types_of(method)[name], given)
     check_value(method, name, value)
     return value
 
