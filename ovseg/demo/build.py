@@ -1,6 +1,7 @@
 """Putting the page together, and serving it."""
 
 import html
+import sys
 from collections.abc import Sequence
 
 import gradio as gr
@@ -29,6 +30,7 @@ from ovseg.server.page import Page
 from ovseg.server.stopped_jobs import StoppedJobMiddleware
 from ovseg.server.visitors import VisitorMiddleware, Visitors
 
+TURN_SECONDS = 0.0005  # for which a thread keeps Python where others wait for it
 TITLE = "ovseg: how a text-to-image diffusion model segments a picture"
 
 
@@ -99,6 +101,8 @@ def launch(models: Models, host: str, port: int | None, *, mcp: bool = False, wa
         mcp: whether the doors are also tools for MCP clients. If not, the variable GRADIO_MCP_SERVER decides.
         wait: whether to come back only when the page has been stopped.
     """
+    # Each call of torch waits for its turn when it ends, while another thread packs masks: turns are shorter than usual.
+    sys.setswitchinterval(TURN_SECONDS)
     durations = Durations()
     example = WorkedExample(models, durations, FIRST_SCENE)
     if on_zero_gpu() and models.is_small:
