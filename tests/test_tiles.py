@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ovseg.methods import DiffSegmenter, suited_to
-from ovseg.methods.tiles import Tiling, blended, boxes_of, in_range_of, looked_at_hw, window
+from ovseg.methods.tiles import Tiling, blended, boxes_of, in_range_of, looked_at_hw, rows_of_labels, window
 from ovseg.models import Models
 from ovseg.progress import Report, silent
 from ovseg.scene import from_image
@@ -102,6 +102,8 @@ def test_a_word_that_one_tile_alone_names_has_a_row(models: Models) -> None:
         extra = np.concatenate([made.scores(), 2 * made.scores()[1:2]])
         return Segmentation(scene.image, (*LABELS, "rose"), extra, threshold=0.5)
 
+    shifted = replace(by_colour(from_image(models, PICTURE)), own=by_colour(from_image(models, PICTURE)).scores() + 2)
+    assert (rows_of_labels(shifted, ("rose",)) == 2).all()  # as sure as what is surely not there
     made = tiling(models, naming).run(from_image(models, PICTURE))
     assert made.labels == (*LABELS, "rose")
     assert np.array_equal(made.label_map == 3, PICTURE[..., 0] > 0)

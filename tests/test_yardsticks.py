@@ -25,10 +25,11 @@ from ovseg.compare import Variant, compare
 from ovseg.demo.method_panel import _about
 from ovseg.evaluation.controls import run_controls
 from ovseg.methods import METHODS, SAM3, CLIPSeg, Method, TrainedSegmenter, obstacle_to, suited_to
+from ovseg.methods.trained_segmenter.method import rows_for
 from ovseg.models import Models
 from ovseg.pictures import resized
 from ovseg.scene import from_image
-from ovseg.words.classes import parse_classes
+from ovseg.words.classes import ClassWord, parse_classes
 
 CLASSES = parse_classes("cat, dog|puppy")
 PHRASES = ["cat", "dog", "puppy"]
@@ -183,8 +184,21 @@ def test_the_trained_segmenter_works_out_as_it_says(networks: Models, picture: n
         assert np.allclose(scores, np.stack([best, *expected[[cat, dog]]]), atol=1e-5)
     other = TrainedSegmenter(side=32).segment(networks, scene, parse_classes("aeroplane, couch|bench"))
     assert np.allclose(other.scores()[1:], expected[[labels.index("airplane"), labels.index("sofa")]], atol=1e-5)
+    either = TrainedSegmenter(side=32).segment(networks, scene, parse_classes("cat|dog")).scores()[1]
+    best = F.interpolate(likely[[cat, dog]].amax(0)[None, None], picture.shape[:2], mode="bilinear")[0, 0].numpy()
+    assert np.allclose(either, best, atol=1e-5) and not np.allclose(best, expected[cat], atol=1e-5)
+    assert rows_for(labels, ClassWord(("background", "cat"))) == [cat]
     with pytest.raises(ValueError, match=r"knows the words of its training alone \(airplane, .*\), but got 'zebra'"):
         TrainedSegmenter().prepare(networks, parse_classes("cat, zebra"))
+
+
+@pytest.mark.parametrize("kind", [CLIPSeg, SAM3])
+def test_a_phrase_that_is_too_long_is_one_sentence(
+    kind: type[Method], networks: Models, request: pytest.FixtureRequest
+) -> None:
+    method = kind(weights=str(request.getfixturevalue(f"{kind.name}_folder")))
+    with pytest.raises(ValueError, match=f"tokens at most for {kind.title}, but one of .* has more"):
+        method.prepare(networks, parse_classes(" ".join(["x z q"] * 30)))
 
 
 def test_what_is_not_there_is_one_sentence(networks: Models, capsys: pytest.CaptureFixture) -> None:

@@ -201,7 +201,7 @@ def grow(results: Results | None, part: Results | Entry | Failure, durations: Du
     if isinstance(part, Entry):
         kind = find_method(part.method)
         learn_speed(durations, Work(part.work, part.rows or 0), part.seconds)
-        if not (kind.draws_first and _prepared_long(part)):
+        if not (kind.draws_first and _prepared_long(part)) and not part.settings["tile_side"]:
             durations.learn(part.work, part.seconds, part.rows or 0)
         if kind.rows_alone and part.rows:
             durations.learn(work_on(NETWORK_ROW, part.backbone), part.seconds / part.rows)
