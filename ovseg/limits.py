@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 
 PREFIX = "OVSEG_MAX_"
+MAY_BE_NONE = "OVSEG_MAX_UNASKED_SECONDS"
 UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\ufffc\U000e0000-\U000e0fff]"
 )
@@ -49,7 +50,7 @@ class Limits:
     steps: int = 100  # sampling steps of one picture that a visitor draws
     pictures: int = 64  # pictures of a data set that a visitor makes
     busy_seconds: int = 60  # for how long a job keeps the network where others wait for it
-    unasked_seconds: int = 10  # that a comparison may be expected to take which begins by itself, as for another scene
+    unasked_seconds: int = 10  # that a comparison may be expected to take which begins by itself; 0: none does
     queue: int = 128  # events that wait in line, of all visitors together
     jobs: int = 8  # jobs for the networks that one visitor has at once, waiting or at work
     jobs_a_minute: int = 60  # jobs that one visitor may ask for in a minute
@@ -74,8 +75,9 @@ class Limits:
 
 
 def _count(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) < 16 and int(text)):
-        raise ValueError(f"The variable {name} must be a whole number, 1 or more, but is {text[:80]!r}.")
+    least = 0 if name == MAY_BE_NONE else 1
+    if not (text.isascii() and text.isdecimal() and len(text) < 16 and int(text) >= least):
+        raise ValueError(f"The variable {name} must be a whole number, {least} or more, but is {text[:80]!r}.")
     return int(text)
 
 

@@ -63,7 +63,7 @@ def page_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     from tests.browsers import served  # most tests need none
 
     # What begins by itself would come between a test's own runs.
-    settings = {"OVSEG_PROTOTYPES": str(tmp_path_factory.mktemp("prototypes")), "OVSEG_MAX_UNASKED_SECONDS": "1"}
+    settings = {"OVSEG_PROTOTYPES": str(tmp_path_factory.mktemp("prototypes")), "OVSEG_MAX_UNASKED_SECONDS": "0"}
     with served("app.py", environment=settings) as url:
         yield url
 

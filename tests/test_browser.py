@@ -60,7 +60,10 @@ class Visit(Watched):
         return self.page.locator(f"#board canvas[role=img][aria-label^='{title}']")
 
     def run_and_wait(self) -> None:
+        self.page.locator("#run").wait_for()  # where a run began by itself, it is Stop until that has ended
+        before = self.board_run()
         self.page.locator("#run").click()
+        self.wait_for_board(before)
         self.wait_for_status("^Done: ")
 
     def set_slider(self, elem_id: str, value: float) -> None:

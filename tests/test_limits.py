@@ -60,6 +60,7 @@ def png(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 def test_the_environment_changes_limits() -> None:
     assert Limits.of({}) == Limits()
     assert Limits.of({"OVSEG_MAX_CLASSES": "7", "OVSEG_MAX_PIXELS": ""}) == replace(Limits(), classes=7)
+    assert Limits.of({"OVSEG_MAX_UNASKED_SECONDS": "0"}).unasked_seconds == 0
     for text in ("many", "0", "-1", "1.5", "9" * 40):
         with pytest.raises(ValueError, match="The variable OVSEG_MAX_CLASSES must be a whole number, 1 or more"):
             Limits.of({"OVSEG_MAX_CLASSES": text})

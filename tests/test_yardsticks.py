@@ -186,7 +186,8 @@ def test_the_trained_segmenter_works_out_as_it_says(networks: Models, picture: n
     assert np.allclose(other.scores()[1:], expected[[labels.index("airplane"), labels.index("sofa")]], atol=1e-5)
     either = TrainedSegmenter(side=32).segment(networks, scene, parse_classes("cat|dog")).scores()[1]
     best = F.interpolate(likely[[cat, dog]].amax(0)[None, None], picture.shape[:2], mode="bilinear")[0, 0].numpy()
-    assert np.allclose(either, best, atol=1e-5) and not np.allclose(best, expected[cat], atol=1e-5)
+    least = F.interpolate(likely[[cat, dog]].amin(0)[None, None], picture.shape[:2], mode="bilinear")[0, 0].numpy()
+    assert np.abs(either - best).max() < np.abs(best - least).max() / 10
     assert rows_for(labels, ClassWord(("background", "cat"))) == [cat]
     with pytest.raises(ValueError, match=r"knows the words of its training alone \(airplane, .*\), but got 'zebra'"):
         TrainedSegmenter().prepare(networks, parse_classes("cat, zebra"))

@@ -26,7 +26,6 @@ from ovseg.doors.visitor_networks import check_networks, choices
 from ovseg.limits import check_count, limits
 from ovseg.methods import METHODS, Method, at_first, find_method, modes_of, obstacle_to, suited_to
 from ovseg.methods.grammar import Configuration
-from ovseg.methods.settings import fields_of
 from ovseg.models import Models
 from ovseg.server.durations import Durations, in_words
 from ovseg.server.sentences import as_sentences
@@ -85,7 +84,7 @@ def _about_on(models: Models, kind: type[Method]) -> dict[str, Any]:
         "network": models.board_name, "title": models.checkpoint.short_title, "obstacle": obstacle,
         "note": FIRST_DRAWING if draws else kind.yardstick,
         "modes": [[name, MODES.get(name, name), values_of(method)] for name, method in modes_of(models, kind).items()],
-        "fields": [control_of(kind, field, choices(models, kind, field)) for field in fields_of(kind)],
+        "fields": [control_of(kind, field, choices(models, kind, field)) for field in kind.settings()],
     }  # fmt: skip
 
 

@@ -312,7 +312,8 @@ def with_best_threshold(task: Benchmark, run: Path) -> Benchmark:
 
 def as_markdown(table: dict) -> str:
     """The table as Markdown: a sentence with all settings, then the figures in percent."""
-    settings = ", ".join(f"{name} {value}" for name, value in table["settings"].items())
+    told = {name: value for name, value in table["settings"].items() if name != "tile_side" or value}
+    settings = ", ".join(f"{name} {value}" for name, value in told.items())
     words = f" with {table['background_words']} background words" if table["background_words"] else ""
     yardstick = table.get("yardstick")  # tables written before there were any have none
     apart = f", {yardstick}" if yardstick else ""

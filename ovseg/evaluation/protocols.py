@@ -83,7 +83,7 @@ def segment_under(
     total, weight, part = np.zeros((count + 1, *working), np.float32), np.zeros(working, np.float32), None
     for box in protocol.boxes(working):
         crop = np.ascontiguousarray(picture[box])
-        part = prepared.segment_tiled(from_image(prepared.models, crop, seed, square=protocol.squashed))
+        part = prepared.method.apply(prepared, from_image(prepared.models, crop, seed, square=protocol.squashed))
         total[(slice(None), *box)] += _of_classes(part.scores(), count)
         weight[box] += 1
     scores = total / weight

@@ -1,7 +1,7 @@
 """The methods, in the order in which they are shown. A new method is one file here and its name in `METHODS`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 from ovseg.limits import quoted
@@ -56,7 +56,7 @@ def check_setting(method: type[Method], name: str) -> None:
     Raises:
         ValueError: it has none.
     """
-    known = [field.name for field in fields(method)]
+    known = [field.name for field in method.settings()]
     if name not in known:
         raise ValueError(f"A setting of {method.title} must be one of {', '.join(known)}, but got {quoted(name)}.")
 

@@ -6,7 +6,7 @@ Everything that is known of one method is said by its class and by the files of 
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, Field, dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Protocol, runtime_checkable
@@ -40,16 +40,6 @@ class Prepared(ABC):
     @abstractmethod
     def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
         """Segment a scene, in one piece, into the classes and background."""
-
-    def segment_tiled(self, scene: Scene, report: Report = silent) -> Segmentation:
-        """The same in tiles of the method's `tile_side`, where it has one.
-
-        Raises:
-            ValueError: what `segment` and `Tiling` raise.
-        """
-        if not self.method.tile_side:
-            return self.segment(scene, report)
-        return Tiling(self.models, self.segment, self.method.tile_side, self.method.stretched).run(scene, report)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -239,11 +229,26 @@ class Method(ABC):
         classes: tuple[ClassWord, ...],
         report: Report = silent,
     ) -> Segmentation:
-        """Segment one scene into the classes and background: `prepare` and `Prepared.segment_tiled` in a row.
+        """Segment one scene into the classes and background: `prepare` and `apply` in a row.
 
         Raises:
             ValueError: what these two raise.
         """
         prepared = self.prepare(models, classes, within(report, 0.0, self.preparing_share))
-        result = prepared.segment_tiled(scene, within(report, self.preparing_share, 1.0))
+        result = self.apply(prepared, scene, within(report, self.preparing_share, 1.0))
         return replace(result, timings=prepared.timings | result.timings)
+
+    def apply(self, prepared: Prepared, scene: Scene, report: Report = silent) -> Segmentation:
+        """Segment one scene into prepared classes and background, in tiles of `tile_side` where it is not 0.
+
+        Raises:
+            ValueError: what `Prepared.segment` and `Tiling` raise.
+        """
+        if not self.tile_side:
+            return prepared.segment(scene, report)
+        return Tiling(prepared.models, prepared.segment, self.tile_side, self.stretched).run(scene, report)
+
+    @classmethod
+    def settings(cls) -> list[Field]:
+        """Its own fields, then those that every method has."""
+        return sorted(fields(cls), key=lambda one: one.kw_only)

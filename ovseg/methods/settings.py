@@ -45,7 +45,7 @@ class Setting:
 
 
 def settings_of(kind: type[Method], suited: Method) -> tuple[Setting, ...]:
-    """Every setting of a method, in the order of `fields_of`.
+    """Every setting of a method, in the order of `Method.settings`.
 
     Args:
         suited: the method with the settings that suit the backbone.
@@ -62,7 +62,7 @@ def settings_of(kind: type[Method], suited: Method) -> tuple[Setting, ...]:
             label_of(field),
             field.metadata["group"],
         )
-        for field in fields_of(kind)
+        for field in kind.settings()
     )
 
 
@@ -70,11 +70,6 @@ def settings_of(kind: type[Method], suited: Method) -> tuple[Setting, ...]:
 def types_of(kind: type[Method]) -> Mapping[str, object]:
     """The types of a method's fields by their names, read once: a page reads every setting at each run."""
     return typing.get_type_hints(kind)
-
-
-def fields_of(kind: type[Method]) -> list[Field]:
-    """A method's own fields, then those that every method has."""
-    return sorted(fields(kind), key=lambda field: field.kw_only)
 
 
 def kind_of(kind: object) -> str:

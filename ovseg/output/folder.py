@@ -247,7 +247,7 @@ class FolderTask:
         prepared = prepare(words)
         scene = from_image(self.models, image, self.seed, caption=caption, square=self.square)
         with measuring(self.models.device) as cost:
-            segmentation = prepared.segment_tiled(scene, report)
+            segmentation = self.method.apply(prepared, scene, report)
         captioner = self.captioner if self._needs_caption else None
         own = {name: value for name, value in self.class_thresholds.items() if name in segmentation.labels}
         if own:
