@@ -635,5 +635,7 @@ def test_slots_that_are_alike_are_one_segment() -> None:
     left[:, :3], right[:, 4:] = 1.0, 1.0
     slots = torch.stack([left, right, left * 1.1 + 0.001, left * 2])
     assert len(merged(slots, 0.035)) == 2 and len(merged(slots, 0.0)) == 4 and len(merged(slots, 1e9)) == 1
+    each = slots / slots.sum((1, 2), keepdim=True)  # a group is the mean of its slots, however they came together
+    assert torch.allclose(merged(slots, 1e9)[0], each.mean(0), atol=1e-7)
     found = regions(slots, 0.035)
     assert (found[:, :3] == 0).all() and (found[:, 4:] == 1).all()  # the larger one has the first number

@@ -191,8 +191,8 @@ def test_scores_as_pictures_of_16_bits() -> None:
     for number, name in enumerate(("00-background", "01-traffic-light", "02-zebra-foal", "03-cat")):
         picture = opened(files[f"scores/{name}.png"])
         assert picture.mode == "I;16" and picture.size == (56, 40)
-        back = ends["0"] + np.asarray(picture) / 65535 * (ends["65535"] - ends["0"])
-        assert np.allclose(back, scores[number], atol=2e-5)
+        step = (ends["65535"] - ends["0"]) / 65535
+        assert np.abs(ends["0"] + np.asarray(picture) * step - scores[number]).max() < 0.51 * step
 
 
 def test_only_what_is_asked_for_is_made() -> None:
