@@ -35,11 +35,13 @@ def test_what_is_no_board_is_one_sentence(tmp_path: Path, value: dict[str, Any])
         "one of its pictures is none": {"truth": "data:text/html,<script>"}, "one of its texts has": {"hues": ["x" * 9999]},
         "one of its numbers is nan": {"lines": [float("nan")]}, "other fields": {"more": 1},
         "one of its maps is none": {"entries": [value["entries"][0] | {"best": value["entries"][0]["best"][:-30]}]},
-        "its picture has more than": {"width": 10**9}, "of its maps": {"entries": ["a"]},
+        "its picture has more than": {"width": 10**9}, "of its entries": {"entries": ["a"]},
     }  # fmt: skip
     for said, change in changes.items():
         with pytest.raises(ValueError, match=said):
             read_board(kept(tmp_path, board_bytes(value | change)))
+    with pytest.raises(ValueError, match="one of its pictures is none"):  # a map is none
+        read_board(kept(tmp_path, board_bytes(value | {"picture": value["entries"][0]["best"]})))
     plain = tmp_path / "plain.zip"
     plain.write_bytes(np.random.default_rng(0).bytes(500))
     for path in (plain, kept(tmp_path, b"{"), kept(tmp_path, b"x", "other.json")):

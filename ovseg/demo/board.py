@@ -220,9 +220,13 @@ def board_step(value: dict, entries: Sequence[dict], fresh: str) -> dict:
     """
     labels = (item["label"] for item in value["legend"])
     found = (label for entry in entries for label in entry.get("labels", ()))
-    small = [{name: held for name, held in entry.items() if name not in MAPS} for entry in entries]
-    told = [entry if entry["key"] == fresh else rest for entry, rest in zip(entries, small, strict=True)]
+    told = [entry if entry["key"] == fresh else without_maps(entry) for entry in entries]
     return {"run": value["run"], "legend": _legend([*dict.fromkeys((*labels, *found))], value["hues"]), "entries": told}
+
+
+def without_maps(entry: dict) -> dict:
+    """All of an entry but its maps."""
+    return {name: held for name, held in entry.items() if name not in MAPS}
 
 
 def two_best(

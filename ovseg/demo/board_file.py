@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ovseg.demo.board import MAPS, PACKED, unpacked
+from ovseg.demo.board import MAPS, unpacked, without_maps
 from ovseg.limits import limits
 from ovseg.pictures import decode_image
 from ovseg.server.component_values import leaves
@@ -47,7 +47,9 @@ def read_board(path: Path) -> dict[str, Any]:
         raise ValueError(f"{NOT_OURS}its board has other fields.")
     if wrong := next((name for name, kind in FIELDS.items() if not isinstance(value[name], kind)), None):
         raise ValueError(f"{NOT_OURS}its {wrong} is of another kind.")
-    _check(value)
+    if not all(isinstance(entry, dict) for entry in value["entries"]):
+        raise ValueError(f"{NOT_OURS}one of its entries is of another kind.")
+    _check(value | {"entries": [without_maps(entry) for entry in value["entries"]]})
     _check_maps(value)
     return value | {"run": uuid.uuid4().hex}
 
@@ -61,11 +63,11 @@ def _check(value: Any) -> None:
     for item in leaves(value):
         if isinstance(item, float) and not math.isfinite(item):
             raise ValueError(f"{NOT_OURS}one of its numbers is {item}.")
-        elif isinstance(item, str) and item.startswith("data:") and not item.startswith(PACKED):
+        elif isinstance(item, str) and item.startswith("data:"):
             if not PICTURE.fullmatch(item):
                 raise ValueError(f"{NOT_OURS}one of its pictures is none.")
             decode_image(base64.b64decode(item.partition(",")[2]), "a picture of the board")
-        elif isinstance(item, str) and len(item) > LONGEST and not item.startswith(PACKED):
+        elif isinstance(item, str) and len(item) > LONGEST:
             raise ValueError(f"{NOT_OURS}one of its texts has {len(item)} characters.")
 
 
@@ -79,8 +81,7 @@ def _check_maps(value: Mapping[str, Any]) -> None:
     if math.prod(image_hw) > limits().pixels:
         raise ValueError(f"{NOT_OURS}its picture has more than {limits().pixels} pixels.")
     for entry in value["entries"]:
-        maps = [entry.get(name) for name in MAPS] if isinstance(entry, dict) else [""]
-        for url in (url for url in maps if url is not None):
+        for url in (entry[name] for name in MAPS if entry.get(name) is not None):
             try:
                 unpacked(str(url), image_hw)
             except ValueError:
