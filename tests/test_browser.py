@@ -304,6 +304,7 @@ def test_a_click_says_why_and_evidence_and_figures_are_there(visit: Visit) -> No
     car = page.locator("#board .ov-offsets input").first
     car.press("End")  # a car must be half of the range surer than others: none is
     visit.canvas("DiffSegmenter").and_(page.locator(":not([aria-label*=car])")).wait_for()
+    assert car.evaluate("slider => slider === document.activeElement")  # for the next key
     assert "car" in before and page.locator("#board .ov-offsets label").all_inner_texts() == ["car\n+0.50", "cat\n0.00"]
     page.locator("#board .ov-own").click()
     visit.canvas("DiffSegmenter").and_(page.locator(f"[aria-label='{before}']")).wait_for()

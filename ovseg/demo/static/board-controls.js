@@ -88,6 +88,9 @@ export function controls(find, shared) {
   function takeOffsets() {
     const found = new Set(withThreshold().flatMap(({ labels }) => labels.slice(1)));
     offsets.hidden = found.size === 0;
+    const key = [shared.value.run, ...found].join();
+    if (offsets.dataset.of === key) return; // masks of the same run: the slider that is held stays
+    offsets.dataset.of = key;
     offsets.querySelector("div").replaceChildren(...shared.legend.filter(({ label }) => found.has(label)).map(offsetOf));
   }
 
@@ -141,6 +144,7 @@ export function controls(find, shared) {
   threshold.addEventListener("input", () => moveThreshold(Number(threshold.value)));
   own.addEventListener("click", () => {
     look.offsets = {};
+    delete offsets.dataset.of;
     takeOffsets();
     moveThreshold(null);
   });
