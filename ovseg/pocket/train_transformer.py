@@ -8,6 +8,7 @@ the full size. Nothing that it learns from holds a mask. Three things teach it w
 - The places of an early block are aligned with features of the shipped U-Net (Yu et al. 2025, "REPA", section 3.2).
 """
 
+import copy
 import math
 from pathlib import Path
 
@@ -44,10 +45,11 @@ from ovseg.pocket.training import Budget, Training
 from ovseg.pretrained.outputs import outputs_of
 
 START = ASSETS / "pocket" / "stable-diffusion"
-WIDTH, BLOCKS, HEADS, PATCH = 192, 8, 3, 2
+WIDTH, BLOCKS, HEADS, PATCH = 192, 6, 6, 2
+SECOND_LAYERS = 2  # of the second text encoder, the last of which stable diffusion 3 does not look at
 PLACES = 32  # rows and columns of the table of positions: twice those of a square picture, for pictures of 4 to 1
 RATE = 1e-3
-ALIGNED_BLOCK, ALIGNMENT = 3, 0.5  # the block whose places are aligned, and the weight of that loss beside the velocity's
+ALIGNED_BLOCK, ALIGNMENT = 2, 0.5  # the block whose places are aligned, and the weight of that loss beside the velocity's
 TEACHER_T = 100  # noise of the pictures whose features the U-Net gives
 TEACHER_BLOCK = "up_blocks.1"  # its last block on the grid of the patches, one place for each
 NULL_ROWS, MANY_NULL_ROWS, MANY_SHARE = 1, 256, 0.25  # see `null_rows`
@@ -58,7 +60,7 @@ STAGES = (
 
 
 def build_transformer(latent_size: int = 32, text_width: int = 256) -> SD3Transformer2DModel:
-    """A transformer of 8 joint blocks over patches of 2 x 2 latent places, whose blocks do nothing at first.
+    """A transformer of 6 joint blocks over patches of 2 x 2 latent places, whose blocks do nothing at first.
 
     The layers that scale, shift and gate begin with zeros (Peebles and Xie 2023, "adaLN-Zero").
     """
@@ -82,10 +84,12 @@ def build_transformer(latent_size: int = 32, text_width: int = 256) -> SD3Transf
     return model
 
 
-def with_empty_pool(text_encoder: CLIPTextModel) -> CLIPTextModelWithProjection:
-    """The same text encoder with a projection of zeros: its pooled state says nothing."""
-    model = CLIPTextModelWithProjection(text_encoder.config)
-    model.text_model.load_state_dict(text_encoder.state_dict())
+def with_empty_pool(text_encoder: CLIPTextModel, layers: int) -> CLIPTextModelWithProjection:
+    """The first layers of a text encoder with a projection of zeros: its pooled state says nothing."""
+    config = copy.deepcopy(text_encoder.config)
+    config.num_hidden_layers = layers
+    model = CLIPTextModelWithProjection(config)
+    model.text_model.load_state_dict(text_encoder.state_dict(), strict=False)
     nn.init.zeros_(model.text_projection.weight)
     return model
 
@@ -140,7 +144,8 @@ class JointPainter(nn.Module):
     ) -> None:
         super().__init__()
         self.transformer, self.end = transformer, end
-        self.text_encoder, self.text_encoder_2 = with_empty_pool(words), with_empty_pool(words)
+        self.text_encoder = with_empty_pool(words, words.config.num_hidden_layers)
+        self.text_encoder_2 = with_empty_pool(words, SECOND_LAYERS)
         self.text_encoder.requires_grad_(False)
         self.text_encoder_2.text_projection.requires_grad_(False)
         width = transformer.inner_dim
@@ -272,11 +277,11 @@ def new_painter(teacher: StableDiffusionPipeline, empty: Int[Tensor, " tokens"])
 
 
 def new_optimizer(painter: JointPainter, rate: float) -> OptimizerPair:
-    """Muon (Jordan et al. 2024) for the matrices of the blocks, with the step size of AdamW; AdamW for all else."""
-    blocks = set(painter.transformer.transformer_blocks.parameters())
+    """Muon (Jordan et al. 2024) for the matrices that places and words go through, as large steps as AdamW's; else AdamW."""
+    blocks = painter.transformer.transformer_blocks.named_parameters()
+    inner = {weight for name, weight in blocks if weight.ndim == 2 and "norm" not in name}
     trained = [weight for weight in painter.parameters() if weight.requires_grad]
-    matrices = [weight for weight in trained if weight in blocks and weight.ndim == 2]
-    others = [weight for weight in trained if not (weight in blocks and weight.ndim == 2)]
+    matrices, others = [w for w in trained if w in inner], [w for w in trained if w not in inner]
     first: Optimizer = Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
     return OptimizerPair(first, AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01))
 
