@@ -46,18 +46,28 @@ def _output(output: tuple[Tensor | None, Tensor], grid: tuple[int, int]) -> Tens
     return output[1].mT.unflatten(2, grid)
 
 
+def rows_of_t5(pipeline: StableDiffusion3Pipeline) -> int:
+    """How many rows stand behind the words for T5, of zeros where it is left out: 256, as in the plain pipeline.
+
+    A network that never had it takes words as wide as both CLIPs' together: the least that the pipeline can be told is
+    enough, `max_sequence_length=1`.
+    """
+    transformer, encoders = pipeline.transformer.config, (pipeline.text_encoder, pipeline.text_encoder_2)
+    width = sum(encoder.config.hidden_size for encoder in encoders if encoder is not None)
+    return 1 if transformer.joint_attention_dim == width else 256
+
+
 class StableDiffusion3(JointAttention):
     """A transformer whose blocks all keep words and places apart but for their attention."""
 
     kind = StableDiffusion3Pipeline
     parts = ("transformer", "vae", "text_encoder", "text_encoder_2")
-    t5_rows = 256
-    """Rows of zeros behind the words where T5 would be, as many as the plain pipeline has."""
 
     def __init__(self, pipeline: StableDiffusion3Pipeline, name: str, device: torch.device | str, source: str = "") -> None:
         super().__init__(pipeline, name, device, source)
         self.layout = layout_of(self.network)
         self.coarsest_stride = self.network.config.patch_size
+        self.t5_rows = rows_of_t5(pipeline)
 
     @classmethod
     def load(

@@ -87,7 +87,7 @@ def splits_for(backbone: str) -> tuple[str, ...]:
     """
     if backbone not in BACKBONES:
         return tuple(SPLITS)
-    return tuple(name for name in SPLITS if (name in UNSEEN) == (backbone == "pocket"))
+    return tuple(name for name in SPLITS if (name in UNSEEN) == BACKBONES[backbone].is_small_world)
 
 
 def find_split(name: str, offered: Sequence[str] = tuple(SPLITS)) -> ClassSplit:
