@@ -112,6 +112,11 @@ def within(report: Report, begin: float, end: float) -> Report:
     return lambda stage, share: report(stage, begin + (end - begin) * share)
 
 
+def about(report: Report, what: str) -> Report:
+    """A report whose stages begin with what they are about."""
+    return lambda stage, share: report(f"{what}: {stage}", share)
+
+
 def with_time_left(report: Report, clock: Callable[[], float] = time.monotonic) -> Report:
     """A report that adds the time left to the stage, once the work has taken `LEAST_SECONDS`.
 

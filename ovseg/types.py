@@ -195,6 +195,7 @@ class Segmentation:
 
     Args:
         own: scores of every pixel, or those of the method's own resolution, which take less memory.
+        class_thresholds: of classes whose threshold is their own; they are in the scores already.
     """
 
     image: UInt8[np.ndarray, "H W 3"]
@@ -203,6 +204,7 @@ class Segmentation:
     on_demand: EvidenceOnDemand = field(default_factory=EvidenceOnDemand, repr=False, compare=False)
     timings: dict[str, float] = field(default_factory=dict)
     threshold: float | None = None
+    class_thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.labels or self.labels[0] != BACKGROUND:
@@ -291,7 +293,7 @@ class Segmentation:
                 known = ", ".join(self.labels[1:])
                 raise ValueError(f"A class with its own threshold must be one of {known}, but got {quoted(name)}.")
             scores[self.labels.index(name)] += self.threshold - threshold
-        return replace(self, own=scores)
+        return replace(self, own=scores, class_thresholds=dict(thresholds))
 
     def packed(self) -> "Segmentation":
         """The same in less memory, for what is kept and looked at now and then."""

@@ -15,7 +15,8 @@ from playwright.sync_api import BrowserContext
 
 from ovseg import methods
 from ovseg.demo import make_about, screenshots
-from ovseg.demo.about_tab import ABOUT, FOLDER, STEPS, about_html, build_about_tab
+from ovseg.demo.about_tab import ABOUT, STEPS, about_html, build_about_tab
+from ovseg.demo.static_files import static
 from ovseg.methods import METHODS, find_method
 from ovseg.models import Models
 from tests.browsers import SCREENSHOTS, Watched
@@ -76,7 +77,7 @@ def test_every_picture_says_what_it_shows(outline: Outline) -> None:
 
 def test_nothing_comes_from_outside(outline: Outline) -> None:
     assert all(image["src"].startswith("data:image/webp;base64,") for image in outline.images)
-    assert not re.search(r"url\(|@import", (FOLDER / "about.css").read_text())
+    assert not re.search(r"url\(|@import", static("about/about.css"))
 
 
 def test_the_tab_says_what_the_backbone_knows() -> None:

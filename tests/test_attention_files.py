@@ -17,8 +17,9 @@ from ovseg.attention import Attention, Inspection, heads_of, look_inside
 from ovseg.files import RunFolder
 from ovseg.models import Models
 from ovseg.output import view
-from ovseg.output.attention_files import Inside, arrays_of, attention_card, files_of_attention, zip_of_attention
+from ovseg.output.attention_files import Inside, arrays_of, attention_card, files_of_attention
 from ovseg.output.cost import Cost
+from ovseg.output.files import zipped
 from ovseg.pictures import read_image
 from ovseg.scene import from_image, from_prompt
 
@@ -88,7 +89,7 @@ def test_the_readmes_recipe_gives_what_a_place_attends_to(inside: Inside, attent
 
 def test_the_zip_holds_the_same_files(inside: Inside, tmp_path: Path) -> None:
     written = RunFolder(tmp_path).write(files_of_attention(inside))
-    with zipfile.ZipFile(io.BytesIO(zip_of_attention(inside))) as archive:
+    with zipfile.ZipFile(io.BytesIO(zipped(files_of_attention(inside)))) as archive:
         assert set(archive.namelist()) == {path.relative_to(tmp_path).as_posix() for path in written}
         for name in archive.namelist():
             if not name.endswith(".npz"):

@@ -12,7 +12,7 @@ from PIL import Image
 from ovseg.__main__ import main
 from ovseg.backbones import BACKBONES
 from ovseg.commands import triplets
-from ovseg.commands.common import method_of
+from ovseg.commands.common import configuration_of
 from ovseg.factory.splits import UNSEEN
 from ovseg.methods import METHODS, FreeSegDiff, Method, modes_of, suited_to
 from ovseg.methods.settings import read_setting, settings_of
@@ -126,7 +126,8 @@ def test_only_present_leaves_classes_out(
 def test_modes_and_settings(models: Models) -> None:
     options = Namespace(method="freeseg-diff", mode="best effort", settings=["clusters=3", "adaptive=yes"])
     expected = replace(modes_of(models, FreeSegDiff)["best effort"], clusters=3, adaptive=True)
-    assert method_of(options, models) == expected != replace(FreeSegDiff(), clusters=3, adaptive=True)
+    made = configuration_of(options, options.method).build(models)
+    assert made == expected != replace(FreeSegDiff(), clusters=3, adaptive=True)
 
 
 def test_methods_lists_papers_and_settings(capsys: pytest.CaptureFixture) -> None:

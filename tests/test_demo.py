@@ -285,13 +285,13 @@ def test_files_are_made_at_the_threshold_of_the_board(with_clip: Models) -> None
     request = RunRequest(Picture(image), "cat, dog", "", "", titled(with_clip, [DiffSegmenter(refinements=0)]), 0)
     results = run(with_clip, request, Durations(), silent, lambda part: None)
     for threshold, empty in ((None, False), (1.0, True)):
-        (made,) = results_as_files(results.at(Thresholds(threshold))).values()
+        (made,) = results_as_files(Thresholds(threshold).on(results.comparison)).values()
         assert bool((made.segmentation.label_map == 0).all()) == empty
         assert made.card["method"]["threshold"] == (0.5 if threshold is None else 1.0)
         assert (made.card["shares"]["background"] == 1.0) == empty
     (plain,) = results.comparison.entries
     moved = results.at(thresholds_of(0.4, {"dog": 0.25, "gone": 0.5}))
-    (made,) = results_as_files(moved).values()
+    (made,) = results_as_files(moved.comparison).values()
     expected = plain.segmentation.with_threshold(0.4).with_class_thresholds({"dog": 0.65})
     assert np.array_equal(made.segmentation.label_map, expected.label_map) and not (expected.label_map == 2).all()
     assert not np.array_equal(expected.label_map, plain.segmentation.with_threshold(0.4).label_map)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from ovseg.__main__ import main
 from ovseg.commands import doctor
-from ovseg.doctor import published
+from ovseg.doctor import pipelines
 from ovseg.doctor.checks import Finding, check_methods, check_networks, peak_memory, problem_of, summary, where
 from ovseg.methods import METHODS
 from ovseg.models import Models
@@ -26,8 +26,8 @@ def test_it_passes_on_random_weights_of_published_formats(
     Image.fromarray(picture).save(tmp_path / "small.png")
     monkeypatch.setattr(doctor, "PICTURE", tmp_path / "small.png")
     monkeypatch.setattr(doctor, "CLASSES", "cat")  # each word takes its time, as each pixel does
-    unet = published._unet_config
-    monkeypatch.setattr(published, "_unet_config", lambda *asked: unet(*asked) | {"sample_size": 32})
+    unet = pipelines._unet
+    monkeypatch.setattr(pipelines, "_unet", lambda *asked: unet(*asked) | {"sample_size": 32})
     assert main(["doctor", "--backbone", "sd21", "--random", "--small", "--device", "cpu"]) == 0
     lines = capsys.readouterr().out.strip().splitlines()
     states = {line[10:32].strip(): line.split()[0] for line in lines if line.startswith(("ok ", "FAILED", "not there"))}

@@ -114,7 +114,7 @@ def test_masks_are_the_same_from_the_zip_the_api_and_the_command_line(
     answer = client.predict(handle_file(file), **given, api_name="/segment")
     variants = titled(with_clip, [suited_to(with_clip, DiffSegmenter, {"refinements": 0})])
     results = run(with_clip, RunRequest(of_file(file), words, "", "", variants, 3), Durations(), silent, lambda part: None)
-    with zipfile.ZipFile(io.BytesIO(zip_of(results_as_files(results)))) as archive:
+    with zipfile.ZipFile(io.BytesIO(zip_of(results_as_files(results.comparison)))) as archive:
         archive.extractall(tmp_path)
     (zipped,) = {path.parent for path in tmp_path.glob("*/mask.png")} - {tmp_path / "cli"}
     from_zip, from_cli = (np.asarray(Image.open(folder / "mask.png")) for folder in (zipped, tmp_path / "cli"))

@@ -7,7 +7,7 @@ from typing import get_args, get_origin, get_type_hints
 
 import pytest
 
-from ovseg.commands.common import add_method, method_of
+from ovseg.commands.common import add_method, configuration_of
 from ovseg.compare import read_variants
 from ovseg.compare.variants import board_of
 from ovseg.demo.link import Link
@@ -99,7 +99,8 @@ def test_everyone_reads_the_same_text(models: Models) -> None:
         ["--method", text.replace("best effort", "released").replace("=7", "=2"), "--set", "mode=best effort", "clusters=7"],
         ["--method", "freeseg-diff:clusters=7", "--mode", "best effort", "--set", "template=a, b: {}", "one_each=no"],
     ):  # fmt: skip
-        assert method_of(parser.parse_args(given), models) == method, given
+        options = parser.parse_args(given)
+        assert configuration_of(options, options.method).build(models) == method, given
     assert inputs.method(models, text, None).method == method
     assert inputs.method(models, "freeseg-diff:clusters=2", {**settings, "mode": "best effort"}).method == method
     (variant,) = read_variants(models, [text])

@@ -22,8 +22,8 @@ from ovseg.backbones import counting
 from ovseg.backbones.base import NOTHING, Ablation, Capture
 from ovseg.demo.dataset_tab import FIRST_SEED, READY, WORDS
 from ovseg.demo.inside import heads_value, inside_value, place_value, token_maps
-from ovseg.demo.inside_panel import Wish, sentence_of
-from ovseg.demo.inside_tab import Looked, asked_of, estimate_line, first_token, layer_asked, learn, look, zipped
+from ovseg.demo.inside_panel import Wish, estimate_line, sentence_of
+from ovseg.demo.inside_tab import Looked, first_token, layer_asked, learn, look, zip_of
 from ovseg.demo.later_word import later_html, word_asked
 from ovseg.demo.picture import Picture, of_scene
 from ovseg.demo.picture_panel import FIRST_SCENE
@@ -53,7 +53,7 @@ def unpacked(text: str, high: float, shape: tuple[int, ...]) -> np.ndarray:
 
 def look_as(models: Models, wish: Wish) -> Looked:
     """What Look does, but for the page around it."""
-    asked = asked_of(models, wish)
+    asked = wish.look(models)
     asked.plan(models)
     return look(models, asked, silent)
 
@@ -84,7 +84,7 @@ def test_looking_at_what_was_gathered_runs_no_pass(models: Models, looked: Looke
         value = inside_value(attention, looked.run, looked.inside.weights, 1)
         token_maps(attention, looked.run, 2)
         place_value(attention, looked.run, 0.8, 0.3, 0)
-        archive = zipfile.ZipFile(io.BytesIO(zipped(looked, {1: 0.25, 2: 0.0, 4: 1.0, 8: 0.0})))
+        archive = zipfile.ZipFile(io.BytesIO(zip_of(looked, {1: 0.25, 2: 0.0, 4: 1.0, 8: 0.0})))
     assert count.passes == 0 and value["token_maps"]["token"] == 1
     arrays = np.load(io.BytesIO(archive.read("attention.npz")))
     assert list(arrays["fused_weights"]) == [0.25, 0.0, 1.0, 0.0]

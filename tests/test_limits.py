@@ -19,7 +19,6 @@ from ovseg.demo.compare_tab import request_of
 from ovseg.demo.controls import read_controls
 from ovseg.demo.picture import Picture, of_file
 from ovseg.demo.run import titled
-from ovseg.demo.work import whole
 from ovseg.doors import About, CaptionRequest, CompareRequest, GenerateRequest, inputs
 from ovseg.limits import PREFIX, Limits, check_number, limits, quoted
 from ovseg.methods import DiffSegmenter, FreeSegDiff, OVDiff, suited_to
@@ -172,8 +171,8 @@ def test_a_range_of_layers_is_counted_before_it_is_made() -> None:
 @pytest.mark.parametrize("value", [None, -1, 1.5, float("nan"), float("inf"), 1e300, "1", True])
 def test_number_fields_hold_whole_numbers(value: Any) -> None:
     with pytest.raises(ValueError, match="The seed must be a whole number from 0 to 9007199254740991, but got"):
-        whole("The seed", value)
-    assert whole("The seed", 7.0) == 7
+        inputs.whole("The seed", value)
+    assert inputs.whole("The seed", 7.0) == 7
 
 
 def test_pixels_are_counted_before_they_are_decoded(small: Callable[..., None], tmp_path: Path) -> None:

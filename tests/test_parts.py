@@ -11,8 +11,7 @@ import pytest
 from ovseg.__main__ import main
 from ovseg.evaluation import parts
 from ovseg.evaluation.datasets import POCKET
-from ovseg.evaluation.parts import PLAIN, THRESHOLDS, PartsTable, Reading, readings
-from ovseg.evaluation.parts_plot import parts_plot
+from ovseg.evaluation.parts import PLAIN, THRESHOLDS, PartsTable, Reading, parts_plot, readings
 from ovseg.maths.overlap import confusion
 from ovseg.methods import DiffSegmenter, suited_to
 from ovseg.models import Models

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from ovseg.backbones import BACKBONES
 from ovseg.backbones.base import Capture, Sampling
-from ovseg.doctor.published import Scale, write_blip, write_dino, write_open_clip, write_stable_diffusion
+from ovseg.doctor.pipelines import write_stable_diffusion
+from ovseg.doctor.published import Scale, write_blip, write_dino, write_open_clip
 from ovseg.models import Models
 from ovseg.pretrained.captioner import Captioner
 from ovseg.pretrained.clip import Clip

@@ -22,7 +22,8 @@ from transformers import (
     UperNetForSemanticSegmentation,
 )
 
-from ovseg.doctor.published import Scale, write_blip, write_dino, write_stable_diffusion
+from ovseg.doctor.pipelines import write_stable_diffusion
+from ovseg.doctor.published import Scale, write_blip, write_dino
 from ovseg.doctor.vocabularies import write_clip_vocabulary
 from ovseg.pretrained.detector import load_detector
 from ovseg.pretrained.dino import Dino

@@ -16,7 +16,7 @@ from playwright.sync_api import BrowserContext
 from ovseg.__main__ import main
 from ovseg.backbones import BACKBONES
 from ovseg.commands import evaluate
-from ovseg.commands.common import method_of
+from ovseg.commands.common import configuration_of
 from ovseg.demo.build import page_theme
 from ovseg.demo.results_tab import OTHER_WEIGHTS, build_results_tab, results_html
 from ovseg.evaluation.ablations import AblationTable
@@ -134,7 +134,7 @@ def test_every_row_has_a_command_that_gives_it(shown: Shown) -> None:
         assert (options.method, options.dataset, options.count, options.labels or PROTOCOLS[options.protocol].labels) == (
             row["method"], row["dataset"], row["count"], row["labels"],
         )  # fmt: skip
-        method = method_of(options, networks, MEASURABLE)
+        method = configuration_of(options, options.method, MEASURABLE).build(networks)
         (variant,) = [v for v in find_method(row["method"], MEASURABLE).ablations if v.what == row.get("what")] or [None]
         changed = {} if variant is None else variant.settings
         assert method == suited_to(networks, find_method(row["method"], MEASURABLE), changed)
@@ -150,7 +150,7 @@ def test_a_command_says_everything_that_differs_from_the_defaults(models: Models
     words = shlex.split(task.command("here"))
     assert words[:4] == ["python", "-m", "ovseg", "evaluate"]
     options = parser.parse_args(words[4:])
-    assert method_of(options, models, MEASURABLE) == given
+    assert configuration_of(options, options.method, MEASURABLE).build(models) == given
     assert (options.dataset, options.count, options.labels, options.protocol, options.seed, options.backbone) == (
         "pocket-novel-stuff4", 7, "all", "diffsegmenter", 3, Path(models.name).name,
     )  # fmt: skip

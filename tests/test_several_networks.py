@@ -23,8 +23,8 @@ from ovseg.compare.variants import saved_words_of
 from ovseg.demo.build import _header, build
 from ovseg.demo.compare_tab import begins, done_line, query_of
 from ovseg.demo.control_views import asked_of as controls_asked
-from ovseg.demo.inside_panel import Wish
-from ovseg.demo.inside_tab import asked_of, estimate_line, look
+from ovseg.demo.inside_panel import Wish, estimate_line
+from ovseg.demo.inside_tab import look
 from ovseg.demo.link import Link
 from ovseg.demo.method_panel import _about, chosen, estimates_of, restored, with_variant
 from ovseg.demo.picture import Picture
@@ -212,7 +212,7 @@ def test_visitors_name_networks_of_the_server_and_no_path(board: Models, joint_f
             lambda: chosen(board, value),
             lambda text=text: inputs.method(board, f"diffsegmenter:backbone={text}", None),
             lambda text=text: CompareRequest.of(board, About.of(board, IMAGE), [f"diffsegmenter:backbone={text}"]),
-            lambda text=text: asked_of(board, wish(text)),
+            lambda text=text: wish(text).look(board),
         ):
             with pytest.raises(ValueError, match=r"must be one of those that were named at the start \(pipeline, joint\)"):
                 ask()
@@ -236,12 +236,12 @@ def wish(network: str) -> Wish:
 
 def test_look_inside_looks_into_the_network_that_is_chosen(board: Models, loads: list[str]) -> None:
     assert "Local checkpoint joint is loaded first" in estimate_line(board, Durations(), wish("joint")) and not loads
-    looked = look(board, asked_of(board, wish("joint")), silent)
+    looked = look(board, wish("joint").look(board), silent)
     assert looked.network == "joint" and loads == ["joint"]
     assert set(looked.inside.attention.cross) == {s for s in board.beside("joint").backbone.sites if s.kind == "cross"}
     changed = change_of(board, looked, None, ["layer 1"], "", 0).run(board)
     assert set(changed.cross) == set(looked.inside.attention.cross) and loads == ["joint"]
-    assert asked_of(board, wish("pipeline")).network == asked_of(board, wish("")).network == ""
+    assert wish("pipeline").look(board).network == wish("").look(board).network == ""
 
 
 def choosing(page: gr.Blocks, choice: str, changed: list[str]) -> Callable[[str], Any]:
@@ -267,7 +267,7 @@ def test_a_picture_is_drawn_by_the_network_that_is_chosen(board: Models, loads: 
     page = build(board, durations=durations)
     suit = choosing(page, "draw-network", ["steps"])
     assert (suit("pipeline"), suit("joint")) == (2, 3)
-    drawn = {name: list(event(page, "draw")("a cat", 4, suit(name), name))[-1][0] for name in ("joint", "pipeline")}
+    drawn = {name: list(event(page, "draw")("a cat", 4, suit(name), name))[-1][1] for name in ("joint", "pipeline")}
     assert loads == ["joint", "pipeline"]
     for name, made in drawn.items():
         own = board.beside(name)

@@ -25,6 +25,7 @@ from ovseg.compare import Variant, run_variant
 from ovseg.demo.build import build, launch
 from ovseg.demo.control_views import asked_of, controls_html
 from ovseg.demo.head_shares import shares_html
+from ovseg.demo.inside_panel import focus_of
 from ovseg.demo.later_word import LaterAsked, later_html
 from ovseg.demo.picture import Picture
 from ovseg.demo.preload import load_everything
@@ -143,17 +144,17 @@ def test_controls(page: gr.Blocks, picture: Picture, loaded: Models) -> None:
 
 
 def test_draw(page: gr.Blocks, loaded: Models) -> None:
-    *_, (made, *_rest) = event(page, "draw")("a cat", 4, 2, "")
+    *_, (_, made, *_rest) = event(page, "draw")("a cat", 4, 2, "")
     assert np.array_equal(made.image, from_prompt(loaded, "a cat", 4, steps=2).image)
 
 
 def test_caption_it(page: gr.Blocks, picture: Picture, loaded: Models) -> None:
-    *_, (sentence, *_rest) = event(page, "say")(picture, None)
+    *_, (_, sentence, *_rest) = event(page, "say")(picture, None)
     assert sentence == loaded.captioner().caption(picture.image)
 
 
 def test_which_are_there(page: gr.Blocks, picture: Picture) -> None:
-    *_, (chips, *_rest) = event(page, "check")(picture, "cat, dog", "")
+    *_, (_, chips, *_rest) = event(page, "check")(picture, "cat, dog", "")
     assert set(chips["present"]) == {"cat", "dog"}
 
 
@@ -205,7 +206,7 @@ def test_look_inside_and_heads(page: gr.Blocks, picture: Picture, loaded: Models
     assert weighed == shares_html(shares, attention, attention.token_name(now.token))
     for name, made in (("word_quick", word_later), ("word_beside", beside_a_pass)):
         *_, (said, answer) = event(page, name)(now, None, 1, "dog")
-        asked = LaterAsked(attention, "dog", 1, now.inside.weights, name == "word_beside")
+        asked = LaterAsked(focus_of(now, None, 1), "dog", name == "word_beside")
         assert (
             answer == later_html(asked, made(loaded, attention, "dog", now.inside.weights, 1)) and "“dog” answered" in said
         )

@@ -59,7 +59,7 @@ class Attention:
 
     def without_states(self) -> "Attention":
         """What another pass needs of it: in a process of its own, as on ZeroGPU, all of it would be sent there."""
-        return replace(self, states={}, kept=())
+        return replace(self, states={})
 
     @property
     def nbytes(self) -> int:

@@ -1,7 +1,8 @@
 """The commands of `python -m ovseg`, one file each.
 
-A command's file has `add_options(parser)` and `run(options)`. It is imported only when its command is called: importing
-torch takes seconds, and the list of commands should not.
+A command's file has `add_options(parser)` and `run(options)`, which returns the exit code where it is not 0. It is imported
+only when its command is called: importing torch takes seconds, and the list of commands should not. Whatever `run` calls
+raises ValueError where an option is not as it must be or its work cannot be done; `main` prints the sentence.
 """
 
 COMMANDS: dict[str, str] = {

@@ -7,8 +7,7 @@ from ovseg.commands.evaluate import add_dataset, dataset_of
 from ovseg.commands.values import out_folder
 from ovseg.evaluation.ablations import AblationTable, as_markdown
 from ovseg.evaluation.benchmark import Benchmark
-from ovseg.evaluation.parts import PartsTable, parts_markdown
-from ovseg.evaluation.parts_plot import parts_plot
+from ovseg.evaluation.parts import PartsTable, parts_markdown, parts_plot
 from ovseg.files import write_whole
 from ovseg.methods import METHODS, find_method, suited_to
 

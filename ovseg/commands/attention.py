@@ -5,17 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from ovseg.attention import (
-    Attention,
-    Heads,
-    Inspection,
-    Plan,
-    draw_inside,
-    heads_of,
-    look_inside,
-    plan_drawing,
-    plan_looking,
-)
+from ovseg.attention import Attention, Heads, Inspection, heads_of
 from ovseg.attention.plan import KEEPS, MOST_BYTES, NOISE_LEVELS, measured_row_seconds, parse_levels
 from ovseg.commands.common import add_networks, models_of, say_notes, show_progress
 from ovseg.commands.values import more_than_nothing, number, out_folder, seed
@@ -23,11 +13,9 @@ from ovseg.files import run_folder
 from ovseg.limits import visible
 from ovseg.models import Models
 from ovseg.output import view
-from ovseg.output.attention_files import Inside, attention_card, files_of_attention, usual_weights
-from ovseg.output.cost import measuring
+from ovseg.output.attention_files import Look, files_of_attention, usual_weights
 from ovseg.output.files import Files
 from ovseg.pictures import read_image
-from ovseg.scene import from_image
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -59,28 +47,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Say what it takes, look inside, write the files.
-
-    Raises:
-        ValueError: an option is not as it must be, or the result would take too much memory.
-    """
+    """Say what it takes, look inside, write the files."""
     _check(options)
     models = models_of(options)
-    inspection = Inspection(visible(options.prompt).strip(), options.keep, int(options.most_memory * 1e9))
+    look = _look(options, models)
     place = None if options.at is None else _numbers(options.at, "--at", 2)
     if place and not all(0 <= share <= 1 for share in place):
         raise ValueError(f"--at must lie within the picture, 0 to 1, but got {options.at}.")
     weights = _weights(options, models)
     say_notes(models, ())
     with run_folder(options.out) as out:
-        looking = _drawn if options.generate else _looked
-        attention, made_by = looking(options, models, inspection)
-        inside = Inside(attention, weights, made_by)
+        plan, backbone = look.plan(models), models.backbone
+        image_hw = backbone.square_hw() if look.image is None else look.image.shape[:2]
+        print(plan.sentence(measured_row_seconds(models, backbone.latent_shape(backbone.working_hw(image_hw)))))
+        inside = replace(look.run(models, show_progress), weights=weights)
+        show_progress("drawn" if options.generate else "looked inside", 1.0)
         if options.heads is not None:
-            inside = replace(inside, heads=_heads(options.heads, models, attention))
+            inside = replace(inside, heads=_heads(options.heads, models, inside.attention))
         written = out.write(files_of_attention(inside))
         if place is not None:
-            written += out.write(_of_place(attention, place))
+            written += out.write(_of_place(inside.attention, place))
     print("wrote " + ", ".join(str(path) for path in written))
 
 
@@ -96,32 +82,13 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError("With --generate the levels are the sampling steps, so --noise must not be given, but it is.")
 
 
-def _looked(options: argparse.Namespace, models: Models, inspection: Inspection) -> tuple[Attention, dict]:
-    image = read_image(options.image)
+def _look(options: argparse.Namespace, models: Models) -> Look:
+    inspection = Inspection(visible(options.prompt).strip(), options.keep, int(options.most_memory * 1e9))
+    if options.generate:
+        sampling = models.checkpoint.sampling(options.steps, options.guidance, options.negative)
+        return Look(inspection, options.seed, sampling)
     levels = NOISE_LEVELS if options.noise is None else parse_levels(options.noise)
-    _announce(models, plan_looking(models, image.shape[:2], inspection, levels), inspection, image.shape[:2])
-    scene = from_image(models, image, options.seed)
-    with measuring(models.device) as cost:
-        attention = look_inside(models, scene, inspection, levels, show_progress)
-    show_progress("looked inside", 1.0)
-    return attention, attention_card(models, attention, cost, {"self-attention at": inspection.keep})
-
-
-def _drawn(options: argparse.Namespace, models: Models, inspection: Inspection) -> tuple[Attention, dict]:
-    sampling = models.checkpoint.sampling(options.steps, options.guidance, options.negative)
-    _announce(models, plan_drawing(models, inspection, sampling), inspection, models.backbone.square_hw())
-    with measuring(models.device) as cost:
-        _, attention = draw_inside(models, inspection, sampling, options.seed, show_progress)
-    show_progress("drawn", 1.0)
-    settings = {"self-attention at": inspection.keep, "steps": sampling.steps, "guidance": sampling.guidance}
-    return attention, attention_card(models, attention, cost, settings | {"negative": sampling.negative})
-
-
-def _announce(models: Models, plan: Plan, inspection: Inspection, image_hw: tuple[int, int]) -> None:
-    """Print what it takes before it begins; what would take too much is refused before the network runs."""
-    plan.check(inspection.most_bytes)
-    shape = models.backbone.latent_shape(models.backbone.working_hw(image_hw))
-    print(plan.sentence(measured_row_seconds(models, shape)))
+    return Look(inspection, options.seed, image=read_image(options.image), levels=levels)
 
 
 def _weights(options: argparse.Namespace, models: Models) -> dict[int, float]:

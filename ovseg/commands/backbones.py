@@ -14,11 +14,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print what each row of the table is; nothing is loaded or fetched.
-
-    Raises:
-        ValueError: there is no backbone of this name.
-    """
+    """Print what each row of the table is; nothing is loaded or fetched."""
     for name in [options.name] if options.name else BACKBONES:
         print("\n".join(_lines(Models(name, "cpu"))) + "\n")
     print("--backbone takes a name, or a local folder of a pipeline of these families; --lora FILE changes its weights.")

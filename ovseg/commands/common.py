@@ -47,11 +47,7 @@ def add_networks(parser: argparse.ArgumentParser) -> None:
 
 
 def models_of(options: argparse.Namespace) -> Models:
-    """The networks that the options name; none is loaded yet.
-
-    Raises:
-        ValueError: the backbone, the device or the number format is unknown.
-    """
+    """The networks that the options name; none is loaded yet."""
     name = f"{options.backbone}+{options.lora}" if options.lora else options.backbone
     return board_of(name, options.device, options.dtype, offload=options.offload, words=options.saved_words)
 
@@ -93,21 +89,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def method_of(options: argparse.Namespace, models: Models, kinds: Sequence[type[Method]] = METHODS) -> Method:
-    """The method that the options name, in their mode and with their settings.
-
-    Raises:
-        ValueError: there is no such method, mode or setting, or a value cannot be read.
-    """
-    return configuration_of(options, options.method, kinds).build(models)
-
-
 def configuration_of(options: argparse.Namespace, method: str, kinds: Sequence[type[Method]] = METHODS) -> Configuration:
-    """A method by its text, with the mode and the settings of the options on top.
-
-    Raises:
-        ValueError: there is no such method or setting, or a value cannot be read.
-    """
+    """A method by its text, with the mode and the settings of the options on top."""
     return read_method(method, kinds, [*options.settings, *([f"mode={options.mode}"] if options.mode else [])])
 
 
@@ -118,11 +101,7 @@ def add_files(parser: argparse.ArgumentParser) -> None:
 
 
 def parts_of(text: str) -> tuple[str, ...]:
-    """What `--files` asks for: names of `PARTS` between commas, or "all".
-
-    Raises:
-        ValueError: one is unknown.
-    """
+    """What `--files` asks for: names of `PARTS` between commas, or "all"."""
     known = {name: name for name in (*PARTS, "all")}
     return tuple(named(known, "files", name.strip()) for name in text.split(",") if name.strip())
 

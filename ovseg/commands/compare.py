@@ -13,12 +13,12 @@ from ovseg.commands.common import (
     show_progress,
 )
 from ovseg.commands.values import out_folder, seed
-from ovseg.compare import Comparison, Truth, compare, comparison_sheet, read_legend, read_truth, read_variants
-from ovseg.files import RunFolder, as_json, run_folder
+from ovseg.compare import Truth, compare, comparison_sheet, read_legend, read_truth, read_variants
+from ovseg.files import as_json, run_folder
 from ovseg.methods import METHODS
 from ovseg.methods.settings import split
 from ovseg.output import view
-from ovseg.output.files import Files, Result, files_of, slug
+from ovseg.output.files import Result, files_of, slug
 from ovseg.pictures import read_image
 from ovseg.scene import from_image
 from ovseg.words.class_filter import asked_for
@@ -55,36 +55,29 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the methods, write the sheet, the tables and the files of each, and print the table."""
     with run_folder(options.out) as out:
-        _compare(options, out)
-
-
-def _compare(options: argparse.Namespace, out: RunFolder) -> None:
-    models, image, parts = models_of(options), read_image(options.image), parts_of(options.files)
-    variants = read_variants(models, split(options.methods, ","), options.settings)
-    classes, caption = asked_for(
-        models, image, options.classes, finds_words=False, caption=options.caption, captioner=options.captioner,
-        report=show_progress,
-    )  # fmt: skip
-    say_notes(models, classes)
-    truth = _truth(options, image.shape[:2], classes)
-    scene = from_image(models, image, options.seed, caption=caption)
-    comparison = compare(models, scene, classes, variants, show_progress, truth=truth)
-    for number, entry in enumerate(comparison.entries, 1):
-        result = Result(entry.segmentation, dict(entry.card), comparison.labels)
-        out.write(files_of(result, parts), f"{number}-{slug(entry.title)}")
-    out.write(tables_of(comparison, hatched=options.hatch))
-    print(comparison.markdown())
-    print(f"wrote {options.out / 'sheet.png'}, comparison.md, .csv, .json and a folder for each method")
-    if not comparison.entries:
-        raise ValueError("At least one method must run, but all failed; the table says why.")
-
-
-def tables_of(comparison: Comparison, *, hatched: bool = False) -> Files:
-    """`sheet.png`, `comparison.md`, `comparison.csv` and `comparison.json`."""
-    yield "sheet.png", view.png(comparison_sheet(comparison, hatched=hatched))
-    yield "comparison.md", comparison.markdown().encode()
-    yield "comparison.csv", comparison.figures().csv().encode()
-    yield "comparison.json", as_json(comparison.record())
+        models, image, parts = models_of(options), read_image(options.image), parts_of(options.files)
+        variants = read_variants(models, split(options.methods, ","), options.settings)
+        classes, caption = asked_for(
+            models, image, options.classes, finds_words=False, caption=options.caption, captioner=options.captioner,
+            report=show_progress,
+        )  # fmt: skip
+        say_notes(models, classes)
+        truth = _truth(options, image.shape[:2], classes)
+        scene = from_image(models, image, options.seed, caption=caption)
+        comparison = compare(models, scene, classes, variants, show_progress, truth=truth)
+        for number, entry in enumerate(comparison.entries, 1):
+            result = Result(entry.segmentation, dict(entry.card), comparison.labels)
+            out.write(files_of(result, parts), f"{number}-{slug(entry.title)}")
+        out.write([
+            ("sheet.png", view.png(comparison_sheet(comparison, hatched=options.hatch))),
+            ("comparison.md", comparison.markdown().encode()),
+            ("comparison.csv", comparison.figures().csv().encode()),
+            ("comparison.json", as_json(comparison.record())),
+        ])  # fmt: skip
+        print(comparison.markdown())
+        print(f"wrote {options.out / 'sheet.png'}, comparison.md, .csv, .json and a folder for each method")
+        if not comparison.entries:
+            raise ValueError("At least one method must run, but all failed; the table says why.")
 
 
 def _truth(options: argparse.Namespace, image_hw: tuple[int, int], classes: tuple[ClassWord, ...]) -> Truth | None:

@@ -42,11 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Check everything, print what was found, and one line to paste into an issue.
-
-    Raises:
-        ValueError: a check failed; the sentence names it.
-    """
+    """Check everything, print what was found, and one line to paste into an issue."""
     if options.small and not options.random:
         raise ValueError("--small must come with --random: real weights have one size.")
     start = time.perf_counter()
@@ -77,11 +73,7 @@ def count(models: Models, pipeline: Published, gigabytes: float) -> None:
 
 
 def examine(models: Models, captioner: str, random: str, start: float) -> None:
-    """Print all checks of these networks.
-
-    Raises:
-        ValueError: a check failed.
-    """
+    """Print all checks of these networks."""
     for line in surroundings(models):
         print(line, flush=True)
     image, classes, findings = np.array(Image.open(PICTURE).convert("RGB")), parse_classes(CLASSES), list[Finding]()

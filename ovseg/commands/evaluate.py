@@ -57,11 +57,7 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
 
 
 def dataset_of(options: argparse.Namespace) -> Dataset:
-    """The data set that the options name.
-
-    Raises:
-        ValueError: there is no such data set or split, or the folder is missing.
-    """
+    """The data set that the options name."""
     return find_dataset(options.dataset, options.data, options.split)
 
 

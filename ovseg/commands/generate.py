@@ -22,11 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Generate the picture and write it.
-
-    Raises:
-        ValueError: the prompt is empty, the steps are too few or too many, or the file cannot be written.
-    """
+    """Generate the picture and write it."""
     scene = from_prompt(
         models_of(options),
         options.prompt,

@@ -23,11 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Generate what is missing, measure, and print the table.
-
-    Raises:
-        ValueError: the backbone has no such split or module, or a segmenter cannot be loaded.
-    """
+    """Generate what is missing, measure, and print the table."""
     models = models_of(options)
     split, method = split_of(options, models), method_of(options, models)
     sources = {"detector": options.detector, "judge": options.judge or models.checkpoint.detector}

@@ -35,12 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Import a checkpoint, or print what modules there are.
-
-    Raises:
-        ValueError: the file is missing or is no published checkpoint, the backbone is unknown or has other features, or
-            there is another module of this name.
-    """
+    """Import a checkpoint, or print what modules there are."""
     models = Models(options.backbone, "cpu")
     if options.action == "list":
         _list(models)

@@ -19,11 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the list, or one method with its settings.
-
-    Raises:
-        ValueError: there is no such method.
-    """
+    """Print the list, or one method with its settings."""
     models = models_of(options)
     if options.name is None:
         print("\n\n".join(_headline(models, kind) for kind in METHODS))

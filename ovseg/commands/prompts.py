@@ -25,11 +25,7 @@ def add_classes(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def classes_of(options: argparse.Namespace) -> tuple[str, ...]:
-    """The classes that `--classes` names; none without it.
-
-    Raises:
-        ValueError: they cannot be read.
-    """
+    """The classes that `--classes` names; none without it."""
     return tuple(word.name for word in parse_classes(options.classes)) if options.classes else ()
 
 
@@ -56,28 +52,16 @@ def add_module(parser: argparse.ArgumentParser) -> None:
 
 
 def split_of(options: argparse.Namespace, models: Models) -> ClassSplit:
-    """The class split that the options name, or the backbone's first one.
-
-    Raises:
-        ValueError: the backbone has no such split, or a file is not as it must be.
-    """
+    """The class split that the options name, or the backbone's first one."""
     offered = splits_for(models.name)
     return find_split(options.split or offered[0], offered)
 
 
 def mode_of(options: argparse.Namespace, models: Models) -> GroundedDiffusion:
-    """Grounded Diffusion in the mode that the options name.
-
-    Raises:
-        ValueError: there is no such mode.
-    """
+    """Grounded Diffusion in the mode that the options name."""
     return named(modes_of(models, GroundedDiffusion), "mode of Grounded Diffusion", options.mode)
 
 
 def method_of(options: argparse.Namespace, models: Models) -> GroundedDiffusion:
-    """Grounded Diffusion in the mode and with the module that the options name.
-
-    Raises:
-        ValueError: there is no such mode, or no such split.
-    """
+    """Grounded Diffusion in the mode and with the module that the options name."""
     return replace(mode_of(options, models), module=options.module or split_of(options, models).name)

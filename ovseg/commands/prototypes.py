@@ -30,11 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Make prototypes, or print what is kept.
-
-    Raises:
-        ValueError: no class is named, or a file is damaged.
-    """
+    """Make prototypes, or print what is kept."""
     models = models_of(options)
     if options.action == "build":
         _build(options, models)

@@ -11,7 +11,7 @@ from ovseg.commands.common import (
     add_files,
     add_method,
     add_networks,
-    method_of,
+    configuration_of,
     models_of,
     parts_of,
     say_notes,
@@ -63,11 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Segment one picture or a folder of them; returns the exit code.
-
-    Raises:
-        ValueError: something is not as it must be.
-    """
+    """Segment one picture or a folder of them; returns the exit code."""
     if options.image.is_dir():
         return _segment_folder(options)
     with run_folder(options.out) as out:
@@ -76,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _method(options: argparse.Namespace, models: Models) -> Method:
-    method = method_of(options, models)
+    method = configuration_of(options, options.method).build(models)
     if options.square and method.tile_side:
         raise ValueError("--square squashes the whole picture, and tile_side cuts it: only one of them can be asked for.")
     return method
@@ -105,7 +101,6 @@ def _segment_picture(options: argparse.Namespace, out: RunFolder) -> None:
         result = result.with_class_thresholds(options.class_threshold)
     captioner = options.captioner if caption and not options.caption.strip() else None
     card = run_card(models, scene, classes, method, result, cost=cost, captioner=captioner)
-    card |= {"class_thresholds": options.class_threshold} if options.class_threshold else {}
     written = out.write(files_of(Result(result, card), parts))
     if options.attention:
         out.write(attention_of(result))

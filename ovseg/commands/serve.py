@@ -33,11 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Serve the page until it is stopped.
-
-    Raises:
-        ValueError: the backbone, the device, the host or the port is unknown.
-    """
+    """Serve the page until it is stopped."""
     check_host(options.host)
     models = models_of(options)
     prepare_environment(options.host)
@@ -55,11 +51,7 @@ def _port() -> int:
 
 
 def check_host(host: str) -> None:
-    """Pass if this machine can listen on an address: Gradio takes another one for a port that is used.
-
-    Raises:
-        ValueError: it cannot.
-    """
+    """Pass if this machine can listen on an address: Gradio takes another one for a port that is used."""
     try:
         family, kind, *_, address = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as tried:
@@ -73,9 +65,6 @@ def prepare_environment(host: str) -> None:
     """Let Gradio reach the page itself past every proxy, and keep its files in a folder of this user alone.
 
     It must be called before Gradio is imported.
-
-    Raises:
-        ValueError: `GRADIO_TEMP_DIR` is no folder that can be written to, or `OVSEG_PROXIES` names no address.
     """
     if "gradio" not in sys.modules:
         os.environ.setdefault("GRADIO_TEMP_DIR", str(own_temporary_folder() / "gradio"))

@@ -8,12 +8,9 @@ import ast
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +21,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 
 from ovseg.assets import ASSETS
+from ovseg.server.started import started
 
 NEEDED = ("title", "sdk", "sdk_version", "python_version", "app_file", "license")
 KNOWN = frozenset({
@@ -52,11 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what is missing, one line each; returns 1 if anything is.
-
-    Raises:
-        ValueError: there is no such folder.
-    """
+    """Print what is missing, one line each; returns 1 if anything is."""
     if not options.folder.is_dir():
         raise ValueError(f"The folder must be one with the files of a Space, but {options.folder} is none.")
     with tempfile.TemporaryDirectory(prefix="space-") as clean:
@@ -118,11 +112,7 @@ def missing(clean: Path) -> Iterator[str]:
 
 
 def front_matter(clean: Path) -> dict[str, Any]:
-    """What stands between the lines of dashes at the top of README.md.
-
-    Raises:
-        ValueError: there is none, or it is not YAML.
-    """
+    """What stands between the lines of dashes at the top of README.md."""
     path = clean / "README.md"
     text = path.read_text(encoding="utf-8") if path.is_file() else ""
     block = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
@@ -138,11 +128,7 @@ def front_matter(clean: Path) -> dict[str, Any]:
 
 
 def requirements(clean: Path, name: str = "requirements.txt") -> dict[str, Requirement]:
-    """The lines of requirements.txt, or of constraints.txt, by the package's name.
-
-    Raises:
-        ValueError: there is no such file, or a line is none that pip reads.
-    """
+    """The lines of requirements.txt, or of constraints.txt, by the package's name."""
     path = clean / name
     if not path.is_file():
         raise ValueError(f"{name} must say which packages are installed, but it is not there.")
@@ -271,34 +257,12 @@ def not_starting(clean: Path) -> Iterator[str]:
     name = str(front.get("app_file", "app.py"))
     if not (clean / name).is_file():
         return
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    quiet = {"GRADIO_SERVER_NAME": "127.0.0.1", "GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    with (clean / ".start.log").open("w+", encoding="utf-8") as log:
-        page = subprocess.Popen([sys.executable, name], cwd=clean, env=kept | quiet, stdout=log, stderr=log)
-        try:
-            yield from _waited_for(page, f"http://127.0.0.1:{port}/config", clean / ".start.log")
-        finally:
-            page.kill()
-            page.wait()
-
-
-def _waited_for(page: subprocess.Popen, address: str, log: Path) -> Iterator[str]:
-    """Nothing once the page answers; a sentence if it ends or does not answer in time."""
-    begun = time.monotonic()
-    while time.monotonic() - begun < START_SECONDS:
-        if page.poll() is not None:
-            said = [line for line in _text(log).splitlines() if line.strip()]
-            yield f"The page must start, but it ended with code {page.returncode}: {said[-1] if said else 'it said nothing'}"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    try:
+        with started(clean, name, environment, START_SECONDS):
             return
-        try:
-            urllib.request.urlopen(address, timeout=5).read()
-            return
-        except OSError:
-            time.sleep(0.5)
-    yield f"The page must answer within {START_SECONDS} seconds, but it did not."
+    except ValueError as error:
+        yield str(error)
 
 
 def _text(path: Path) -> str:

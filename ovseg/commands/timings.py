@@ -61,17 +61,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measure and print the tables.
-
-    Raises:
-        ValueError: options exclude each other, or a number or a name is wrong.
-    """
+    """Measure and print the tables."""
     sized = options.full_size or options.growth
     if not sized and (wrong := [name for name in ("classes", "side", "images", "making", "out") if getattr(options, name)]):
         raise ValueError(f"--{wrong[0]} must come with --full-size or --growth.")
     if options.small and not options.full_size:
         raise ValueError("--small must come with --full-size: real weights have one size.")
-    kinds = kinds_of(options.methods, METHODS if sized else METHODS[:1])
+    names = (options.methods or "").split(",")
+    kinds = [find_method(name.strip()) for name in names] if options.methods else METHODS[: len(METHODS) if sized else 1]
     with networks_of(options, kinds) as models:
         if not sized:
             print(table(models, measure(models, 5 if options.runs is None else options.runs, kinds)))
@@ -79,18 +76,9 @@ def run(options: argparse.Namespace) -> None:
         report(options, models, [suited_to(models, kind) for kind in kinds])
 
 
-def kinds_of(names: str | None, default: Sequence[type[Method]]) -> list[type[Method]]:
-    """The methods of these names."""
-    return [find_method(name.strip()) for name in names.split(",")] if names else list(default)
-
-
 @contextmanager
 def networks_of(options: argparse.Namespace, kinds: Sequence[type[Method]]) -> Iterator[Models]:
-    """The networks that the options name, or random ones of full size; prototypes are in a folder of their own.
-
-    Raises:
-        ValueError: there are none of full size for the backbone.
-    """
+    """The networks that the options name, or random ones of full size; prototypes are in a folder of their own."""
     if options.full_size and options.backbone not in (None, *GENERATIONS):
         raise ValueError(f"--full-size must come with --backbone {' or '.join(GENERATIONS)}, but got {options.backbone}.")
     options.backbone = options.backbone or ("sd15" if options.full_size else "pocket")
@@ -165,11 +153,7 @@ def measured(models: Models, methods: Sequence[Method], sizes: Sequence[Size], p
 
 
 def numbers_of(text: str | None, default: tuple[int, ...]) -> tuple[int, ...]:
-    """Numbers with commas between them.
-
-    Raises:
-        ValueError: one is no number of 1 or more.
-    """
+    """Numbers with commas between them."""
     if not text:
         return default
     if not all(part.strip().isdecimal() and int(part) >= 1 for part in text.split(",")):

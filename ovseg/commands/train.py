@@ -81,11 +81,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train one network or all, or pack all.
-
-    Raises:
-        ValueError: there is no such network, an option belongs to another one, or a network must be trained before.
-    """
+    """Train one network or all, or pack all."""
     network = options.network
     _check_options(options)
     if network == "all":
@@ -174,11 +170,7 @@ def _train_grounding(options: argparse.Namespace) -> None:
 
 
 def _check_free(place: Path, models: Models) -> None:
-    """A module may take the place of an earlier one of the same backbone and split, and of no other.
-
-    Raises:
-        ValueError: the place is taken.
-    """
+    """A module may take the place of an earlier one of the same backbone and split, and of no other."""
     config = place / "config.json"
     if config.is_file() and read_json(config)["training"]["backbone"] != models.backbone.fingerprint:
         raise ValueError(f"The place of the trained module must be free, but another backbone's module is in {place}.")

@@ -40,11 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Make the triplets, or those that are missing, and print how many objects the detector missed.
-
-    Raises:
-        ValueError: a number is out of range, options contradict each other, or there is no detector.
-    """
+    """Make the triplets, or those that are missing, and print how many objects the detector missed."""
     if options.count < 1:
         raise ValueError(f"--count must be 1 or more, but got {options.count}.")
     if options.split and options.classes:

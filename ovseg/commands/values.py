@@ -10,7 +10,6 @@ from pathlib import Path
 
 from ovseg.files import check_folder
 
-MOST_SEED = 2**62
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -32,9 +31,8 @@ def more_than_nothing(text: str) -> float:
     return value
 
 
-def seed(text: str) -> int:
-    """The seed of random numbers."""
-    return whole(0, MOST_SEED)(text)
+seed = whole(0, 2**62)
+"""A reader of the seed of random numbers."""
 
 
 class ByName(Action):
@@ -43,11 +41,7 @@ class ByName(Action):
     def __call__(
         self, parser: ArgumentParser, namespace: Namespace, values: Sequence[str], option_string: str | None = None
     ) -> None:
-        """Read the values.
-
-        Raises:
-            ArgumentError: one has no number behind an equals sign.
-        """
+        """Read the values."""
         numbers = {}
         for text in values:
             name, _, value = text.rpartition("=")

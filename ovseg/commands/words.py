@@ -26,11 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Let the methods prepare their classes, and save every prompt that they had encoded.
-
-    Raises:
-        ValueError: the backbone has no text encoder of its own, or a method is on another or cannot be prepared.
-    """
+    """Let the methods prepare their classes, and save every prompt that they had encoded."""
     from ovseg.backbones.clip_text import ClipText  # here, as diffusers takes seconds to import
 
     models, classes = models_of(options), parse_classes(options.classes)

@@ -16,7 +16,7 @@ from ovseg.methods.grammar import Configuration, read_settings, split_method
 from ovseg.models import Models
 from ovseg.output.cost import measuring
 from ovseg.output.run_card import run_card
-from ovseg.progress import Report, silent
+from ovseg.progress import Report, about, silent, within
 from ovseg.scene import on_network
 from ovseg.shared_networks import short_name
 from ovseg.types import Scene
@@ -166,10 +166,7 @@ def run_variants(
     """The outcome of each variant, one after the other, as the work goes on, in the order of `by_network`."""
     ordered, scenes = by_network(models, variants), {models.short_name: scene}
     for number, variant in enumerate(ordered):
-
-        def of_all(stage: str, share: float, variant: Variant = variant, number: int = number) -> None:
-            report(f"{variant.title}: {stage}", (number + share) / len(ordered))
-
+        of_all = about(within(report, number / len(ordered), (number + 1) / len(ordered)), variant.title)
         own = models.beside(variant.backbone)
         its_scene = scenes.setdefault(own.short_name, on_network(own, scene))
         yield _run_on(own, its_scene, classes, variant, of_all)

@@ -8,29 +8,28 @@ that they need no address of their own behind a proxy.
 import base64
 import json
 from html import escape
-from pathlib import Path
 
 import gradio as gr
 
+from ovseg.demo.static_files import static
 from ovseg.methods import METHODS, Method
 from ovseg.models import Models
 
-FOLDER = Path(__file__).parent / "static" / "about"
 ABOUT = "about"  # a method's folder of its text and its pictures
 STEPS = "steps.json"  # the pictures of its strip, in order: file, caption, alt
 
 
 def build_about_tab(models: Models) -> None:
     """Lay out the tab. Loads no weights."""
-    gr.HTML(about_html(models), css_template=_text("about.css"), elem_id="about-tab", js_on_load=None)
+    gr.HTML(about_html(models), css_template=static("about/about.css"), elem_id="about-tab", js_on_load=None)
 
 
 def about_html(models: Models) -> str:
     """The whole tab as HTML: an introduction, each method with its strip, the pocket world, honesty."""
     methods = "".join(map(_method, METHODS))
     knows = f"<p><strong>{escape(models.checkpoint.title)}.</strong> {escape(models.checkpoint.knows)}</p>"
-    world = _text("world.html").replace("<!-- backbone -->", knows)
-    return f'<div class="ov-about">{_text("intro.html")}{methods}{world}</div>'
+    world = static("about/world.html").replace("<!-- backbone -->", knows)
+    return f'<div class="ov-about">{static("about/intro.html")}{methods}{world}</div>'
 
 
 def _method(kind: type[Method]) -> str:
@@ -51,16 +50,9 @@ def _strip(kind: type[Method]) -> str:
     folder = kind.folder() / ABOUT
     strip = json.loads((folder / STEPS).read_text(encoding="utf-8")) if (folder / STEPS).exists() else []
     items = "".join(
-        f'<li><figure><img src="{_data_url(folder / step["file"])}" alt="{escape(step["alt"])}" width="288" height="288">'
+        f'<li><figure><img src="data:image/webp;base64,{base64.b64encode((folder / step["file"]).read_bytes()).decode()}"'
+        f' alt="{escape(step["alt"])}" width="288" height="288">'
         f"<figcaption>{escape(step['caption'])}</figcaption></figure></li>"
         for step in strip
     )
     return f'<ol aria-label="Steps of {escape(kind.title)}">{items}</ol>' if items else ""
-
-
-def _data_url(file: Path) -> str:
-    return f"data:image/webp;base64,{base64.b64encode(file.read_bytes()).decode()}"
-
-
-def _text(name: str) -> str:
-    return (FOLDER / name).read_text(encoding="utf-8")

@@ -51,7 +51,8 @@ While it shows a value, the component's element has the attribute data-run with 
 import base64
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -82,31 +83,37 @@ def board(elem_id: str) -> gr.HTML:
         value=None,
         html_template=static("board.html"),
         css_template=static("elements.css", "board.css"),
-        js_on_load=board_script(),
+        js_on_load=script_of(SCRIPTS),
         elem_id=elem_id,
         apply_default_css=False,
         step=None,
     )
 
 
-def board_script() -> str:
-    """The browser's part as one script."""
-    return script_of(SCRIPTS)
-
-
 def board_picture(
-    image: UInt8[np.ndarray, "H W 3"], labels: Sequence[str], truth: Integer[np.ndarray, "_h _w"] | None = None
+    image: UInt8[np.ndarray, "H W 3"],
+    labels: Sequence[str],
+    truth: Integer[np.ndarray, "_h _w"] | None = None,
+    seen: dict | None = None,
 ) -> dict:
     """What the methods look at: the picture, the words that were asked for, and the truth if it is known.
 
     Args:
         labels: "background", then the classes in the order asked for.
         truth: indices into `labels`; 255 where it says nothing.
+        seen: what `seen_of` gave of the picture, if it was encoded before.
 
     Raises:
         ValueError: the labels do not begin with the background, or the truth does not fit.
     """
-    return seen_of(image) | asked_of(image.shape[:2], labels, truth)
+    if not labels or labels[0] != BACKGROUND:
+        raise ValueError(f"The labels must begin with {BACKGROUND!r}, but got {list(labels)[:1]}.")
+    if truth is not None and truth.shape != image.shape[:2]:
+        raise ValueError(f"The truth must have the picture's shape {image.shape[:2]}, but got {truth.shape}.")
+    if truth is not None and (wrong := set(np.unique(truth).tolist()) - {*range(len(labels)), 255}):
+        raise ValueError(f"The truth must hold labels below {len(labels)}, or 255, but it holds {sorted(wrong)}.")
+    drawn = None if truth is None else data_url(Image.fromarray(truth.astype(np.uint8)), "PNG")
+    return (seen or seen_of(image)) | {"labels": list(labels), "truth": drawn}
 
 
 def seen_of(image: UInt8[np.ndarray, "H W 3"]) -> dict:
@@ -116,35 +123,19 @@ def seen_of(image: UInt8[np.ndarray, "H W 3"]) -> dict:
     return {"url": data_url(Image.fromarray(image), kind), "height": image.shape[0], "width": image.shape[1], "hues": hues}
 
 
-def asked_of(image_hw: tuple[int, int], labels: Sequence[str], truth: Integer[np.ndarray, "_h _w"] | None = None) -> dict:
-    """What of `board_picture` is asked of a picture of this size.
-
-    Raises:
-        ValueError: as there.
-    """
-    if not labels or labels[0] != BACKGROUND:
-        raise ValueError(f"The labels must begin with {BACKGROUND!r}, but got {list(labels)[:1]}.")
-    if truth is not None and truth.shape != image_hw:
-        raise ValueError(f"The truth must have the picture's shape {image_hw}, but got {truth.shape}.")
-    if truth is not None and (wrong := set(np.unique(truth).tolist()) - {*range(len(labels)), 255}):
-        raise ValueError(f"The truth must hold labels below {len(labels)}, or 255, but it holds {sorted(wrong)}.")
-    drawn = None if truth is None else data_url(Image.fromarray(truth.astype(np.uint8)), "PNG")
-    return {"labels": list(labels), "truth": drawn}
-
-
 def waiting(key: str, title: str, seconds: float | None = None) -> dict:
     """A method that has not begun; `seconds` is how long it will take, if that is known."""
-    return _entry(key, title, "waiting", seconds=seconds)
+    return _entry(key, title, "waiting", {"seconds": seconds})
 
 
 def running(key: str, title: str, stage: str, share: float | None = None, seconds: float | None = None) -> dict:
     """A method at work: the name of its stage, the share that is done, 0 to 1, and the seconds left, where known."""
-    return _entry(key, title, "running", stage=stage, share=share, seconds=seconds)
+    return _entry(key, title, "running", {"stage": stage, "share": share, "seconds": seconds})
 
 
 def failed(key: str, title: str, sentence: str) -> dict:
     """A method that could not be run, and the sentence that says why."""
-    return _entry(key, title, "failed", sentence=sentence)
+    return _entry(key, title, "failed", {"sentence": sentence})
 
 
 def done(
@@ -170,7 +161,9 @@ def done(
     low, high = (0.0, 1.0) if segmentation.threshold is not None else _range(scores)
     codes = score_steps(scores, low, high, segmentation.threshold)
     urls = [packed(*layer) for layer in zip(labels, codes, strict=True)]
-    return _entry(key, title, "done", seconds=seconds, passes=passes) | {
+    facts = {
+        "seconds": seconds,
+        "passes": passes,
         "apart": apart,
         "labels": list(segmentation.labels),
         "best": urls[0],
@@ -179,6 +172,7 @@ def done(
         "high": high,
         "threshold": segmentation.threshold,
     }
+    return _entry(key, title, "done", facts)
 
 
 def board_value(picture: dict, entries: Sequence[dict], run: str) -> dict:
@@ -271,19 +265,9 @@ def score_steps(
     return (near - 1 + sum((grid[near + k] < scores).astype(np.uint16) for k in (-1, 0, 1))).astype(np.uint16)
 
 
-def _entry(
-    key: str,
-    title: str,
-    state: str,
-    *,
-    seconds: float | None = None,
-    stage: str = "",
-    share: float | None = None,
-    sentence: str = "",
-    passes: int | None = None,
-) -> dict:
-    facts = {"seconds": seconds, "stage": stage, "share": share, "sentence": sentence, "passes": passes}
-    return {"key": key, "title": title, "state": state, **facts}
+def _entry(key: str, title: str, state: str, facts: Mapping[str, Any]) -> dict:
+    unknown = {"seconds": None, "stage": "", "share": None, "sentence": "", "passes": None}
+    return {"key": key, "title": title, "state": state, **unknown, **facts}
 
 
 def _range(scores: np.ndarray) -> tuple[float, float]:

@@ -55,11 +55,7 @@ def read_board(path: Path) -> dict[str, Any]:
 
 
 def _check(value: Any) -> None:
-    """Pass if all texts are short or pictures that can be read, and all numbers are numbers.
-
-    Raises:
-        ValueError: one is not.
-    """
+    """Raise ValueError where a text is neither short nor a picture that can be read, or a number is none."""
     for item in leaves(value):
         if isinstance(item, float) and not math.isfinite(item):
             raise ValueError(f"{NOT_OURS}one of its numbers is {item}.")
@@ -72,11 +68,7 @@ def _check(value: Any) -> None:
 
 
 def _check_maps(value: Mapping[str, Any]) -> None:
-    """Pass if the maps of all entries have the picture's size.
-
-    Raises:
-        ValueError: one has not.
-    """
+    """Raise ValueError where the map of an entry has not the picture's size."""
     image_hw = value["height"], value["width"]
     if math.prod(image_hw) > limits().pixels:
         raise ValueError(f"{NOT_OURS}its picture has more than {limits().pixels} pixels.")

@@ -23,7 +23,7 @@ from ovseg.limits import limits
 from ovseg.models import Models
 from ovseg.server.durations import Durations
 from ovseg.server.gradio_parts import expect_recent_times, take_bare_pictures, write_mcp_answers
-from ovseg.server.guard import HANDLERS, guard
+from ovseg.server.guard import HANDLERS, Guard, allowed_hosts
 from ovseg.server.housekeeping import housekeeping
 from ovseg.server.listeners import ListeningMiddleware
 from ovseg.server.page import Page
@@ -132,7 +132,7 @@ def launch(models: Models, host: str, port: int | None, *, mcp: bool = False, wa
         mcp_server=mcp or None,
         app_kwargs={
             "middleware": [
-                guard(host),
+                Middleware(Guard, hosts=allowed_hosts(host)),
                 Middleware(VisitorMiddleware, page.listeners, Visitors()),
                 Middleware(ListeningMiddleware, page.listeners),
                 Middleware(StoppedJobMiddleware),

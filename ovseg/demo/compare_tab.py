@@ -14,10 +14,10 @@ from ovseg.demo.board import board, board_step, board_value
 from ovseg.demo.board_file import read_board
 from ovseg.demo.control_views import wire_controls
 from ovseg.demo.link import Link
-from ovseg.demo.looking import LookPanel, build_look_panel, first_views, wire_look_panel
-from ovseg.demo.method_panel import MethodPanel, build_method_panel, chosen, estimates_of, restored
+from ovseg.demo.looking import LookPanel, build_look_panel, first_views
+from ovseg.demo.method_panel import build_method_panel, chosen, estimates_of, restored
 from ovseg.demo.picture import Picture, of_kept, of_origin
-from ovseg.demo.picture_panel import Chosen, PicturePanel, build_picture_panel, wire_picture_panel
+from ovseg.demo.picture_panel import PicturePanel, build_picture_panel, wire_picture_panel
 from ovseg.demo.preload import on_zero_gpu
 from ovseg.demo.run import Results, RunRequest, drawn, entries_of, grow, run_parts
 from ovseg.demo.word_panel import (
@@ -26,7 +26,6 @@ from ovseg.demo.word_panel import (
     captioner_name,
     chips_value,
     given_image,
-    wire_word_panel,
 )
 from ovseg.demo.work import (
     QUIET,
@@ -35,7 +34,6 @@ from ovseg.demo.work import (
     on_the_network,
     status_line,
     stream_parts,
-    whole,
 )
 from ovseg.demo.worked_example import WorkedExample
 from ovseg.doors import inputs
@@ -60,7 +58,8 @@ class CompareTab:
 
     pictures: PicturePanel
     words: WordPanel
-    methods: MethodPanel
+    lines: gr.HTML  # the methods
+    seed: gr.Number
     looks: LookPanel
     board: gr.HTML
     status: gr.HTML
@@ -73,41 +72,35 @@ class CompareTab:
     own: gr.Textbox  # a picture of the visitor's own that the browser kept
     begin: gr.Textbox  # a word in it lets Run begin by itself
 
-    @property
-    def asked(self) -> list[Any]:
-        """What Run takes."""
-        words = self.words
-        return [self.pictures.picture, words.words, words.caption, words.captioner, self.methods.seed, self.methods.lines]
-
 
 def build_compare_tab(models: Models, durations: Durations, link: gr.Button) -> CompareTab:
     """Lay out the tab and wire its events."""
+    status = gr.HTML(status_line(FIRST_STATUS, None), elem_id="status", render=False)
     with gr.Row(elem_id="frame"):
         with gr.Column(elem_id="left", min_width=280):
             pictures = build_picture_panel(models)
-            words = build_word_panel(models)
-            methods = build_method_panel(models)
+            words, asking = build_word_panel(models, durations, pictures.picture, status)
+            lines, seed = build_method_panel(models)
             with gr.Column(elem_id="run-bar"):
                 run_button = gr.Button("Run", variant="primary", elem_id="run", min_width=120)
                 stop = gr.Button("Stop", elem_id="stop", min_width=80)
-                status = gr.HTML(status_line(FIRST_STATUS, None), elem_id="status")
+                status.render()
             with gr.Accordion("more", open=False, elem_id="more"):
-                for part in (pictures.number, *words.rest, methods.seed):
+                for part in (pictures.number, *words.rest, seed):
                     part.render()
         with gr.Column(elem_id="right", min_width=320):
             canvases = board("board")
-            looks = build_look_panel()
-    results, address = gr.State(None), gr.Textbox(visible=False, elem_id="link-query")
+            results = gr.State(None)
+            looks = build_look_panel(canvases, results)
+    address = gr.Textbox(visible=False, elem_id="link-query")
     last = gr.BrowserState("", storage_key="ovseg-last-choice", secret="ovseg")  # nothing in it is secret
     own, begin = gr.Textbox(visible=False, elem_id="own"), gr.Textbox(visible=False, elem_id="begin")
     tab = CompareTab(
-        pictures, words, methods, looks, canvases, status, results, run_button, stop, link, address, last,
+        pictures, words, lines, seed, looks, canvases, status, results, run_button, stop, link, address, last,
         own, begin,
     )  # fmt: skip
-    shown = Chosen(pictures.picture, words.words, words.caption, words.chips, pictures.number)
+    shown = [pictures.picture, words.words, words.caption, words.chips, pictures.number]
     sources, drawing = wire_picture_panel(models, pictures, shown, chips_value(models, ()), status, durations=durations)
-    asking = wire_word_panel(models, words, pictures.picture, status, durations)
-    wire_look_panel(looks, canvases, results)
     running_event = _wire_run(models, tab, durations)
     controlling = wire_controls(models, durations, looks, results, status)
     _wire_zip(tab)
@@ -156,12 +149,13 @@ def _wire_run(models: Models, tab: CompareTab, durations: Durations) -> gr.event
 
     # What changes at the end alone is an event of its own: a step costs the browser something for each of its outputs.
     running_event = tab.run.click(
-        compare, tab.asked, [tab.status, tab.board, tab.results, tab.last], api_visibility="private",
-        **on_the_network(tab.status),
+        compare,
+        [tab.pictures.picture, tab.words.words, tab.words.caption, tab.words.captioner, tab.seed, tab.lines],
+        [tab.status, tab.board, tab.results, tab.last], **on_the_network(tab.status),
     )  # fmt: skip
     running_event.success(
         below, [tab.results, tab.words.words],
-        [tab.words.words, tab.words.caption, tab.methods.lines, *tab.looks.outputs], **QUIET,
+        [tab.words.words, tab.words.caption, tab.lines, *tab.looks.outputs], **QUIET,
     )  # fmt: skip
     keep = "(last, board) => window.ovsegOwn.keep(last, board)"
     tab.last.change(None, [tab.last, tab.board], None, js=keep, api_visibility="private")
@@ -179,14 +173,11 @@ def request_of(
 
     Args:
         words: the class words, the caption, and the captioner's choice.
-
-    Raises:
-        ValueError: something is missing, no value of its kind, or too much.
     """
     image, (classes, caption, captioner) = given_image(picture), words
     asked = RunRequest(
         picture, inputs.classes(classes or ""), inputs.text("The caption", caption or ""),
-        inputs.captioner(models, captioner_name(captioner)), variants, whole("The seed", seed),
+        inputs.captioner(models, captioner_name(captioner)), variants, inputs.whole("The seed", seed),
     )  # fmt: skip
     check_work(models, variants, asked.words, image.shape[:2], asked.caption)
     return asked
@@ -220,7 +211,7 @@ def _wire_pictures(models: Models, tab: CompareTab, events: list[gr.events.Depen
         begin = begins(models, words or "", methods, durations) if picture.origin else ""
         return value, None, status_line(text, None), *first_views(None), begin
 
-    inputs = [tab.pictures.picture, tab.words.words, tab.methods.lines]
+    inputs = [tab.pictures.picture, tab.words.words, tab.lines]
     outputs = [tab.board, tab.results, tab.status, *tab.looks.outputs, tab.begin]
     for event in events:
         shown = event.success(show, inputs, outputs, **QUIET)
@@ -299,7 +290,7 @@ def _wire_link(models: Models, tab: CompareTab) -> None:
         with as_sentences():
             return query_of(models, picture, words, seed, methods)
 
-    inputs = [tab.pictures.picture, tab.words.words, tab.methods.seed, tab.methods.lines]
+    inputs = [tab.pictures.picture, tab.words.words, tab.seed, tab.lines]
     tab.link.click(query, inputs, tab.address, **QUIET).success(
         None, tab.address, tab.status, js="(query) => window.ovsegLink.copy(query)", **QUIET
     )
@@ -313,7 +304,7 @@ def query_of(models: Models, picture: Picture | None, words: str, seed: float | 
     """
     asked = chosen(models, methods)
     written = tuple(Configuration.of(models.beside(variant.backbone), variant.method) for variant in asked)
-    return Link(picture.origin if picture else "", words or "", whole("The seed", seed), written).query()
+    return Link(picture.origin if picture else "", words or "", inputs.whole("The seed", seed), written).query()
 
 
 def wire_opening(models: Models, tab: CompareTab, example: WorkedExample, durations: Durations, page: gr.Blocks) -> None:
@@ -333,7 +324,7 @@ def wire_opening(models: Models, tab: CompareTab, example: WorkedExample, durati
         return _worked(models, example, said, durations)
 
     outputs = [tab.status, tab.board, tab.results, tab.pictures.picture, tab.words.words, tab.pictures.number]
-    outputs += [tab.methods.seed, *tab.looks.outputs, tab.methods.lines, tab.words.chips, tab.begin]
+    outputs += [tab.seed, *tab.looks.outputs, tab.lines, tab.words.chips, tab.begin]
     bring = "(last) => window.ovsegOwn.bring(last)"
     opened = page.load(open_page, [tab.last, tab.own], outputs, js=bring, **QUIET)
     opened.success(None, tab.begin, None, js=BEGIN, api_visibility="private")

@@ -11,14 +11,14 @@ from ovseg.compare import Comparison, Entry, Failure, Variant
 from ovseg.demo.looking import LookPanel, tiles_html
 from ovseg.demo.picture import Picture
 from ovseg.demo.run import Results
-from ovseg.demo.work import on_accelerator, on_the_network, sent_once, status_line, stream
+from ovseg.demo.work import on_the_network, sent_once, status_line, told, worker
 from ovseg.evaluation.controls import CONTROLS, run_controls
 from ovseg.methods import find_method
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.scene import from_image
 from ovseg.server.durations import Durations
-from ovseg.server.request_cost import Work, learning, seconds_for, to_segment
+from ovseg.server.request_cost import Work, learning, to_segment
 from ovseg.server.sentences import as_sentences
 from ovseg.words.classes import ClassWord
 
@@ -49,11 +49,7 @@ class ControlsAsked:
 
 
 def asked_of(results: Results | None, title: str | None) -> ControlsAsked:
-    """What the controls of an entry are run with.
-
-    Raises:
-        ValueError: there is no such entry.
-    """
+    """What the controls of an entry are run with."""
     if results is None or not results.comparison.entries:
         raise ValueError("There must be masks first, but nothing was segmented yet: press Run.")
     entry = results.comparison.entry(title or results.comparison.entries[0].title)
@@ -80,24 +76,14 @@ def wire_controls(
 ) -> gr.events.Dependency:
     """Connect the button; returns its event, which uses the network."""
 
-    @on_accelerator(models, lambda asked: seconds_for(durations, [asked.work(models)]))
-    def work(asked: ControlsAsked) -> Iterator[tuple[str, float, tuple[Entry | Failure, ...] | None]]:
-        yield from stream(lambda report: asked.run(models, report))
+    work = worker(models, durations, lambda asked: [asked.work(models)], lambda asked, report: asked.run(models, report))
 
     @sent_once
     def controls(results: Results | None, title: str | None) -> Iterator[tuple[str, Any]]:
         with as_sentences():
             asked = asked_of(results, title)
-        for stage, share, made in learning(durations, asked.work(models), work(asked)):
-            if made is None:
-                yield status_line(stage, share), gr.skip()
-            else:
-                named = title or results.comparison.entries[0].title
-                yield (
-                    status_line(f"The controls of {named} stand below its masks.", None),
-                    controls_html(results, named, made),
-                )
+        said = status_line(f"The controls of {asked.variant.title} stand below its masks.", None)
+        events = learning(durations, asked.work(models), work(asked))
+        yield from told(events, 2, lambda made: (said, controls_html(results, asked.variant.title, made)))
 
-    return panel.run_controls.click(
-        controls, [kept, panel.title], [status, panel.controls], api_visibility="private", **on_the_network(status)
-    )
+    return panel.run_controls.click(controls, [kept, panel.title], [status, panel.controls], **on_the_network(status))

@@ -36,9 +36,5 @@ def values_of(method: Method) -> dict[str, object]:
 
 
 def read_controls(method: type[Method], values: Mapping[str, object]) -> dict[str, object]:
-    """The values of controls as the method's settings; text is read by its field's type.
-
-    Raises:
-        ValueError: a value is none of its field, or out of its range, or a control is empty.
-    """
+    """The values of controls as the method's settings; text is read by its field's type."""
     return {name: take_setting(method, name, value) for name, value in values.items()}

@@ -11,7 +11,7 @@ import numpy as np
 
 from ovseg.assets import ASSETS
 from ovseg.demo.network_choice import network_choice, network_of
-from ovseg.demo.work import QUIET, on_accelerator, on_the_network, say_stopped, sent_once, status_line, stream, whole
+from ovseg.demo.work import QUIET, on_the_network, say_stopped, sent_once, status_line, told, worker
 from ovseg.doors import inputs
 from ovseg.factory.synthesize import SEGMENTER, Synthesis, preview
 from ovseg.limits import limits
@@ -20,7 +20,7 @@ from ovseg.models import Models
 from ovseg.progress import Report
 from ovseg.server.download_folders import new_folder
 from ovseg.server.durations import Durations
-from ovseg.server.request_cost import Work, learning, seconds_for, to_synthesize
+from ovseg.server.request_cost import learning, to_synthesize
 from ovseg.server.sentences import as_sentences
 from ovseg.words.classes import check_amount, parse_classes
 
@@ -77,31 +77,23 @@ def build_dataset_tab(models: Models, durations: Durations) -> None:
 
     network.change(on_network, network, [about, make], **QUIET)
     making = make.click(
-        _maker(models, durations), [words, count, pairs, seed, network], [status, sheet, archive], api_visibility="private",
-        **on_the_network(status),
+        _maker(models, durations), [words, count, pairs, seed, network], [status, sheet, archive], **on_the_network(status),
     )  # fmt: skip
     say_stopped(stop, [making], status)
 
 
-def works_of(models: Models, asked: Asked) -> tuple[Work, ...]:
-    """The work of a request, on its network."""
-    return to_synthesize(models.beside(asked.network), asked.count)
-
-
 def _maker(models: Models, durations: Durations) -> Any:
-    @on_accelerator(models, lambda asked, folder: seconds_for(durations, works_of(models, asked)))
-    def work(asked: Asked, folder: Path) -> Iterator[tuple[str, float, tuple[np.ndarray, str] | None]]:
-        def made(report: Report) -> tuple[np.ndarray, str]:
-            report("loading the network", 0.0)
-            own = models.beside(asked.network)
-            task = Synthesis(own, suited_to(own, SEGMENTER), asked.classes, asked.count, asked.pairs, asked.seed)
-            task.run(folder / "data", report)
-            zipped = shutil.make_archive(str(folder / "dataset"), "zip", folder / "data")
-            sheet = preview(folder / "data", asked.classes, min(asked.count, SHOWN))
-            shutil.rmtree(folder / "data")
-            return sheet, zipped
+    def made(asked: Asked, folder: Path, report: Report) -> tuple[np.ndarray, str]:
+        report("loading the network", 0.0)
+        own = models.beside(asked.network)
+        task = Synthesis(own, suited_to(own, SEGMENTER), asked.classes, asked.count, asked.pairs, asked.seed)
+        task.run(folder / "data", report)
+        zipped = shutil.make_archive(str(folder / "dataset"), "zip", folder / "data")
+        sheet = preview(folder / "data", asked.classes, min(asked.count, SHOWN))
+        shutil.rmtree(folder / "data")
+        return sheet, zipped
 
-        yield from stream(made)
+    work = worker(models, durations, lambda asked, folder: to_synthesize(models.beside(asked.network), asked.count), made)
 
     @sent_once
     def dataset(words: str, count: float, pairs: float, seed: float | None, network: str) -> Iterator[tuple[str, Any, Any]]:
@@ -110,16 +102,13 @@ def _maker(models: Models, durations: Durations) -> Any:
             check_amount(parsed)
             asked = Asked(
                 tuple(word.name for word in parsed), inputs.whole("pictures", count, 1, limits().pictures),
-                inputs.number("share of prompts with two classes", pairs, 0, 1), whole("The seed", seed), network,
+                inputs.number("share of prompts with two classes", pairs, 0, 1), inputs.whole("The seed", seed), network,
             )  # fmt: skip
             if obstacle := models.beside(network).obstacle("grounding"):
                 raise ValueError(f"The network must have a grounding module. {obstacle}")
         folder = new_folder()
-        (counted,) = works_of(models, asked)
-        for stage, share, made in learning(durations, counted, work(asked, folder)):
-            if made is None:
-                yield status_line(stage, share), gr.skip(), gr.skip()
-            else:
-                yield (status_line(f"{asked.count} pictures made.", None), *made)
+        (counted,) = to_synthesize(models.beside(network), asked.count)
+        said = status_line(f"{asked.count} pictures made.", None)
+        yield from told(learning(durations, counted, work(asked, folder)), 3, lambda made: (said, *made))
 
     return dataset

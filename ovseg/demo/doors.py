@@ -3,7 +3,7 @@
 A door checks what it is given and answers bad input with a sentence, before the accelerator is asked for.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -11,7 +11,7 @@ import numpy as np
 from gradio import FileData
 from jaxtyping import UInt8
 
-from ovseg.demo.work import NETWORK, on_accelerator, stream
+from ovseg.demo.work import NETWORK, worker
 from ovseg.doors import (
     About,
     Captioned,
@@ -30,7 +30,7 @@ from ovseg.output import view
 from ovseg.server.download_folders import new_folder
 from ovseg.server.durations import Durations
 from ovseg.server.gradio_parts import describe_values, read_own_files
-from ovseg.server.request_cost import Work, check_work, learn_speed, seconds_for, to_draw, to_segment
+from ovseg.server.request_cost import Work, check_work, learn_speed, to_draw, to_segment
 from ovseg.server.sentences import as_sentences
 from ovseg.server.uploaded_files import sent_file
 
@@ -62,11 +62,10 @@ class Doors:
     """
 
     def __init__(self, models: Models, durations: Durations) -> None:
-        @on_accelerator(models, lambda request: seconds_for(durations, works_of(models, request)))
-        def work(request: Any) -> Iterator[tuple[str, float, Any]]:
-            yield from stream(lambda report: request.run(models, report))
-
-        self._models, self._durations, self._work = models, durations, work
+        self._models, self._durations = models, durations
+        self._work = worker(
+            models, durations, lambda request: works_of(models, request), lambda request, report: request.run(models, report)
+        )
 
     def _answered(self, request: DoorRequest) -> Any:
         """The answer to a request; how long it took is learned.
@@ -213,11 +212,7 @@ def works_of(models: Models, request: DoorRequest) -> tuple[Work, ...]:
 
 
 def check_request(models: Models, request: DoorRequest) -> None:
-    """Pass if programs may ask for so much work at once.
-
-    Raises:
-        ValueError: they may not.
-    """
+    """Raise ValueError where programs may not ask for so much work at once."""
     if isinstance(request, (SegmentRequest, CompareRequest)):
         about = request.about
         variants = (request.variant,) if isinstance(request, SegmentRequest) else request.variants
@@ -247,9 +242,5 @@ def build_doors(page: gr.Blocks, models: Models, durations: Durations) -> None:
 
 
 def picture_of(given: Any, longest_side: Any) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture of a file that Gradio has taken in, which it describes by a dictionary, or that is written as text.
-
-    Raises:
-        ValueError: it is no such file, or no picture.
-    """
+    """The picture of a file that Gradio has taken in, which it describes by a dictionary, or that is written as text."""
     return inputs.picture(sent_file(given), "it", longest_side)

@@ -12,18 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from ovseg import __version__
-from ovseg.attention import Inspection
-from ovseg.attention.plan import NOISE_LEVELS
-from ovseg.demo.board import board_script
-from ovseg.demo.inside import inside_script, inside_value, place_value, token_maps
-from ovseg.demo.inside_panel import sentence_of
-from ovseg.demo.inside_tab import Asked, Looked, look
+from ovseg.demo import board, inside
+from ovseg.demo.inside import inside_value, place_value, token_maps
+from ovseg.demo.inside_tab import Looked, look_at
 from ovseg.demo.looking import evidence_of
 from ovseg.demo.picture import Picture, of_origin
-from ovseg.demo.run import RunRequest, drawn, run, titled
+from ovseg.demo.run import drawn, run_at_first
 from ovseg.demo.static_files import script_of, static
 from ovseg.files import run_folder
-from ovseg.methods import at_first, suited_to
 from ovseg.models import Models
 from ovseg.progress import Report, within
 from ovseg.server.durations import Durations
@@ -41,7 +37,8 @@ def freeze(models: Models, origins: Sequence[str], out: Path, report: Report) ->
         ValueError: there is no such picture, a network is missing, or a file cannot be written.
     """
     pictures = {origin: of_origin(origin) for origin in origins}
-    files = {"index.html": _index(models, pictures), "frozen.css": _style(), "frozen.js": _script()}
+    style = static("frozen.css", "elements.css", "board.css", "inside.css").encode()
+    files = {"index.html": _index(models, pictures), "frozen.css": style, "frozen.js": _script()}
     for number, (origin, picture) in enumerate(pictures.items()):
         part = within(report, number / len(pictures), (number + 1) / len(pictures))
         files |= _comparison(models, origin, picture, part)
@@ -51,12 +48,8 @@ def freeze(models: Models, origins: Sequence[str], out: Path, report: Report) ->
 
 def _comparison(models: Models, origin: str, picture: Picture, report: Report) -> dict[str, bytes]:
     """The script of one picture, with all that it shows."""
-    variants = titled(models, [suited_to(models, kind) for kind in at_first(models)])
-    request = RunRequest(picture, picture.words, "", "", variants, 0)
-    results = run(models, request, Durations(), within(report, 0.0, 0.5), lambda part: None)
-    inspection = Inspection(sentence_of(models, picture), "middle")
-    asked = Asked(inspection, 0, image=picture.image, levels=NOISE_LEVELS)
-    looked = look(models, asked, within(report, 0.5, 1.0))
+    results = run_at_first(models, picture, Durations(), within(report, 0.0, 0.5))
+    looked = look_at(models, picture, within(report, 0.5, 1.0))
     evidence = [{"title": entry.title, "html": evidence_of(entry)} for entry in results.comparison.entries]
     value = {"board": drawn(results, uuid.uuid4().hex), "evidence": evidence, **_inside(looked)}
     return {f"{origin}.js": f'ovsegFrozen("{origin}", {json.dumps(value)});\n'.encode()}
@@ -83,15 +76,11 @@ def _index(models: Models, pictures: dict[str, Picture]) -> bytes:
     return text.encode()
 
 
-def _style() -> bytes:
-    return static("frozen.css", "elements.css", "board.css", "inside.css").encode()
-
-
 def _script() -> bytes:
     """The two components as functions of what gr.HTML gives them, and the page's own script."""
-    parts = {"Board": (board_script(), "board.html"), "Inside": (inside_script(), "inside.html")}
     functions = [
-        f"const {name} = {{ html: {json.dumps(static(html))}, start(element, props, trigger, watch) {{\n{script}\n}} }};"
-        for name, (script, html) in parts.items()
+        f"const {name} = {{ html: {json.dumps(static(f'{part}.html'))}, start(element, props, trigger, watch) {{\n"
+        f"{script_of(scripts)}\n}} }};"
+        for name, part, scripts in (("Board", "board", board.SCRIPTS), ("Inside", "inside", inside.SCRIPTS))
     ]
     return "\n".join([*functions, script_of(("elements", "frozen"))]).encode()

@@ -47,13 +47,8 @@ def inside_component(elem_id: str) -> gr.HTML:
     """The component. Its value is what `inside_value` returns, or None for nothing yet."""
     return gr.HTML(
         value=None, html_template=static("inside.html"), css_template=static("elements.css", "board.css", "inside.css"),
-        js_on_load=inside_script(), elem_id=elem_id, apply_default_css=False, token_maps=None, place=None, heads=None,
+        js_on_load=script_of(SCRIPTS), elem_id=elem_id, apply_default_css=False, token_maps=None, place=None, heads=None,
     )  # fmt: skip
-
-
-def inside_script() -> str:
-    """The browser's part as one script."""
-    return script_of(SCRIPTS)
 
 
 def inside_value(attention: Attention, run: str, weights: Mapping[int, float], token: int) -> dict:
@@ -78,7 +73,10 @@ def inside_value(attention: Attention, run: str, weights: Mapping[int, float], t
             {"text": attention.token_name(k), "kind": one.kind, "thumb": _thumb(attention.fused(k, weights), thumb)}
             for k, one in enumerate(attention.tokens)
         ],
-        "levels": [{"name": attention.level_name(k), "short": _short(attention, k)} for k in range(count)],
+        "levels": [
+            {"name": attention.level_name(k), "short": str(k + 1) if attention.is_drawn else f"{timestep:g}"}
+            for k, timestep in enumerate(attention.timesteps)
+        ],
         "all": f"mean of {count} {'steps' if attention.is_drawn else 'noise levels'}",
         "axis": "Sampling step" if attention.is_drawn else "Noise level",
         "grid": list(attention.latent_hw),
@@ -166,7 +164,3 @@ def _thumb_grid(attention: Attention) -> tuple[int, int]:
 def _thumb(fused: Float[np.ndarray, "y x"], grid: Sequence[int]) -> str:
     small = resize(torch.from_numpy(fused)[None], grid)[0].numpy()
     return base64.b64encode(np.round(small * 255).astype(np.uint8).tobytes()).decode()
-
-
-def _short(attention: Attention, level: int) -> str:
-    return str(level + 1) if attention.is_drawn else f"{attention.timesteps[level]:g}"

@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from ovseg.compare import Entry
+from ovseg.compare import Comparison, Entry
 from ovseg.compare.correction import BY_HAND, Mark
 from ovseg.demo.board import data_url
 from ovseg.demo.board_file import BOARD_FILE, board_bytes
@@ -43,10 +43,6 @@ class LookPanel:
 
     place: gr.HTML
     touched: gr.Column  # what acts on a method and a place of it: shown once one was clicked
-    label: gr.Dropdown
-    add: gr.Button
-    take: gr.Button
-    undo: gr.Button
     spot: gr.State  # what was clicked: title, x, y
     marks: gr.State  # by the title of an entry
     title: gr.State  # of the entry whose evidence is shown
@@ -54,13 +50,8 @@ class LookPanel:
     run_controls: gr.Button
     controls: gr.HTML
     table: gr.Markdown
-    csv: gr.Button
-    csv_text: gr.Textbox
-    make: gr.Button
-    files: gr.File
     open_zip: gr.UploadButton
     card: gr.JSON
-    thresholds: gr.State  # those of the board's sliders
 
     @property
     def outputs(self) -> list[Any]:
@@ -69,8 +60,9 @@ class LookPanel:
         return [*asked, self.evidence, self.controls, self.table, self.card]
 
 
-def build_look_panel() -> LookPanel:
-    """Lay out the tabs."""
+def build_look_panel(board: gr.HTML, kept: gr.State) -> LookPanel:
+    """Lay out the tabs, and connect what only looks at the results that the session keeps."""
+    spot, marks, title, thresholds = gr.State(None), gr.State({}), gr.State(None), gr.State(Thresholds())
     with gr.Tabs(elem_id="looks"):
         with gr.Tab("Evidence", id="evidence"):
             place = gr.HTML(ASK, elem_id="place")
@@ -100,10 +92,19 @@ def build_look_panel() -> LookPanel:
             files = gr.File(label="All files", elem_id="files", visible=False)
             open_zip = gr.UploadButton("Open a downloaded zip", file_types=[".zip"], size="sm", elem_id="open-zip")
             card = gr.JSON(label="Run cards", elem_id="card", open=False)
-    return LookPanel(
-        place, touched, label, add, take, undo, gr.State(None), gr.State({}), gr.State(None), evidence, run_controls,
-        controls, table, csv, csv_text, make, files, open_zip, card, gr.State(Thresholds()),
-    )  # fmt: skip
+    board.look(_looked, [kept, thresholds], [thresholds, board], **EACH)
+    shown = [place, touched, label, spot, title, evidence]
+    board.select(_here, kept, shown, **EACH).then(
+        None, None, None, js="() => window.ovsegPlace.show()", api_visibility="private"
+    )
+    changed = [board, kept, marks, table, card]
+    for button, adds in ((add, True), (take, False), (undo, None)):
+        button.click(_marking(adds), [kept, spot, label, marks], changed, **QUIET)
+    make.click(_as_zip, [kept, thresholds], files, **QUIET).success(
+        None, files, None, js="(file) => window.ovsegFiles.save(file)", api_visibility="private"
+    )
+    csv.click(_as_csv, kept, csv_text, **QUIET).success(None, csv_text, None, js=COPY, api_visibility="private")
+    return LookPanel(place, touched, spot, marks, title, evidence, run_controls, controls, table, open_zip, card)
 
 
 def first_views(results: Results | None) -> tuple[Any, ...]:
@@ -111,7 +112,7 @@ def first_views(results: Results | None) -> tuple[Any, ...]:
     title, evidence, figures, cards = None, "", NOT_YET, None
     if results and results.comparison.entries:
         first = results.comparison.entries[0]
-        title, evidence, figures, cards = first.title, titled_evidence(first), figures_of(results), results.cards
+        title, evidence, figures, cards = first.title, titled_evidence(first), results.comparison.markdown(), results.cards
     return ASK, gr.Column(visible=False), None, {}, title, evidence, "", figures, cards
 
 
@@ -144,11 +145,6 @@ def tiles_html(tiles: Tiles) -> str:
         for picture, title in tiles
     )
     return f'<div class="ov-tiles">{"".join(figures)}</div>'
-
-
-def figures_of(results: Results) -> str:
-    """The tables of figures as Markdown."""
-    return results.comparison.markdown()
 
 
 def place_views(results: Results, x: float, y: float) -> str:
@@ -198,25 +194,6 @@ def _explained(entry: Entry, item: Evidence, x: float, y: float) -> list[tuple[n
     return []
 
 
-def wire_look_panel(panel: LookPanel, board: gr.HTML, kept: gr.State) -> None:
-    """Connect what only looks at the results that the session keeps."""
-
-    board.look(_looked, [kept, panel.thresholds], [panel.thresholds, board], **EACH)
-    shown = [panel.place, panel.touched, panel.label, panel.spot, panel.title, panel.evidence]
-    board.select(_here, kept, shown, **EACH).then(
-        None, None, None, js="() => window.ovsegPlace.show()", api_visibility="private"
-    )
-    changed = [board, kept, panel.marks, panel.table, panel.card]
-    for button, adds in ((panel.add, True), (panel.take, False), (panel.undo, None)):
-        button.click(_marking(adds), [kept, panel.spot, panel.label, panel.marks], changed, **QUIET)
-    panel.make.click(_as_zip, [kept, panel.thresholds], panel.files, **QUIET).success(
-        None, panel.files, None, js="(file) => window.ovsegFiles.save(file)", api_visibility="private"
-    )
-    panel.csv.click(_as_csv, kept, panel.csv_text, **QUIET).success(
-        None, panel.csv_text, None, js=COPY, api_visibility="private"
-    )
-
-
 def _looked(results: Results | None, before: Thresholds, event: gr.EventData) -> tuple[Thresholds, Any]:
     """The thresholds that a visitor has moved to; and the masks anew where those of single classes are others."""
     with as_sentences():
@@ -231,11 +208,7 @@ def _looked(results: Results | None, before: Thresholds, event: gr.EventData) ->
 
 
 def thresholds_of(common: Any, offsets: Any) -> Thresholds:
-    """What the board's sliders tell.
-
-    Raises:
-        ValueError: one is no number, or out of its range.
-    """
+    """What the board's sliders tell."""
     if not isinstance(offsets, Mapping):
         raise ValueError(f"The thresholds of classes must be numbers by their names, but got {brief(offsets)}.")
     check_count("The thresholds of classes", len(offsets), limits().classes)
@@ -271,33 +244,33 @@ def _marking(adds: bool | None) -> Callable[..., tuple[Any, ...]]:
             own = marks.get(title, ())
             own = own[:-1] if adds is None else (*own, Mark(str(label), x, y, adds))
             made = results.with_marks(title, own)
-        return drawn(made, uuid.uuid4().hex), made, marks | {title: own}, figures_of(made), made.cards
+        return drawn(made, uuid.uuid4().hex), made, marks | {title: own}, made.comparison.markdown(), made.cards
 
     return mark
 
 
 def _as_csv(results: Results | None) -> str:
-    return _made(results).comparison.figures().csv()
+    return _made(results).figures().csv()
 
 
 def _as_zip(results: Results | None, thresholds: Thresholds) -> gr.File:
-    path, comparison = new_folder() / "ovseg.zip", _made(results).comparison
+    path, comparison = new_folder() / "ovseg.zip", _made(results)
     more = {
         BOARD_FILE: board_bytes(drawn(results.at(Thresholds(offsets=thresholds.offsets)), "kept")),
         "figures.csv": comparison.figures().csv().encode(),
         "figures.md": comparison.markdown().encode(),
     }
-    path.write_bytes(zip_of(results_as_files(results.at(thresholds)), more=more))
+    path.write_bytes(zip_of(results_as_files(thresholds.on(comparison)), more=more))
     return gr.File(str(path), visible=True)
 
 
-def results_as_files(results: Results) -> dict[str, Result]:
+def results_as_files(comparison: Comparison) -> dict[str, Result]:
     """What is written of each method, by the name of its folder."""
-    labels, entries = results.comparison.labels, results.comparison.entries
+    labels, entries = comparison.labels, comparison.entries
     return {slug(entry.title): Result(entry.segmentation, dict(entry.card), labels) for entry in entries}
 
 
-def _made(results: Results | None) -> Results:
+def _made(results: Results | None) -> Comparison:
     if results is None or not results.comparison.entries:
         raise gr.Error("There must be masks first, but nothing was segmented yet: press Run.", print_exception=False)
-    return results
+    return results.comparison

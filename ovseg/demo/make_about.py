@@ -36,23 +36,18 @@ class Painting(Painter):
     """Draws the values of strips with the colours of the page."""
 
     def heat(self, values: Float[np.ndarray, "y x"]) -> Picture:
-        """A map in the colours of heat."""
         return view.heat(values)
 
     def heat_over(self, image: Picture, values: Float[np.ndarray, "y x"]) -> Picture:
-        """A map laid over a picture."""
         return view.heat_overlay(image, values)
 
     def masks(self, result: Segmentation, order: Sequence[str] | None = None) -> Picture:
-        """A picture with coloured masks; `order` says which colours the labels have."""
         return view.overlay(result, order=order)
 
     def regions(self, clusters: Evidence, image: Picture) -> Picture:
-        """Clusters of a picture in flat colours."""
         return view.evidence_picture(clusters, image)
 
     def parts(self, image: Picture, region: UInt8[np.ndarray, "y x"], inside: Bool[np.ndarray, "y x"]) -> Picture:
-        """A picture in which each part of what is inside has a colour."""
         grown, held = (
             np.asarray(Image.fromarray(values).resize(image.shape[1::-1], Image.Resampling.NEAREST))
             for values in (region, inside)
@@ -62,7 +57,6 @@ class Painting(Painter):
         return view.paint(image, label_map, view.palette(count), 0.75 * (np.arange(count) > 0))
 
     def from_the_middle(self, image: Picture, affinity: Evidence, inside: Bool[np.ndarray, "h w"]) -> Picture:
-        """What the middle of a mask attends to, laid over the picture, with a ring around that place."""
         at_y, at_x = (np.argwhere(inside).mean(0) + 0.5) / inside.shape
         shown = view.heat_overlay(image, view.affinity_at(affinity, at_x, at_y))
         return np.where(_ring(image.shape[:2], at_y, at_x)[..., None], np.uint8(255), shown)
@@ -85,21 +79,13 @@ def _ring(hw: tuple[int, int], at_y: float, at_x: float) -> Bool[np.ndarray, "h 
 
 
 def subject_of(models: Models, number: int) -> Subject:
-    """Scene `number` of the split "val" at 512 px, asked for its own things.
-
-    Raises:
-        ValueError: there is no such scene.
-    """
+    """Scene `number` of the split "val" at 512 px, asked for its own things."""
     drawn = world_scene("val", number, 512)
     return Subject(models, from_image(models, drawn.image), parse_classes(", ".join(dict.fromkeys(drawn.things))))
 
 
 def write_strip(subject: Subject, kind: type[Method], folder: Path) -> None:
-    """Write the pictures of a method's steps and `steps.json`; nothing for a method that shows none.
-
-    Raises:
-        ValueError: a picture does not get small enough.
-    """
+    """Write the pictures of a method's steps and `steps.json`; nothing for a method that shows none."""
     strip = []
     for number, step in enumerate(suited_to(subject.models, kind).strip(subject, Painting()), 1):
         folder.mkdir(parents=True, exist_ok=True)

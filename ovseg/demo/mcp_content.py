@@ -20,15 +20,11 @@ def content_of(outputs: Any, root_url: str) -> "list[TextContent | ImageContent]
     from mcp.types import ImageContent, TextContent  # here, because a page without MCP clients does not need it
 
     content = []
-    for output in _flat(outputs):
+    # Of several outputs Gradio's own client makes a list in a list.
+    for output in (item for one in outputs for item in (one if isinstance(one, (list, tuple)) else [one])):
         if path := file_of(output):
             data = base64.b64encode(path.read_bytes()).decode("ascii")
             content.append(ImageContent(type="image", data=data, mimeType="image/png"))
         else:
             content.append(TextContent(type="text", text=json.dumps(output, ensure_ascii=False)))
     return content
-
-
-def _flat(outputs: Any) -> list[Any]:
-    """The outputs in one list; of several Gradio's own client makes a list in a list."""
-    return [item for output in outputs for item in (output if isinstance(output, (list, tuple)) else [output])]

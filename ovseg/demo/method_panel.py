@@ -13,7 +13,6 @@ when the dialogue was opened.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -34,16 +33,8 @@ MODES = {"suited": "Tuned for this model", "released": "As published"}
 FIRST_DRAWING = "The first time, pictures of each class are drawn."
 
 
-@dataclass(frozen=True)
-class MethodPanel:
-    """The component, and the seed of the noise, which is not laid out yet."""
-
-    lines: gr.HTML
-    seed: gr.Number
-
-
-def build_method_panel(models: Models) -> MethodPanel:
-    """Lay out the lines and dialogues, and wire what needs no network."""
+def build_method_panel(models: Models) -> tuple[gr.HTML, gr.Number]:
+    """Lay out the lines and dialogues, and wire what needs no network; also the seed of the noise, not laid out yet."""
     lines = gr.HTML(
         restored(models, tuple(map(Configuration, at_first(models)))), html_template=static("methods.html"),
         css_template=static("elements.css", "methods.css"), js_on_load=script_of(("elements", "methods")),
@@ -57,7 +48,7 @@ def build_method_panel(models: Models) -> MethodPanel:
             return with_variant(models, value, event.method, event.before)
 
     lines.variant(add, lines, lines, **QUIET)
-    return MethodPanel(lines, seed)
+    return lines, seed
 
 
 def estimates_of(models: Models, durations: Durations) -> dict[str, str]:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import numpy as np
 
 from ovseg.assets import ASSETS
@@ -54,7 +55,7 @@ class Picture:
 
     def on_board(self, labels: Sequence[str], truth: np.ndarray | None = None) -> dict[str, Any]:
         """What `board.board_picture` gives; the picture itself is encoded once."""
-        return self._seen | board.asked_of(self.image.shape[:2], labels, truth)
+        return board.board_picture(self.image, labels, truth, self._seen)
 
     def truth_of(self, classes: tuple[ClassWord, ...]) -> Truth | None:
         """The truth in the labels of these classes, or None where none is known.
@@ -78,11 +79,7 @@ def _with_world_names(word: ClassWord) -> ClassWord:
 
 
 def of_scene(index: int) -> Picture:
-    """Scene `index` of the pocket world's validation split, at the size that the page shows.
-
-    Raises:
-        ValueError: there is no scene of this number.
-    """
+    """Scene `index` of the pocket world's validation split, at the size that the page shows."""
     if not 0 <= index < MOST_SCENES:
         raise ValueError(f"The scene's number must be from 0 to {MOST_SCENES - 1}, but got {index}.")
     made = scene(SPLIT, index, SCENE_SIDE)
@@ -90,20 +87,12 @@ def of_scene(index: int) -> Picture:
 
 
 def of_file(path: str | Path) -> Picture:
-    """A picture file, read as the command line reads it, and shrunk to what the page bears.
-
-    Raises:
-        ValueError: it is no picture, or too large.
-    """
+    """A picture file, read as the command line reads it, and shrunk to what the page bears."""
     return Picture(read_image(path, LONGEST_SIDE))
 
 
 def of_kept(text: str) -> Picture:
-    """A picture of the visitor's own, as the browser keeps it: JSON with the board's `picture` and `truth`.
-
-    Raises:
-        ValueError: it is something else.
-    """
+    """A picture of the visitor's own, as the browser keeps it: JSON with the board's `picture` and `truth`."""
     try:
         kept = json.loads(text)
         picture, truth = (base64.b64decode((kept[name] or "").partition(",")[2]) for name in ("picture", "truth"))
@@ -122,12 +111,17 @@ def example_names() -> list[str]:
     return sorted(path.stem for path in EXAMPLES.glob("*.png") if not path.stem.endswith("-truth"))
 
 
-def of_example(name: str) -> Picture:
-    """An example picture with its words and its truth.
+def example_gallery(elem_id: str, columns: int, height: int, *, shows: bool = True) -> gr.Gallery:
+    """The example pictures to choose from, with their words; empty where they mean nothing to the network."""
+    known = [(str(EXAMPLES / f"{name}.png"), name.replace("-", ", ").replace("_", " ")) for name in example_names()]
+    return gr.Gallery(
+        known if shows else [], columns=columns, height=height, allow_preview=False, show_label=False, format="png",
+        elem_id=elem_id, object_fit="cover", interactive=False,
+    )  # fmt: skip
 
-    Raises:
-        ValueError: there is no such example.
-    """
+
+def of_example(name: str) -> Picture:
+    """An example picture with its words and its truth."""
     if name not in example_names():
         raise ValueError(f"The example must be one of {', '.join(example_names())}, but got {name[:40]!r}.")
     words = ", ".join(word.replace("_", " ") for word in name.split("-"))
@@ -137,11 +131,7 @@ def of_example(name: str) -> Picture:
 
 
 def of_origin(origin: str) -> Picture:
-    """The picture that a link names.
-
-    Raises:
-        ValueError: the name is none that a link of this page holds.
-    """
+    """The picture that a link names."""
     kind, _, name = origin.partition("-")
     if kind == "example":
         return of_example(name)

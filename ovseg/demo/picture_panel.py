@@ -9,16 +9,16 @@ from typing import Any
 import gradio as gr
 
 from ovseg.demo.network_choice import network_choice, network_of
-from ovseg.demo.picture import EXAMPLES, Picture, example_names, of_example, of_file, of_scene
+from ovseg.demo.picture import Picture, example_gallery, example_names, of_example, of_file, of_scene
 from ovseg.demo.word_panel import colours_on
-from ovseg.demo.work import QUIET, on_accelerator, on_the_network, sent_once, status_line, stream, whole
+from ovseg.demo.work import QUIET, on_the_network, sent_once, status_line, told, worker
 from ovseg.doors import inputs
 from ovseg.limits import limits
 from ovseg.models import Models
 from ovseg.progress import Report
 from ovseg.scene import from_prompt
 from ovseg.server.durations import Durations
-from ovseg.server.request_cost import learning, seconds_for, to_draw
+from ovseg.server.request_cost import learning, to_draw
 from ovseg.server.sentences import as_sentences
 from ovseg.server.uploaded_files import picture_upload
 
@@ -71,12 +71,7 @@ def build_picture_panel(models: Models) -> PicturePanel:
                 draw_seed = gr.Number(DRAWN_SEED, label="Seed", precision=0, minimum=0, elem_id="picture-seed", min_width=80)
             draw = gr.Button("Draw it", elem_id="draw", size="sm")
         with gr.Tab("Examples", id="examples"):
-            names = {name: name.replace("-", ", ").replace("_", " ") for name in example_names()}
-            known = [(str(EXAMPLES / f"{name}.png"), words) for name, words in names.items()]
-            examples = gr.Gallery(
-                known if scenes else [], columns=3, height=190, allow_preview=False, show_label=False, format="png",
-                elem_id="examples", object_fit="cover", interactive=False,
-            )  # fmt: skip
+            examples = example_gallery("examples", columns=3, height=190, shows=scenes)
     number = gr.Number(
         FIRST_SCENE, label="Scene number", precision=0, minimum=0, elem_id="scene-number", visible=scenes, render=False
     )
@@ -85,43 +80,31 @@ def build_picture_panel(models: Models) -> PicturePanel:
     )
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """What choosing a picture changes: outputs of every source's event, in this order."""
-
-    picture: gr.State
-    words: gr.Textbox
-    caption: gr.Textbox
-    chips: gr.HTML
-    number: gr.Number
-
-    @property
-    def outputs(self) -> list[Any]:
-        """As Gradio takes them."""
-        return [self.picture, self.words, self.caption, self.chips, self.number]
-
-
 def shown(picture: Picture, chips: dict[str, Any]) -> tuple[Any, ...]:
-    """The values of `Chosen.outputs` for a picture."""
+    """What choosing a picture changes: the picture, words, caption, chips and the scene's number."""
     number = gr.skip() if picture.scene is None else picture.scene
     return picture, picture.words or gr.skip(), picture.caption, chips | {"colours": colours_on(picture.image)}, number
 
 
 def wire_picture_panel(
-    models: Models, panel: PicturePanel, chosen: Chosen, chips: dict[str, Any], status: gr.HTML, *, durations: Durations
+    models: Models, panel: PicturePanel, outputs: list[Any], chips: dict[str, Any], status: gr.HTML, *, durations: Durations
 ) -> tuple[list[gr.events.Dependency], gr.events.Dependency]:
-    """Connect the sources; returns every event that ends in another picture, and the one that uses the network."""
+    """Connect the sources; returns every event that ends in another picture, and the one that uses the network.
+
+    Args:
+        outputs: what takes the values of `shown`.
+    """
 
     def another() -> tuple[Any, ...]:
         return shown(of_scene(random.randrange(SCENES)), chips)
 
     def numbered(number: float | None) -> tuple[Any, ...]:
         with as_sentences():
-            return shown(of_scene(whole("The scene's number", number)), chips)
+            return shown(of_scene(inputs.whole("The scene's number", number)), chips)
 
     def uploaded(path: str | None, truth: str | None, legend: str | None) -> tuple[Any, ...]:
         if path is None:
-            return tuple(gr.skip() for _ in chosen.outputs)
+            return tuple(gr.skip() for _ in outputs)
         with as_sentences():
             return shown(with_truth(of_file(path), truth, legend), chips)
 
@@ -129,19 +112,19 @@ def wire_picture_panel(
         return shown(of_example(example_names()[event.index]), chips)
 
     files = [panel.truth, panel.legend]
-    sent = panel.upload.upload(uploaded, [panel.upload, *files], chosen.outputs, **QUIET)
+    sent = panel.upload.upload(uploaded, [panel.upload, *files], outputs, **QUIET)
     sent.success(None, None, None, js=ASK_WORDS, api_visibility="private")
     events = [
-        panel.another.click(another, None, chosen.outputs, **QUIET),
-        panel.number.submit(numbered, panel.number, chosen.outputs, **QUIET),
+        panel.another.click(another, None, outputs, **QUIET),
+        panel.number.submit(numbered, panel.number, outputs, **QUIET),
         sent,
-        panel.examples.select(example, None, chosen.outputs, **QUIET),
+        panel.examples.select(example, None, outputs, **QUIET),
         *(f.change(with_truth, [panel.picture, *files], panel.picture, **QUIET) for f in files),
     ]
     panel.network.change(lambda network: network_of(models, network).checkpoint.steps, panel.network, panel.steps, **QUIET)
     drawing = panel.draw.click(
-        _drawing(models, chosen, chips, durations), [panel.prompt, panel.draw_seed, panel.steps, panel.network],
-        [*chosen.outputs, status], api_visibility="private", **on_the_network(status),
+        _drawing(models, chips, durations), [panel.prompt, panel.draw_seed, panel.steps, panel.network],
+        [status, *outputs], **on_the_network(status),
     )  # fmt: skip
     return events, drawing
 
@@ -153,33 +136,26 @@ def with_truth(given: Picture | None, truth: str | None, legend: str | None) -> 
 
 
 def _drawing(
-    models: Models, chosen: Chosen, chips: dict[str, Any], durations: Durations
+    models: Models, chips: dict[str, Any], durations: Durations
 ) -> Callable[[str, float | None, float, str], Iterator[tuple[Any, ...]]]:
-    """The event that draws a picture: the values of `Chosen.outputs` and of the status line."""
+    """The event that draws a picture: the values of the status line and of `shown`."""
 
-    @on_accelerator(
-        models, lambda prompt, seed, steps, network: seconds_for(durations, to_draw(models.beside(network), steps))
-    )
-    def work(prompt: str, seed: int, steps: int, network: str) -> Iterator[tuple[str, float, Picture | None]]:
-        def made(report: Report) -> Picture:
-            report("loading the network", 0.0)
-            drawn = from_prompt(
-                models.beside(network), prompt, seed, steps=steps,
-                on_step=lambda done, total: report("drawing", done / total),
-            )  # fmt: skip
-            return Picture(drawn.image, caption=drawn.caption)
+    def drawn(prompt: str, seed: int, steps: int, network: str, report: Report) -> Picture:
+        report("loading the network", 0.0)
+        made = from_prompt(
+            models.beside(network), prompt, seed, steps=steps, on_step=lambda done, total: report("drawing", done / total)
+        )
+        return Picture(made.image, caption=made.caption)
 
-        yield from stream(made)
+    work = worker(models, durations, lambda prompt, seed, steps, network: to_draw(models.beside(network), steps), drawn)
 
     @sent_once
     def draw(prompt: str, seed: float | None, steps: float, network: str) -> Iterator[tuple[Any, ...]]:
         with as_sentences():
-            asked = inputs.text("The prompt", prompt, needed=True), whole("The seed", seed), inputs.steps(steps)
+            asked = inputs.text("The prompt", prompt, needed=True), inputs.whole("The seed", seed), inputs.steps(steps)
         (counted,) = to_draw(network_of(models, network), asked[2])
-        for stage, share, made in learning(durations, counted, work(*asked, network)):
-            if made is None:
-                yield (*(gr.skip() for _ in chosen.outputs), status_line(stage, share))
-            else:
-                yield (*shown(made, chips), status_line("Drawn. Check the words, then press Run.", None))
+        said = status_line("Drawn. Check the words, then press Run.", None)
+        events = learning(durations, counted, work(*asked, network))
+        yield from told(events, 6, lambda made: (said, *shown(made, chips)))
 
     return draw

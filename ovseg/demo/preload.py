@@ -1,9 +1,11 @@
 """Loading before the page is served: where calls run in forked processes, what a call loads is lost at its end."""
 
 import os
+from functools import partial
 
 from ovseg.methods import METHODS, obstacle_to, suited_to
 from ovseg.models import Models
+from ovseg.output.run_card import own_network
 
 
 def on_zero_gpu() -> bool:
@@ -17,16 +19,9 @@ def load_everything(models: Models) -> None:
     On ZeroGPU this must run in the main thread: the place of the accelerator is taken by a stand-in, thread by thread.
     """
     for own in models.board:
-        _load_all_of(own)
-
-
-def _load_all_of(models: Models) -> None:
-    """Load a backbone, and every network that goes with it."""
-    own = {"clip": lambda: models.clip, "dino": lambda: models.dino, "captioner": models.captioner}
-    _ = models.backbone.fingerprint
-    loads = [load for name, load in own.items() if not models.obstacle(name)]
-    for kind in METHODS:
-        if not obstacle_to(models, kind):
-            loads += suited_to(models, kind).helpers(models).values()
-    for load in loads:
-        _ = load().fingerprint
+        loads = [partial(own_network, own, name) for name in ("clip", "dino", "captioner") if not own.obstacle(name)]
+        for kind in METHODS:
+            if not obstacle_to(own, kind):
+                loads += suited_to(own, kind).helpers(own).values()
+        for network in (own.backbone, *(load() for load in loads)):
+            _ = network.fingerprint

@@ -27,17 +27,13 @@ OTHER_WEIGHTS = "measured with weights that no longer ship"
 VERDICTS = {True: "same way", False: "other way"}
 
 
-def build_results_tab(models: Models, folder: Path = SHIPPED) -> None:
-    """Lay out the tab. Loads no weights.
-
-    Args:
-        folder: holds our figures.
-    """
-    gr.HTML(results_html(models, folder), css_template=static("results.css"), elem_id="results-tab", js_on_load=None)
+def build_results_tab(models: Models) -> None:
+    """Lay out the tab. Loads no weights."""
+    gr.HTML(results_html(models), css_template=static("results.css"), elem_id="results-tab", js_on_load=None)
 
 
 def results_html(models: Models, folder: Path = SHIPPED) -> str:
-    """The whole tab as HTML: how to read it, each method beside its paper, and every run."""
+    """The whole tab as HTML: how to read it, each method beside its paper, and every run; `folder` holds our figures."""
     results = ResultFiles(folder)
     page = _Page(results, _weight_files(models, results))
     tables = "".join(page.method(kind) for kind in METHODS) + page.every_run()
@@ -85,9 +81,10 @@ class _Page:
         return row.is_of(self.weight_files.get(row.record["backbone"], {}))
 
     def _measured(self, changes: bool) -> list[tuple[str, FigurePair]]:
-        """The papers' figures that ours stand beside, under their methods' titles: changes, or those by themselves."""
+        """The papers' figures that ours stand beside, with what they say in words: changes, or those by themselves."""
         pairs = [(kind.title, pair) for kind in METHODS for pair in self.results.beside(kind.figures())]
-        return [(title, pair) for title, pair in pairs if pair.ours and (pair.paper.change is not None) == changes]
+        chosen = [(title, pair) for title, pair in pairs if pair.ours and (pair.paper.change is not None) == changes]
+        return [(f"{title}: {_lowered(pair.paper.what)}", pair) for title, pair in chosen]
 
     def claims(self) -> str:
         """A picture of all changes: which way each goes in the paper and here, and whether these agree."""
@@ -99,18 +96,12 @@ class _Page:
         counted = (
             f"Of {len(pairs)} changes that a paper and we measured, {agree} go the same way here, {others} the other way."
         )
-        rows = [
-            (f"{title}: {_lowered(pair.paper.what)}", (pair.paper.change, pair.change), VERDICTS[_same_way(pair)])
-            for title, pair in pairs
-        ]
+        rows = [(claim, (pair.paper.change, pair.change), VERDICTS[_same_way(pair)]) for claim, pair in pairs]
         return _picture("results-claims", "Does a change go the same way here?", counted, rows, "{:+.1f}")
 
     def levels(self) -> str:
         """A picture of the figures that stand by themselves, which can be looked at beside each other and not compared."""
-        rows = [
-            (f"{title}: {_lowered(pair.paper.what)}", (pair.paper.value, pair.value), "")
-            for title, pair in self._measured(False)
-        ]
+        rows = [(claim, (pair.paper.value, pair.value), "") for claim, pair in self._measured(changes=False)]
         note = "IoU in per cent, of photographs there and of emoji scenes here: not directly comparable."
         return _picture("results-levels", "How well does a method do?", note, rows, "{:.1f}") if rows else ""
 

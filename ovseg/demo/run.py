@@ -10,8 +10,9 @@ from ovseg.compare import Comparison, Entry, Failure, Variant, by_network, run_v
 from ovseg.compare.correction import BY_HAND, Mark, attention_in, corrected
 from ovseg.demo import board
 from ovseg.demo.picture import Picture
-from ovseg.methods import Method, find_method
+from ovseg.methods import Method, at_first, find_method, suited_to
 from ovseg.models import Models
+from ovseg.output.run_card import thresholds_of
 from ovseg.progress import Report
 from ovseg.scene import from_image
 from ovseg.server.durations import NETWORK_ROW, Durations
@@ -47,6 +48,10 @@ class Thresholds:
     common: float | None = None
     offsets: Mapping[str, float] = field(default_factory=dict)
 
+    def on(self, comparison: Comparison) -> Comparison:
+        """A comparison at these thresholds; runs no network."""
+        return replace(comparison, entries=tuple(map(self.moved, comparison.entries)))
+
     def moved(self, entry: Entry) -> Entry:
         """An entry at these thresholds, which its card names; the same where nothing of it is moved."""
         segmentation = entry.segmentation
@@ -61,7 +66,7 @@ class Thresholds:
         if segmentation is entry.segmentation:
             return entry
         method = entry.card["method"] | {"threshold": segmentation.threshold}
-        changed = {"shares": segmentation.shares, "method": method} | ({"class_thresholds": own} if own else {})
+        changed = {"shares": segmentation.shares, "method": method, **thresholds_of(segmentation)}
         return replace(entry, segmentation=segmentation, card={**entry.card, **changed})
 
 
@@ -121,10 +126,11 @@ class Results:
 
     def at(self, thresholds: Thresholds) -> "Results":
         """These results at other thresholds; runs no network."""
-        entries = tuple(map(thresholds.moved, self.comparison.entries))
-        moved = {new.title: new for old, new in zip(self.comparison.entries, entries, strict=True) if new is not old}
+        comparison = thresholds.on(self.comparison)
+        pairs = zip(self.comparison.entries, comparison.entries, strict=True)
+        moved = {new.title: new for old, new in pairs if new is not old}
         drawn = tuple(_drawn(moved[one["title"]]) if one["title"] in moved else one for one in self.drawn)
-        return replace(self, comparison=replace(self.comparison, entries=entries), drawn=drawn)
+        return replace(self, comparison=comparison, drawn=drawn)
 
     @property
     def cards(self) -> dict[str, Mapping[str, Any]]:
@@ -155,11 +161,7 @@ def too_much(needed: int) -> str:
 
 
 def titled(models: Models, methods: Sequence[Method]) -> tuple[Variant, ...]:
-    """Methods under titles that say what differs from the settings that suit the backbone.
-
-    Raises:
-        ValueError: two are the same.
-    """
+    """Methods under titles that say what differs from the settings that suit the backbone."""
     return differing(tuple(variant_of(models, method) for method in methods))
 
 
@@ -179,11 +181,7 @@ def differing(variants: tuple[Variant, ...]) -> tuple[Variant, ...]:
 def run(
     models: Models, request: RunRequest, durations: Durations, report: Report, publish: Callable[[Results], None]
 ) -> Results:
-    """Run every method of a request; what is there so far is published before the first and after each.
-
-    Raises:
-        ValueError: a word, a truth or a setting is not as it must be; what one method alone cannot do is its `Failure`.
-    """
+    """Run every method of a request; what is there so far is published before the first and after each."""
     grown: list[Results] = []
 
     def hand_on(part: Results | Entry | Failure) -> None:
@@ -192,6 +190,12 @@ def run(
 
     run_parts(models, request, durations, report, hand_on)
     return grown[-1]
+
+
+def run_at_first(models: Models, picture: Picture, durations: Durations, report: Report) -> Results:
+    """The methods that the page begins with, as they suit the backbone, on a picture of its own."""
+    variants = titled(models, [suited_to(models, kind) for kind in at_first(models)])
+    return run(models, RunRequest(picture, picture.words, "", "", variants, 0), durations, report, lambda part: None)
 
 
 def grow(results: Results | None, part: Results | Entry | Failure, durations: Durations) -> Results:

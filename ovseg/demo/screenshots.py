@@ -11,19 +11,16 @@ import argparse
 import io
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from ovseg.assets import ASSETS
+from ovseg.server.started import started
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = "cat-car"  # what is compared
@@ -56,39 +53,6 @@ def take_page(address: str, browser: str, theme: str) -> bytes:
         picture = page.screenshot()
         window.close()
     return picture
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address of the page, served by a process of its own that ends with the block.
-
-    Raises:
-        ValueError: the process ended, or the page did not come up in time.
-    """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = {"OVSEG_BACKBONE": "pocket", "GRADIO_SERVER_PORT": str(port), "GRADIO_ANALYTICS_ENABLED": "False"}
-    with (folder / "page.log").open("wb") as log:
-        server = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=os.environ | settings, stdout=log, stderr=log)
-        try:
-            _wait_for(address := f"http://127.0.0.1:{port}/", server)
-            yield address
-        finally:
-            server.terminate()
-            server.wait(20)
-
-
-def _wait_for(address: str, server: subprocess.Popen) -> None:
-    for _ in range(2 * PATIENCE):
-        if server.poll() is not None:
-            raise ValueError(f"The page must stay up, but its process ended with code {server.returncode}.")
-        try:
-            urllib.request.urlopen(address + "config", timeout=5).read()
-            return
-        except OSError:
-            time.sleep(0.5)
-    raise ValueError(f"The page must come up in {PATIENCE} seconds, but it did not.")
 
 
 def take_comparison(folder: Path, example: str) -> bytes:
@@ -158,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory() as scratch:
             if options.only != "comparison":
-                with served(Path(scratch)) as address:
+                with started(ROOT, "app.py", os.environ | {"OVSEG_BACKBONE": "pocket"}, PATIENCE) as address:
                     taken = take_page(address, find_browser(), options.theme)
                 (options.out / "page.png").write_bytes(shrunk_png(taken))
             if options.only != "page":

@@ -5,7 +5,7 @@ Map and mask of the pass as it was stand beside those of the changed one: an ans
 
 import html
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +17,10 @@ from jaxtyping import Bool, Float, UInt8
 from ovseg.attention import Attention, again
 from ovseg.attention.plan import token_groups
 from ovseg.backbones.base import Ablation
-from ovseg.demo.head_shares import SharesPanel, build_shares
-from ovseg.demo.inside_panel import SHOWN_SIDE, first_token, looked_at
+from ovseg.demo.head_shares import build_shares
+from ovseg.demo.inside_panel import SHOWN_SIDE, Focus, first_token, focus_of, looking
 from ovseg.demo.looking import tiles_html
-from ovseg.demo.work import QUIET, on_accelerator, on_the_network, sent_once, status_line, stream
+from ovseg.demo.work import QUIET, on_the_network, sent_once, status_line, told, worker
 from ovseg.doors import inputs
 from ovseg.limits import check_count, limits, quoted
 from ovseg.maths.maps import resize
@@ -29,7 +29,6 @@ from ovseg.models import Models
 from ovseg.output import view
 from ovseg.pictures import shrunk
 from ovseg.server.durations import Durations
-from ovseg.server.request_cost import Work, seconds_for
 from ovseg.server.sentences import as_sentences
 
 CHOICE = re.compile(r"(grid|layer|token) (\d+)|head (\d+) of layer (\d+)")
@@ -38,23 +37,16 @@ MASK_FROM = 0.5  # of the fused map, whose values are 0 to 1
 
 @dataclass(frozen=True, eq=False)
 class Change:
-    """What a visitor changes. `token` is the one whose map is looked at; with another sentence it is that sentence's own."""
+    """What a visitor changes. With another sentence the map that is looked at is of a token of its own."""
 
-    attention: Attention
-    weights: Mapping[int, float]
-    token: int
-    level: int
+    focus: Focus
     off: Ablation
     sentence: str = ""
-    network: str = ""  # that was looked into; empty for the usual one
 
     def run(self, models: Models) -> Attention:
-        """The changed pass.
-
-        Raises:
-            ValueError: the sentence does not fit, or a head is none of its layer.
-        """
-        return again(models.beside(self.network), self.attention, self.level, self.sentence, self.off)
+        """The changed pass."""
+        focus = self.focus
+        return again(models.beside(focus.network), focus.attention, focus.level, self.sentence, self.off)
 
 
 def choices_of(attention: Attention) -> list[tuple[str, str]]:
@@ -105,15 +97,15 @@ def change_html(change: Change, changed: Attention, words: str) -> str:
     Args:
         words: what was changed.
     """
-    before = change.attention.fused(change.token, change.weights, [change.level])
-    token = first_token(changed.tokens) if change.sentence else change.token
-    after = changed.fused(token, change.weights)
-    image = shrunk(change.attention.image, SHOWN_SIDE)
+    focus = change.focus
+    before = focus.attention.fused(focus.token, focus.weights, [focus.level])
+    token = first_token(changed.tokens) if change.sentence else focus.token
+    after = changed.fused(token, focus.weights)
+    image = shrunk(focus.attention.image, SHOWN_SIDE)
     one, other = (_mask(image.shape[:2], fused) for fused in (before, after))
-    names = change.attention.token_name(change.token), changed.token_name(token)
     tiles = [
-        (view.heat_overlay(image, before), f"“{names[0]}”, as it was"),
-        (view.heat_overlay(image, after), f"“{names[1]}”, {words}"),
+        (view.heat_overlay(image, before), f"“{focus.word}”, as it was"),
+        (view.heat_overlay(image, after), f"“{changed.token_name(token)}”, {words}"),
         (view.change_over(image, after - before), "red rose, blue fell"),
         (_painted(image, one), "mask as it was"),
         (_painted(image, other), f"mask, {words}"),
@@ -130,20 +122,17 @@ def _painted(image: UInt8[np.ndarray, "H W 3"], mask: Bool[np.ndarray, "H W"]) -
     return view.paint(image, mask.astype(np.uint8), view.palette(2), np.array([0.0, 0.6]))
 
 
-@dataclass(frozen=True)
-class WhatIf:
-    """The controls, and where the answer stands."""
+def build_what_if(
+    models: Models, durations: Durations, status: gr.HTML, state: tuple[gr.State, gr.State]
+) -> tuple[gr.Dropdown, list[gr.events.Dependency]]:
+    """Lay out the controls and their answers; returns the choice of a level, and the events, which use the network.
 
-    off: gr.Dropdown
-    sentence: gr.Textbox
-    level: gr.Dropdown
-    again: gr.Button
-    answer: gr.HTML
-    shares: SharesPanel
+    What can be chosen is known after the first look.
 
-
-def build_what_if() -> WhatIf:
-    """Lay out the controls; what can be chosen is known after the first look."""
+    Args:
+        state: what the session looked at, and the weights of its sliders.
+    """
+    kept, weights = state
     with gr.Accordion("Switch off and see, or another sentence", open=False, elem_id="what-if"):
         with gr.Row():
             off = gr.Dropdown(
@@ -154,64 +143,54 @@ def build_what_if() -> WhatIf:
             level = gr.Dropdown([], label="Level", elem_id="what-if-level")
         run = gr.Button("Run this pass again", size="sm", elem_id="what-if-again")
         answer = gr.HTML("", elem_id="what-if-answer")
-        shares = build_shares()
-    return WhatIf(off, sentence, level, run, answer, shares)
+        weighing = build_shares(models, durations, status, (kept, weights, level))
+    kept.change(_renewed, kept, [off, level, answer], **QUIET)
+    changing = run.click(
+        _what_if(models, durations), [kept, weights, off, sentence, level], [status, answer], **on_the_network(status)
+    )
+    return level, [changing, weighing]
 
 
-def wire_what_if(
-    models: Models, durations: Durations, panel: WhatIf, status: gr.HTML, state: tuple[gr.State, gr.State],
-    work_of: Callable[[str, int], Work],
-) -> gr.events.Dependency:  # fmt: skip
-    """Connect the controls; returns the event that uses the network.
+def _renewed(looked: Any) -> tuple[gr.Dropdown, gr.Dropdown, str]:
+    """What can be switched off, the levels and no answer, of what was looked at last."""
+    if looked is None:
+        return gr.Dropdown([], value=[]), gr.Dropdown([], value=None), ""
+    attention = looked.inside.attention
+    levels = [(attention.level_name(k), k) for k in range(len(attention.timesteps))]
+    return gr.Dropdown(choices_of(attention), value=[]), gr.Dropdown(levels, value=len(levels) // 2), ""
 
-    Args:
-        state: what the session looked at, and the weights of its sliders.
-        work_of: so many rows of a network as work, under the name that its speed is learned by.
-    """
-    kept, weights = state
 
-    @on_accelerator(models, lambda change: seconds_for(durations, [work_of(change.network, 1)]))
-    def work(change: Change) -> Iterator[tuple[str, float, Attention | None]]:
-        yield from stream(lambda report: change.run(models))
+def _what_if(models: Models, durations: Durations) -> Callable[..., Iterator[tuple[Any, ...]]]:
+    """What the button does: yields (status, answer)."""
+    work = worker(
+        models, durations, lambda change: [looking(change.focus.network)], lambda change, report: change.run(models)
+    )
 
     @sent_once
     def what_if(
-        looked: Any, own: dict[int, float] | None, off: list[str] | None, sentence: str, level: int | None
-    ) -> Iterator[tuple[str, Any]]:
+        looked: Any, own: dict[int, float] | None, off: list[str] | None, sentence: str | None, level: int | None
+    ) -> Iterator[tuple[Any, ...]]:
         with as_sentences():
             change = change_of(models, looked, own, off or (), sentence, level)
         yield status_line("one more pass", 0.0), gr.skip()
         words = f"without {', '.join(off)}" if off else f"of “{change.sentence}”"
-        for *_, changed in work(change):
-            if changed is not None:
-                yield status_line("One thing changed: 1 pass.", None), change_html(change, changed, words)
+        said = status_line("One thing changed: 1 pass.", None)
+        yield from told(work(change), 2, lambda changed: (said, change_html(change, changed, words)))
 
-    def renew(looked: Any) -> tuple[gr.Dropdown, gr.Dropdown, str]:
-        if looked is None:
-            return gr.Dropdown([], value=[]), gr.Dropdown([], value=None), ""
-        attention = looked.inside.attention
-        levels = [(attention.level_name(k), k) for k in range(len(attention.timesteps))]
-        return gr.Dropdown(choices_of(attention), value=[]), gr.Dropdown(levels, value=len(levels) // 2), ""
-
-    kept.change(renew, kept, [panel.off, panel.level, panel.answer], **QUIET)
-    return panel.again.click(
-        what_if, [kept, weights, panel.off, panel.sentence, panel.level], [status, panel.answer],
-        api_visibility="private", **on_the_network(status),
-    )  # fmt: skip
+    return what_if
 
 
 def change_of(
-    models: Models, looked: Any, weights: dict[int, float] | None, off: Sequence[str], sentence: str, level: int | None
+    models: Models,
+    looked: Any,
+    weights: dict[int, float] | None,
+    off: Sequence[str],
+    sentence: str | None,
+    level: int | None,
 ) -> Change:
-    """What a visitor's controls ask for.
-
-    Raises:
-        ValueError: nothing was looked at yet, nothing is changed, or there is no such thing or level.
-    """
-    attention, level = looked_at(looked, level)
+    """What a visitor's controls ask for."""
+    focus = focus_of(looked, weights, level)
     sentence = inputs.text("The sentence", sentence or "").strip()
     if not off and not sentence:
         raise ValueError("Something must be switched off, or another sentence given, but there is neither.")
-    slim, own = attention.without_states(), weights or looked.inside.weights
-    switched = off_of(models.beside(looked.network), attention, off)
-    return Change(slim, own, looked.token, level, switched, sentence, looked.network)
+    return Change(focus, off_of(models.beside(focus.network), focus.attention, off), sentence)

@@ -10,7 +10,7 @@ from gradio.components import Component
 
 from ovseg.demo.picture import Picture
 from ovseg.demo.static_files import script_of, static
-from ovseg.demo.work import QUIET, on_accelerator, on_the_network, sent_once, status_line, stream
+from ovseg.demo.work import QUIET, on_the_network, sent_once, status_line, told, worker
 from ovseg.doors import inputs
 from ovseg.doors.visitor_networks import captioners
 from ovseg.methods import METHODS
@@ -20,7 +20,7 @@ from ovseg.pretrained.captioner import CAPTIONERS
 from ovseg.pretrained.lavis import MODELS as LAVIS_MODELS
 from ovseg.progress import Report
 from ovseg.server.durations import Durations
-from ovseg.server.request_cost import Work, learning, seconds_for
+from ovseg.server.request_cost import Work, learning
 from ovseg.server.sentences import as_sentences
 from ovseg.words.class_filter import Presence, look_for
 from ovseg.words.classes import check_amount, parse_classes
@@ -34,20 +34,19 @@ OWN = "own"  # the captioner that goes with the backbone, as the choice on the p
 
 @dataclass(frozen=True)
 class WordPanel:
-    """The class box with its chips, and the buttons that need the network; `rest`, with the caption, is not laid out yet."""
+    """The class box with its chips; `rest`, with the caption and its captioner, is not laid out yet."""
 
     words: gr.Textbox
     chips: gr.HTML
     caption: gr.Textbox
     captioner: gr.Radio
-    say: gr.Button
-    check: gr.Button
-    only_present: gr.Button
     rest: tuple[Component, ...]
 
 
-def build_word_panel(models: Models) -> WordPanel:
-    """Lay out the words."""
+def build_word_panel(
+    models: Models, durations: Durations, picture: gr.State, status: gr.HTML
+) -> tuple[WordPanel, list[gr.events.Dependency]]:
+    """Lay out the words, and wire their buttons; also the events that use the network."""
     no_clip, no_captioner = models.obstacle("clip"), models.captioner_obstacle()
     box = gr.Textbox(
         label="Classes", elem_id="classes", placeholder="cat, dog|puppy, sky",
@@ -69,9 +68,23 @@ def build_word_panel(models: Models) -> WordPanel:
         label="Caption", placeholder="What the picture shows", elem_id="caption", render=False,
         info=", ".join(f"{kind.title} {kind.caption_use}" for kind in METHODS if kind.caption_use) + ".",
     )  # fmt: skip
-    captioner, known = _captioner_choice(models), models.checkpoint.classes
-    fill = gr.Button("Ask for every class that this model knows", size="sm", elem_id="fill-classes", render=False)
-    return WordPanel(box, chips, caption, captioner, say, check, only, (caption, captioner, *([fill] if known else [])))
+    captioner = _captioner_choice(models)
+    rest: list[Component] = [caption, captioner]
+    if models.checkpoint.classes:
+        fill = gr.Button("Ask for every class that this model knows", size="sm", elem_id="fill-classes", render=False)
+        fill.click(lambda: models.checkpoint.classes, None, box, **QUIET)
+        rest.append(fill)
+    only.click(_left_out, [box, chips], [box, only], **QUIET)
+    network = on_the_network(status)
+    saying = say.click(_captioning(models, durations), [picture, captioner], [status, caption, box], **network)
+    checking = check.click(_looking_for(models, durations), [picture, box, caption], [status, chips, only], **network)
+    return WordPanel(box, chips, caption, captioner, tuple(rest)), [saying, checking]
+
+
+def _left_out(words: str, value: dict[str, Any]) -> tuple[str, gr.Button]:
+    """The words without those that the chips do not find, and the button hidden."""
+    kept = [w for w in parse_classes(words) if value["present"].get(w.name, {"present": True})["present"]]
+    return ", ".join("|".join(word.phrases) for word in kept), gr.Button(visible=False)
 
 
 def _captioner_choice(models: Models) -> gr.Radio:
@@ -108,95 +121,59 @@ def chips_value(models: Models, seen: Sequence[Presence], image: np.ndarray | No
     }
 
 
-def wire_word_panel(
-    models: Models, panel: WordPanel, picture: gr.State, status: gr.HTML, durations: Durations
-) -> list[gr.events.Dependency]:
-    """Connect the buttons; returns the events that use the network."""
-
-    def leave_out(words: str, value: dict[str, Any]) -> tuple[str, gr.Button]:
-        kept = [w for w in parse_classes(words) if value["present"].get(w.name, {"present": True})["present"]]
-        return ", ".join("|".join(word.phrases) for word in kept), gr.Button(visible=False)
-
-    network = on_the_network(status)
-    for fill in panel.rest[2:]:
-        fill.click(lambda: models.checkpoint.classes, None, panel.words, **QUIET)
-    panel.only_present.click(leave_out, [panel.words, panel.chips], [panel.words, panel.only_present], **QUIET)
-    return [
-        panel.say.click(
-            _captioning(models, durations), [picture, panel.captioner], [panel.caption, panel.words, status],
-            api_visibility="private", **network,
-        ),
-        panel.check.click(
-            _looking_for(models, durations), [picture, panel.words, panel.caption],
-            [panel.chips, panel.only_present, status], api_visibility="private", **network,
-        ),
-    ]  # fmt: skip
-
-
-def _captioning(models: Models, durations: Durations) -> Callable[..., Iterator[tuple[Any, Any, str]]]:
-    """What the button that captions does: yields (caption, its classes, status)."""
+def _captioning(models: Models, durations: Durations) -> Callable[..., Iterator[tuple[Any, ...]]]:
+    """What the button that captions does: yields (status, caption, its classes)."""
     captioning = Work("caption")
 
-    @on_accelerator(models, lambda image, name: seconds_for(durations, [captioning]))
-    def describe(image: np.ndarray, name: str) -> Iterator[tuple[str, float, str | None]]:
-        def work(report: Report) -> str:
-            report("captioning", 0.0)
-            return models.captioner(name).caption(image)
+    def described(image: np.ndarray, name: str, report: Report) -> str:
+        report("captioning", 0.0)
+        return models.captioner(name).caption(image)
 
-        yield from stream(work)
+    def answer(sentence: str) -> tuple[str, str, str]:
+        named = ", ".join(word.name for word in classes_of(sentence))
+        return status_line(f"“{sentence}”" + ("" if named else ": the caption names nothing."), None), sentence, named
+
+    describe = worker(models, durations, lambda image, name: [captioning], described)
 
     @sent_once
-    def say(given: Picture | None, captioner: str | None) -> Iterator[tuple[Any, Any, str]]:
+    def say(given: Picture | None, captioner: str | None) -> Iterator[tuple[Any, ...]]:
         with as_sentences():
             image, name = given_image(given), inputs.captioner(models, captioner_name(captioner))
             if obstacle := models.captioner_obstacle(name):
                 raise ValueError(f"Another captioner must be chosen: {obstacle}")
-        for stage, share, sentence in learning(durations, captioning, describe(image, name)):
-            if sentence is None:
-                yield gr.skip(), gr.skip(), status_line(stage, share)
-            else:
-                named = ", ".join(word.name for word in classes_of(sentence))
-                text = f"“{sentence}”" + ("" if named else ": the caption names nothing.")
-                yield sentence, named, status_line(text, None)
+        yield from told(learning(durations, captioning, describe(image, name)), 3, answer)
 
     return say
 
 
-def _looking_for(models: Models, durations: Durations) -> Callable[..., Iterator[tuple[Any, Any, str]]]:
-    """What the button that looks for the classes does: yields (chips, the button that leaves classes out, status)."""
+def _looking_for(models: Models, durations: Durations) -> Callable[..., Iterator[tuple[Any, ...]]]:
+    """What the button that looks for the classes does: yields (status, chips, the button that leaves classes out)."""
     looking = Work("look for classes")
 
-    @on_accelerator(models, lambda image, words, caption: seconds_for(durations, [looking]))
-    def look(image: np.ndarray, words: str, caption: str) -> Iterator[tuple[str, float, tuple[Presence, ...] | None]]:
-        def work(report: Report) -> tuple[Presence, ...]:
-            report("comparing words and picture", 0.0)
-            return look_for(models, image, parse_classes(words), caption)
+    def found(image: np.ndarray, words: str, caption: str, report: Report) -> tuple[Presence, ...]:
+        report("comparing words and picture", 0.0)
+        return look_for(models, image, parse_classes(words), caption)
 
-        yield from stream(work)
+    look = worker(models, durations, lambda image, words, caption: [looking], found)
 
     @sent_once
-    def check(given: Picture | None, words: str, caption: str) -> Iterator[tuple[Any, Any, str]]:
+    def check(given: Picture | None, words: str | None, caption: str | None) -> Iterator[tuple[Any, ...]]:
+        def answer(seen: tuple[Presence, ...]) -> tuple[Any, ...]:
+            count = sum(item.present for item in seen)
+            text = f"CLIP and the caption see {count} of {len(seen)} classes; the others stay until you leave them out."
+            return status_line(text, None), chips_value(models, seen, image), gr.Button(visible=count < len(seen))
+
         with as_sentences():
             image = given_image(given)
             check_amount(parse_classes(words or ""))
             inputs.text("The caption", caption or "")
-        for stage, share, seen in learning(durations, looking, look(image, words, caption or "")):
-            if seen is None:
-                yield gr.skip(), gr.skip(), status_line(stage, share)
-            else:
-                count = sum(item.present for item in seen)
-                text = f"CLIP and the caption see {count} of {len(seen)} classes; the others stay until you leave them out."
-                yield chips_value(models, seen, image), gr.Button(visible=count < len(seen)), status_line(text, None)
+        yield from told(learning(durations, looking, look(image, words, caption or "")), 3, answer)
 
     return check
 
 
 def given_image(given: Picture | None) -> Any:
-    """The picture (H, W, 3) that the visitor looks at.
-
-    Raises:
-        ValueError: there is none yet.
-    """
+    """The picture (H, W, 3) that the visitor looks at."""
     if given is None:
         raise ValueError("A picture must be chosen first: a scene, an upload, a drawing or an example.")
     return given.image

@@ -11,12 +11,12 @@ from typing import Any
 import gradio as gr
 import spaces
 
-from ovseg.doors import inputs
-from ovseg.doors.inputs import LARGEST_SEED
 from ovseg.limits import limits
 from ovseg.models import Models
 from ovseg.progress import Relay, Report
+from ovseg.server.durations import Durations
 from ovseg.server.listeners import nobody_listens, others_wait
+from ovseg.server.request_cost import Work, seconds_for
 from ovseg.server.sentences import as_sentences
 
 QUIET = {"api_visibility": "private", "show_progress": "hidden", "show_progress_on": ()}
@@ -122,18 +122,33 @@ def on_accelerator(models: Models, seconds: Callable[..., int]) -> Callable[[Cal
     return decorate
 
 
-def whole(name: str, value: object, most: int = LARGEST_SEED) -> int:
-    """What a number field holds.
+def worker(
+    models: Models, durations: Durations, works: Callable[..., Sequence[Work]], run: Callable[..., Any]
+) -> Callable[..., Iterator[tuple[str, float, Any]]]:
+    """What runs `run(*asked, report)` on the accelerator, and yields its progress and its result as `stream` does.
 
-    Raises:
-        ValueError: it is empty, negative, too large, or no whole number.
+    Args:
+        works: from the same arguments, what the accelerator's time is asked for.
     """
-    return inputs.whole(name, value, 0, most)
+
+    @on_accelerator(models, lambda *asked: seconds_for(durations, works(*asked)))
+    def work(*asked: Any) -> Iterator[tuple[str, float, Any]]:
+        yield from stream(lambda report: run(*asked, report))
+
+    return work
+
+
+def told(
+    steps: Iterator[tuple[str, float, Any]], outputs: int, answer: Callable[[Any], tuple[Any, ...]]
+) -> Iterator[tuple[Any, ...]]:
+    """An event's values, the status first: at each report that alone, at the end those that `answer` makes of the result."""
+    for stage, share, made in steps:
+        yield answer(made) if made is not None else (status_line(stage, share), *[gr.skip()] * (outputs - 1))
 
 
 def on_the_network(status: gr.HTML) -> dict[str, Any]:
-    """How events that use the network run: one at a time, and a visitor who waits sees the queue at the status."""
-    return {**NETWORK, "show_progress": "minimal", "show_progress_on": status}
+    """How events of the page that use the network run: one at a time, and who waits sees the queue at the status."""
+    return {**NETWORK, "show_progress": "minimal", "show_progress_on": status, "api_visibility": "private"}
 
 
 def cancelled_by(stop: gr.Button, events: Sequence[gr.events.Dependency]) -> gr.events.Dependency:

@@ -6,13 +6,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
-from ovseg.attention import Inspection
-from ovseg.attention.plan import NOISE_LEVELS
-from ovseg.demo.inside_panel import sentence_of
-from ovseg.demo.inside_tab import Asked, Looked, look
+from ovseg.demo.inside_tab import Looked, look_at
 from ovseg.demo.looking import first_views
 from ovseg.demo.picture import of_scene
-from ovseg.demo.run import Results, RunRequest, drawn, run, titled
+from ovseg.demo.run import Results, drawn, run_at_first
 from ovseg.methods import at_first, suited_to
 from ovseg.models import Models
 from ovseg.progress import silent
@@ -59,16 +56,12 @@ class WorkedExample:
             return None
         with self._lock:
             if self._looked is None:
-                sentence = Inspection(sentence_of(self._models, results.picture), "middle", words_later=True)
-                asked = Asked(sentence, 0, image=results.picture.image, levels=NOISE_LEVELS)
-                self._looked = look(self._models, asked, silent)
+                self._looked = look_at(self._models, results.picture, silent)
             return self._looked
 
     def _make(self) -> Results:
         models = self._models
-        picture = of_scene(self._scene)
-        methods = tuple(suited_to(models, kind) for kind in at_first(models))
-        for load in (load for method in methods for load in method.helpers(models).values()):
-            load()  # before the methods, so that the seconds of the first run are its own
-        request = RunRequest(picture, picture.words, "", "", titled(models, methods), 0)
-        return run(models, request, self._durations, silent, lambda part: None)
+        for kind in at_first(models):
+            for load in suited_to(models, kind).helpers(models).values():
+                load()  # before the methods, so that the seconds of the first run are its own
+        return run_at_first(models, of_scene(self._scene), self._durations, silent)

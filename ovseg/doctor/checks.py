@@ -48,7 +48,9 @@ def surroundings(models: Models) -> Iterator[str]:
     yield f"{models.name} in {models.dtype_name} on {device_line(models.device)}"
     if models.checkpoint.gigabytes:
         yield what_fits(models)
-    for part, source in sources(models).items():
+    row = models.checkpoint
+    sources = {"backbone": row.source, "clip": row.clip, "captioner": row.captioner, "dino": row.dino}
+    for part, source in sources.items():
         yield f"{part:10} {source}: {where(source)}"
 
 
@@ -69,12 +71,6 @@ def device_line(device: torch.device) -> str:
         return f"{device} ({torch.get_num_threads()} threads)"
     free, total = torch.cuda.mem_get_info(device)
     return f"{torch.cuda.get_device_name(device)} ({free / 2**30:.1f} of {total / 2**30:.1f} GiB free)"
-
-
-def sources(models: Models) -> dict[str, str]:
-    """Where each network of a backbone comes from."""
-    row = models.checkpoint
-    return {"backbone": row.source, "clip": row.clip, "captioner": row.captioner, "dino": row.dino}
 
 
 def where(source: str) -> str:

@@ -1,7 +1,7 @@
 """A pipeline of full size without its numbers (torch's meta device): what it would take, where it cannot be run."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,9 @@ from ovseg.maths.flops import flop_counter
 
 if TYPE_CHECKING:
     from ovseg.backbones.diffusers_backbone import DiffusersBackbone  # which takes seconds to import
+
+UNREAD = {"safety_checker", "feature_extractor", "image_encoder", "text_encoder_3", "tokenizer_3"}
+"""Parts of a pipeline that are made without."""
 
 
 def on_meta(published: Published, dtype: torch.dtype) -> "DiffusersBackbone":
@@ -34,15 +37,10 @@ def on_meta(published: Published, dtype: torch.dtype) -> "DiffusersBackbone":
             write(Path(folder) / part)
             parts[part] = AutoTokenizer.from_pretrained(Path(folder) / part)
     family = family_of(published.kind)
-    unread = dict.fromkeys(("safety_checker", "feature_extractor", "image_encoder", "text_encoder_3", "tokenizer_3"))
-    backbone = family(family.kind(**_taken(family.kind, unread) | parts), "meta", "meta")
+    unread = dict.fromkeys(UNREAD & family.kind.__init__.__annotations__.keys())
+    backbone = family(family.kind(**unread | parts), "meta", "meta")
     backbone.fingerprint = "without numbers"
     return backbone
-
-
-def _taken(kind: type, parts: Mapping[str, Any]) -> dict[str, Any]:
-    """What a pipeline is made with, of some parts that are not there."""
-    return {name: part for name, part in parts.items() if name in kind.__init__.__annotations__}
 
 
 def gigabytes_of(published: Published, dtype: torch.dtype) -> float:

@@ -5,18 +5,21 @@ same can be made.
 """
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from transformers import AutoConfig, PreTrainedModel
 
 from ovseg.backbones import pipeline_class_of
 from ovseg.backbones.loading import Configs, configs_of
-from ovseg.doctor.published import Scale, built
+from ovseg.doctor.published import Scale, built, clip_pictures, write_json
 from ovseg.doctor.vocabularies import write_clip_vocabulary, write_qwen_vocabulary
 from ovseg.files import read_json
 
@@ -73,18 +76,12 @@ def of_folder(folder: Path) -> Published:
     """
     configs, index = configs_of(folder, {}), read_json(folder / "model_index.json")
     tokenizers = {
-        part: (named[1], lambda to, part=part: _copy(folder / part, to))
+        part: (named[1], partial(shutil.copytree, folder / part))
         for part, named in index.items()
         if part.startswith("tokenizer") and isinstance(named, list) and None not in named
     }
     more = {name: value for name, value in index.items() if not isinstance(value, list) and not name.startswith("_")}
     return Published(pipeline_class_of(folder), configs, tokenizers, more)
-
-
-def _copy(folder: Path, to: Path) -> None:
-    to.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        (to / path.name).write_bytes(path.read_bytes())
 
 
 def _clip(scale: Scale, width: int, layers: int, *, projection: int, act: str, kind: str) -> dict[str, Any]:
@@ -157,28 +154,35 @@ def _xl(scale: Scale, scheduler: dict[str, Any], own: Mapping[str, Any]) -> Publ
     return Published("StableDiffusionXLPipeline", {**parts, "scheduler": scheduler}, CLIP_TOKENIZERS, zeros)
 
 
-def _small(scale: Scale, levels: int, own: Mapping[str, Any]) -> Published:
-    """A U-Net of Stable Diffusion 1.x from which layers were taken (Kim et al. 2023, BK-SDM)."""
+PNDM = _steps("PNDMScheduler") | {"skip_prk_steps": True, "set_alpha_to_one": False}
+
+
+def _first(scale: Scale, levels: int, own: Mapping[str, Any]) -> Published:
+    """Stable Diffusion 1.x."""
     words = _clip(scale, 768, 12, projection=768, act="quick_gelu", kind="CLIPTextModel")
     down, up = ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"], ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3
     unet = _unet(scale, (320, 640, 1280, 1280)[:levels]) | {
-        "layers_per_block": 1, "cross_attention_dim": words["hidden_size"], "attention_head_dim": 8,
+        "cross_attention_dim": words["hidden_size"], "attention_head_dim": 8,
         "down_block_types": down[:levels], "up_block_types": up[-levels:], **own,
     }  # fmt: skip
-    steps = _steps("PNDMScheduler") | {"skip_prk_steps": True, "set_alpha_to_one": False}
-    parts = {"unet": unet, "vae": _codec(scale) | {"force_upcast": False}, "text_encoder": words, "scheduler": steps}
+    parts = {"text_encoder": words, "unet": unet, "vae": _codec(scale) | {"sample_size": 512}, "scheduler": PNDM}
     return Published("StableDiffusionPipeline", parts, {"tokenizer": CLIP_TOKENIZERS["tokenizer"]})
 
 
-def _turbo(scale: Scale) -> Published:
-    """Stable Diffusion 2.1 with a sampler of few steps."""
+def _small(scale: Scale, levels: int, own: Mapping[str, Any]) -> Published:
+    """The same with fewer layers (Kim et al. 2023, BK-SDM)."""
+    made = _first(scale, levels, {"layers_per_block": 1, **own})
+    return replace(made, parts={**made.parts, "vae": _codec(scale) | {"force_upcast": False}})
+
+
+def _second(scale: Scale, scheduler: dict[str, Any], own: Mapping[str, Any]) -> Published:
+    """Stable Diffusion 2.1."""
     words = _clip(scale, 1024, 23, projection=512, act="gelu", kind="CLIPTextModel")
     unet = _unet(scale, (320, 640, 1280, 1280)) | {
         "cross_attention_dim": words["hidden_size"], "use_linear_projection": True,
-        "attention_head_dim": [max(2, scale.width(heads)) for heads in (5, 10, 20, 20)],
+        "attention_head_dim": [max(2, scale.width(heads)) for heads in (5, 10, 20, 20)], **own,
     }  # fmt: skip
-    steps = _euler("", "trailing")
-    parts = {"unet": unet, "vae": _codec(scale), "text_encoder": words, "scheduler": steps}
+    parts = {"text_encoder": words, "unet": unet, "vae": _codec(scale) | {"sample_size": 512}, "scheduler": scheduler}
     return Published("StableDiffusionPipeline", parts, {"tokenizer": CLIP_TOKENIZERS["tokenizer_2"]})
 
 
@@ -240,7 +244,7 @@ PIPELINES: dict[str, Callable[[Scale], Published]] = {
     "sdxl": lambda scale: _xl(scale, _euler("", "leading"), {}),
     "ssd1b": lambda scale: _xl(scale, _euler("", "leading"), SSD),
     "sdxl-turbo": lambda scale: _xl(scale, _euler("Ancestral", "trailing"), {"sample_size": 64}),
-    "sd-turbo": _turbo,
+    "sd-turbo": lambda scale: _second(scale, _euler("", "trailing"), {}),
     "bk-base": lambda scale: _small(scale, 4, {}),
     "bk-small": lambda scale: _small(scale, 4, {"mid_block_type": None}),
     "bk-tiny": lambda scale: _small(scale, 3, {"mid_block_type": None}),
@@ -248,3 +252,48 @@ PIPELINES: dict[str, Callable[[Scale], Published]] = {
     "sd35m": lambda scale: _joint(scale, {**SD35, "dual_attention_layers": tuple(range(scale.depth(13)))}),
     "klein": _klein,
 }
+
+
+def write_stable_diffusion(folder: Path, generation: int, scale: Scale) -> None:
+    """stable-diffusion-v1-5 (generation 1) or stable-diffusion-2-1-base (2), as diffusers 0.6 to 0.10 saved them."""
+    version, published = "0.6.0", _first(scale, 4, {})
+    index: dict[str, Any] = {
+        "feature_extractor": ["transformers", "CLIPFeatureExtractor"],
+        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+    }
+    if generation == 2:
+        version, published = "0.10.0.dev0", _second(scale, PNDM, {"upcast_attention": True})
+        index = {"feature_extractor": ["transformers", "CLIPImageProcessor"], "safety_checker": [None, None]}
+        index["requires_safety_checker"] = False
+    for part, config in published.parts.items():
+        index[part] = [config["_library"], config["_class_name"]]
+        written = {"_diffusers_version": version, **{name: value for name, value in config.items() if name != "_library"}}
+        if part == "scheduler":  # which has an option that this scheduler never had
+            write_json(folder / part / "scheduler_config.json", written | {"clip_sample": False})
+            continue
+        network = network_of(config, scale.dtype)
+        if part == "text_encoder":
+            written = network.config.to_dict() | {"architectures": [config["_class_name"]]}
+            del written["transformers_version"]
+        write_json(folder / part / "config.json", written)
+        _write_old(folder / part, part, network, scale)
+    index["tokenizer"] = ["transformers", "CLIPTokenizer"]
+    published.tokenizers["tokenizer"][1](folder / "tokenizer")
+    write_json(folder / "feature_extractor" / "preprocessor_config.json", clip_pictures())
+    write_json(folder / "model_index.json", {"_class_name": published.kind, "_diffusers_version": version, **index})
+
+
+OLD_VAE_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}  # before diffusers 0.17
+
+
+def _write_old(folder: Path, part: str, network: torch.nn.Module, scale: Scale) -> None:
+    """A network's file under the names that its tensors had when the repository was made."""
+    tensors = {name: tensor.to(scale.dtype).contiguous() for name, tensor in network.state_dict().items()}
+    if part == "vae":
+        for new, old in OLD_VAE_NAMES.items():
+            tensors = {n.replace(f".attentions.0.{new}.", f".attentions.0.{old}."): tensor for n, tensor in tensors.items()}
+    if part == "text_encoder":
+        tensors = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in tensors.items()}
+        tensors["text_model.embeddings.position_ids"] = torch.arange(77)[None]  # a buffer that was kept then
+    stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
+    save_file(tensors, folder / f"{stem}{'.fp16' if scale.half else ''}.safetensors", {"format": "pt"})

@@ -12,23 +12,18 @@ from typing import Any
 
 import open_clip
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     BlipConfig,
     BlipForConditionalGeneration,
-    CLIPTextConfig,
-    CLIPTextModel,
     PreTrainedModel,
     ViTConfig,
     ViTModel,
 )
 
-from ovseg.doctor.vocabularies import SENTENCES, write_clip_vocabulary
-
-OLD_VAE_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}  # before diffusers 0.17
+from ovseg.doctor.vocabularies import SENTENCES
 
 HEAD = "text_decoder.cls.predictions"
 SHARED = {
@@ -63,92 +58,13 @@ class Scale:
         return min(full, self.layers)
 
 
-def write_stable_diffusion(folder: Path, generation: int, scale: Scale) -> None:
-    """stable-diffusion-v1-5 (generation 1) or stable-diffusion-2-1-base (2), as diffusers 0.6 to 0.10 saved them."""
-    second = generation == 2
-    text = _text_config(second, scale)
-    _write_module(folder / "text_encoder", CLIPTextModel(text), "model", scale, _old_text_names)
-    write_clip_vocabulary(folder / "tokenizer", "!" if second else "<|endoftext|>")
-    unet = _unet_config(second, scale, text.hidden_size)
-    _write_module(folder / "unet", built(UNet2DConditionModel, unet, scale.dtype), "diffusion_pytorch_model", scale)
-    vae = _vae_config(scale)
-    _write_module(folder / "vae", built(AutoencoderKL, vae, scale.dtype), "diffusion_pytorch_model", scale, _old_vae_names)
-    version = "0.10.0.dev0" if second else "0.6.0"
-    for part, name, config in (("unet", "UNet2DConditionModel", unet), ("vae", "AutoencoderKL", vae)):
-        write_json(folder / part / "config.json", {"_class_name": name, "_diffusers_version": version, **config})
-    write_json(folder / "text_encoder" / "config.json", {**_plain(text), "architectures": ["CLIPTextModel"]})
-    write_json(folder / "scheduler" / "scheduler_config.json", _scheduler(version))
-    write_json(folder / "feature_extractor" / "preprocessor_config.json", _clip_pictures())
-    write_json(folder / "model_index.json", {
-        "_class_name": "StableDiffusionPipeline", "_diffusers_version": version,
-        "feature_extractor": ["transformers", "CLIPImageProcessor" if second else "CLIPFeatureExtractor"],
-        **({"requires_safety_checker": False, "safety_checker": [None, None]} if second else
-           {"safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"]}),
-        "scheduler": ["diffusers", "PNDMScheduler"], "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"], "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-    })  # fmt: skip
-
-
-def _text_config(second: bool, scale: Scale) -> CLIPTextConfig:
-    width, layers, heads = (1024, 23, 16) if second else (768, 12, 12)
-    width = scale.width(width)
-    return CLIPTextConfig(
-        vocab_size=49408, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=scale.depth(layers),
-        num_attention_heads=max(1, scale.width(heads)), hidden_act="gelu" if second else "quick_gelu",
-        projection_dim=scale.width(512 if second else 768), bos_token_id=0, eos_token_id=2, pad_token_id=1,
-    )  # fmt: skip
-
-
-def _unet_config(second: bool, scale: Scale, text: int) -> dict[str, Any]:
-    down, up = ["CrossAttnDownBlock2D"] * 3 + ["DownBlock2D"], ["UpBlock2D"] + ["CrossAttnUpBlock2D"] * 3
-    config = {
-        "act_fn": "silu", "attention_head_dim": 8, "block_out_channels": [scale.width(w) for w in (320, 640, 1280, 1280)],
-        "center_input_sample": False, "cross_attention_dim": text, "down_block_types": down, "downsample_padding": 1,
-        "flip_sin_to_cos": True, "freq_shift": 0, "in_channels": 4, "layers_per_block": 2, "mid_block_scale_factor": 1,
-        "norm_eps": 1e-05, "norm_num_groups": 32 if scale.narrower == 1 else 8, "out_channels": 4, "sample_size": 64,
-        "up_block_types": up,
-    }  # fmt: skip
-    if second:
-        heads = [max(1, scale.width(n)) for n in (5, 10, 20, 20)]
-        config |= {"attention_head_dim": heads, "dual_cross_attention": False, "use_linear_projection": True}
-        config |= {"num_class_embeds": None, "only_cross_attention": False, "upcast_attention": True}
-    return config
-
-
-def _vae_config(scale: Scale) -> dict[str, Any]:
-    return {
-        "act_fn": "silu", "block_out_channels": [scale.width(w) for w in (128, 256, 512, 512)],
-        "down_block_types": ["DownEncoderBlock2D"] * 4, "in_channels": 3, "latent_channels": 4, "layers_per_block": 2,
-        "norm_num_groups": 32 if scale.narrower == 1 else 8, "out_channels": 3, "sample_size": 512,
-        "up_block_types": ["UpDecoderBlock2D"] * 4,
-    }  # fmt: skip
-
-
-def _scheduler(version: str) -> dict[str, Any]:
-    return {
-        "_class_name": "PNDMScheduler", "_diffusers_version": version, "beta_end": 0.012, "beta_schedule": "scaled_linear",
-        "beta_start": 0.00085, "num_train_timesteps": 1000, "set_alpha_to_one": False, "skip_prk_steps": True,
-        "steps_offset": 1, "trained_betas": None, "clip_sample": False,
-    }  # fmt: skip
-
-
-def _clip_pictures() -> dict[str, Any]:
+def clip_pictures() -> dict[str, Any]:
+    """How Stable Diffusion's repositories prepare pictures for CLIP."""
     return {
         "crop_size": 224, "do_center_crop": True, "do_convert_rgb": True, "do_normalize": True, "do_resize": True,
         "feature_extractor_type": "CLIPFeatureExtractor", "image_mean": [0.48145466, 0.4578275, 0.40821073],
         "image_std": [0.26862954, 0.26130258, 0.27577711], "resample": 3, "size": 224,
     }  # fmt: skip
-
-
-def _old_text_names(name: str) -> str:
-    return name if name.startswith("text_model.") else f"text_model.{name}"
-
-
-def _old_vae_names(name: str) -> str:
-    for new, old in OLD_VAE_NAMES.items():
-        name = name.replace(f".attentions.0.{new}.", f".attentions.0.{old}.")
-    return name
 
 
 def write_open_clip(folder: Path, name: str) -> None:
@@ -238,17 +154,6 @@ def built(make: Callable[..., nn.Module], config: dict[str, Any], dtype: torch.d
         torch.set_default_dtype(before)
 
 
-def _write_module(folder: Path, network: nn.Module, stem: str, scale: Scale, renamed: Any = str) -> None:
-    """The network's file under the names that its tensors had when the repository was made."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors: dict[str, Tensor] = {
-        renamed(name): tensor.to(scale.dtype).contiguous() for name, tensor in network.state_dict().items()
-    }
-    if renamed is _old_text_names:
-        tensors["text_model.embeddings.position_ids"] = torch.arange(77)[None]  # a buffer that was kept then
-    save_file(tensors, folder / f"{stem}{'.fp16' if scale.half else ''}.safetensors", {"format": "pt"})
-
-
 def _save(network: PreTrainedModel, folder: Path, as_pickle: bool = False) -> None:
     """The network in transformers' old names of tensors, which it goes back to when it saves."""
     network.save_pretrained(folder)
@@ -259,10 +164,6 @@ def _save(network: PreTrainedModel, folder: Path, as_pickle: bool = False) -> No
         shared = {name: tensors[other] for name, other in SHARED.items() if other in tensors}
         torch.save({**shared, **tensors}, folder / "pytorch_model.bin")
         path.unlink()
-
-
-def _plain(config: Any) -> dict[str, Any]:
-    return {key: value for key, value in config.to_dict().items() if key != "transformers_version"}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from ovseg.backbones.base import query_states
-from ovseg.doctor.pipelines import PIPELINES, Published, of_folder, write_pipeline
-from ovseg.doctor.published import Scale, write_blip, write_dino, write_open_clip, write_stable_diffusion
+from ovseg.doctor.pipelines import PIPELINES, Published, of_folder, write_pipeline, write_stable_diffusion
+from ovseg.doctor.published import Scale, write_blip, write_dino, write_open_clip
 from ovseg.models import Models
 from ovseg.pretrained.grounding import QUERY, SD1_FUSED, GroundingModule, GroundingSize, save_grounding, step_features
 

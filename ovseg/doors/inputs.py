@@ -43,8 +43,8 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def whole(name: str, value: Any, least: int, most: int) -> int:
-    """A whole number between two limits, which it may reach."""
+def whole(name: str, value: Any, least: int = 0, most: int = LARGEST_SEED) -> int:
+    """A whole number between two limits, which it may reach; those of a seed if not given."""
     if not _is_number(value) or value != int(value) or not least <= value <= most:
         raise ValueError(f"{name} must be a whole number from {least} to {most}, but got {brief(value)}.")
     return int(value)

@@ -1,7 +1,7 @@
 """The requests of programs. Making one checks it and loads no network; `run` does the work on the networks.
 
-A value that is not what it must be raises ValueError. A request and its answer can be pickled, so that the work may be done
-in another process.
+A value that is not what it must be raises ValueError, and so does work that cannot be done. A request and its answer can be
+pickled, so that the work may be done in another process.
 """
 
 import time
@@ -20,7 +20,6 @@ from ovseg.methods import at_first
 from ovseg.models import Models
 from ovseg.progress import Report, silent
 from ovseg.scene import from_image, from_prompt
-from ovseg.types import Scene
 from ovseg.words.class_filter import asked_for, look_for
 from ovseg.words.classes import ClassWord
 from ovseg.words.notes import notes_on
@@ -46,23 +45,15 @@ class About:
         """What is asked about a picture, checked."""
         return cls(
             image, inputs.classes(classes), inputs.text("caption", caption), inputs.captioner(models, captioner),
-            inputs.whole("seed", seed, 0, inputs.LARGEST_SEED),
+            inputs.whole("seed", seed),
         )  # fmt: skip
 
     def asked_for(self, models: Models, finds_words: bool, report: Report) -> tuple[tuple[ClassWord, ...], str]:
-        """The classes to ask for, and the caption.
-
-        Raises:
-            ValueError: neither words nor a caption name any.
-        """
+        """The classes to ask for, and the caption."""
         return asked_for(
             models, self.image, self.words, finds_words=finds_words, caption=self.caption, captioner=self.captioner,
             report=report,
         )  # fmt: skip
-
-    def scene(self, models: Models, caption: str) -> Scene:
-        """The picture as methods take it."""
-        return from_image(models, self.image, self.seed, caption=caption)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,17 +65,14 @@ class SegmentRequest:
     only_present: bool = False  # whether classes are left out that neither CLIP nor the caption finds
 
     def run(self, models: Models, report: Report = silent) -> Segmented:
-        """Segment the picture.
-
-        Raises:
-            ValueError: the method cannot be run, or nothing is asked for.
-        """
+        """Segment the picture."""
         classes, caption = self.about.asked_for(models, self.variant.method.finds_words, report)
         if self.only_present and classes:
             seen = look_for(models, self.about.image, classes, caption)
             classes = tuple(word for word, item in zip(classes, seen, strict=True) if item.present)
         own = models.beside(self.variant.backbone)
-        outcome = run_variant(own, self.about.scene(own, caption), classes, self.variant, report)
+        scene = from_image(own, self.about.image, self.about.seed, caption=caption)
+        outcome = run_variant(own, scene, classes, self.variant, report)
         if isinstance(outcome, Failure):
             raise ValueError(outcome.sentence)
         return segmented(outcome, caption, self.about.seed, own.short_name, notes_on(own.checkpoint, classes))
@@ -99,11 +87,7 @@ class CompareRequest:
 
     @classmethod
     def of(cls, models: Models, about: About, methods: Any = None) -> "CompareRequest":
-        """A request for methods by their names; for those that the page begins with if None.
-
-        Raises:
-            ValueError: there is no such method, a setting is wrong, a variant is there twice, or they are too many.
-        """
+        """A request for methods by their names; for those that the page begins with if None."""
         usual = [kind.name for kind in at_first(models)]
         variants = read_variants(models, usual if methods is None else inputs.names(methods))
         check_count("methods", len(variants), limits().methods, "names")
@@ -113,13 +97,9 @@ class CompareRequest:
         return cls(about, variants)
 
     def run(self, models: Models, report: Report = silent) -> Compared:
-        """Run the methods one after the other; one that fails says why, and the others stand.
-
-        Raises:
-            ValueError: neither words nor a caption name a class.
-        """
+        """Run the methods one after the other; one that fails says why, and the others stand."""
         classes, caption = self.about.asked_for(models, finds_words=False, report=report)
-        scene = self.about.scene(models, caption)
+        scene = from_image(models, self.about.image, self.about.seed, caption=caption)
         made = compare(models, scene, classes, self.variants, report)
         return compared(made, caption, models.short_name, notes_on(models.checkpoint, classes))
 
@@ -134,11 +114,7 @@ class CaptionRequest:
 
     @classmethod
     def of(cls, models: Models, image: np.ndarray, *, captioner: Any = "", prefix: Any = "") -> "CaptionRequest":
-        """A request for a captioner by its name.
-
-        Raises:
-            ValueError: there is no such captioner, or it cannot be used here.
-        """
+        """A request for a captioner by its name."""
         name = inputs.captioner(models, captioner)
         if obstacle := models.captioner_obstacle(name):
             raise ValueError(f"captioner must be one that can be used here. {obstacle}")
@@ -169,18 +145,14 @@ class GenerateRequest:
     ) -> "GenerateRequest":
         """A request, checked."""
         return cls(
-            inputs.text("prompt", prompt, needed=True), inputs.whole("seed", seed, 0, inputs.LARGEST_SEED),
+            inputs.text("prompt", prompt, needed=True), inputs.whole("seed", seed),
             None if steps is None else inputs.steps(steps),
             None if guidance is None else inputs.number("guidance", guidance, 0, MOST_GUIDANCE),
             negative=inputs.text("negative", negative),
         )  # fmt: skip
 
     def run(self, models: Models, report: Report = silent) -> tuple[UInt8[np.ndarray, "H W 3"], Drawn]:
-        """Draw the picture.
-
-        Raises:
-            ValueError: the prompt is too long for the network.
-        """
+        """Draw the picture."""
         report("loading the network", 0.0)
         _, begun = models.backbone, time.perf_counter()
         made = from_prompt(

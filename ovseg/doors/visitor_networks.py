@@ -69,11 +69,7 @@ def choices(models: Models, kind: type[Method], field: Field) -> tuple[str, ...]
 
 
 def check_captioner(models: Models, name: str) -> None:
-    """Pass if visitors may choose this captioner.
-
-    Raises:
-        ValueError: they may not.
-    """
+    """Raise ValueError where visitors may not choose this captioner."""
     _check("captioner", "captioner", name, captioners(models))
 
 

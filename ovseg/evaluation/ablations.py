@@ -8,7 +8,7 @@ from ovseg.evaluation.benchmark import Benchmark
 from ovseg.files import as_json, write_whole
 from ovseg.limits import quoted
 from ovseg.methods import METHODS, Method, modes_of
-from ovseg.progress import Report, silent
+from ovseg.progress import Report, about, silent, within
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,7 @@ class AblationTable:
                 continue
             method = replace(modes_of(self.task.models, self.kind)[variant.mode], **variant.settings)
             task = replace(self.task, method=method, labels=variant.labels)
-
-            def report_row(stage: str, share: float, number: int = number, what: str = variant.what) -> None:
-                report(f"{what}: {stage}", (number + share) / len(variants))
-
+            report_row = about(within(report, number / len(variants), (number + 1) / len(variants)), variant.what)
             # Two variants can be the same method, where one of them is what suits the backbone: measured once.
             if (method, variant.labels) not in measured:
                 measured[method, variant.labels] = task.run(out / f"{number:02d}", report_row)

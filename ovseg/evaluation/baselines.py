@@ -28,16 +28,11 @@ class Trivial(Method):
         """Nothing but the classes."""
         return PreparedTrivial(models, classes, self)
 
-    def answer(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Segmentation:
-        """The segmentation of a scene."""
-        scores = self._weights(models, scene, classes)[:, None, None] * self._map(scene.image.shape[:2])
-        return Segmentation.from_scores(scene.image, tuple(word.name for word in classes), scores, self.threshold)
-
     @abstractmethod
-    def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, " k"]:
+    def class_weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, " k"]:
         """How strong each class is."""
 
-    def _map(self, image_hw: tuple[int, int]) -> Float[Tensor, "_y _x"]:
+    def place_weights(self, image_hw: tuple[int, int]) -> Float[Tensor, "_y _x"]:
         """Where a class is strong: 1 everywhere."""
         return torch.ones(1, 1)
 
@@ -50,7 +45,9 @@ class PreparedTrivial(Prepared):
 
     def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
         """Segment a scene into the classes and background."""
-        return self.method.answer(self.models, scene, self.classes)
+        weights = self.method.class_weights(self.models, scene, self.classes)
+        scores = weights[:, None, None] * self.method.place_weights(scene.image.shape[:2])
+        return Segmentation.from_scores(scene.image, self.names, scores, self.method.threshold)
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class AllBackground(Trivial):
     name: ClassVar[str] = "all-background"
     title: ClassVar[str] = "All background"
 
-    def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, " k"]:
+    def class_weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, " k"]:
         return torch.zeros(len(classes))
 
 
@@ -71,7 +68,7 @@ class OneClass(Trivial):
     name: ClassVar[str] = "one-class"
     title: ClassVar[str] = "One class everywhere"
 
-    def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, " k"]:
+    def class_weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, " k"]:
         return torch.eye(len(classes))[0]
 
 
@@ -87,7 +84,7 @@ class CentrePrior(OneClass):
     )  # fmt: skip
     threshold: float = knob(0.5, "Constant score of the background.", label="Background threshold", group="main", step=0.05)
 
-    def _map(self, image_hw: tuple[int, int]) -> Float[Tensor, "H W"]:
+    def place_weights(self, image_hw: tuple[int, int]) -> Float[Tensor, "H W"]:
         """A Gaussian around the centre, with 1 at its peak."""
         ys, xs = (torch.linspace(-1, 1, side) for side in image_hw)
         return torch.exp(-(ys[:, None] ** 2 + xs[None, :] ** 2) / (2 * self.width**2))
@@ -105,7 +102,7 @@ class ClipCentrePrior(CentrePrior):
         """The CLIP of the backbone."""
         return {"clip": lambda: models.clip}
 
-    def _weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, " k"]:
+    def class_weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Float[Tensor, " k"]:
         """CLIP's probabilities of the classes, divided by the highest."""
         likely = models.clip.probabilities([scene.image], photo_prompts(classes))[0].cpu()
         return likely / likely.max()

@@ -1,6 +1,7 @@
 """Running a method over a data set: one file for each picture, so that a stopped run can continue; then the tables."""
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
 from functools import cached_property, lru_cache, partial
@@ -8,24 +9,26 @@ from pathlib import Path
 
 import numpy as np
 
-from ovseg.evaluation.command_line import command_of
-from ovseg.evaluation.datasets import Dataset, Sample
+from ovseg.evaluation.datasets import Dataset, FolderDataset, Sample
+from ovseg.evaluation.figures import counted, figures_markdown, figures_of
 from ovseg.evaluation.labels import FILTERS, LABEL_SOURCES, NETWORKS, ground_truth
 from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
 from ovseg.files import as_json, as_npz, read_json, write_or_check_settings, write_whole
-from ovseg.maths.overlap import IGNORED, confusion, dataset_miou, image_miou, iou_per_label, pixel_accuracy
+from ovseg.maths.overlap import IGNORED, confusion, dataset_miou, image_miou
 from ovseg.methods import Method
 from ovseg.methods.base import Prepared
+from ovseg.methods.grammar import Configuration
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.output.run_card import own_network, weights_of
 from ovseg.processes import one_thread
 from ovseg.progress import Report, silent, with_time_left
 from ovseg.read_ahead import read_ahead
-from ovseg.types import BACKGROUND, named
+from ovseg.types import named
 from ovseg.words.classes import ClassWord
 
 SHOWN = 8  # worst and best pictures on the sheet, each
+USUAL = {"protocol": "native", "seed": 0, "backbone": "pocket", "dtype": "float32"}  # options that need not be typed
 KEPT = 4  # sets of words that a method stays prepared for
 
 
@@ -85,10 +88,22 @@ class Benchmark:
         return self.dataset.background == "scored" and any(f.name == "threshold" for f in fields(self.method))
 
     def command(self, out: str) -> str:
-        """The command that measures it, into the folder `runs/OUT`."""
-        labels = {} if self.labels == self.protocol.labels else {"labels": self.labels}
-        options = {"count": self.total, **labels, "protocol": self.protocol.name, "seed": self.seed, "out": f"runs/{out}"}
-        return command_of(self.models, self.method, self.dataset, options)
+        """The command that measures it, into the folder `runs/OUT`; the data set's folder stands there by its name alone.
+
+        It says what differs from the defaults: settings from those that suit the backbone. Where the threshold was taken
+        from another run, the command gives the threshold itself.
+        """
+        dataset, method = self.dataset, Configuration.of(self.models, self.method).text
+        words = ["python", "-m", "ovseg", "evaluate", "--method", method]
+        options: dict[str, object] = {"dataset": dataset.name}
+        if isinstance(dataset, FolderDataset):
+            options = {"dataset": dataset.benchmark, "data": dataset.root.name, "split": dataset.split}
+        options |= {"backbone": self.models.name.rpartition("/")[2], "dtype": self.models.dtype_name, "count": self.total}
+        options |= {} if self.labels == self.protocol.labels else {"labels": self.labels}
+        options |= {"protocol": self.protocol.name, "seed": self.seed, "out": f"runs/{out}"}
+        for option, value in options.items():
+            words += [f"--{option}", str(value)] if value != USUAL.get(option) else []
+        return shlex.join(words)
 
     def run(self, out: Path, report: Report = silent) -> dict:
         """Measure what is not yet in `out`, write the tables and the sheet, and return the table.
@@ -189,9 +204,7 @@ class Benchmark:
     def _truth(self, sample: Sample) -> np.ndarray:
         if self.protocol.void_is_background and self.dataset.background == "scored":
             return np.where(sample.labels == IGNORED, np.uint8(0), sample.labels)
-        if self.dataset.background != "ignored":
-            return sample.labels
-        return np.where(sample.labels == 0, np.uint8(IGNORED), sample.labels)
+        return counted(self.dataset, sample)
 
     def _predict(self, sample: Sample) -> list[np.ndarray]:
         """Label maps (H, W) in the data set's labels: at the method's threshold; if it `sweeps`, then at all."""
@@ -240,27 +253,17 @@ class Benchmark:
             own = np.zeros(size * size, np.int64)
             own[places[places < own.size]] = counts[places < own.size]
             per_image.append(image_miou(own.reshape(size, size)))
-        scored = np.arange(size) >= (0 if self.dataset.background == "scored" else 1)
-        labels = (BACKGROUND, *(word.name for word in self.classes))
         networks = sorted({*self.method.helpers(self.models), *NETWORKS.get(self.labels, ())})
         table = self.settings() | {
             "count": self.total,
             "yardstick": self.method.yardstick,
             "weight files": self.models.weight_files(networks),
             "command": self.command(self.method.name),
-            "miou": dataset_miou(totals[0], scored),
-            "mean_image_miou": float(np.nanmean(per_image)),
-            "pixel_accuracy": pixel_accuracy(totals[0]),
-            "iou": {
-                label: float(value)
-                for label, value, counts in zip(labels, iou_per_label(totals[0]), scored, strict=True)
-                if counts and not np.isnan(value)
-            },
+            **figures_of(self.dataset, self.classes, totals[0], per_image),
         }
-        if self.sweeps:
-            table["miou_at_threshold"] = {
-                str(t): dataset_miou(total, scored) for t, total in zip(self.protocol.swept, totals[1:], strict=True)
-            }
+        if self.sweeps:  # where the background is scored
+            swept = zip(self.protocol.swept, totals[1:], strict=True)
+            table["miou_at_threshold"] = {str(threshold): dataset_miou(total) for threshold, total in swept}
         order = [int(k) for k in np.argsort(per_image, kind="stable") if not np.isnan(per_image[k])]
         return table, order
 
@@ -322,14 +325,7 @@ def as_markdown(table: dict) -> str:
         f" {table['backbone']}, {table['dtype']}; labels {table['labels']}, names {table['names']}; background"
         f" {table['background']}{words}, its threshold {table['threshold']}; protocol {table['protocol']}; picture"
         f" {table['picture']}, windows {table['windows']}; refinement {table['refinement']}; seed {table['seed']}.",
-        "",
-        "| dataset mIoU | mean per-image mIoU | pixel accuracy |",
-        "|---|---|---|",
-        f"| {table['miou']:.1%} | {table['mean_image_miou']:.1%} | {table['pixel_accuracy']:.1%} |",
-        "",
-        "| label | IoU |",
-        "|---|---|",
-        *(f"| {label} | {value:.1%} |" for label, value in table["iou"].items()),
+        *figures_markdown(table),
     ]
     if "miou_at_threshold" in table:
         swept = table["miou_at_threshold"]

@@ -33,7 +33,7 @@ class Sample:
 class Dataset(ABC):
     """Numbered samples. Label 0 is background, scored or not; label k is class k - 1 of `classes`."""
 
-    name: str
+    name: str  # on the command line; of a benchmark with its split
     background: Rule
     length: int | None
     """Number of samples; None where there is no end of them."""
@@ -61,7 +61,6 @@ class PocketDataset(Dataset):
 
     @property
     def name(self) -> str:
-        """Its name on the command line."""
         return f"pocket-{self.split}" + {0: "", len(STUFF): "-stuff"}.get(self.stuff, f"-stuff{self.stuff}")
 
     @property
@@ -153,22 +152,18 @@ class FolderDataset(Dataset):
 
     @property
     def layout(self) -> FolderLayout:
-        """Where its files are."""
         return LAYOUTS[self.benchmark]
 
     @property
     def name(self) -> str:
-        """The benchmark and the split."""
         return f"{self.benchmark} {self.split}"
 
     @property
     def background(self) -> Rule:
-        """The rule of the benchmark."""
         return self.layout.background
 
     @property
     def length(self) -> int:
-        """How many samples there are."""
         return len(self.samples)
 
     @cached_property

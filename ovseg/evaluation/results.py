@@ -15,7 +15,7 @@ from ovseg.files import as_json, read_text, write_whole
 from ovseg.methods import METHODS, Method, find_method, obstacle_to, suited_to
 from ovseg.methods.records import PaperFigure, ShownRun
 from ovseg.models import Models
-from ovseg.progress import Report, silent, within
+from ovseg.progress import Report, about, silent, within
 
 SHIPPED = ASSETS / "results"
 DATASET = "pocket-val"
@@ -70,7 +70,7 @@ class Measuring:
             if obstacle := obstacle_to(self.models, find_method(run.method, MEASURABLE)):
                 part(f"{run.name}: {obstacle}", 1.0)
                 continue
-            kept = self._measured(run, lambda stage, share, run=run, part=part: part(f"{run.name}: {stage}", share))
+            kept = self._measured(run, about(part, run.name))
             written.append(self.to / f"{run.name}.json")
             write_whole(written[-1], as_json(kept, indent=1))
         return written

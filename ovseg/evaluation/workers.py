@@ -35,7 +35,9 @@ def run(task: Benchmark, out: Path, workers: int = 1, report: Report = silent) -
         while not all(job.done() for job in jobs):
             failed = next((job for job in jobs if job.done() and job.exception()), None)
             if failed:
-                _stop(pool)
+                for process in list(pool._processes.values()):
+                    process.terminate()
+                pool.shutdown(wait=False, cancel_futures=True)
                 raise failed.exception()
             time.sleep(0.5)
             done = sum(1 for _ in (out / "images").glob("*.npz"))
@@ -48,12 +50,6 @@ def run(task: Benchmark, out: Path, workers: int = 1, report: Report = silent) -
 def pool_of(workers: int) -> ProcessPoolExecutor:
     """Processes that end when this one does, also when it is killed."""
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), end_with_parent)
-
-
-def _stop(pool: ProcessPoolExecutor) -> None:
-    for process in list(pool._processes.values()):
-        process.terminate()
-    pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _work(task: Benchmark, out: Path, rank: int, workers: int) -> None:

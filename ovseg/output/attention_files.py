@@ -1,20 +1,21 @@
 """The files of `Attention`: the same from the page and the command line, in a folder or in one zip."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 from PIL import Image
 
-from ovseg.attention.value import Attention, Heads
-from ovseg.backbones.base import Site
+from ovseg.attention import Attention, Heads, Inspection, Plan, draw_inside, look_inside, plan_drawing, plan_looking
+from ovseg.backbones.base import Sampling
 from ovseg.files import as_json, as_npz
 from ovseg.models import Models
 from ovseg.output import view
-from ovseg.output.cost import Cost
-from ovseg.output.files import zipped
+from ovseg.output.cost import Cost, measuring
 from ovseg.output.run_card import device_name, versions
 from ovseg.output.sheet import Panel, Sheet, typeset
+from ovseg.progress import Report
+from ovseg.scene import from_image
 
 CELL, SMALL_CELL = 256, 144  # pixels of the longer side of a picture on the two sheets
 MOST_ON_SHEET = 24  # tokens; all are in the other files
@@ -69,6 +70,45 @@ class Inside:
     heads: Heads | None = None  # a layer with its heads apart, if any
 
 
+@dataclass(frozen=True, eq=False)
+class Look:
+    """A look inside: of a picture at noise levels, or of one that is drawn meanwhile."""
+
+    inspection: Inspection
+    seed: int
+    sampling: Sampling | None = None
+    image: np.ndarray | None = None
+    levels: tuple[int, ...] = ()
+    network: str = ""  # that is looked into; empty for the usual one
+
+    def plan(self, models: Models) -> Plan:
+        """What it takes.
+
+        Raises:
+            ValueError: it cannot be done, or takes too much memory.
+        """
+        own = models.beside(self.network)
+        if self.sampling:
+            plan = plan_drawing(own, self.inspection, self.sampling)
+        else:
+            plan = plan_looking(own, self.image.shape[:2], self.inspection, self.levels)
+        plan.check(self.inspection.most_bytes)
+        return plan
+
+    def run(self, models: Models, report: Report) -> Inside:
+        """What was gathered, with the weights that suit the backbone."""
+        own, settings = models.beside(self.network), {"self-attention at": self.inspection.keep}
+        if self.sampling:
+            settings |= {name: getattr(self.sampling, name) for name in ("steps", "guidance", "negative")}
+            with measuring(own.device) as cost:
+                _, attention = draw_inside(own, self.inspection, self.sampling, self.seed, report)
+        else:
+            scene = from_image(own, self.image, self.seed)
+            with measuring(own.device) as cost:
+                attention = look_inside(own, scene, self.inspection, self.levels, report)
+        return Inside(attention, usual_weights(own), attention_card(own, attention, cost, settings))
+
+
 def usual_weights(models: Models) -> dict[int, float]:
     """For each stride with cross-attention how much it counts unless somebody chooses: what suits the backbone."""
     known = {2**power: weight for power, weight in enumerate(models.checkpoint.grid_weights)}
@@ -98,12 +138,6 @@ def attention_card(models: Models, attention: Attention, cost: Cost, settings: M
     }
 
 
-def layer_number(attention: Attention, site: Site) -> int:
-    """The layer's number in the names of arrays: from 1, in the order of computing, cross- and self-attention apart."""
-    layers = list(attention.cross if site in attention.cross else attention.states)
-    return layers.index(site) + 1
-
-
 def token_slug(attention: Attention, token: int) -> str:
     """A name for a token's file: "05-cat"."""
     word = "".join(c if c.isalnum() else "-" for c in attention.token_name(token))
@@ -128,15 +162,6 @@ def files_of_attention(inside: Inside) -> Iterator[tuple[str, bytes]]:
     yield "README.txt", README.encode()
 
 
-def zip_of_attention(inside: Inside) -> bytes:
-    """The files as one zip.
-
-    Raises:
-        ValueError: no resolution has a weight above 0.
-    """
-    return zipped(files_of_attention(inside))
-
-
 def arrays_of(inside: Inside) -> dict[str, np.ndarray]:
     """Everything as named arrays, with their README and the names of their axes."""
     attention = inside.attention
@@ -152,7 +177,8 @@ def arrays_of(inside: Inside) -> dict[str, np.ndarray]:
         put(f"self_query_{number:02d}", states.query.numpy(), "kept", "head", "place", "channel")
         put(f"self_key_{number:02d}", states.keys_in_order().numpy(), "kept", "head", "place", "channel")
     if inside.heads:
-        put(f"heads_{layer_number(attention, inside.heads.site):02d}", inside.heads.maps, "head", "token", "y", "x")
+        number = list(attention.cross).index(inside.heads.site) + 1
+        put(f"heads_{number:02d}", inside.heads.maps, "head", "token", "y", "x")
         arrays["heads_level"] = np.array(inside.heads.level)
     fused = [attention.fused(token, inside.weights) for token in range(len(attention.tokens))]
     put("fused", np.stack(fused), "token", "y", "x")
@@ -188,9 +214,10 @@ def tokens_sheet(attention: Attention, weights: Mapping[int, float]) -> Sheet:
             note = f"{rows} x {wide}, {values.min():.3f} to {values.max():.3f}"
             column.append(Panel(view.heat_overlay(small, values), "", note))
         columns.append(column)
+    counted = ", ".join(f"{weights.get(stride, 0.0):g}" for stride in attention.strides)
     sentences = [
         f"Cross-attention of “{attention.prompt}”, mean over heads, layers and {_levels_in_words(attention)}."
-        f" Weights of the resolutions, finest first: {_weights_in_words(attention, weights)}."
+        f" Weights of the resolutions, finest first: {counted}."
     ]
     return Sheet(columns, sentences=sentences, most_columns=6)
 
@@ -218,23 +245,18 @@ def _levels_in_words(attention: Attention) -> str:
     return attention.level_name(0) if count == 1 else f"{count} noise levels"
 
 
-def _weights_in_words(attention: Attention, weights: Mapping[int, float]) -> str:
-    return ", ".join(f"{weights.get(stride, 0.0):g}" for stride in attention.strides)
-
-
 def _small(image: np.ndarray, longest: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize(view.fitted(image.shape[:2], longest), Image.Resampling.LANCZOS))
 
 
 def _card(inside: Inside) -> dict[str, object]:
     attention = inside.attention
-    grids: Sequence[Site] = list(attention.cross)
     return dict(inside.made_by) | {
         "fused with": {str(stride): weight for stride, weight in inside.weights.items()},
         "tokens": [{"token": attention.token_name(k), "kind": t.kind} for k, t in enumerate(attention.tokens)],
         "layers": [
             {"number": number, "name": site.name, "stride": site.stride, "grid": list(attention.grid(site.stride))}
-            for number, site in enumerate(grids, 1)
+            for number, site in enumerate(attention.cross, 1)
         ],
         "kept levels": list(attention.kept),
     }

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from pycocotools import mask as coco_mask
@@ -81,16 +82,11 @@ def _edges(inside: np.ndarray) -> dict[Point, set[Point]]:
 
 def _joined(rings: list[list[Point]]) -> list[int]:
     """The rings of one connected part as one outline: around it, and from its first corner to every hole and back."""
-    outer, *holes = sorted(rings, key=lambda ring: -abs(_area(ring)))
+    outer, *holes = sorted(rings, key=lambda ring: -cv2.contourArea(np.array(ring, np.int32)))
     path = [*outer, outer[0]]
     for hole in holes:
         path += [*hole, hole[0], outer[0]]
     return [value for point in (path if holes else outer) for value in point]
-
-
-def _area(ring: list[Point]) -> float:
-    following = [*ring[1:], ring[0]]
-    return sum(x * v - u * y for (x, y), (u, v) in zip(ring, following, strict=True)) / 2
 
 
 def annotations_of(

@@ -177,9 +177,6 @@ def zip_of(
 
     Args:
         more: files beside the folders, by their names.
-
-    Raises:
-        ValueError: a part is unknown.
     """
     folders = {"": results} if isinstance(results, Result) else {f"{name}/": result for name, result in results.items()}
     made = ((folder + name, made) for folder, result in folders.items() for name, made in files_of(result, parts))

@@ -253,7 +253,7 @@ class FolderTask:
         if own:
             segmentation = segmentation.with_class_thresholds(own)
         card = run_card(self.models, scene, words, self.method, segmentation, cost=cost, captioner=captioner)
-        return Result(segmentation, card | ({"class_thresholds": own} if own else {}))
+        return Result(segmentation, card)
 
     def _checksum(self, name: str) -> str:
         return checksum([self.folder / name], self.folder)

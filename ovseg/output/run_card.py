@@ -1,7 +1,7 @@
 """The run card: what ran, on what, with which settings; enough to do it again."""
 
 import platform
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
@@ -53,7 +53,13 @@ def run_card(
         "cost": asdict(cost or Cost()),
         "machine": {"device": device_name(models.device), "threads": torch.get_num_threads()},
         "versions": versions(),
+        **thresholds_of(segmentation),
     }
+
+
+def thresholds_of(segmentation: Segmentation) -> dict[str, Mapping[str, float]]:
+    """What a run card says of classes whose threshold is their own; nothing where there are none."""
+    return {"class_thresholds": segmentation.class_thresholds} if segmentation.class_thresholds else {}
 
 
 def weights_of(

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 Cell = str | int | float | None
@@ -32,7 +32,8 @@ class Table:
         numeric = [all(not isinstance(row[k], str) for row in self.rows) for k in range(len(self.columns))]
         lines = [self.columns, tuple("---:" if right else "---" for right in numeric)]
         lines += [tuple(self._shown(row, k) for k in range(len(row))) for row in self.rows]
-        return "\n".join(f"| {' | '.join(_escaped(line))} |" for line in lines) + "\n"
+        escaped = ([cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines)
+        return "\n".join(f"| {' | '.join(cells)} |" for cells in escaped) + "\n"
 
     def csv(self) -> str:
         """The table as a spreadsheet reads it: full precision, nothing for what is missing."""
@@ -52,7 +53,3 @@ class Table:
 def missing(cell: Cell) -> bool:
     """Whether there is no such figure."""
     return cell is None or (isinstance(cell, float) and math.isnan(cell))
-
-
-def _escaped(cells: Sequence[str]) -> list[str]:
-    return [cell.replace("|", "\\|").replace("\n", " ") for cell in cells]

@@ -18,11 +18,7 @@ LISTED = "a list of its choices"
 
 
 def check_values(parts: Sequence[Block], values: Sequence[Any]) -> None:
-    """Pass if each value is one that its part of the page can hold.
-
-    Raises:
-        ValueError: one is not, or there are too few.
-    """
+    """Pass if each value is there and one that its part of the page can hold; raises ValueError where one is not."""
     if len(values) < len(parts):
         raise ValueError(f"The page sends {len(parts)} values here, but got {len(values)}.")
     check_characters(values)
@@ -32,11 +28,7 @@ def check_values(parts: Sequence[Block], values: Sequence[Any]) -> None:
 
 
 def check_characters(value: Any) -> None:
-    """Pass if all texts in a value of JSON can be written.
-
-    Raises:
-        ValueError: one holds a surrogate.
-    """
+    """Pass if all texts in a value of JSON can be written; raises ValueError where one holds a surrogate."""
     for item in leaves(value):
         if isinstance(item, str) and not is_unicode(item):
             raise ValueError(f"Texts must be characters that can be written, but one holds a surrogate: {brief(item)}.")
@@ -56,11 +48,7 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def check_value(part: Component, value: Any) -> None:
-    """Pass if a value is one that a part of the page can hold.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Pass if a value is one that a part of the page can hold; raises ValueError where it is not."""
     wanted = _wanted(part, value)
     if wanted:
         name = getattr(part, "label", None) or part.elem_id or type(part).__name__

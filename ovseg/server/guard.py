@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -219,12 +218,3 @@ HANDLERS: dict[Any, Any] = {
     ),
 }
 """What answers where Gradio or FastAPI raises one of these outside of an event."""
-
-
-def guard(listens_on: str) -> Middleware:
-    """The guard, as `launch` hands it to FastAPI.
-
-    Args:
-        listens_on: the address that the server listens on.
-    """
-    return Middleware(Guard, hosts=allowed_hosts(listens_on))
