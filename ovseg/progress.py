@@ -107,9 +107,9 @@ class Relay:
             raise StoppedError
 
 
-def within(report: Report, begin: float, end: float) -> Report:
-    """A report on a part of longer work: its 0 is the whole's `begin`, its 1 the whole's `end`."""
-    return lambda stage, share: report(stage, begin + (end - begin) * share)
+def within(report: Report, begin: float, end: float, what: str = "") -> Report:
+    """A report on a part of longer work: its 0 is the whole's `begin`, its 1 the whole's `end`; stages follow its name."""
+    return lambda stage, share: report(f"{what}, {stage}" if what else stage, begin + (end - begin) * share)
 
 
 def about(report: Report, what: str) -> Report:

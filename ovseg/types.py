@@ -108,6 +108,11 @@ class Evidence:
     neighbours: Neighbours | None = None
     affinity: LayerAttention | None = None
 
+    @classmethod
+    def heat(cls, title: str, values: Float[Tensor, "y x"], group: str, label: str) -> "Evidence":
+        """A heat map of values on any device."""
+        return cls(title, "heat", map=values.float().cpu().numpy(), group=group, label=label)
+
 
 class EvidenceOnDemand:
     """Evidence that is made when it is first asked for, once, also where several threads ask at the same time.
@@ -329,7 +334,8 @@ def knob(
         kind: "network" where it names a network, a file or a repository: visitors of a page then have the method's own
             alone, unless its owner allows more. "captioner", "clip" and "grounding" where it names one of those that
             `Models` loads: visitors then choose among what there is. Empty where it names nothing of the kind.
-        low: least value of a number; `high` and `step` belong to numbers too. A control is made by the field's type.
+        low: least value of a number; `high` and `step` belong to numbers too, and a `step` of 0 is 1 of whole numbers and
+            0.01 of others. A control is made by the field's type.
     """
     metadata = {"help": help, "label": label, "group": group, "kind": kind, "low": low, "high": high, "step": step}
     return field(default=default, metadata=metadata)

@@ -87,7 +87,7 @@ def test_a_tokens_map_at_a_layer_and_level_is_what_trace_gives(network: Models, 
             for token, own in enumerate(columns_of(network)):
                 expected = maps[0, ..., list(own)].sum(-1).to(torch.float16).float().numpy()
                 rounding = 0 if len(own) == 1 else 1e-3  # a sum may be taken in another order
-                assert np.allclose(looked.layer_map(token, site, level), expected, rtol=rounding, atol=0), (
+                assert np.allclose(looked.cross[site][level, token].astype(np.float32), expected, rtol=rounding, atol=0), (
                     site,
                     level,
                     token,
@@ -164,7 +164,7 @@ def test_every_step_of_a_drawing_is_a_trace_of_that_step(network: Models) -> Non
         for site, maps in trace.cross.items():
             for token, own in enumerate(columns_of(network)):
                 expected = maps[0, ..., list(own)].sum(-1).float().numpy()
-                assert np.allclose(drawn.layer_map(token, site, level), expected, **HALF)
+                assert np.allclose(drawn.cross[site][level, token].astype(np.float32), expected, **HALF)
         for site, states in trace.states.items():
             assert np.allclose(drawn.states[site].query[level], states.query[0].float(), atol=0.01)
     # The steps differ: no level stands for another.

@@ -3,7 +3,13 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from ovseg.maths.cluster import agglomerate, inertia_of, kmeans
+from ovseg.maths.cluster import agglomerate, kmeans, membership
+
+
+def inertia_of(points: torch.Tensor, labels: torch.Tensor) -> float:
+    """The k-means objective: the sum of the points' squared distances to the centres of their clusters."""
+    centres = membership(labels, int(labels.max()) + 1).double() @ points.double()
+    return float((points.double() - centres[labels]).pow(2).sum())
 
 
 @pytest.mark.parametrize(("count", "dimensions"), [(300, 20), (120, 400)])

@@ -26,7 +26,7 @@ from ovseg import __main__
 from ovseg.__main__ import main
 from ovseg.assets import ASSETS, homes_of_this_user
 from ovseg.backbones.loading import pipeline_folder
-from ovseg.backbones.stable_diffusion import StableDiffusion, StableDiffusionPipeline, check_kind
+from ovseg.backbones.stable_diffusion import StableDiffusion, StableDiffusionPipeline
 from ovseg.commands.serve import PROXIES, check_host, prepare_environment
 from ovseg.compare import read_legend
 from ovseg.demo.picture import of_file
@@ -372,7 +372,7 @@ def test_another_kind_of_checkpoint_is_named(kind: str, tiny_folder: Path, tmp_p
     file, values, sentence = KINDS[kind]
     changed(folder, file, **values)
     with pytest.raises(ValueError, match=f"must be a Stable Diffusion 1.x or 2.x .*{sentence}"):
-        check_kind(*pipeline_folder(StableDiffusionPipeline, str(folder), None, {}), StableDiffusion)
+        StableDiffusion.check(*pipeline_folder(StableDiffusionPipeline, str(folder), None, {}))
 
 
 def without(folder: Path, part: str, *names: str) -> None:

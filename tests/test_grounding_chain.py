@@ -16,7 +16,7 @@ from ovseg.factory.splits import VOC, find_split
 from ovseg.factory.train_grounding import TripletBatches, batch_of, bytes_of_item, grounding_loss
 from ovseg.factory.triplets import Factory, TripletSet, index, shard_orders
 from ovseg.files import write_whole_parts
-from ovseg.maths.live_memory import live_memory
+from ovseg.maths.live_memory import LiveMemory
 from ovseg.models import Models
 from ovseg.pretrained.detector import load_detector
 from ovseg.pretrained.grounding import COPY_BYTES, GroundingModule, GroundingSize
@@ -123,7 +123,7 @@ def test_precision_is_the_same_through_the_chain(
 
 def test_a_batch_holds_items_of_the_set(tiny_folder: Path, coco_detector: Path, tmp_path: Path) -> None:
     models, classes = Models(str(tiny_folder), "cpu"), ("diningtable", "cat")
-    Factory(models, load_detector(str(coco_detector)), classes, 4, pairs=0.5, steps=1).run(tmp_path)
+    Factory(models, load_detector(str(coco_detector)), classes, 4, sampling=models.checkpoint.sampling(1)).run(tmp_path)
     index(tmp_path, 4)
     data = TripletSet(tmp_path)
     batches = TripletBatches(data, models)
@@ -167,7 +167,7 @@ def test_a_step_on_stable_diffusions_features_takes_what_the_budget_says() -> No
     """Two items of 68 MB in half precision: nothing of them exists twice, and no float32 copy is kept."""
     module = GroundingModule(SD1_SIZE).train()
     gradients = 4 * sum(weight.numel() for weight in module.parameters())
-    with live_memory() as memory:
+    with LiveMemory() as memory:
         features = {s: torch.zeros(2, c, 64 // s, 64 // s, dtype=torch.float16) for s, c in SD1_SIZE.channels.items()}
         grounding_loss(module, features, torch.zeros(2, 2, 768), torch.zeros(2, 2, 512, 512)).backward()
     kept = sum(maps.numel() * 2 for maps in features.values())
@@ -194,7 +194,8 @@ def test_the_batch_follows_the_bytes() -> None:
 def test_a_shard_is_joined_without_holding_it(
     tiny_folder: Path, coco_detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    factory = Factory(Models(str(tiny_folder), "cpu"), load_detector(str(coco_detector)), ("aeroplane", "cat"), 3, steps=1)
+    models, detector = Models(str(tiny_folder), "cpu"), load_detector(str(coco_detector))
+    factory = Factory(models, detector, ("aeroplane", "cat"), 3, sampling=models.checkpoint.sampling(1))
     monkeypatch.setattr(Factory, "_bind", lambda *_: None)
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
     factory.run(tmp_path)
@@ -215,8 +216,8 @@ def test_a_shard_is_joined_without_holding_it(
 
 
 def test_features_that_overflow_are_not_kept(tiny_folder: Path, coco_detector: Path, tmp_path: Path) -> None:
-    models = Models(str(tiny_folder), "cpu")
-    factory = Factory(models, load_detector(str(coco_detector)), ("aeroplane", "cat"), 1, steps=1)
+    models, detector = Models(str(tiny_folder), "cpu"), load_detector(str(coco_detector))
+    factory = Factory(models, detector, ("aeroplane", "cat"), 1, sampling=models.checkpoint.sampling(1))
     weight = next(weight for weight in models.backbone.unet.conv_in.parameters())
     weight.data.mul_(1e7)
     with pytest.raises(ValueError, match=r"must be finite in half precision, .*use --latents"):

@@ -42,6 +42,12 @@ def test_features_are_resized_as_maps_are() -> None:
     assert torch.allclose(out[1], maps.resize(features[1], (7, 9)), atol=1e-6)
 
 
+def test_the_best_phrase_of_a_class_counts_at_each_place() -> None:
+    each = torch.tensor([[[1.0, 5.0]], [[4.0, 2.0]], [[9.0, 9.0]], [[3.0, 3.0]]])
+    assert maps.best_of_each(each, [0, 0, -1, 1]).tolist() == [[[4.0, 5.0]], [[3.0, 3.0]]]
+    assert maps.of_strides((0.1, 0.2, 0.7)) == {1: 0.1, 2: 0.2, 4: 0.7}
+
+
 @pytest.mark.parametrize(
     "length, side, stride, starts",
     [(10, 4, 3, [0, 3, 6]), (10, 4, 4, [0, 4, 6]), (4, 4, 2, [0]), (3, 5, 2, [0]), (9, 4, 5, [0, 5])],

@@ -13,7 +13,7 @@ from ovseg.backbones.base import Text
 from ovseg.backbones.counting import counting
 from ovseg.backbones.stable_diffusion import StableDiffusion
 from ovseg.backbones.unet_layout import layout_of
-from ovseg.maths.live_memory import live_memory
+from ovseg.maths.live_memory import LiveMemory
 from ovseg.methods import DiffSegmenter
 from ovseg.models import Models
 from ovseg.progress import Stages, silent
@@ -42,11 +42,11 @@ def test_five_classes_take_70_mb_more_than_the_plain_pass_at_most(monkeypatch: p
             models = Models("pocket", device="cpu")
             models._backbone = backbone = full_size_network()
             latent, states = torch.zeros(1, 4, 64, 64), torch.zeros(5, 77, 768)
-            with live_memory() as plain:
+            with LiveMemory() as plain:
                 backbone.unet(latent.expand(5, -1, -1, -1), 100, encoder_hidden_states=states)
             text = Text(("a cat",) * 5, states, ((2,),) * 5)
             scene = Scene(np.zeros((512, 512, 3), np.uint8), latent)
-            with live_memory() as traced, counting() as count:
+            with LiveMemory() as traced, counting() as count:
                 DiffSegmenter(refinements=2).average(models, scene, text, Stages(silent))
     finally:
         torch.set_default_dtype(before)
@@ -56,7 +56,7 @@ def test_five_classes_take_70_mb_more_than_the_plain_pass_at_most(monkeypatch: p
 
 def test_live_memory_is_what_is_held_at_one_time() -> None:
     kept = torch.zeros(1000)
-    with live_memory() as memory:
+    with LiveMemory() as memory:
         one = kept.double()  # 8 kB
         view = one.reshape(10, 100), kept[:10]  # nothing new
         two = one + 1

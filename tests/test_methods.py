@@ -222,7 +222,7 @@ def test_grounded_diffusion_worked_out_again(with_clip: Models, picture: np.ndar
         text = backbone.encode_text([f"a photograph of a {word}"], [word])
         states.append(text.embeddings[0, list(text.spans[0])].mean(0))
     with torch.inference_mode():
-        logits = module.read(module.fuse(features), torch.stack(states)[None], apart=True)[0][0]
+        logits = module.read(module.levels(features)[-1], torch.stack(states)[None], apart=True)[0][0]
     cat, dog, puppy = logits.sigmoid()
     likely = torch.stack([cat, torch.maximum(dog, puppy)])[None]
     expected = torch.nn.functional.interpolate(likely, (60, 90), mode="bilinear")[0]

@@ -22,7 +22,7 @@ from ovseg.methods.ovdiff.method import OVDiff, with_background
 from ovseg.methods.ovdiff.prefilter import Things, chosen_classes
 from ovseg.methods.ovdiff.prototypes import NOISE_SEED, prototypes_of
 from ovseg.methods.ovdiff.store import Prototypes, Side, Trimap
-from ovseg.methods.ovdiff.support import masks_by_proposals, masks_by_small_otsu, stretched
+from ovseg.methods.ovdiff.support import masks_by_otsu, masks_by_proposals, stretched
 from ovseg.models import Models
 from ovseg.pretrained.clip import IMAGENET
 from ovseg.pretrained.grounding import QUERY
@@ -121,7 +121,7 @@ def test_masks_of_support_images() -> None:
     for k, (own, attribution) in enumerate(zip(proposals, maps, strict=True)):
         mask = masks_by_proposals(list(own), attribution, as_released=True)
         assert np.array_equal(mask.foreground, fg[k]) and np.array_equal(mask.background, bg[k]), k
-    for k, mask in enumerate(masks_by_small_otsu(list(oracle["attributions"]), maps)):
+    for k, mask in enumerate(masks_by_otsu(maps, list(oracle["attributions"]))):
         assert np.array_equal(mask.foreground, otsu_fg[k]) and np.array_equal(mask.background, otsu_bg[k]), k
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ovseg.backbones.base import Site
 from ovseg.layer_attention import LayerAttention
+from ovseg.maths.maps import of_strides
 from ovseg.methods import DiffSegmenter, suited_to
 from ovseg.models import Models
 from ovseg.reading import background, heads, layers, recipe, refinement, scale
@@ -67,7 +68,7 @@ def test_equal_heads_give_the_mean_and_one_head_itself() -> None:
     layer = a_layer(1, keys=TOKENS)
     plain = whole_rows(layer).mean(1).mT.unflatten(-1, GRID)
     assert torch.allclose(heads.token_maps(layer, "mean"), plain)
-    assert torch.allclose(heads.weighted_maps(layer, heads.alike(layer)), plain)
+    assert torch.allclose(heads.weighted_maps(layer, torch.full_like(layer.query[..., 0], 1 / HEADS)), plain)
     value, alike = layer.value(), layer.out[:, :WIDTH].repeat(1, HEADS)
     same = LayerAttention(
         layer.query[:, :1].expand(-1, HEADS, -1, -1), layer.key[:, :1].expand(-1, HEADS, -1, -1), GRID,
@@ -128,7 +129,6 @@ def test_the_layer_that_is_the_reference_wins() -> None:
 def test_layers_by_hand_share_their_strides_weight() -> None:
     sites = [Site(str(k), stride, "cross") for k, stride in enumerate((1, 2, 2, 4))]
     assert layers.by_stride(sites, {2: 1.0, 4: 0.5}).tolist() == [0.0, 0.5, 0.5, 0.5]
-    assert layers.equally(4).tolist() == [0.25] * 4
     with pytest.raises(ValueError, match=r"strides \[1, 2, 4\] must have a weight above 0"):
         layers.by_stride(sites, {8: 1.0})
     maps = [torch.rand(1, 2, 3, 4), torch.rand(1, 2, 6, 8)]
@@ -257,7 +257,7 @@ def test_parts_put_together_as_diffsegmenter_chooses_are_diffsegmenter(precise_m
     scene, classes = from_image(precise_models, picture, seed=3), parse_classes("cat, potted plant")
     method = replace(suited_to(precise_models, DiffSegmenter), emphasis=1.0, refine_stride=2)
     expected = method.segment(precise_models, scene, classes).scores()
-    chosen = Recipe(weights=method.weight_of_strides, stride=2)
+    chosen = Recipe(weights=of_strides(method.stride_weights), stride=2)
     backbone = precise_models.backbone
     text = recipe.told(backbone, one_each(method.prompt, ["cat", "potted plant"]))
     trace = backbone.trace(scene.latent, text, 100, chosen.capture(backbone), scene.seed)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ovseg.progress import Stages, duration, with_time_left
+from ovseg.progress import Stages, duration, with_time_left, within
 from ovseg.types import Evidence, Segmentation, named
 
 IMAGE = np.zeros((2, 4, 3), np.uint8)
@@ -94,6 +94,13 @@ def test_a_method_may_score_the_background_itself() -> None:
 def test_a_wrong_segmentation_cannot_be_built(labels: tuple, shape: tuple, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Segmentation(IMAGE, labels, np.zeros(shape, np.float32))
+
+
+def test_a_part_of_longer_work_says_which_it_is() -> None:
+    said: list[tuple[str, float]] = []
+    within(lambda *told: said.append(told), 0.5, 1.0, "picture 2 of 2")("drawing", 0.5)
+    within(lambda *told: said.append(told), 0.0, 0.5)("drawing", 1.0)
+    assert said == [("picture 2 of 2, drawing", 0.75), ("drawing", 0.5)]
 
 
 def test_the_time_left_follows_what_this_run_has_done() -> None:

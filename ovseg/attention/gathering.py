@@ -51,16 +51,10 @@ class Gathered:
         )  # fmt: skip
 
 
-def by_token(
-    probabilities: torch.Tensor, columns: Sequence[tuple[int, ...]], axis: int = -3
-) -> Float16[np.ndarray, "*heads token y x"]:
+def by_token(probabilities: torch.Tensor, columns: Sequence[tuple[int, ...]]) -> Float16[np.ndarray, "*heads token y x"]:
     """Maps of all columns as maps of the tokens that are told apart: those of several columns are added up."""
-    parts = [probabilities.index_select(axis, torch.tensor(own, device=probabilities.device)).sum(axis) for own in columns]
-    return _half(torch.stack(parts, axis))
-
-
-def _half(values: torch.Tensor) -> np.ndarray:
-    return values.to(torch.float16).cpu().numpy()
+    parts = [probabilities.index_select(-3, torch.tensor(own, device=probabilities.device)).sum(-3) for own in columns]
+    return torch.stack(parts, -3).to(torch.float16).cpu().numpy()
 
 
 def look_inside(
@@ -126,22 +120,14 @@ def again(models: Models, attention: Attention, level: int, prompt: str = "", of
     """
     backbone, prompt = models.backbone, prompt or attention.prompt
     text = backbone.encode_text([prompt], [""])
-    noised, timestep = attention.noised[level : level + 1], attention.timesteps[level]
-    capture = Capture(cross=attention.strides)
-    trace = backbone.trace_noised(torch.from_numpy(noised).to(text.embeddings), text, timestep, capture, off=off)
+    trace = attention.passed_again(backbone, level, text, Capture(cross=attention.strides), off)
     tokens, columns = token_groups(backbone.tokens(prompt))
     cross = {site: by_token(maps[0].permute(2, 0, 1), columns)[None] for site, maps in trace.cross.items()}
-    return replace(
-        attention,
-        prompt=prompt,
-        tokens=tokens,
-        timesteps=(timestep,),
-        cross=cross,
-        states={},
-        kept=(),
-        noised=noised,
-        asked={},
+    here = slice(level, level + 1)
+    alone = replace(
+        attention, timesteps=attention.timesteps[here], noised=attention.noised[here], states={}, kept=(), asked={}
     )
+    return replace(alone, prompt=prompt, tokens=tokens, cross=cross)
 
 
 def heads_of(models: Models, attention: Attention, site: Site, level: int) -> Heads:
@@ -154,8 +140,7 @@ def heads_of(models: Models, attention: Attention, site: Site, level: int) -> He
     if site not in attention.cross or site not in backbone.sites:
         raise ValueError(f"The layer must be one of the {len(attention.cross)} that were looked at, but got {site.name!r}.")
     text = backbone.encode_text([attention.prompt], [""])
-    noised = torch.from_numpy(attention.noised[level : level + 1]).to(text.embeddings)
-    states = backbone.trace_noised(noised, text, attention.timesteps[level], Capture(states=(site,))).states[site]
+    states = attention.passed_again(backbone, level, text, Capture(states=(site,))).states[site]
     probabilities = states.probabilities()[0].mT.unflatten(-1, states.grid)
     _, columns = token_groups(backbone.tokens(attention.prompt))
     return Heads(site, level, by_token(probabilities, columns))

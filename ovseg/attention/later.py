@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from jaxtyping import Float32
-from torch import Tensor
 
 from ovseg.attention.value import Attention
 from ovseg.backbones.base import Capture, Site, Text
+from ovseg.backbones.trace import mean_by_stride
 from ovseg.layer_attention import LayerAttention
 from ovseg.maths.maps import fuse_strides
 from ovseg.maths.overlap import iou
@@ -64,15 +63,10 @@ def word_later(
 
 
 def beside_a_pass(models: Models, attention: Attention, word: str, weights: Mapping[int, float], level: int = 0) -> Later:
-    """The same beside the map of a pass on what the network was given at that level, with the word as its sentence.
-
-    Raises:
-        ValueError: as `word_later`.
-    """
+    """The same, with its errors, beside the map of a pass on what the network was given there, told the word."""
     quick, backbone = word_later(models, attention, word, weights, level), models.backbone
     text = backbone.encode_text([word], [word])
-    noised = torch.from_numpy(attention.noised[level : level + 1]).to(text.embeddings)
-    trace = backbone.trace_noised(noised, text, attention.timesteps[level], Capture(states=tuple(attention.asked)))
+    trace = attention.passed_again(backbone, level, text, Capture(states=tuple(attention.asked)))
     slow = _fused({site: trace.states[site] for site in attention.asked}, text, attention.latent_hw, weights)
     return Later(word, quick, slow, iou(*(_above(one) for one in (quick, slow))))
 
@@ -86,12 +80,9 @@ def queries_of(states: LayerAttention) -> LayerAttention:
 def _fused(
     layers: Mapping[Site, LayerAttention], text: Text, latent_hw: tuple[int, int], weights: Mapping[int, float]
 ) -> Float32[np.ndarray, "y x"]:
-    counts, of_stride = text.indicators().cpu().float(), {}
-    for site, layer in layers.items():
-        received: Tensor = layer.maps()[0].float().cpu() @ (counts[0] / counts[0].sum())
-        of_stride.setdefault(site.stride, []).append(received)
-    means = {stride: torch.stack(maps).mean(0)[None] for stride, maps in of_stride.items()}
-    return fuse_strides(means, weights, latent_hw)[0].numpy()
+    counts = text.indicators()[0].cpu().float()
+    received = {site: layer.maps().float().cpu()[:1] @ (counts / counts.sum()) for site, layer in layers.items()}
+    return fuse_strides(mean_by_stride(received), weights, latent_hw)[0].numpy()
 
 
 def _above(values: Float32[np.ndarray, "y x"]) -> np.ndarray:

@@ -70,21 +70,13 @@ class Plan:
         return len(self.timesteps)
 
     def sentence(self, row_seconds: float | None) -> str:
-        """ "10 passes of the network, about 0.6 s; the result takes 4.2 MB."
-
-        Args:
-            row_seconds: what one row of the network takes here, if that is known.
-        """
+        """ "10 passes of the network, about 0.6 s; the result takes 4.2 MB.", by the seconds of a row, if known."""
         passes = "1 pass" if self.passes == 1 else f"{self.passes} passes"
         seconds = "how long is known after the first run here" if row_seconds is None else _seconds(self.rows * row_seconds)
         return f"{passes} of the network, {seconds}; the result takes {_size(self.memory)} of memory."
 
     def check(self, most_bytes: int) -> None:
-        """Refuse what would take too much memory.
-
-        Raises:
-            ValueError: it would.
-        """
+        """Raise ValueError where the result would take too much memory."""
         if self.memory > most_bytes:
             advice = "fewer levels" if not self.kept else "fewer levels, or self-attention at fewer of them"
             raise ValueError(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float16, Float32, UInt8
 
-from ovseg.backbones.base import Site, Token, grid_at
+from ovseg.backbones.base import NOTHING, Ablation, Backbone, Capture, Site, Text, Token, Trace, grid_at
 from ovseg.layer_attention import LayerAttention
 from ovseg.maths.maps import fuse_strides
 
@@ -96,16 +96,13 @@ class Attention:
         """The token's piece of the prompt, or "start", "end" or "padding"."""
         return self.tokens[token].text or self.tokens[token].kind
 
-    def layer_map(self, token: int, site: Site, level: int) -> Float32[np.ndarray, "y x"]:
-        """The map of a token at one layer and level."""
-        return self.cross[site][level, token].astype(np.float32)
+    def passed_again(self, backbone: Backbone, level: int, text: Text, capture: Capture, off: Ablation = NOTHING) -> Trace:
+        """Another pass on what the network was given at a level."""
+        noised = torch.from_numpy(self.noised[level : level + 1]).to(text.embeddings)
+        return backbone.trace_noised(noised, text, self.timesteps[level], capture, off=off)
 
     def stride_maps(self, token: int, levels: Sequence[int] | None = None) -> dict[int, Float32[np.ndarray, "_y _x"]]:
-        """For each stride the mean map of a token over the stride's layers.
-
-        Args:
-            levels: the levels that are averaged; all if not given.
-        """
+        """For each stride the mean map of a token over the stride's layers and some levels; over all if none are given."""
         chosen = list(range(len(self.timesteps)) if levels is None else levels)
         of_layers: dict[int, list[np.ndarray]] = {stride: [] for stride in self.strides}
         for site, maps in self.cross.items():
@@ -153,12 +150,7 @@ class Attention:
     def rows_from(self, x: float, y: float, levels: Sequence[int] | None = None) -> dict[int, Float32[np.ndarray, "_y _x"]]:
         """For each stride what a place attends to, the mean over the stride's layers and their heads; it sums to 1.
 
-        Args:
-            x: share of the picture's width from the left, 0 to 1; `y` is the share of its height from the top.
-            levels: the levels that are averaged; all that were kept if not given.
-
-        Raises:
-            ValueError: the place is outside, or a level's self-attention was not kept.
+        Place and errors are those of `layer_rows`; all levels that were kept are averaged if none are given.
         """
         chosen = self.kept if levels is None else levels
         if not chosen:

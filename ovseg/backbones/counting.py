@@ -8,12 +8,7 @@ from dataclasses import dataclass
 
 @dataclass
 class PassCount:
-    """How much the network was used.
-
-    Args:
-        passes: how many times it was run.
-        rows: how many rows it was given in them: with guidance two for each picture and step.
-    """
+    """How many times the network was run, and how many rows it was given: with guidance two for each picture and step."""
 
     passes: int = 0
     rows: int = 0

@@ -5,7 +5,7 @@ import math
 import threading
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from importlib.util import find_spec
@@ -21,6 +21,7 @@ from torch import Tensor
 from ovseg.backbones.base import NOTHING, Ablation, Backbone, Generated, OnStep, Sampling
 from ovseg.backbones.clip_text import ClipText
 from ovseg.backbones.layout import Layout
+from ovseg.backbones.loading import Configs, pipeline_folder, read_pipeline
 from ovseg.backbones.recording import Attribution, Recorder, counted, on_grid, watching
 from ovseg.backbones.text import Text
 from ovseg.backbones.trace import Capture, Site, Trace, Watch, grid_at, timestep_of
@@ -41,6 +42,10 @@ class DiffusersBackbone(ClipText, Backbone):
     """
 
     kind: ClassVar[type[DiffusionPipeline]]
+    title: ClassVar[str]
+    """What its checkpoints are called."""
+    unread: ClassVar[Mapping[str, Any]] = {}
+    """What is not read of a saved pipeline, such as a safety checker."""
     parts: ClassVar[tuple[str, ...]]
     """The parts of the pipeline whose weights decide; the first one is the denoiser."""
     coarsest_stride: int
@@ -56,6 +61,35 @@ class DiffusersBackbone(ClipText, Backbone):
         self.network, self.vae = getattr(pipeline, self.parts[0]), pipeline.vae
         self.vae_stride = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self._lock, self._there = threading.RLock(), ""
+
+    @classmethod
+    def load(
+        cls, source: str, name: str, device: torch.device | str, dtype: torch.dtype, *, variant: str | None, encodes: bool
+    ) -> "DiffusersBackbone":
+        """From a local folder or the hub.
+
+        Args:
+            variant: which of a repository's files are read where the precision is float16.
+            encodes: whether its text encoders are read.
+
+        Raises:
+            ValueError: there is no such pipeline.
+        """
+        variant, unread = variant if dtype == torch.float16 else None, cls._unread(Path(source))
+        folder, configs = pipeline_folder(cls.kind, source, variant, unread)
+        cls.check(folder, configs)
+        pipeline = read_pipeline(cls.kind, folder, configs, dtype, variant, unread, encodes=encodes)
+        return cls(pipeline, name, device, source)
+
+    @classmethod
+    def _unread(cls, source: Path) -> dict[str, Any]:
+        """The same of a pipeline in a folder, or of one of the hub."""
+        return dict(cls.unread)
+
+    @classmethod
+    @abstractmethod
+    def check(cls, folder: Path, configs: Configs) -> None:
+        """Raise ValueError unless the parts are those of this family, of a network that draws of words alone."""
 
     def add_lora(self, file: Path) -> None:
         """Change the weights as a LoRA file says, for good (Hu et al. 2021); read by diffusers' own loader.
@@ -87,7 +121,6 @@ class DiffusersBackbone(ClipText, Backbone):
             self._there = part
 
     def untrained(self, seed: int) -> "DiffusersBackbone":
-        """The same with random weights in the denoiser, as before any training: a control of what its weights know."""
         part = self.parts[0]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -146,10 +179,6 @@ class DiffusersBackbone(ClipText, Backbone):
         return self.layout.sites
 
     @property
-    def strides(self) -> tuple[int, ...]:
-        return tuple(sorted({site.stride for site in self.sites}))
-
-    @property
     def feature_strides(self) -> tuple[int, ...]:
         return tuple(sorted(self.layout.blocks))
 
@@ -182,27 +211,8 @@ class DiffusersBackbone(ClipText, Backbone):
         return self._scaled(latent).to(self.network.dtype)
 
     @torch.no_grad()
-    def trace(
-        self,
-        latent: Float[Tensor, "_ c y x"],
-        text: Text,
-        timestep: float,
-        capture: Capture,
-        seed: int,
-        *,
-        off: Ablation = NOTHING,
-    ) -> Trace:
-        return self.trace_noised(self.noised(latent, timestep, seed), text, timestep, capture, off=off)
-
-    @torch.no_grad()
     def trace_noised(
-        self,
-        noised: Float[Tensor, "_ c y x"],
-        text: Text,
-        timestep: float,
-        capture: Capture,
-        *,
-        off: Ablation = NOTHING,
+        self, noised: Float[Tensor, "_ c y x"], text: Text, timestep: float, capture: Capture, *, off: Ablation = NOTHING
     ) -> Trace:
         recorder = Recorder(self.layout, capture, text, tuple(noised.shape[-2:]), off)
         with self._lock, recorder.attached(self.network, stops=True):

@@ -20,9 +20,9 @@ from transformers import BatchEncoding
 
 from ovseg.backbones.base import Sampling
 from ovseg.backbones.checkpoints import grid_traits
-from ovseg.backbones.joint_attention import JointAttention, check_flow
+from ovseg.backbones.joint_attention import JointAttention
 from ovseg.backbones.layout import Layout
-from ovseg.backbones.loading import pipeline_folder, read_config, read_pipeline, side_of
+from ovseg.backbones.loading import read_config, side_of
 from ovseg.backbones.saved_words import Encoded
 from ovseg.backbones.text import Text
 from ovseg.backbones.trace import Site
@@ -49,7 +49,9 @@ class Flux2Klein(JointAttention):
     """A latent here is the codec's with four places folded into one, as the network reads it."""
 
     kind = Flux2KleinPipeline
+    title = "FLUX.2 klein"
     parts = ("transformer", "vae", "text_encoder")
+    folded = 4
     coarsest_stride = 1
     ignores_case = False
     trained_places: ClassVar[int] = 64
@@ -61,19 +63,6 @@ class Flux2Klein(JointAttention):
         super().__init__(pipeline, name, device, source)
         self.layout = layout_of(self.network)
         self.vae_stride *= 2
-
-    @classmethod
-    def load(
-        cls, source: str, name: str, device: torch.device | str, dtype: torch.dtype, *, variant: str | None, encodes: bool
-    ) -> "Flux2Klein":
-        """From a local folder or the hub.
-
-        Raises:
-            ValueError: there is no such pipeline.
-        """
-        folder, configs = pipeline_folder(cls.kind, source, variant, {})
-        check_flow(folder, configs, "FLUX.2 klein", gives=4 * configs["vae"].get("latent_channels", 32))
-        return cls(read_pipeline(cls.kind, folder, configs, dtype, variant, {}, encodes=encodes), name, device, source)
 
     @classmethod
     def traits(cls, folder: Path) -> dict[str, Any]:

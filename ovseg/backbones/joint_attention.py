@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
@@ -15,32 +16,24 @@ from ovseg.backbones.trace import Capture, Site, grid_at
 from ovseg.backbones.weights import generator
 
 
-def check_flow(folder: Path, configs: Configs, title: str, *, gives: int) -> None:
-    """Pass if a transformer draws of words alone, with a scheduler of flow matching.
-
-    Args:
-        gives: channels of the latents that its codec gives.
-
-    Raises:
-        ValueError: it does not.
-    """
-    takes, kind = configs["transformer"]["in_channels"], configs["scheduler"]["_class_name"]
-    if takes != gives or not kind.startswith("FlowMatch"):
-        raise ValueError(
-            f"The backbone must be a {title} that draws of words alone, with a scheduler of flow matching, but"
-            f" {folder} takes {takes} channels where its codec gives {gives}, and has a {kind}."
-        )
-
-
 class JointAttention(DiffusersBackbone):
     """A transformer with joint attention, trained by flow matching."""
 
-    def noised(self, latent: Float[Tensor, "n c y x"], timestep: float, seed: int) -> Float[Tensor, "n c y x"]:
-        """What `trace` gives the network: on the straight line from latents to the noise of a seed.
+    folded: ClassVar[int] = 1
+    """Places of the codec's latents that are one of the network's, one after the other in channels."""
 
-        Raises:
-            ValueError: the timestep is outside the noise schedule.
-        """
+    @classmethod
+    def check(cls, folder: Path, configs: Configs) -> None:
+        takes, kind = configs["transformer"]["in_channels"], configs["scheduler"]["_class_name"]
+        gives = cls.folded * configs["vae"].get("latent_channels", 32)
+        if takes != gives or not kind.startswith("FlowMatch"):
+            raise ValueError(
+                f"The backbone must be a {cls.title} that draws of words alone, with a scheduler of flow matching, but"
+                f" {folder} takes {takes} channels where its codec gives {gives}, and has a {kind}."
+            )
+
+    def noised(self, latent: Float[Tensor, "n c y x"], timestep: float, seed: int) -> Float[Tensor, "n c y x"]:
+        """On the straight line from latents to the noise of the seed."""
         most = self.pipeline.scheduler.config.num_train_timesteps
         if not 0 <= timestep <= most:
             raise ValueError(f"The timestep must be from 0 to {most}, but got {timestep}.")

@@ -16,11 +16,7 @@ Projection = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Projections:
-    """How a layer makes queries, keys and values (b, n, heads' channels) of what it is given, and its output of them.
-
-    Args:
-        out: the weights of the output projection.
-    """
+    """How a layer makes queries, keys and values (b, n, heads' channels) of what it is given; `out` projects its output."""
 
     query: Projection
     key: Projection
@@ -44,10 +40,6 @@ class LayerInput:
     column_of: Integer[Tensor, "_b m"] | None = None
     mask: Bool[Tensor, "_b m"] | None = None
 
-    def with_columns(self, column_of: Tensor | None, mask: Tensor | None) -> "LayerInput":
-        """The same with what the keys count for, and which of them can be attended to."""
-        return replace(self, column_of=column_of, mask=mask)
-
     def queries(self) -> Float[Tensor, "b _d y x"]:
         """Queries of the places on their grid, not scaled, all heads one after the other in channels."""
         return self.layer.query(self.places).mT.unflatten(2, self.grid)
@@ -69,11 +61,7 @@ class LayerInput:
 
 @dataclass(frozen=True)
 class AttentionCall:
-    """What torch's own attention was given for a layer: queries, keys and values of all that takes part.
-
-    Args:
-        first: where its places begin.
-    """
+    """What torch's own attention was given for a layer: queries, keys and values of all; places begin at `first`."""
 
     query: Float[Tensor, "b h _n d"]
     key: Float[Tensor, "b h m d"]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -66,12 +67,12 @@ def _outputs_of(backbone: Backbone) -> Iterator[dict[str, Tensor]]:
     """What the layers of the sites put out, of networks whose sites are named by their modules' paths."""
     modules, outputs = dict(getattr(backbone, "network", torch.nn.Module()).named_modules()), dict[str, Tensor]()
 
-    def keeper(name: str) -> Callable[..., None]:
-        return lambda _module, _inputs, output: outputs.update({name: output[0] if isinstance(output, tuple) else output})
+    def keep(name: str, _module: torch.nn.Module, _inputs: tuple, output: Tensor | tuple) -> None:
+        outputs[name] = output[0] if isinstance(output, tuple) else output
 
     with ExitStack() as undo:
         for name in {site.name for site in backbone.sites} & set(modules):
-            undo.callback(modules[name].register_forward_hook(keeper(name)).remove)
+            undo.enter_context(modules[name].register_forward_hook(partial(keep, name)))
         yield outputs
 
 

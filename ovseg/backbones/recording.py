@@ -1,14 +1,17 @@
 """Recording attention while a network runs: hooks that live for one call note what its layers are given."""
 
 import itertools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from ovseg.backbones.attention_calls import AttentionCalls, Call
 from ovseg.backbones.counting import count_pass
@@ -81,30 +84,24 @@ class Recorder:
         called = [*called, *(site for site, _ in self._off.heads)]
         with ExitStack() as undo:
             undo.enter_context(counted(network))
-            hooks = [network.get_submodule(path).register_forward_hook(self._keeper(stride)) for stride, path in blocks]
+            for stride, path in blocks:
+                undo.enter_context(network.get_submodule(path).register_forward_hook(partial(self._keep, stride)))
             for site in sites if layout.read else ():
-                reader = self._reader(site)
-                hooks.append(network.get_submodule(site.name).register_forward_pre_hook(reader, with_kwargs=True))
+                module, read = network.get_submodule(site.name), partial(self._read, site)
+                undo.enter_context(module.register_forward_pre_hook(read, with_kwargs=True))
             for site in self._off.layers:
-                hooks.append(network.get_submodule(site.name).register_forward_hook(_zeros))
-            for hook in hooks:
-                undo.callback(hook.remove)
+                undo.enter_context(network.get_submodule(site.name).register_forward_hook(_zeros))
             if called:  # behind the readers, whose own use of attention is none of the layer's
                 calls = AttentionCalls(lambda path, call: self._see(network.get_submodule(path), path, call), self._got)
                 undo.enter_context(calls.watching(network, {site.name for site in called}))
             with suppress(EndOfPass):
                 yield
 
-    def _reader(self, site: Site) -> Callable:
-        grid = grid_at(self._hw, site.stride)
-
-        def read(module: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-            layer = self._layout.read(module, args, kwargs, grid)
-            if site.kind == "cross":
-                layer = layer.with_columns(self._text.token_of, self._mask)
-            self._record(site, layer)
-
-        return read
+    def _read(self, site: Site, module: torch.nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        layer = self._layout.read(module, args, kwargs, grid_at(self._hw, site.stride))
+        if site.kind == "cross":
+            layer = replace(layer, column_of=self._text.token_of, mask=self._mask)
+        self._record(site, layer)
 
     def _see(self, module: torch.nn.Module, path: str, call: Call) -> tuple[Tensor | None, Collection[int]]:
         """Record the sites of a layer from its call; say which keys and heads are off."""
@@ -157,15 +154,10 @@ class Recorder:
                 self._phrases[site] = phrase_maps(attention, self._text)
         self._count_recorded()
 
-    def _keeper(self, stride: int) -> Callable:
-        grid = grid_at(self._hw, stride)
-
-        def keep(_module: torch.nn.Module, _inputs: tuple, output: Any) -> None:
-            places = self._layout.output(output, grid)[-len(self._text.prompts) :]
-            self._blocks.setdefault(stride, []).append(places)
-            self._count_recorded()
-
-        return keep
+    def _keep(self, stride: int, _module: torch.nn.Module, _inputs: tuple, output: Any) -> None:
+        places = self._layout.output(output, grid_at(self._hw, stride))[-len(self._text.prompts) :]
+        self._blocks.setdefault(stride, []).append(places)
+        self._count_recorded()
 
     def _count_recorded(self) -> None:
         if self._awaited is not None:
@@ -175,11 +167,7 @@ class Recorder:
 
 
 class _Keys:
-    """Which of a layer's keys are places and which are words.
-
-    Args:
-        places: how many places there are, of so many keys.
-    """
+    """Which of so many keys of a layer are places, and which are words."""
 
     def __init__(self, places: int, keys: int, layout: Layout) -> None:
         self.places, self.keys = places, keys
@@ -248,12 +236,8 @@ def watching(
         if next(numbers) % passes == 0:
             watch.see(trace)
 
-    with recorder.attached(network):
-        listener = network.register_forward_hook(hand_over, with_kwargs=True)
-        try:
-            yield
-        finally:
-            listener.remove()
+    with recorder.attached(network), network.register_forward_hook(hand_over, with_kwargs=True):
+        yield
 
 
 class Attribution:
@@ -286,16 +270,11 @@ def _maps_apart(layer: LayerAttention, text: Text) -> Float[Tensor, "p m y x"]:
     return torch.stack(own).mT.flatten(1, 2).unflatten(2, layer.grid)
 
 
-@contextmanager
-def counted(network: torch.nn.Module) -> Iterator[None]:
-    """Count every pass of the network during the block."""
-    counter = network.register_forward_pre_hook(
+def counted(network: torch.nn.Module) -> RemovableHandle:
+    """Counts every pass of the network during a block."""
+    return network.register_forward_pre_hook(
         lambda _module, args, kwargs: count_pass(len(_noised(args, kwargs))), with_kwargs=True
     )
-    try:
-        yield
-    finally:
-        counter.remove()
 
 
 def _noised(args: tuple, kwargs: dict[str, Any]) -> Tensor:

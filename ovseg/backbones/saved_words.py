@@ -37,11 +37,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class SavedWords:
-    """Prompts that were encoded once.
-
-    Args:
-        of: the name of the backbone's weights.
-    """
+    """Prompts that were encoded once, by the backbone whose weights have the name `of`."""
 
     of: str
     prompts: tuple[str, ...]

@@ -21,7 +21,7 @@ from ovseg.backbones.base import Sampling
 from ovseg.backbones.checkpoints import unet_traits
 from ovseg.backbones.clip_text import TEXT_ROWS
 from ovseg.backbones.diffusers_backbone import ACTIVATIONS, DiffusersBackbone
-from ovseg.backbones.loading import Configs, pipeline_folder, read_config, read_pipeline, side_of
+from ovseg.backbones.loading import Configs, read_config, side_of
 from ovseg.backbones.saved_words import Encoded
 from ovseg.backbones.text import Text
 from ovseg.backbones.trace import Capture, Site, grid_at
@@ -32,38 +32,6 @@ CONDITIONS = ("addition_embed_type", "class_embed_type", "num_class_embeds", "en
 """What a U-Net may be told besides words; not None where it is."""
 BETAS = ("beta_start", "beta_end", "beta_schedule")
 """What says how much noise each step adds; a library takes what is usual elsewhere where it is not said."""
-
-
-def check_kind(folder: Path, configs: Configs, family: "type[StableDiffusion]") -> None:
-    """Pass if the parts are those of a network that draws of words alone, from noise that is added step by step.
-
-    Raises:
-        ValueError: they are those of another kind: for inpainting, editing or enlarging, of another family, of flow
-            matching or EDM.
-    """
-    network, codec, sampler = (configs.get(part, {}) for part in ("unet", "vae", "scheduler"))
-    encoders = [configs[part] for part in family.parts if part.startswith("text_encoder") and part in configs]
-    lacking = [part for part in family.parts if part not in configs]
-    takes, gives = network.get("in_channels", 4), codec.get("latent_channels", 4)
-    more = [name for name in CONDITIONS if network.get(name) != family.conditions.get(name)]
-    reads, states = network.get("cross_attention_dim", 1280), sum(words.get("hidden_size", 512) for words in encoders)
-    kind, predicts = sampler["_class_name"], sampler.get("prediction_type", "epsilon")
-    unsaid = [name for name in BETAS if name not in sampler] if sampler.get("trained_betas") is None else []
-    is_flow = kind.startswith(("FlowMatch", "EDM")) or bool(sampler.get("use_flow_sigmas"))
-    wrong = [
-        f"its index has no {', '.join(lacking)}" * bool(lacking),
-        f"its unet takes {takes} channels where the codec gives {gives}, as for inpainting or editing" * (takes != gives),
-        f"its unet is told {family.told_otherwise} ({', '.join(more)})" * bool(more),
-        f"its unet reads words of {reads} numbers where its text encoders give {states}" * (reads != states),
-        f"its scheduler {kind} is one of flow matching or EDM" * is_flow,
-        f"its scheduler does not say its {', '.join(unsaid)}" * bool(unsaid and not is_flow),
-        f"its scheduler predicts {predicts}" * (predicts not in ("epsilon", "v_prediction")),
-    ]
-    if any(wrong):
-        raise ValueError(
-            f"The backbone must be a {family.title} that draws of words alone, but of {folder}"
-            f" {'; '.join(filter(None, wrong))}."
-        )
 
 
 class StableDiffusion(DiffusersBackbone):
@@ -78,27 +46,40 @@ class StableDiffusion(DiffusersBackbone):
     unread: ClassVar[Mapping[str, Any]] = {"safety_checker": None, "requires_safety_checker": False}
 
     def __init__(self, pipeline: DiffusionPipeline, name: str, device: torch.device | str, source: str = "") -> None:
+        if not hasattr(pipeline.scheduler, "alphas_cumprod"):
+            kind = type(pipeline.scheduler).__name__
+            raise ValueError(f"The scheduler in {source} must add noise step by step (alphas_cumprod), but is a {kind}.")
         super().__init__(pipeline, name, device, source)
         self.layout = layout_of(self.network)
         self.coarsest_stride = 2 ** (len(self.network.config.block_out_channels) - 1)
 
     @classmethod
-    def load(
-        cls, source: str, name: str, device: torch.device | str, dtype: torch.dtype, *, variant: str | None, encodes: bool
-    ) -> "StableDiffusion":
-        """From a local folder or the hub, without a safety checker.
-
-        Raises:
-            ValueError: there is no such pipeline.
-        """
-        variant = variant if dtype == torch.float16 else None
-        folder, configs = pipeline_folder(cls.kind, source, variant, dict(cls.unread))
-        check_kind(folder, configs, cls)
-        pipeline = read_pipeline(cls.kind, folder, configs, dtype, variant, dict(cls.unread), encodes=encodes)
-        if not hasattr(pipeline.scheduler, "alphas_cumprod"):
-            kind = type(pipeline.scheduler).__name__
-            raise ValueError(f"The scheduler in {folder} must add noise step by step (alphas_cumprod), but is a {kind}.")
-        return cls(pipeline, name, device, source)
+    def check(cls, folder: Path, configs: Configs) -> None:
+        """Other kinds are those for inpainting, editing or enlarging, of another family, of flow matching or EDM."""
+        network, codec, sampler = (configs.get(part, {}) for part in ("unet", "vae", "scheduler"))
+        encoders = [configs[part] for part in cls.parts if part.startswith("text_encoder") and part in configs]
+        lacking = [part for part in cls.parts if part not in configs]
+        takes, gives = network.get("in_channels", 4), codec.get("latent_channels", 4)
+        is_other = takes != gives
+        more = [name for name in CONDITIONS if network.get(name) != cls.conditions.get(name)]
+        reads, states = network.get("cross_attention_dim", 1280), sum(words.get("hidden_size", 512) for words in encoders)
+        kind, predicts = sampler["_class_name"], sampler.get("prediction_type", "epsilon")
+        unsaid = [name for name in BETAS if name not in sampler] if sampler.get("trained_betas") is None else []
+        is_flow = kind.startswith(("FlowMatch", "EDM")) or bool(sampler.get("use_flow_sigmas"))
+        wrong = [
+            f"its index has no {', '.join(lacking)}" * bool(lacking),
+            f"its unet takes {takes} channels where the codec gives {gives}, as for inpainting or editing" * is_other,
+            f"its unet is told {cls.told_otherwise} ({', '.join(more)})" * bool(more),
+            f"its unet reads words of {reads} numbers where its text encoders give {states}" * (reads != states),
+            f"its scheduler {kind} is one of flow matching or EDM" * is_flow,
+            f"its scheduler does not say its {', '.join(unsaid)}" * bool(unsaid and not is_flow),
+            f"its scheduler predicts {predicts}" * (predicts not in ("epsilon", "v_prediction")),
+        ]
+        if any(wrong):
+            raise ValueError(
+                f"The backbone must be a {cls.title} that draws of words alone, but of {folder}"
+                f" {'; '.join(filter(None, wrong))}."
+            )
 
     @classmethod
     def traits(cls, folder: Path) -> dict[str, Any]:

@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import (
-    SD3Transformer2DModel,
-    StableDiffusion3Pipeline,
-)
+from diffusers import SD3Transformer2DModel, StableDiffusion3Pipeline
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 from jaxtyping import Float, Integer
 from torch import Tensor
 
 from ovseg.backbones.base import Sampling
 from ovseg.backbones.checkpoints import grid_traits
-from ovseg.backbones.joint_attention import JointAttention, check_flow
+from ovseg.backbones.joint_attention import JointAttention
 from ovseg.backbones.layout import Layout
-from ovseg.backbones.loading import pipeline_folder, read_config, read_pipeline, side_of
+from ovseg.backbones.loading import read_config, side_of
 from ovseg.backbones.phrases import QUOTES, columns_between
 from ovseg.backbones.saved_words import Encoded
 from ovseg.backbones.text import Text
@@ -61,6 +58,7 @@ class StableDiffusion3(JointAttention):
     """A transformer whose blocks all keep words and places apart but for their attention."""
 
     kind = StableDiffusion3Pipeline
+    title = "Stable Diffusion 3"
     parts = ("transformer", "vae", "text_encoder", "text_encoder_2")
 
     def __init__(self, pipeline: StableDiffusion3Pipeline, name: str, device: torch.device | str, source: str = "") -> None:
@@ -70,20 +68,9 @@ class StableDiffusion3(JointAttention):
         self.t5_rows = rows_of_t5(pipeline)
 
     @classmethod
-    def load(
-        cls, source: str, name: str, device: torch.device | str, dtype: torch.dtype, *, variant: str | None, encodes: bool
-    ) -> "StableDiffusion3":
-        """From a local folder or the hub; T5, larger than all the rest, is read where the folder has it.
-
-        Raises:
-            ValueError: there is no such pipeline.
-        """
-        has_t5 = (Path(source) / "text_encoder_3").is_dir()
-        unread = {} if has_t5 else {"text_encoder_3": None, "tokenizer_3": None}
-        variant = variant if dtype == torch.float16 else None
-        folder, configs = pipeline_folder(cls.kind, source, variant, unread)
-        check_flow(folder, configs, "Stable Diffusion 3", gives=configs["vae"]["latent_channels"])
-        return cls(read_pipeline(cls.kind, folder, configs, dtype, variant, unread, encodes=encodes), name, device, source)
+    def _unread(cls, source: Path) -> dict[str, Any]:
+        """T5, larger than all the rest, is read where the folder has it."""
+        return {} if (source / "text_encoder_3").is_dir() else {"text_encoder_3": None, "tokenizer_3": None}
 
     @classmethod
     def traits(cls, folder: Path) -> dict[str, Any]:

@@ -34,6 +34,12 @@ def sibling(site: Site, sites: Sequence[Site]) -> Site | None:
     return next((other for other in sites if other.block == site.block and other.kind != site.kind), None)
 
 
+def mean_by_stride(maps: Mapping[Site, Float[Tensor, "p _y _x"]]) -> dict[int, Float[Tensor, "p _y _x"]]:
+    """The unweighted mean over the sites of each stride, finest first."""
+    strides = sorted({site.stride for site in maps})
+    return {s: torch.stack([own for site, own in maps.items() if site.stride == s]).mean(0) for s in strides}
+
+
 def timestep_of(value: float | Tensor) -> float:
     """A timestep as a plain number; whole ones are whole numbers."""
     number = float(torch.as_tensor(value).flatten()[0])
@@ -153,8 +159,7 @@ class Trace:
 
     def phrases_by_stride(self) -> dict[int, Float[Tensor, "p _y _x"]]:
         """Unweighted mean of the attention to the phrases over the sites of each stride."""
-        strides = sorted({site.stride for site in self.phrases})
-        return {s: torch.stack([m for site, m in self.phrases.items() if site.stride == s]).mean(0) for s in strides}
+        return mean_by_stride(self.phrases)
 
 
 @dataclass(frozen=True)

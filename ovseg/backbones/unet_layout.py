@@ -49,15 +49,12 @@ def find_sites(unet: UNet2DConditionModel) -> tuple[Site, ...]:
     attention of a transformer block is self-attention, the second cross-attention.
     """
     depth = len(unet.config.block_out_channels)
-    paths = sorted((name.removesuffix(".processor") for name in unet.attn_processors), key=_stage)
+    names = (name.removesuffix(".processor") for name in unet.attn_processors)
+    paths = sorted(names, key=lambda path: STAGES.index(path.partition(".")[0]))
     return tuple(
         Site(path, 2 ** _power(path, depth), "cross" if path.endswith("attn2") else "self", path.rpartition(".")[0])
         for path in paths
     )
-
-
-def _stage(path: str) -> int:
-    return STAGES.index(path.partition(".")[0])
 
 
 def _power(path: str, depth: int) -> int:

@@ -183,11 +183,7 @@ def say_if_pickled(source: str) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Pass if a file of a network is there: a library may go on without it, by what is usual elsewhere.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Raise ValueError unless a file of a network is there: a library may go on without it, by what is usual elsewhere."""
     if not path.is_file():
         raise ValueError(f"The network in {path.parent} must be whole, but {path.name} is not there.")
 
@@ -198,11 +194,7 @@ TOKENIZERS = (  # the files of each format; special_tokens_map.json says what fi
 
 
 def check_tokenizer(folder: Path) -> None:
-    """Pass if a folder holds a tokenizer with all of its files, in one of its formats.
-
-    Raises:
-        ValueError: one is not there.
-    """
+    """Raise ValueError unless a folder holds a tokenizer with all of its files, in one of its formats."""
     check_file(folder / "tokenizer_config.json")
     lacking = [[name for name in names if not (folder / name).is_file()] for names in TOKENIZERS]
     if all(lacking):
@@ -211,11 +203,7 @@ def check_tokenizer(folder: Path) -> None:
 
 
 def check_padding(folder: Path) -> None:
-    """Pass if a tokenizer's files say what fills up a prompt: where they do not, a library takes what is usual elsewhere.
-
-    Raises:
-        ValueError: they do not.
-    """
+    """Raise ValueError unless a tokenizer's files say what fills up a prompt: a library takes what is usual elsewhere."""
     files = [folder / name for name in ("tokenizer_config.json", "special_tokens_map.json") if (folder / name).is_file()]
     if not any(read_json(file).get("pad_token") for file in files):
         raise ValueError(f"The tokenizer in {folder} must say what fills up a prompt, but its files have no pad_token.")
@@ -225,11 +213,7 @@ UNUSED = re.compile(r".*\.swin\.layernorm\.(weight|bias)")  # of a backbone whos
 
 
 def check_complete(source: str, missing: Iterable[str]) -> None:
-    """Check that a network found all its tensors: a library fills up what is missing with random numbers.
-
-    Raises:
-        ValueError: tensors are missing.
-    """
+    """Raise ValueError unless a network found all its tensors: a library fills up what is missing with random numbers."""
     lacking = sorted(name for name in missing if not UNUSED.fullmatch(name))
     if lacking:
         raise ValueError(f"The weights of {source} must be whole, but {len(lacking)} tensors are not there: {lacking[0]}.")
@@ -256,14 +240,11 @@ def fingerprint(network: torch.nn.Module) -> str:
 
 
 def check_finite(what: str, dtype: torch.dtype, *tensors: Tensor) -> None:
-    """Check that numbers are numbers: in float16 what exceeds 65,504 is infinite, and masks made of it are empty.
+    """Raise ValueError unless numbers are finite: in float16 what exceeds 65,504 is not, and masks made of it are empty.
 
     Args:
         what: what they are, in the plural, for the sentence.
         dtype: the precision that they were computed in.
-
-    Raises:
-        ValueError: one is infinite or not a number.
     """
     if all(tensor.is_meta or bool(torch.isfinite(tensor).all()) for tensor in tensors):
         return
@@ -272,6 +253,6 @@ def check_finite(what: str, dtype: torch.dtype, *tensors: Tensor) -> None:
     raise ValueError(f"{what} must be finite, but in {name} some are not; please {advice}.")
 
 
-def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A random generator of this seed; on the CPU by default, so that all devices get the same noise."""
-    return torch.Generator(device).manual_seed(seed)
+def generator(seed: int) -> torch.Generator:
+    """A random generator of this seed; on the CPU, so that all devices get the same noise."""
+    return torch.Generator().manual_seed(seed)

@@ -2,10 +2,11 @@
 
 import argparse
 import textwrap
+from dataclasses import Field
 
 from ovseg.commands.common import add_networks, models_of
 from ovseg.methods import METHODS, Method, find_method, obstacle_to, suited_to, words_on_released
-from ovseg.methods.settings import Setting, settings_of
+from ovseg.methods.settings import as_text, kind_of, label_of, types_of
 from ovseg.models import Models
 
 WIDTH = 100
@@ -31,9 +32,9 @@ def run(options: argparse.Namespace) -> None:
     print(f"\nModes (--mode MODE): {modes}. Settings (--set FIELD=VALUE):")
     if said := words_on_released(models, kind):
         print(f"\nMode released:\n{_filled(said, 2)}")
-    settings = settings_of(kind, suited_to(models, kind))
+    both = kind.as_released(), suited_to(models, kind)
     for group, heading in HEADINGS.items():
-        chosen = [_paragraph(setting, models.name) for setting in settings if setting.group == group]
+        chosen = [_paragraph(one, both, models.name) for one in kind.settings() if one.metadata["group"] == group]
         print("\n".join(["", heading, *chosen]) if chosen else "")
 
 
@@ -50,12 +51,14 @@ def _headline(models: Models, kind: type[Method]) -> str:
     return f"{kind.name} ({kind.title}){apart}\n" + "\n".join(_filled(line, 4) for line in lines)
 
 
-def _paragraph(setting: Setting, backbone: str) -> str:
-    """A setting's line of type, range and defaults, and its help below."""
-    limits = f", {setting.limits}" if setting.limits else ""
-    suited = f"; with {backbone}: {setting.suited}" if setting.suited != setting.released else ""
-    first = f"  {setting.name} ({setting.label}): {setting.kind}{limits}; released: {setting.released}{suited}"
-    return first + "\n" + _filled(setting.help, 6)
+def _paragraph(setting: Field, both: tuple[Method, Method], backbone: str) -> str:
+    """A setting's line of type, range and its values in both modes, "released" and "suited", and its help below."""
+    kind, about = types_of(type(both[0]))[setting.name], setting.metadata
+    released, suited = (as_text(getattr(method, setting.name)) for method in both)
+    limits = f", {about['low']:g} to {about['high']:g}" if kind in (int, float) else ""
+    apart = f"; with {backbone}: {suited}" if suited != released else ""
+    first = f"  {setting.name} ({label_of(setting)}): {kind_of(kind)}{limits}; released: {released}{apart}"
+    return first + "\n" + _filled(about["help"], 6)
 
 
 def _filled(text: str, indent: int) -> str:

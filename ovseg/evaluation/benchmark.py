@@ -15,7 +15,7 @@ from ovseg.evaluation.labels import FILTERS, LABEL_SOURCES, NETWORKS, ground_tru
 from ovseg.evaluation.protocols import PROTOCOLS, Protocol, segment_under
 from ovseg.files import as_json, as_npz, read_json, write_or_check_settings, write_whole
 from ovseg.maths.overlap import IGNORED, confusion, dataset_miou, image_miou
-from ovseg.methods import Method
+from ovseg.methods import Method, released_for
 from ovseg.methods.base import Prepared
 from ovseg.methods.grammar import Configuration
 from ovseg.models import Models
@@ -178,7 +178,7 @@ class Benchmark:
             self.models.captioner()
         weights = weights_of(self.models, self.method, besides=of_labels)
         if self.labels in FILTERS:
-            loads = FILTERS[self.labels].label_filter(self.models).helpers(self.models)
+            loads = released_for(self.models, FILTERS[self.labels]).helpers(self.models)
             return weights | {f"{name} of the labels": load().fingerprint for name, load in loads.items()}
         others = {name: own_network(self.models, name).fingerprint for name in of_labels}
         return weights | {f"{name} of the labels": other for name, other in others.items() if other != weights[name]}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ovseg.evaluation.datasets import Sample
-from ovseg.methods import METHODS, Method
+from ovseg.methods import METHODS, Method, released_for
 from ovseg.models import Models
 from ovseg.words.class_filter import look_for
 from ovseg.words.classes import ClassWord
@@ -43,7 +43,7 @@ def all_names(models: Models, sample: Sample, classes: tuple[ClassWord, ...]) ->
 
 def by_filter_of(kind: type[Method]) -> LabelSource:
     """The classes that the label filter of a method's released code finds."""
-    return lambda models, sample, classes: list(kind.label_filter(models).asked(models, sample.image, classes))
+    return lambda models, sample, classes: list(released_for(models, kind).asked(models, sample.image, classes))
 
 
 FILTERS = {kind.label_source: kind for kind in METHODS if kind.label_source}

@@ -23,6 +23,7 @@ from ovseg.evaluation.datasets import Dataset, Sample
 from ovseg.evaluation.labels import ground_truth
 from ovseg.evaluation.protocols import PROTOCOLS
 from ovseg.files import as_json, as_npz, write_or_check_settings, write_whole
+from ovseg.maths.maps import of_strides
 from ovseg.maths.overlap import confusion, dataset_miou
 from ovseg.models import Models
 from ovseg.processes import one_thread
@@ -63,9 +64,9 @@ class Reading:
 
 def readings(checkpoint: Checkpoint) -> dict[str, Reading]:
     """All readings by what is changed; the first one is the plain one."""
-    weights = {2**power: weight for power, weight in enumerate(checkpoint.grid_weights)}
-    finest = min(stride for stride, weight in weights.items() if weight > 0)
-    plain = Recipe(weights=weights, stride=finest, reference=middle_of_second_grid(checkpoint.cross_strides))
+    weights = of_strides(checkpoint.grid_weights)
+    reference = middle_of_second_grid(checkpoint.cross_strides)
+    plain = Recipe(weights=weights, stride=checkpoint.finest_stride, reference=reference)
     grids = replace(plain, weights=dict.fromkeys(weights, 1.0))
     found = {
         PLAIN: Reading("each", plain),

@@ -9,7 +9,7 @@ import torch
 
 from ovseg.evaluation.names import class_words
 from ovseg.maths.flops import flop_counter, settle
-from ovseg.maths.live_memory import live_memory
+from ovseg.maths.live_memory import LiveMemory
 from ovseg.methods import Method
 from ovseg.models import Models
 from ovseg.output.cost import Cost, measuring
@@ -129,7 +129,7 @@ class Counts(Cost):
 def counted(models: Models) -> Iterator[Counts]:
     """Count passes, arithmetic, and the most memory that tensors take beside the weights."""
     before, counts = torch.cuda.memory_allocated(models.device) if models.device.type == "cuda" else 0, Counts()
-    with measuring(models.device) as cost, live_memory() as memory, flop_counter() as arithmetic:
+    with measuring(models.device) as cost, LiveMemory() as memory, flop_counter() as arithmetic:
         yield counts
     vars(counts).update(vars(cost), flops=arithmetic.get_total_flops())
     counts.peak_bytes = memory.peak if cost.peak_bytes is None else cost.peak_bytes - before

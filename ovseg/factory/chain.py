@@ -124,7 +124,8 @@ class Chain:
     def _make_triplets(self) -> bool:
         models = self._models()
         detector = load_detector(str(self.budget.root / f"detector-{self.split}" / "segmenter"), models.device)
-        factory = Factory(models, detector, find_split(self.split).seen, self.triplets, steps=self.steps)
+        sampling = models.checkpoint.sampling(self.steps)
+        factory = Factory(models, detector, find_split(self.split).seen, self.triplets, sampling=sampling)
         try:
             factory.run(self._triplets, _stopping_after(self.budget.piece))
         except StoppedError:

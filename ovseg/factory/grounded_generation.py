@@ -54,12 +54,11 @@ class GroundedGeneration:
     split: str  # its name, or the path of a JSON file, as `find_split` reads them
     judges: Mapping[str, Detector]  # the segmenters whose output is the truth, by name
     count: int = 24
-    steps: int | None = None  # of sampling; those of the backbone if not given
-    sampling: Sampling | None = None  # how pictures are drawn, in place of `steps` and what else suits the backbone
+    sampling: Sampling | None = None  # how pictures are drawn; as suits the backbone if not given
 
     @property
     def _sampling(self) -> Sampling:
-        return self.sampling or self.models.checkpoint.sampling(self.steps)
+        return self.sampling or self.models.checkpoint.sampling()
 
     def run(self, out: Path, report: Report = silent) -> dict[str, Any]:
         """Measure; writes `table.json` and `table.md`, and returns the table.

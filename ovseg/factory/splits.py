@@ -17,24 +17,19 @@ from ovseg.files import read_text
 from ovseg.pocket.world import THINGS
 from ovseg.pretrained.detector import plain
 
-UNSEEN: dict[str, tuple[str, ...]] = {  # of the pocket world
-    "S1": ("tv", "car", "dog", "sofa", "train"),
-    "S2": ("horse", "motorbike", "person", "potted plant", "sheep"),
-    "S3": ("bus", "cat", "chair", "cow"),
-    "ZS3": ("potted plant", "sheep", "sofa", "train", "tv"),
-}
-
 # The words of the released code's prompts; four of them are written as one, as in the names of VOC's files.
 VOC = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
     "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 VOC_UNSEEN: dict[str, tuple[str, ...]] = {
-    "voc-S1": ("tvmonitor", "car", "dog", "sofa", "train"),
-    "voc-S2": ("horse", "motorbike", "person", "pottedplant", "sheep"),
-    "voc-S3": ("bus", "cat", "chair", "cow", "diningtable"),
-    "voc-ZS3": ("pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+    "S1": ("tvmonitor", "car", "dog", "sofa", "train"),
+    "S2": ("horse", "motorbike", "person", "pottedplant", "sheep"),
+    "S3": ("bus", "cat", "chair", "cow", "diningtable"),
+    "ZS3": ("pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 }
+UNSEEN = {name: tuple(word for word in map(plain, words) if word in THINGS) for name, words in VOC_UNSEEN.items()}
+"""The same of the pocket world."""
 
 COCO = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light", "fire hydrant",
@@ -74,7 +69,7 @@ class ClassSplit:
 
 SPLITS: dict[str, ClassSplit] = {
     **{name: ClassSplit(name, THINGS, hidden) for name, hidden in UNSEEN.items()},
-    **{name: ClassSplit(name, VOC, hidden) for name, hidden in VOC_UNSEEN.items()},
+    **{f"voc-{name}": ClassSplit(f"voc-{name}", VOC, hidden) for name, hidden in VOC_UNSEEN.items()},
     "coco-65-15": ClassSplit("coco-65-15", COCO, COCO_UNSEEN),
 }
 OWN = 'a JSON file such as {"seen": ["cat"], "unseen": ["dog"]}'

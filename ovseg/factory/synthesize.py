@@ -42,12 +42,11 @@ class Synthesis:
     count: int  # pictures
     pairs: float = 0.5  # share of prompts with two classes
     seed: int = 0  # of the first picture; the others follow
-    steps: int | None = None  # of sampling; those of the backbone if not given
-    sampling: Sampling | None = None  # how pictures are drawn, in place of `steps` and what else suits the backbone
+    sampling: Sampling | None = None  # how pictures are drawn; as suits the backbone if not given
 
     @property
     def _sampling(self) -> Sampling:
-        return self.sampling or self.models.checkpoint.sampling(self.steps)
+        return self.sampling or self.models.checkpoint.sampling()
 
     def run(self, out: Path, report: Report = silent) -> None:
         """Make the pictures that are missing; then write the lists, the annotations, the card and the sheet.
@@ -67,11 +66,10 @@ class Synthesis:
             )
         for number in range(self.count):
             if not prompt_path(out, number).exists():
-                part = within(report, number / self.count, (number + 1) / self.count)
-                about = f"picture {number + 1} of {self.count}"
-                part(about, 0.0)
+                what = f"picture {number + 1} of {self.count}"
+                report(what, number / self.count)
                 item = order(number, self.classes, self.pairs, self.seed)
-                self._make(out, item, lambda stage, share, part=part, about=about: part(f"{about}, {stage}", share))
+                self._make(out, item, within(report, number / self.count, (number + 1) / self.count, what))
         report("lists and annotations", 0.99)
         self._finish(out)
 

@@ -61,12 +61,11 @@ class Factory:
     timestep: int = 1  # noise level at which features are taken
     single: bool = False  # a word's surest instance is its mask, as in the released code, in place of all
     features: bool = True  # keep the features (for Stable Diffusion 1.x, 34 million numbers an item), not the latent alone
-    steps: int | None = None  # of sampling; those of the backbone if not given
-    sampling: Sampling | None = None  # how pictures are drawn, in place of `steps` and what else suits the backbone
+    sampling: Sampling | None = None  # how pictures are drawn; as suits the backbone if not given
 
     @property
     def _sampling(self) -> Sampling:
-        return self.sampling or self.models.checkpoint.sampling(self.steps)
+        return self.sampling or self.models.checkpoint.sampling()
 
     def run(self, out: Path, report: Report = silent, rank: int = 0, world: int = 1) -> None:
         """Make the missing shards that belong to process `rank` of `world`; `index` then completes the set.
@@ -97,13 +96,8 @@ class Factory:
     def settings(self) -> dict[str, Any]:
         """All that the items depend on, JSON-ready; without the count, which may grow."""
         settings = {name: getattr(self, name) for name in ("classes", "pairs", "seed", "timestep", "single", "features")}
-        settings |= {
-            "backbone": self.models.backbone.fingerprint,
-            "dtype": self.models.dtype_name,
-            "detector": self.detector.fingerprint,
-            "format": FORMAT,
-        }
-        settings |= self._sampling.described()
+        settings |= {"backbone": self.models.backbone.fingerprint, "dtype": self.models.dtype_name}
+        settings |= {"detector": self.detector.fingerprint, "format": FORMAT, **self._sampling.described()}
         return json.loads(json.dumps(settings))
 
     def _check(self, out: Path) -> None:
@@ -123,7 +117,7 @@ class Factory:
             return
         item = order(number, self.classes, self.pairs, self.seed)
         drawn = self.models.backbone.generate(item.prompt, [item.seed], self._sampling)[0]
-        write_whole(path, _packed([self._triplet(item, drawn)]), lasting=True)
+        write_whole(path, _packed(self._triplet(item, drawn)), lasting=True)
 
     def _triplet(self, item: Order, drawn: Generated) -> Triplet:
         by_word = self.detector.masks(drawn.image, item.words, self.single)
@@ -273,19 +267,14 @@ def _item_path(out: Path, number: int) -> Path:
     return out / "items" / f"{number:07d}.safetensors"
 
 
-def _packed(items: Sequence[Triplet]) -> bytes:
-    """Items as one safetensors file: each kind of array stacked, masks padded to `MOST_WORDS`."""
-    shape = items[0].image.shape[:2]
-    masks = np.zeros((len(items), MOST_WORDS, *shape), np.uint8)
-    for row, item in zip(masks, items, strict=True):
-        row[: len(item.masks)] = item.masks
-    tensors = {
-        "image": np.stack([item.image for item in items]),
-        "latent": np.stack([item.latent for item in items]),
-        "masks": masks,
-        **{f"features.{s}": np.stack([item.features[s] for item in items]) for s in items[0].features},
-    }
-    return save(tensors, _content([{**asdict(item.order), "detected": item.detected} for item in items]))
+def _packed(item: Triplet) -> bytes:
+    """An item as a safetensors file of one row, masks padded to `MOST_WORDS`."""
+    masks = np.zeros((MOST_WORDS, *item.image.shape[:2]), np.uint8)
+    masks[: len(item.masks)] = item.masks
+    arrays = {"image": item.image, "latent": item.latent, "masks": masks}
+    arrays |= {f"features.{stride}": maps for stride, maps in item.features.items()}
+    content = _content([{**asdict(item.order), "detected": item.detected}])
+    return save({name: np.stack([array]) for name, array in arrays.items()}, content)
 
 
 def _content(orders: Sequence[Mapping[str, Any]]) -> dict[str, str]:

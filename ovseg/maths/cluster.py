@@ -62,13 +62,6 @@ def agglomerate(points: Float[Tensor, "n d"], count: int) -> Int[Tensor, " n"]:
     return torch.from_numpy(np.asarray(labels, np.int64)).to(points.device)
 
 
-def inertia_of(points: Float[Tensor, "n d"], labels: Int[Tensor, " n"]) -> float:
-    """The k-means objective: the sum of the points' squared distances to the centres of their clusters."""
-    rows = points.double()
-    centres = membership(labels, int(labels.max()) + 1).double() @ rows
-    return float((rows - centres[labels]).pow(2).sum())
-
-
 def membership(labels: Int[Tensor, " n"], count: int) -> Float[Tensor, "k n"]:
     """A matrix that, multiplied with the points, gives the mean of each cluster; an empty cluster has a row of zeros."""
     chosen = torch.nn.functional.one_hot(labels, count).T.float()

@@ -2,8 +2,6 @@
 
 import os
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,7 +10,10 @@ from torch.utils._pytree import tree_leaves
 
 
 class LiveMemory(TorchDispatchMode):
-    """Follows every storage that an operation makes until it is let go. What an operation needs within is not seen."""
+    """Follows every storage that an operation makes until it is let go; read `peak` afterwards.
+
+    What an operation needs within is not seen.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,13 +43,6 @@ class LiveMemory(TorchDispatchMode):
 
 def _storages(values: Any) -> list[torch.UntypedStorage]:
     return [leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
-
-
-@contextmanager
-def live_memory() -> Iterator[LiveMemory]:
-    """What tensors that are made inside take; read `peak` afterwards."""
-    with LiveMemory() as memory:
-        yield memory
 
 
 def memory_of(device: torch.device) -> int:

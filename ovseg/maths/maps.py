@@ -12,7 +12,7 @@ from torch import Tensor
 def normalise(maps: Float[Tensor, "*rows y x"]) -> Float[Tensor, "*rows y x"]:
     """Min-max to [0, 1], each map by itself; a constant map becomes 0."""
     low, high = maps.amin(dim=(-2, -1), keepdim=True), maps.amax(dim=(-2, -1), keepdim=True)
-    return torch.where(high > low, (maps - low) / (high - low).clamp_min(torch.finfo(maps.dtype).tiny), 0.0)
+    return (maps - low).div_((high - low).clamp_min(torch.finfo(maps.dtype).tiny))
 
 
 def resize(maps: Float[Tensor, "*rows y x"], grid: Sequence[int]) -> Float[Tensor, "*rows y2 x2"]:
@@ -36,12 +36,23 @@ def pooled(maps: Float[Tensor, "b y x"], grid: Sequence[int]) -> Float[Tensor, "
     return maps if tuple(maps.shape[-2:]) == tuple(grid) else F.adaptive_avg_pool2d(maps[None], tuple(grid))[0]
 
 
+def best_of_each(maps: Float[Tensor, "p y x"], owners: Sequence[int]) -> Float[Tensor, "k y x"]:
+    """For each class the highest of its phrases' maps; `owners` says for each map its class, from 0, or -1 for none."""
+    rows = ([row for row, owner in enumerate(owners) if owner == k] for k in range(max(owners) + 1))
+    return torch.stack([maps[own].amax(0) for own in rows])
+
+
 def box_of(inside: Bool[np.ndarray, "y x"]) -> tuple[slice, slice]:
     """Rows and columns of the smallest box around a mask; two empty slices for an empty mask."""
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     if not len(rows):
         return slice(0, 0), slice(0, 0)
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def of_strides(weights: Sequence[float]) -> dict[int, float]:
+    """Weights of grids, finest first, by their strides: 1, 2, 4 and so on."""
+    return {2**power: weight for power, weight in enumerate(weights)}
 
 
 def fuse_strides(

@@ -127,11 +127,7 @@ class DenseCRF:
     def mean_field(
         self, unary: Float[Tensor, "k H W"], iterations: int = 10, progress: Progress = unwatched
     ) -> Float[Tensor, "k H W"]:
-        """Probabilities of the labels.
-
-        Args:
-            unary: energies of the labels, such as the negative logarithm of probabilities.
-        """
+        """Probabilities of the labels, from their energies, such as the negative logarithm of probabilities."""
         energies = unary.reshape(len(unary), -1).T.float()
         beliefs = (-energies).softmax(1)
         for iteration in range(iterations):

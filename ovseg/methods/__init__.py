@@ -27,18 +27,9 @@ METHODS: tuple[type[Method], ...] = (
 )  # fmt: skip
 
 __all__ = [
-    "METHODS",
-    "Method",
-    "at_first",
-    "check_setting",
-    "find_method",
-    "modes_of",
-    "obstacle_to",
-    "released_for",
-    "suited_to",
-    "what_runs",
-    "words_on_released",
-]
+    "METHODS", "Method", "at_first", "check_setting", "find_method", "modes_of", "obstacle_to", "released_for", "suited_to",
+    "what_runs", "words_on_released",
+]  # fmt: skip
 
 
 def find_method(name: str, kinds: Sequence[type[Method]] | None = None) -> type[Method]:
@@ -51,11 +42,7 @@ def find_method(name: str, kinds: Sequence[type[Method]] | None = None) -> type[
 
 
 def check_setting(method: type[Method], name: str) -> None:
-    """Pass if the method has a setting of this name.
-
-    Raises:
-        ValueError: it has none.
-    """
+    """Raise ValueError unless the method has a setting of this name."""
     known = [field.name for field in method.settings()]
     if name not in known:
         raise ValueError(f"A setting of {method.title} must be one of {', '.join(known)}, but got {quoted(name)}.")

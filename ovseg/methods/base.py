@@ -8,8 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, Field, dataclass, field, fields, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -39,7 +38,11 @@ class Prepared(ABC):
 
     @abstractmethod
     def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
-        """Segment a scene, in one piece, into the classes and background."""
+        """Segment a scene, in one piece, into the classes and background.
+
+        Raises:
+            ValueError: a setting does not fit the backbone.
+        """
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -55,6 +58,12 @@ class Network(Protocol):
     def fingerprint(self) -> str:
         """The short name."""
         ...
+
+
+def noise_level(default: int, released: str, group: Literal["main", "more"] = "main") -> Any:
+    """The setting of the noise that a method's network sees, with what the released code takes, in a sentence."""
+    told = f"How much noise is added to the picture before the network looks at it, 0 to 999. {released}"
+    return knob(default, told, label="Noise level", group=group, high=999)
 
 
 @dataclass(frozen=True)
@@ -81,13 +90,13 @@ class Method(ABC):
     """What it uses beside the backbone, such as "clip", "dino" or "segmenter", or of it: see `Models.obstacle`."""
     yardstick: ClassVar[str] = ""
     """Of a method that reads no diffusion network: what it is instead, in a few words, which stand wherever it is listed."""
-    presets: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType({})
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {}
     """Settings under a name, on top of those that suit the backbone."""
-    released: ClassVar[Mapping[str, object]] = MappingProxyType({})
+    released: ClassVar[Mapping[str, object]] = {}
     """What of the released pipeline differs from the fields' defaults: its preprocessing and its helper networks."""
     released_on: ClassVar[str] = "sd15"
     """The backbone that the released code runs on; empty where it runs on none."""
-    withheld: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    withheld: ClassVar[Mapping[str, str]] = {}
     """For a field, what of the released pipeline cannot come with this project, and what to do about it, in a sentence."""
     preparing_share: ClassVar[float] = 0.05
     """Share of the progress of `segment` that is reported for the preparation, 0 to 1."""
@@ -99,17 +108,17 @@ class Method(ABC):
     """Whether its seconds are little else than rows of the network, so that they say how long a row takes."""
     caption_use: ClassVar[str] = ""
     """What it does with a caption, after its title: "takes it for the prompt"."""
-    short: ClassVar[Mapping[str, object]] = MappingProxyType({})
+    short: ClassVar[Mapping[str, object]] = {}
     """Settings that make a check of it short."""
     ablations: ClassVar[tuple[AblationRow, ...]] = ()
     runs: ClassVar[tuple[ShownRun, ...]] = ()
     """What the page shows beside the run of the suited settings."""
     protocols: ClassVar[tuple[EvaluationProtocol, ...]] = ()
     """How its released code evaluates."""
-    evidence_steps: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    evidence_steps: ClassVar[Mapping[str, str]] = {}
     """For groups of its evidence, by a part of their name, which step of the paper they are, in a line."""
     label_source: ClassVar[str] = ""
-    """The name of its released label filter, which `label_filter` makes; empty where it has none."""
+    """The name of its released label filter, which says what the released pipeline is `asked`; empty where it has none."""
     floor: ClassVar[Floor | None] = None
 
     @classmethod
@@ -146,11 +155,6 @@ class Method(ABC):
     def lacks(cls, models: Models) -> str:
         """What it lacks on this machine beside `needs`, in a sentence; empty where it lacks nothing. Loads nothing."""
         return ""
-
-    @classmethod
-    def label_filter(cls, models: Models) -> "Method":
-        """The method with the settings in which `asked` is the label filter of its released code."""
-        raise NotImplementedError(f"{cls.name} has no label filter.")
 
     def unfit(self, models: Models) -> str:
         """Why these settings cannot be used with the backbone, which is loaded, in a sentence; empty where they can."""
@@ -219,21 +223,12 @@ class Method(ABC):
         """Do what depends on the words alone.
 
         Raises:
-            ValueError: a setting is out of its range, a network cannot be loaded, or a word cannot be used.
+            ValueError: a setting is out of its range or does not fit the backbone, a network cannot be loaded, or a word
+                cannot be used.
         """
 
-    def segment(
-        self,
-        models: Models,
-        scene: Scene,
-        classes: tuple[ClassWord, ...],
-        report: Report = silent,
-    ) -> Segmentation:
-        """Segment one scene into the classes and background: `prepare` and `apply` in a row.
-
-        Raises:
-            ValueError: what these two raise.
-        """
+    def segment(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent) -> Segmentation:
+        """Segment one scene into the classes and background: `prepare` and `apply` in a row, with what they raise."""
         prepared = self.prepare(models, classes, within(report, 0.0, self.preparing_share))
         result = self.apply(prepared, scene, within(report, self.preparing_share, 1.0))
         return replace(result, timings=prepared.timings | result.timings)

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from ovseg.attention.spreading import affinity_evidence
 from ovseg.backbones.base import Backbone, Site, Text
-from ovseg.methods.base import Method, Prepared
+from ovseg.methods.base import Method, Prepared, noise_level
 from ovseg.methods.strips import Painter, Step, Subject
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
 from ovseg.reading.prompts import Sentence, after_caption
 from ovseg.reading.recipe import Maps, Recipe, read, scored, told
 from ovseg.scene import latent_of
-from ovseg.types import Evidence, Scene, Segmentation, knob
+from ovseg.types import Evidence, Scene, Segmentation
 from ovseg.words.classes import ClassWord, rows_of
 
 RECEIVED, SPREAD, WEIGHTS = "What the words receive", "Spread by self-attention", "Weights of layers"
@@ -34,14 +34,7 @@ class Reader(Method):
         "Self-attention": "Self-attention of one place: a row of softmax(Q K^T / sqrt(d)).",
     }
 
-    timestep: int = knob(
-        100,
-        "How much noise is added to the picture before the network looks at it, 0 to 999. The released code uses 100.",
-        label="Noise level",
-        group="main",
-        high=999,
-        step=1,
-    )
+    timestep: int = noise_level(100, "The released code uses 100.")
 
     @abstractmethod
     def recipe(self) -> Recipe:
@@ -57,17 +50,12 @@ class Reader(Method):
 
     @property
     def stretched(self) -> bool:
-        """Each class's map goes from 0 to 1."""
         return True
 
     @property
     def reads_caption(self) -> bool:
         """Whether the network is told a caption before the words, and the words' keys are those of the words alone."""
         return False
-
-    def caption_of(self, models: Models, scene: Scene) -> str:
-        """The scene's caption, or what the captioner sees."""
-        return scene.caption or models.captioner().caption(scene.image)
 
     def encode(self, backbone: Backbone, sentences: Sequence[Sentence]) -> Text:
         """The sentences as the network reads them."""
@@ -79,10 +67,8 @@ class Reader(Method):
         return sentences * (1 + self.recipe().twin)
 
     def strip(self, subject: Subject, paint: Painter) -> tuple[Step, ...]:
-        """Picture, what the words receive, how layers count or what a place attends to, the spread map, masks."""
         result = self.segment(subject.models, subject.scene, subject.classes)
         of = {group: [item for item in result.evidence if item.group == group] for group in (RECEIVED, SPREAD, WEIGHTS)}
-        (affinity,) = (item for item in result.evidence if item.kind == "affinity")
         told_words = self.sentences(subject.models.backbone, rows_of(subject.classes)[0])[0].text
         return (
             subject.picture_step(),
@@ -91,11 +77,7 @@ class Reader(Method):
                 f"What words receive when the network is told “{told_words}”",
                 "Heat maps, one for each word, bright where the word's attention is.",
             ),
-            Step(
-                paint.from_the_middle(subject.scene.image, affinity, result.label_map == 1),
-                "Self-attention from the ringed place, along which the maps are spread",
-                f"A heat map over the picture: what one place of the {subject.first} looks at.",
-            ),
+            subject.affinity_step(paint, result, "Self-attention from the ringed place, along which the maps are spread"),
             Step(
                 paint.heat_over(subject.scene.image, of[SPREAD][0].map), f"The map of “{subject.first}” after that",
                 f"A heat map over the picture, brightest on the {subject.first}.",
@@ -104,21 +86,12 @@ class Reader(Method):
         )  # fmt: skip
 
     def check(self) -> None:
-        """Pass if the settings are in their ranges.
-
-        Raises:
-            ValueError: one is not.
-        """
+        """Raise ValueError unless the settings are in their ranges."""
         recipe = self.recipe()
         if recipe.times < 1 and recipe.refine not in ("none", "grids"):
             raise ValueError(f"The maps must be spread once or more, but got {recipe.times} times.")
 
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedReader":
-        """Encode the sentences.
-
-        Raises:
-            ValueError: a setting is out of its range, or a phrase does not fit the text encoder.
-        """
         self.check()
         stages = Stages(report)
         with stages.stage("encoding the words"):
@@ -136,11 +109,6 @@ class PreparedReader(Prepared):
     text: Text
 
     def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
-        """Segment a scene into the classes and background.
-
-        Raises:
-            ValueError: the noise level is outside the schedule, or a setting does not fit the backbone.
-        """
         method, stages, recipe = self.method, Stages(report), self.method.recipe()
         with stages.stage("encoding the picture"):
             latents = [scene.latent]
@@ -179,7 +147,7 @@ class PreparedReader(Prepared):
             return self.text, None
         backbone = self.models.backbone
         with stages.stage("captioning"):
-            caption = self.method.caption_of(self.models, scene)
+            caption = scene.caption or self.models.captioner().caption(scene.image)
             prompts = [after_caption(caption, sentence, backbone) for sentence in self.sentences]
             states = backbone.encode_text(prompts, [""] * len(prompts))
         read_sites = self.method.recipe().capture(backbone).states
@@ -202,11 +170,9 @@ class PreparedReader(Prepared):
         """Maps of all phrases, and how much each layer counts."""
         phrases = [phrase for sentence in self.sentences for phrase in sentence.phrases]
         labels = [self.names[owner] if owner >= 0 else "background" for owner in owners]
-        shown = [(group, values) for group, values in ((RECEIVED, maps.fused), (SPREAD, maps.refined))]
         heats = [
-            Evidence(f"{phrase}: {group}", "heat", map=values[k].float().cpu().numpy(), group=group, label=label)
-            for group, values in shown
+            Evidence.heat(f"{phrase}: {group}", values[k], group, label)
+            for group, values in ((RECEIVED, maps.fused), (SPREAD, maps.refined))
             for k, (phrase, label) in enumerate(zip(phrases, labels, strict=True))
         ]
-        weights = maps.weights[None].float().cpu().numpy()
-        return *heats, Evidence("Weights of layers", "heat", map=weights, group=WEIGHTS)
+        return *heats, Evidence.heat("Weights of layers", maps.weights[None], WEIGHTS, "")

@@ -37,12 +37,9 @@ class AblationRow:
 
 @dataclass(frozen=True)
 class ShownRun:
-    """A run beside that of the suited settings, which the page shows.
+    """A run beside that of the suited settings, which the page shows: the kept file, and a name of `LABEL_SOURCES`.
 
-    Args:
-        name: of the kept file.
-        labels: a name of `LABEL_SOURCES`.
-        of_ablations: whether it is of those rows of the method's ablations that stand beside a figure of its paper.
+    `of_ablations` says that it is of those rows of the method's ablations that stand beside a figure of its paper.
     """
 
     name: str

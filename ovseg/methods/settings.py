@@ -1,4 +1,4 @@
-"""Settings of a method as text: a value as it is written and read, and every setting described.
+"""Settings of a method as text: a value as it is written and read, and what kind of value it is.
 
 A value is "100", "true" or "a photo of {}"; values of a list stand between plus signs, "100+300", and are also read between
 commas. Quotation marks around a value, `"text, low quality"`, keep it together where a comma or a colon would end it; one
@@ -10,7 +10,7 @@ import math
 import re
 import typing
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, fields
+from dataclasses import Field, fields
 from functools import cache
 
 from ovseg.limits import check_count, check_number, check_text, limits, quoted
@@ -19,51 +19,6 @@ from ovseg.methods import Method, check_setting
 _KINDS = {int: "whole number", float: "number", bool: "true or false", str: "text"}
 LONGEST_NUMBER = 40  # characters
 _QUOTED = re.compile(r'"([^"]*(?:""[^"]*)*)"')
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting of a method, in words.
-
-    Args:
-        kind: what a value looks like, such as "whole number".
-        released: the value of the mode "released", as `read_setting` reads it.
-        suited: the value that suits the backbone.
-        limits: such as "1 to 16"; empty where the kind has none.
-        label: its name on the page.
-        group: "main" for the settings that most people change, "more" for the others.
-    """
-
-    name: str
-    kind: str
-    released: str
-    suited: str
-    limits: str
-    help: str
-    label: str
-    group: str
-
-
-def settings_of(kind: type[Method], suited: Method) -> tuple[Setting, ...]:
-    """Every setting of a method, in the order of `Method.settings`.
-
-    Args:
-        suited: the method with the settings that suit the backbone.
-    """
-    types, released = types_of(kind), kind.as_released()
-    return tuple(
-        Setting(
-            field.name,
-            kind_of(types[field.name]),
-            as_text(getattr(released, field.name)),
-            as_text(getattr(suited, field.name)),
-            f"{field.metadata['low']:g} to {field.metadata['high']:g}" if types[field.name] in (int, float) else "",
-            field.metadata["help"],
-            label_of(field),
-            field.metadata["group"],
-        )
-        for field in kind.settings()
-    )
 
 
 @cache
@@ -166,11 +121,7 @@ def _taken(name: str, kind: object, given: object) -> object:
 
 
 def check_value(method: type[Method], name: str, value: object) -> None:
-    """Pass if a value of a field's type is in the field's range, and no longer than a setting may be.
-
-    Raises:
-        ValueError: it is not.
-    """
+    """Raise ValueError unless a value of a field's type is in the field's range, and no longer than a setting may be."""
     (about,) = (field.metadata for field in fields(method) if field.name == name)
     parts = value if isinstance(value, tuple) else (value,)
     check_count(f"The values of {name}", len(parts), limits().list_values)

@@ -82,6 +82,12 @@ class Subject:
         """The step at which there is nothing but the picture and the words."""
         return Step(self.scene.image, f"A picture, and words: “{self.names}”", self.alt)
 
+    def affinity_step(self, paint: Painter, result: Segmentation, caption: str) -> Step:
+        """The step that shows what the middle of the first thing attends to."""
+        (affinity,) = (item for item in result.evidence if item.kind == "affinity")
+        picture = paint.from_the_middle(self.scene.image, affinity, result.label_map == 1)
+        return Step(picture, caption, f"A heat map over the picture: what one place of the {self.first} looks at.")
+
     def mask_step(self, paint: Painter, result: Segmentation, caption: str) -> Step:
         """The step that shows the masks."""
         shares = [f"{name} {share:.0%}" for name, share in result.shares.items() if name != "background"]

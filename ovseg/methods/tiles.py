@@ -45,11 +45,7 @@ class Tiling:
         _check_side(self.side)
 
     def run(self, scene: Scene, report: Report = silent) -> Segmentation:
-        """Segment the picture. Its evidence is that of the whole picture, and which tile counts most where.
-
-        Raises:
-            ValueError: what `segment` raises.
-        """
+        """Segment the picture; the evidence is that of the whole picture, and which tile counts most where."""
         boxes = boxes_of(scene.image.shape[:2], self.side)
         if len(boxes) == 1:
             return self.segment(scene, report)
@@ -58,8 +54,8 @@ class Tiling:
         whole = self.segment(scene, within(report, 0.0, share)) if self.stretched else None
         parts = []
         for number, box in enumerate(boxes):
-            part = within(report, (first + number) * share, (first + number + 1) * share)
-            parts.append(self.segment(self._cut(scene, box), _about(part, f"tile {number + 1} of {len(boxes)}")))
+            begin, what = (first + number) * share, f"tile {number + 1} of {len(boxes)}"
+            parts.append(self.segment(self._cut(scene, box), within(report, begin, begin + share, what)))
         return _joined(scene, whole, boxes, parts)
 
     def _cut(self, scene: Scene, box: Box) -> Scene:
@@ -92,10 +88,6 @@ def _check_side(side: int) -> None:
         raise ValueError(f"A tile must have a side of {LEAST_SIDE} pixels or more, but got {side}.")
 
 
-def _about(report: Report, what: str) -> Report:
-    return lambda stage, share: report(f"{what}, {stage}", share)
-
-
 def _joined(scene: Scene, whole: Segmentation | None, boxes: Sequence[Box], parts: Sequence[Segmentation]) -> Segmentation:
     every = [*parts, *([whole] if whole else [])]
     labels = tuple(dict.fromkeys(label for part in every for label in part.labels))
@@ -118,11 +110,7 @@ def _joined(scene: Scene, whole: Segmentation | None, boxes: Sequence[Box], part
 def blended(
     shape: tuple[int, int, int], boxes: Sequence[Box], tiles: Iterable[Float32[np.ndarray, "k _h _w"]]
 ) -> tuple[Float32[np.ndarray, "k H W"], Integer[np.ndarray, "H W"]]:
-    """The mean of all tiles at each pixel, weighted by `window`; and the number of the tile that counts most there.
-
-    Args:
-        shape: of the result, (k, H, W).
-    """
+    """The mean of all tiles at each pixel, by `window`, and the number of the tile that counts most there."""
     total, weight = np.zeros(shape, np.float32), np.zeros(shape[1:], np.float32)
     most, highest = np.zeros(shape[1:], np.int64), np.zeros(shape[1:], np.float32)
     for number, (box, tile) in enumerate(zip(boxes, tiles, strict=True)):

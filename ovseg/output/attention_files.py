@@ -9,6 +9,7 @@ from PIL import Image
 from ovseg.attention import Attention, Heads, Inspection, Plan, draw_inside, look_inside, plan_drawing, plan_looking
 from ovseg.backbones.base import Sampling
 from ovseg.files import as_json, as_npz
+from ovseg.maths.maps import of_strides
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.output.cost import Cost, measuring
@@ -111,7 +112,7 @@ class Look:
 
 def usual_weights(models: Models) -> dict[int, float]:
     """For each stride with cross-attention how much it counts unless somebody chooses: what suits the backbone."""
-    known = {2**power: weight for power, weight in enumerate(models.checkpoint.grid_weights)}
+    known = of_strides(models.checkpoint.grid_weights)
     strides = sorted({site.stride for site in models.backbone.sites if site.kind == "cross"})
     weights = {stride: known.get(stride, 0.0) for stride in strides}
     return weights if any(weights.values()) else dict.fromkeys(strides, 1.0)

@@ -1,10 +1,10 @@
 """The shipped bundle: a pipeline that diffusers loads, and all other networks, as small half-precision files."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from diffusers import (
     AutoencoderKL,
     DPMSolverMultistepScheduler,
@@ -12,21 +12,12 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from transformers import (
-    Blip2ForConditionalGeneration,
-    Blip2Processor,
-    CLIPModel,
-    CLIPTextModel,
-    CLIPTokenizer,
-    ResNetForImageClassification,
-    UperNetForSemanticSegmentation,
-    ViTImageProcessor,
-    ViTModel,
-)
+from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
 from ovseg.files import as_json, read_json, whole_folder, write_whole
 from ovseg.pocket import checkpoint
 from ovseg.pocket.open_clip_export import export_open_clip
+from ovseg.pretrained.grounding import copy_grounding
 
 LARGEST_FILE = "9MB"  # hubs take files of up to 10 MB without large-file storage
 TRAININGS = {  # folders of each training's checkpoint, and of the network that comes from it
@@ -40,6 +31,13 @@ TRAININGS = {  # folders of each training's checkpoint, and of the network that 
     "segmenter": ("segmenter", "segmenter/segmenter"),
     "transformer, pictures of half the size": ("transformer/half", "transformer/pipeline"),
     "transformer, pictures of the full size": ("transformer/full", "transformer/pipeline"),
+}
+# Networks that are packed alike, by their folders: each with what prepares pictures for it, where it comes with such
+NETWORKS: dict[str, tuple[type, type | None]] = {
+    "judge": (transformers.ResNetForImageClassification, None),
+    "captioner": (transformers.Blip2ForConditionalGeneration, transformers.Blip2Processor),
+    "dino": (transformers.ViTModel, transformers.ViTImageProcessor),
+    "segmenter": (transformers.UperNetForSemanticSegmentation, None),
 }
 
 
@@ -83,9 +81,8 @@ def pack(root: Path, to: Path) -> None:
     """
     pipeline, transformer = (root / name / "pipeline" for name in ("denoiser", "transformer"))
     clip = root / "clip" / "clip"
-    judge, captioner, dino, segmenter = (root / name / name for name in ("judge", "captioner", "dino", "segmenter"))
     groundings = {folder.parent.name.removeprefix("grounding-"): folder for folder in root.glob("grounding-*/module")}
-    trained = (pipeline, transformer, clip, judge, captioner, dino, segmenter, *groundings.values())
+    trained = (pipeline, transformer, clip, *(root / name / name for name in NETWORKS), *groundings.values())
     if not any(folder.is_dir() for folder in trained):
         raise ValueError(f"Packing needs {pipeline}, which is not there: run `train denoiser` first.")
     if pipeline.is_dir():
@@ -97,25 +94,17 @@ def pack(root: Path, to: Path) -> None:
         tokenizer = CLIPTokenizer.from_pretrained(clip)
         with whole_folder(to / "open_clip") as folder:
             export_open_clip(CLIPModel.from_pretrained(clip), tokenizer, folder, torch.float16)
-    if judge.is_dir():
-        with whole_folder(to / "judge") as folder:
-            ResNetForImageClassification.from_pretrained(judge, dtype=torch.float16).save_pretrained(folder)
-    if captioner.is_dir():
-        model = Blip2ForConditionalGeneration.from_pretrained(captioner)
-        # With `dtype`, transformers would keep the querying transformer in float32, in the file as well.
-        with whole_folder(to / "captioner") as folder:
-            model.half().save_pretrained(folder, max_shard_size=LARGEST_FILE)
-            Blip2Processor.from_pretrained(captioner).save_pretrained(folder)
-    if dino.is_dir():
-        with whole_folder(to / "dino") as folder:
-            ViTModel.from_pretrained(dino, dtype=torch.float16, add_pooling_layer=False).save_pretrained(folder)
-            ViTImageProcessor.from_pretrained(dino).save_pretrained(folder)
-    if segmenter.is_dir():
-        with whole_folder(to / "segmenter") as folder:
-            UperNetForSemanticSegmentation.from_pretrained(segmenter, dtype=torch.float16).save_pretrained(folder)
+    for name, (kind, processor) in NETWORKS.items():
+        if (source := root / name / name).is_dir():
+            whole = {"add_pooling_layer": False} if kind is transformers.ViTModel else {}
+            with whole_folder(to / name) as folder:
+                # Halved once more: transformers keeps the querying transformer of BLIP-2 in float32, in the file as well.
+                network = kind.from_pretrained(source, dtype=torch.float16, **whole).half()
+                network.save_pretrained(folder, max_shard_size=LARGEST_FILE)
+                if processor:
+                    processor.from_pretrained(source).save_pretrained(folder)
     for split, source in groundings.items():
-        with whole_folder(to / "grounding" / split) as folder:
-            shutil.copytree(source, folder, dirs_exist_ok=True)
+        copy_grounding(source, to / "grounding" / split)
     entries, record = _trainings(root), to / "training.json"
     if record.exists() and not any(entry["part"] == "codec" for entry in entries):
         # This training went on from the bundle in `to`: its earlier trainings stay in the record. An entry of this very
@@ -143,14 +132,6 @@ def _trainings(root: Path) -> list[dict[str, Any]]:
         if not checkpoint.exists(state) or not (root / packed).is_dir():
             continue
         counters = checkpoint.counters_of(state)
-        trained.append(
-            {
-                "part": name,
-                "started": counters["started"],
-                "steps": counters["step"],
-                "samples": counters["samples"],
-                "minutes": round(counters["spent"] / 60, 1),
-                "loss": round(counters["smooth_loss"], 4),
-            }
-        )
+        entry = {"part": name, "started": counters["started"], "steps": counters["step"], "samples": counters["samples"]}
+        trained.append(entry | {"minutes": round(counters["spent"] / 60, 1), "loss": round(counters["smooth_loss"], 4)})
     return trained

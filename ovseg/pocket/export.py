@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from jaxtyping import UInt8
 
 from ovseg.files import as_json
 from ovseg.output.view import contact_sheet, indexed_png, palette, png
@@ -21,7 +20,7 @@ def files_of_scenes(split: str, indices: Iterable[int], size: int) -> Iterator[t
     scenes = {index: scene(split, index, size) for index in indices}
     if not scenes:
         raise ValueError("The number of scenes must be 1 or more, but got 0.")
-    colours = _mask_colours()
+    colours = palette(len(LABELS) + 1)[1:]
     pictures, captions = [], []
     for index, item in scenes.items():
         stem = f"{split}-{index:06d}"
@@ -35,7 +34,3 @@ def files_of_scenes(split: str, indices: Iterable[int], size: int) -> Iterator[t
     yield "labels.json", as_json(LABELS, None)
     cell = min(max(2 * size, 256), 640)
     yield "sheet.png", png(contact_sheet(pictures[:64], captions[:64], columns=4, cell=cell))
-
-
-def _mask_colours() -> UInt8[np.ndarray, "labels 3"]:
-    return palette(len(LABELS) + 1)[1:]

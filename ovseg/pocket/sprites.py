@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from ovseg.assets import ASSETS
+from ovseg.maths.maps import box_of
 
 NOVEL_SHARE = 5  # one sprite in five of a thing is held out, where a thing has at least that many
 FINER = 3  # pixels of a fine sprite for each pixel of the atlas
@@ -105,9 +106,9 @@ def _sprites_of(thing: str, cells: dict[str, np.ndarray]) -> tuple[Sprite, ...]:
     sprites = []
     for key, pixels in cells.items():
         emoji_set = key.partition("/")[0]
-        top, bottom, left, right = _tight(pixels)
-        levels = _levels(_premultiplied(pixels[top:bottom, left:right]))
-        sprites.append(Sprite(thing, key, key in novel, levels, (top, left), counts[emoji_set]))
+        rows, columns = box_of(pixels[..., 3] >= 128)  # of what is solid
+        levels = _levels(_premultiplied(pixels[rows, columns]))
+        sprites.append(Sprite(thing, key, key in novel, levels, (rows.start, columns.start), counts[emoji_set]))
         counts[emoji_set] += 1
     return tuple(sprites)
 
@@ -124,13 +125,6 @@ def _levels(finest: np.ndarray) -> tuple[np.ndarray, ...]:
     while min(levels[-1].shape[:2]) >= 16:
         levels.append(_halve(levels[-1]))
     return tuple(levels)
-
-
-def _tight(pixels: np.ndarray) -> tuple[int, int, int, int]:
-    """Top, bottom, left and right of what is solid."""
-    solid = pixels[..., 3] >= 128
-    rows, columns = np.flatnonzero(solid.any(1)), np.flatnonzero(solid.any(0))
-    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
 def _halve(level: np.ndarray) -> np.ndarray:

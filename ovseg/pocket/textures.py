@@ -75,16 +75,12 @@ def _worn(rng: Rng, size: int, colour: tuple[float, ...]) -> np.ndarray:
     return flat * (noise(rng.spawn(1)[0], size, 96, 96, finer=0.8) * np.float32(0.16) + np.float32(0.88))[..., None]
 
 
-def _ramp(size: int) -> np.ndarray:
-    column = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
-    return np.broadcast_to(column[:, None], (size, size))
-
-
 def sky(rng: Rng, size: int) -> Texture:
     """A blue gradient, seldom one of dusk, often with soft clouds."""
     dusk = rng.random() < 0.12
     top, bottom = ((0.35, 0.35, 0.66), (0.97, 0.72, 0.55)) if dusk else ((0.33, 0.60, 0.93), (0.76, 0.89, 0.99))
-    picture = _paint(_ramp(size), top, bottom)
+    column = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
+    picture = _paint(np.broadcast_to(column[:, None], (size, size)), top, bottom)
     if rng.random() < 0.65:
         cloud = np.clip((noise(rng, size, 5, 3, 3, finer=0.4) - np.float32(0.54)) * 5, 0, 0.9)[..., None]
         picture = picture + cloud * (np.float32(1) - picture)
@@ -161,12 +157,5 @@ def wood(rng: Rng, size: int) -> Texture:
 
 
 STUFF: dict[str, Callable[[Rng, int], Texture]] = {
-    "sky": sky,
-    "grass": grass,
-    "water": water,
-    "sand": sand,
-    "snow": snow,
-    "road": road,
-    "bricks": bricks,
-    "wood": wood,
+    texture.__name__: texture for texture in (sky, grass, water, sand, snow, road, bricks, wood)
 }

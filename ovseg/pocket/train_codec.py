@@ -95,7 +95,9 @@ def train_codec(budget: Budget) -> bool:
     if not training.finished:
         return False
     best = training.averaged.module.eval()
-    best.register_to_config(scaling_factor=round(1 / _latent_deviation(best, pictures[:256], device), 4))
+    with torch.no_grad():
+        deviation = float(best.encode(to_tensor(pictures[:256], device)).latent_dist.mean.std())
+    best.register_to_config(scaling_factor=round(1 / deviation, 4))
     with whole_folder(out / "vae") as folder:
         best.save_pretrained(folder)
     decoded = reconstructed(best, held_out, device)
@@ -103,8 +105,3 @@ def train_codec(budget: Budget) -> bool:
     rows = [np.concatenate(row[:6], 1) for row in (held_out, decoded.round().astype(np.uint8))]
     Image.fromarray(np.concatenate(rows)).save(out / "sample.png")
     return True
-
-
-def _latent_deviation(codec: AutoencoderKL, images: np.ndarray, device: str) -> float:
-    with torch.no_grad():
-        return float(codec.encode(to_tensor(images, device)).latent_dist.mean.std())

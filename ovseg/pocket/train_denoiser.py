@@ -13,16 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from ovseg.pocket import denoiser_data
 from ovseg.pocket.bundle import build_pipeline, scheduler_settings
-from ovseg.pocket.denoiser_data import (
-    WORDS_ONLY_SHARE,
-    LatentBatches,
-    Stage,
-    keep_pipeline,
-    latent_batches,
-    stage_rates,
-    words_alone,
-)
+from ovseg.pocket.denoiser_data import Stage
 from ovseg.pocket.tokenizer import CONTEXT_LENGTH, build_tokenizer, tokenize
 from ovseg.pocket.training import Budget, Training
 
@@ -94,13 +87,15 @@ class Painter(nn.Module):
 
     def text_states(self, ids: Int[Tensor, "b tokens"], words_only: Bool[Tensor, " b"]) -> Float[Tensor, "b tokens width"]:
         """States of the prompts' tokens; see `words_alone` for the rows of `words_only`."""
-        return words_alone(lambda some: self.text_encoder(some).last_hidden_state, ids, self.empty, self.end, words_only)
+        return denoiser_data.words_alone(
+            lambda some: self.text_encoder(some).last_hidden_state, ids, self.empty, self.end, words_only
+        )
 
     def forward(
         self, noised: Float[Tensor, "b 4 y x"], timesteps: Int[Tensor, " b"], ids: Int[Tensor, "b tokens"]
     ) -> Float[Tensor, "b 4 y x"]:
         """The predicted noise in noised latents, given the prompts' token ids."""
-        words_only = torch.rand(len(ids), device=ids.device) < WORDS_ONLY_SHARE
+        words_only = torch.rand(len(ids), device=ids.device) < denoiser_data.WORDS_ONLY_SHARE
         return self.unet(noised, timesteps, encoder_hidden_states=self.text_states(ids, words_only)).sample
 
 
@@ -146,18 +141,18 @@ def train_denoiser(budget: Budget, start: Path | None = None) -> bool:
     unet.load_state_dict(parts.unet.state_dict())
     words.requires_grad_(start is None)
     empty = tokenize(parts.tokenizer, [""])[0]
-    for stage, first, last in stage_rates(STAGES, LATER_RATE if start else RATE):
+    for stage, first, last in denoiser_data.stage_rates(STAGES, LATER_RATE if start else RATE):
         if device == "cpu":
             hasten_attention(unet, round(edge * stage.side))
         painter = Painter(unet, words, empty, parts.tokenizer.eos_token_id).to(device)
         training = Training(painter, out / stage.name, budget.minutes * stage.time, first, last_rate=last, piece=piece)
-        steps = 0 if training.finished else _run(training, latent_batches(budget, parts, stage), budget)
+        steps = 0 if training.finished else _run(training, denoiser_data.latent_batches(budget, parts, stage), budget)
         if not training.finished or (piece and steps and stage is not STAGES[-1]):
             return False  # a piece trains one stage at most
         best = training.averaged.module.eval()
         unet, words = best.unet, best.text_encoder
     unet.set_default_attn_processor()
-    keep_pipeline(build_pipeline(parts.vae, words, parts.tokenizer, unet), out)
+    denoiser_data.keep_pipeline(build_pipeline(parts.vae, words, parts.tokenizer, unet), out)
     return True
 
 
@@ -172,7 +167,7 @@ def _untrained(budget: Budget) -> StableDiffusionPipeline:
     return build_pipeline(vae, build_text_encoder(tokenizer), tokenizer, build_denoiser(edge))
 
 
-def _run(training: Training, batches: LatentBatches, budget: Budget) -> int:
+def _run(training: Training, batches: denoiser_data.LatentBatches, budget: Budget) -> int:
     """Train until the training or its piece ends; returns the number of steps made."""
     noiser, first = DDPMScheduler(**scheduler_settings()), training.step
     for step in training:

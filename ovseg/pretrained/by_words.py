@@ -1,17 +1,18 @@
 """What networks of the hub that are told phrases share: how they are loaded, named, and how long a phrase may be."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import transformers
 
-from ovseg.backbones.weights import loading, name_of_weights, read_whole, say_download
+from ovseg.backbones.weights import loading, read_whole, say_download
 from ovseg.limits import quoted
+from ovseg.pretrained.frozen import Frozen
 
 
-class PhraseNetwork:
+class PhraseNetwork(Frozen, ABC):
     """A frozen network of transformers with its processor.
 
     Args:
@@ -35,17 +36,16 @@ class PhraseNetwork:
             model = read_whole(getattr(transformers, self.network), source, dtype)
         self._model = model.to(self.device).eval().requires_grad_(False)
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """A short name for the weights, the same in every precision."""
-        return name_of_weights(self.source)
-
-    def check_room(self, phrases: Sequence[str], tokens: int) -> None:
-        """Pass if the longest of the phrases, of so many tokens, fits.
+    @abstractmethod
+    def encode(self, phrases: Sequence[str]) -> Any:
+        """The phrases as the network reads them.
 
         Raises:
-            ValueError: it does not.
+            ValueError: a phrase is too long.
         """
+
+    def check_room(self, phrases: Sequence[str], tokens: int) -> None:
+        """Raise ValueError unless the longest of the phrases, of so many tokens, fits."""
         room = self._model.config.text_config.max_position_embeddings
         if tokens > room:
             raise ValueError(

@@ -3,7 +3,6 @@
 import re
 import unicodedata
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,8 @@ import torch
 import transformers  # its classes are named below as text, since naming one in code would import its network
 from jaxtyping import UInt8
 
-from ovseg.backbones.weights import check_complete, check_tokenizer, loading, name_of_weights, say_if_pickled
+from ovseg.backbones.weights import check_complete, check_tokenizer, loading, say_if_pickled
+from ovseg.pretrained.frozen import Frozen
 
 WHOLE = 20  # tokens of a sentence that `go_on` gives: the library's default for BLIP
 LONGEST = 30  # tokens of a caption: LAVIS's default
@@ -33,7 +33,7 @@ CAPTIONERS: dict[str, CaptionerSpec] = {
 }
 
 
-class Captioner:
+class Captioner(Frozen):
     """A frozen captioner.
 
     Args:
@@ -59,11 +59,6 @@ class Captioner:
         self._splits_words = kind == "blip"
         check_complete(source, info["missing_keys"])
         say_if_pickled(source)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A short name for the weights, the same in every precision."""
-        return name_of_weights(self.source)
 
     def go_on(self, image: UInt8[np.ndarray, "h w 3"], prefix: str = "") -> str:
         """The sentence that begins with `prefix`, greedily and with `WHOLE` tokens at most, those of the prefix included.

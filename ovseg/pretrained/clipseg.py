@@ -13,14 +13,7 @@ from ovseg.pretrained.by_words import PhraseNetwork
 
 
 class ClipSegNetwork(PhraseNetwork):
-    """A frozen CLIPSeg.
-
-    Args:
-        source: a repository of the hub, such as CIDAS/clipseg-rd64-refined, or a local folder.
-
-    Raises:
-        ValueError: it cannot be loaded.
-    """
+    """A frozen CLIPSeg."""
 
     title: ClassVar[str] = "CLIPSeg"
     gigabytes: ClassVar[float] = 0.6
@@ -29,11 +22,7 @@ class ClipSegNetwork(PhraseNetwork):
 
     @torch.inference_mode()
     def encode(self, phrases: Sequence[str]) -> Float[Tensor, "n d"]:
-        """CLIP's embedding of each phrase.
-
-        Raises:
-            ValueError: a phrase is too long.
-        """
+        """CLIP's embedding of each phrase."""
         tokens = self._processor.tokenizer(list(phrases), padding=True, return_tensors="pt").to(self.device)
         self.check_room(phrases, tokens.input_ids.shape[1])
         return self._model.clip.get_text_features(**tokens).pooler_output
@@ -42,10 +31,7 @@ class ClipSegNetwork(PhraseNetwork):
     def masks(self, image: UInt8[np.ndarray, "H W 3"], words: Float[Tensor, "n d"]) -> Float[Tensor, "n h w"]:
         """The probability of each phrase at each place of an RGB picture, on a square grid that covers it.
 
-        CLIP looks at the picture once for all phrases.
-
-        Args:
-            words: what `encode` makes of the phrases.
+        CLIP looks at the picture once for all phrases, which are as `encode` makes them.
         """
         pixels = self._processor.image_processor(image, return_tensors="pt")["pixel_values"]
         seen = self._model.clip.get_image_features(

@@ -8,7 +8,6 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -18,8 +17,9 @@ import transformers
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from ovseg.backbones.weights import check_tokenizer, loading, name_of_weights, read_whole
+from ovseg.backbones.weights import check_tokenizer, loading, read_whole
 from ovseg.maths.maps import resize
+from ovseg.pretrained.frozen import Frozen
 from ovseg.types import BACKGROUND
 
 MIN_SCORE = 0.5  # of an instance
@@ -40,21 +40,12 @@ class Instance:
     mask: Bool[np.ndarray, "h w"]
 
 
-class Detector(ABC):
-    """A frozen segmenter.
-
-    Args:
-        source: a repository of the hub, or a local folder.
-    """
+class Detector(Frozen, ABC):
+    """A frozen segmenter from a repository of the hub or a local folder."""
 
     def __init__(self, source: str, model: torch.nn.Module, device: torch.device | str) -> None:
         self.source, self.device = source, torch.device(device)
         self._model = model.to(self.device).eval().requires_grad_(False)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A short name for the weights, the same in every precision."""
-        return name_of_weights(self.source)
 
     @property
     def labels(self) -> tuple[str, ...]:

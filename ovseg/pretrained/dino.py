@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,12 +12,13 @@ import transformers
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from ovseg.backbones.weights import check_complete, check_finite, loading, name_of_weights, say_if_pickled
+from ovseg.backbones.weights import check_complete, check_finite, loading, say_if_pickled
 from ovseg.maths.maps import enlarged
+from ovseg.pretrained.frozen import Frozen
 from ovseg.pretrained.outputs import outputs_of
 
 
-class Dino:
+class Dino(Frozen):
     """A frozen vision transformer.
 
     Args:
@@ -43,11 +44,6 @@ class Dino:
         say_if_pickled(source)
         self._mean, self._std = (torch.tensor(v, device=self.device) for v in (pixels.image_mean, pixels.image_std))
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """A short name for the weights, the same in every precision."""
-        return name_of_weights(self.source)
-
     @property
     def patch(self) -> int:
         """Pixels of a patch's side."""
@@ -72,8 +68,7 @@ class Dino:
             pixels = F.interpolate(pixels, sides, mode="bilinear", align_corners=False, antialias=True)
         with outputs_of(self._model.layers[-1].attention.k_proj) as keys, ExitStack() as undo:
             if cut:
-                replacing = self._model.embeddings.register_forward_hook(partial(_replace_places, grid=grid))
-                undo.callback(replacing.remove)
+                undo.enter_context(self._model.embeddings.register_forward_hook(partial(_replace_places, grid=grid)))
             self._model(pixels.to(self.dtype), interpolate_pos_encoding=True)
         check_finite("DINO's keys", self.dtype, keys[0])
         return keys[0][:, 1:].float().unflatten(1, grid).permute(0, 3, 1, 2)

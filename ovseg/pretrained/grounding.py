@@ -78,11 +78,7 @@ class SegmentationBlock(nn.Module):
         )
 
     def forward(self, features: Float[Tensor, "b c y x"], own: bool = False) -> Float[Tensor, "b c y x"]:
-        """Other features of the same shape.
-
-        Args:
-            own: normalised by these features' own statistics, also outside of training.
-        """
+        """Other features of the same shape; with `own` normalised by their own statistics, also outside of training."""
         start = F.relu(self._normed(0, features, own))
         return start + self.convolutions[1](F.relu(self._normed(1, self.convolutions[0](start), own)))
 
@@ -107,8 +103,7 @@ class DecoderLayer(nn.Module):
     ) -> tuple[Float[Tensor, "b n d"], Float[Tensor, "b n t"]]:
         """The words' new states, and the attention that they pay to the picture's tokens.
 
-        Args:
-            mask: true where a word must not attend to another.
+        `mask` is true where a word must not attend to another.
         """
         normed = self.norms[0](words)
         words = words + self.among_words(normed, normed, normed, attn_mask=mask, need_weights=False)[0]
@@ -138,18 +133,10 @@ class GroundingModule(nn.Module):
             nn.Linear(size.model, self.width),
         )  # fmt: skip
 
-    def fuse(self, features: Mapping[int, Float[Tensor, "b _c _y _x"]]) -> Float[Tensor, "b w y x"]:
-        """One map on the latent grid from the captured features of each stride, coarsest first."""
-        return self.levels(features)[-1]
-
     def levels(
         self, features: Mapping[int, Float[Tensor, "b _c _y _x"]], own: bool = False
     ) -> list[Float[Tensor, "b _w _y _x"]]:
-        """The fused features after each stride, coarsest first; the last ones are on the latent grid.
-
-        Args:
-            own: normalised by these features' own statistics, also outside of training.
-        """
+        """The fused features after each stride, coarsest first, the last on the latent grid; `own` as in the blocks."""
         fused, levels = None, []
         for number, stride in enumerate(self.strides):
             reduced = self._reduced(stride, features[stride])
@@ -185,10 +172,10 @@ class GroundingModule(nn.Module):
     ) -> tuple[Float[Tensor, "b n y x"], Float[Tensor, "b n t"]]:
         """Logits on the latent grid, and the last layer's attention to the picture's tokens.
 
-        Args:
-            apart: words do not attend to each other, even if the module was trained with words that do.
+        With `apart` words do not attend to each other, even if the module was trained with words that do.
         """
-        patches = F.unfold(_whole_patches(fused), PATCH, stride=PATCH).transpose(1, 2)
+        height, width = fused.shape[-2:]  # of which neither need be a multiple of a patch's side
+        patches = F.unfold(F.pad(fused, (0, -width % PATCH, 0, -height % PATCH)), PATCH, stride=PATCH).transpose(1, 2)
         picture, state, attention = self.tokens(patches), self.query(words), None
         mask = ~torch.eye(words.shape[1], dtype=torch.bool, device=words.device) if self.independent or apart else None
         for layer in self.layers:
@@ -205,13 +192,7 @@ class GroundingModule(nn.Module):
                 those with it, as `step_features` gives them.
             words: the text encoder's state of each word.
         """
-        return resize(self.read(self.fuse(features), words)[0], hw)
-
-
-def _whole_patches(features: Tensor) -> Tensor:
-    """Zeros at the right and bottom up to whole patches; the sides of a latent grid need not be multiples of 4."""
-    height, width = features.shape[-2:]
-    return F.pad(features, (0, -width % PATCH, 0, -height % PATCH))
+        return resize(self.read(self.levels(features)[-1], words)[0], hw)
 
 
 QUERY = "a photograph of a {}"  # the released code's sentence, whose state at the word is the query

@@ -103,14 +103,7 @@ class LavisCaptioner:
         ValueError: the environment is not there.
     """
 
-    def __init__(
-        self,
-        name: str,
-        device: str = "cpu",
-        *,
-        seconds: float = 120,
-        setup: Path | None = None,
-    ) -> None:
+    def __init__(self, name: str, device: str = "cpu", *, seconds: float = 120, setup: Path | None = None) -> None:
         if not is_installed():
             raise ValueError(obstacle() or missing())
         self.zoo_name, self.model_type = MODELS[name] if name in MODELS else name.split("/", 1)
@@ -146,11 +139,7 @@ class LavisCaptioner:
         return without(self.caption(image, beginning), beginning)
 
     def go_on(self, image: UInt8[np.ndarray, "h w 3"], prefix: str = "") -> str:
-        """Refused: LAVIS decodes in its own way.
-
-        Raises:
-            ValueError: always.
-        """
+        """Refused by a ValueError: LAVIS decodes in its own way."""
         raise ValueError(f"A captioner that goes on greedily must be one of transformers, but got {self.name} of LAVIS.")
 
     def close(self) -> None:

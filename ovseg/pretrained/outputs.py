@@ -10,8 +10,5 @@ from torch import nn
 def outputs_of(module: nn.Module) -> Iterator[list]:
     """What a module gives during the block, one entry for each call."""
     outputs: list = []
-    hook = module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
-    try:
+    with module.register_forward_hook(lambda _module, _inputs, output: outputs.append(output)):
         yield outputs
-    finally:
-        hook.remove()

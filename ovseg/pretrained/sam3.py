@@ -23,14 +23,7 @@ class Concept:
 
 
 class Sam3Network(PhraseNetwork):
-    """A frozen SAM 3.
-
-    Args:
-        source: the repository of the hub, facebook/sam3, or a local folder.
-
-    Raises:
-        ValueError: it cannot be loaded; where its terms have not been agreed to, the sentence says so.
-    """
+    """A frozen SAM 3."""
 
     title: ClassVar[str] = "SAM 3"
     gigabytes: ClassVar[float] = 3.5
@@ -39,11 +32,6 @@ class Sam3Network(PhraseNetwork):
 
     @torch.inference_mode()
     def encode(self, phrases: Sequence[str]) -> tuple[Concept, ...]:
-        """The phrases as the network reads them.
-
-        Raises:
-            ValueError: a phrase is too long.
-        """
         tokens = self._processor(text=list(phrases), return_tensors="pt").to(self.device)
         self.check_room(phrases, tokens.input_ids.shape[1])
         states = self._model.get_text_features(**tokens, return_dict=True).pooler_output
@@ -56,9 +44,6 @@ class Sam3Network(PhraseNetwork):
         """For each phrase the scores of its instances in an RGB picture, 0 to 1, and the probabilities of their masks.
 
         The network looks at the picture once for all phrases. Masks are on a square grid that covers the picture.
-
-        Args:
-            words: what `encode` makes of the phrases.
         """
         pixels = self._processor(images=image, return_tensors="pt")["pixel_values"].to(self.device, self.dtype)
         seen = self._model.get_vision_features(pixel_values=pixels)

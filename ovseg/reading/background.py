@@ -1,20 +1,14 @@
 """Where no class is: the background's score from those of the classes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Protocol
 
 from jaxtyping import Float
 from torch import Tensor
 
-
-class Rule(Protocol):
-    """A rule: from scores of classes, a threshold, and the map of words that are no class."""
-
-    def __call__(
-        self, scores: Float[Tensor, "k y x"], threshold: float, others: Float[Tensor, "y x"]
-    ) -> Float[Tensor, "y x"] | None:
-        """The background's score; None for the threshold itself."""
+Rule = Callable[[Tensor, float, Tensor], Tensor | None]
+"""The background's score, or None for the threshold itself: from scores of classes (k, y, x), a threshold, and the map of
+words that are no class (y, x)."""
 
 
 def constant(scores: Float[Tensor, "k y x"], threshold: float, others: Float[Tensor, "y x"]) -> None:

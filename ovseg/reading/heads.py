@@ -23,12 +23,6 @@ def chunks(layer: LayerAttention) -> Iterator[slice]:
     return (slice(start, min(start + step, places)) for start in range(0, places, step))
 
 
-def alike(layer: LayerAttention) -> Float[Tensor, "b h n"]:
-    """Every head counts the same: the mean over heads (DAAM, arXiv 2210.04885; DiffSegmenter, 2309.02773)."""
-    rows, heads, places, _ = layer.query.shape
-    return layer.query.new_full((rows, heads, places), 1 / heads)
-
-
 def by_contribution(layer: LayerAttention) -> Float[Tensor, "b h n"]:
     """Each head by the share that it has in the layer's output at a place (GoCA, arXiv 2603.06178, weights of heads).
 
@@ -76,11 +70,14 @@ def weighted_maps(layer: LayerAttention, weights: Float[Tensor, "b h n"]) -> Flo
 
 
 def token_maps(layer: LayerAttention, heads: str) -> Float[Tensor, "b m y x"]:
-    """What each token receives, heads weighed by a rule of `HEADS`; the plain mean never makes all heads at once."""
+    """What each token receives, heads weighed by a rule of `HEADS`, or all alike: their "mean".
+
+    The mean (DAAM, arXiv 2210.04885; DiffSegmenter, 2309.02773) never makes all heads at once.
+    """
     if heads == "mean":
         return layer.maps().permute(0, 3, 1, 2)
     return weighted_maps(layer, HEADS[heads](layer))
 
 
-HEADS: Mapping[str, Weigh] = MappingProxyType({"mean": alike, "contribution": by_contribution, "entropy": by_entropy})
+HEADS: Mapping[str, Weigh] = MappingProxyType({"contribution": by_contribution, "entropy": by_entropy})
 """The rules by name."""

@@ -25,9 +25,10 @@ def by_stride(sites: Sequence[Site], weights: Mapping[int, float]) -> Float[Tens
     return each
 
 
-def equally(layers: int) -> Float[Tensor, " l"]:
-    """Every layer counts the same."""
-    return torch.full((layers,), 1 / layers)
+def last_in_a_row(strides: Sequence[int], stride: int) -> tuple[int, int]:
+    """The first and the last number of the last layers in a row at a stride."""
+    last = max(k for k, own in enumerate(strides) if own == stride)
+    return next(k for k in range(last, -1, -1) if k == 0 or strides[k - 1] != stride), last
 
 
 def middle_of_second_grid(strides: Sequence[int]) -> int:
@@ -38,10 +39,7 @@ def middle_of_second_grid(strides: Sequence[int]) -> int:
     Args:
         strides: of the layers of cross-attention, in the order of computing.
     """
-    second = sorted({*strides})[:2][-1]
-    last = max(k for k, stride in enumerate(strides) if stride == second)
-    first = next(k for k in range(last, -1, -1) if k == 0 or strides[k - 1] != second)
-    return (first + last) // 2
+    return sum(last_in_a_row(strides, sorted({*strides})[:2][-1])) // 2
 
 
 def by_likeness(
@@ -86,11 +84,7 @@ def _first(part: Tensor | None) -> Tensor | None:
 
 
 def fused(
-    maps: Sequence[Float[Tensor, "b t _y _x"]],
-    weights: Float[Tensor, " l"],
-    grid: tuple[int, int],
-    *,
-    smooth: bool = True,
+    maps: Sequence[Float[Tensor, "b t _y _x"]], weights: Float[Tensor, " l"], grid: tuple[int, int], *, smooth: bool = True
 ) -> Float[Tensor, "b t y x"]:
     """The weighted sum of layers' maps on one grid.
 

@@ -25,11 +25,7 @@ class Sentence:
 
 
 def one_each(template: str, phrases: Sequence[str]) -> tuple[Sentence, ...]:
-    """A sentence for each phrase (DiffSegmenter, arXiv 2309.02773).
-
-    Args:
-        template: has {} where the phrase goes.
-    """
+    """A sentence for each phrase, which goes where the template has {} (DiffSegmenter, arXiv 2309.02773)."""
     made = ((phrase, *filled(template, phrase)) for phrase in phrases)
     return tuple(Sentence(text, (phrase,), (start,)) for phrase, text, start in made)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ovseg.attention.spreading import spreading_sites
 from ovseg.backbones.base import Backbone, Capture, Site, Text, Trace, grid_at, sibling
 from ovseg.layer_attention import LayerAttention
-from ovseg.maths.maps import normalise, pooled, resize
+from ovseg.maths.maps import best_of_each, normalise, pooled, resize
 from ovseg.reading import layers as layer_rules
 from ovseg.reading import refinement
 from ovseg.reading.background import BACKGROUNDS
@@ -27,7 +27,7 @@ class Recipe:
     """Which parts are chosen. Numbers that a part does not use count for nothing.
 
     Args:
-        heads: a name of `HEADS`.
+        heads: "mean", or a name of `HEADS`.
         layers: layers by hand, all alike, or by how alike their self-attention is to a reference's.
         weights: of the strides, where layers are weighed by hand.
         reference: number of the cross-attention layer, in the order of computing, whose queries are the reference.
@@ -150,7 +150,7 @@ def layer_weights(trace: Trace, crossing: Sequence[Site], recipe: Recipe) -> Flo
     if recipe.layers == "hand":
         return layer_rules.by_stride(crossing, recipe.weights)
     if recipe.layers == "equal":
-        return layer_rules.equally(len(crossing))
+        return torch.full((len(crossing),), 1 / len(crossing))
     (reference,) = trace.queries.values()
     selves = [trace.states[sibling(site, tuple(trace.states))] for site in crossing]
     return layer_rules.by_likeness(selves, reference[0], recipe.renormalised)
@@ -219,7 +219,7 @@ def _spread(own: Sequence[LayerAttention], rows: Float[Tensor, "b k n"], recipe:
             return refinement.chain_of_heads(own, rows, recipe.strength)
 
 
-def told(backbone: Backbone, sentences: Sequence[Sentence], emphasis: float = 1.0) -> Text:
+def told(backbone: Backbone, sentences: Sequence[Sentence]) -> Text:
     """The sentences as the network reads them, with the tokens of their phrases.
 
     Raises:
@@ -227,7 +227,7 @@ def told(backbone: Backbone, sentences: Sequence[Sentence], emphasis: float = 1.
     """
     starts = [start for sentence in sentences for start in sentence.starts]
     prompts, phrases = [sentence.text for sentence in sentences], [sentence.phrases for sentence in sentences]
-    return backbone.encode_text(prompts, phrases, emphasis, starts=starts)
+    return backbone.encode_text(prompts, phrases, starts=starts)
 
 
 def scored(
@@ -238,10 +238,8 @@ def scored(
     Args:
         owners: for each map its class, or -1 for words that are no class.
     """
-    classes = [[row for row, owner in enumerate(owners) if owner == k] for k in range(max(owners) + 1)]
-    best = torch.stack([maps[rows].amax(0) for rows in classes])
     # Expanded first, then stretched, as in DiffSegmenter.
-    scores = normalise(resize(best, image_hw))
+    scores = normalise(resize(best_of_each(maps, owners), image_hw))
     extra = [row for row, owner in enumerate(owners) if owner < 0]
     others = normalise(resize(maps[extra], image_hw)).amax(0) if extra else torch.zeros_like(scores[0])
     own = BACKGROUNDS[recipe.background](scores, recipe.threshold, others)

@@ -49,8 +49,7 @@ def shares_of(models: Models, attention: Attention, level: int, token: int, weig
         raise ValueError("The layers must be those of this backbone, but they are another one's.")
     recipe = Recipe(layers="likeness", reference=middle_of_second_grid([site.stride for site in crossing]), refine="none")
     text = backbone.encode_text([attention.prompt], [""])
-    noised = torch.from_numpy(attention.noised[level : level + 1]).to(text.embeddings)
-    trace = backbone.trace_noised(noised, text, attention.timesteps[level], recipe.capture(backbone))
+    trace = attention.passed_again(backbone, level, text, recipe.capture(backbone))
     received = torch.from_numpy(attention.fused(token, weights, [level]))[None]
     heads = []
     for site in crossing:

@@ -79,11 +79,7 @@ def _check(classes: tuple[ClassWord, ...]) -> None:
 
 
 def check_prompt(prompt: str) -> None:
-    """Check that a prompt has one place for the class.
-
-    Raises:
-        ValueError: it has none, or several.
-    """
+    """Raise ValueError unless a prompt has one place for the class."""
     if prompt.count("{}") != 1:
         raise ValueError(f"The prompt must hold {{}} once, where the class goes, but got {quoted(prompt)}.")
 
@@ -96,10 +92,6 @@ def rows_of(classes: tuple[ClassWord, ...]) -> tuple[list[str], list[int]]:
 
 
 def check_amount(classes: tuple[ClassWord, ...]) -> None:
-    """Pass if a visitor or a program may ask for so many classes and phrases at once.
-
-    Raises:
-        ValueError: there are more than `Limits` allows.
-    """
+    """Raise ValueError unless a visitor or a program may ask for so many classes and phrases at once."""
     check_count("The classes", len(classes), limits().classes)
     check_count("The phrases of all classes", len(rows_of(classes)[0]), limits().all_phrases)

@@ -14,7 +14,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ovseg.methods.yardstick import ByWords
-from ovseg.models import Models
+from ovseg.pretrained.by_words import PhraseNetwork
 from ovseg.pretrained.clipseg import ClipSegNetwork
 from ovseg.types import Paper, knob
 
@@ -26,6 +26,7 @@ class CLIPSeg(ByWords):
     name: ClassVar[str] = "clipseg"
     title: ClassVar[str] = "CLIPSeg"
     source: ClassVar[str] = "CIDAS/clipseg-rd64-refined"
+    network: ClassVar[type[PhraseNetwork]] = ClipSegNetwork
     paper: ClassVar[Paper] = Paper(
         title="Image Segmentation Using Text and Image Prompts",
         authors="Timo Lüddecke, Alexander S. Ecker",
@@ -35,25 +36,13 @@ class CLIPSeg(ByWords):
     )
 
     threshold: float = knob(
-        0.5,
-        "Probability that a pixel needs to belong to a class.",
-        label="Background threshold",
-        group="main",
-        step=0.01,
+        0.5, "Probability that a pixel needs to belong to a class.", label="Background threshold", group="main"
     )
     weights: str = knob(
-        source,
-        "The repository of the hub, or the folder, that the network is read from.",
-        label="Weights",
-        kind="network",
+        source, "The repository of the hub, or the folder, that the network is read from.", label="Weights", kind="network"
     )
-
-    def network(self, models: Models) -> ClipSegNetwork:
-        """The network of `weights`, loaded on first use."""
-        return models.other(ClipSegNetwork, self.weights)
 
     def maps(
         self, network: ClipSegNetwork, image: UInt8[np.ndarray, "H W 3"], words: Float[Tensor, "n d"]
     ) -> Float[Tensor, "n h w"]:
-        """The network's own probabilities."""
         return network.masks(image, words)

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from ovseg.backbones import Checkpoint
 from ovseg.backbones.base import Backbone, Capture, Site, Text, grid_at, query_states
-from ovseg.maths.maps import resize
-from ovseg.methods.base import Method, Prepared
+from ovseg.maths.maps import best_of_each, resize
+from ovseg.methods.base import Method, Prepared, noise_level
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
 from ovseg.reading.recipe import crossing_of
@@ -56,15 +56,7 @@ class ConceptAttention(Method):
         code="https://github.com/helblazer811/ConceptAttention",
     )
 
-    timestep: int = knob(
-        500,
-        "How much noise is added to the picture before the network looks at it, 0 to 999. The released code takes the third"
-        " of four steps, which is 500.",
-        label="Noise level",
-        group="main",
-        high=999,
-        step=1,
-    )
+    timestep: int = noise_level(500, "The released code takes the third of four steps, which is 500.")
     others: tuple[str, ...] = knob(
         ("background", "floor", "tree", "person", "grass", "face"),
         "Words that are no class and ride along; where one is the strongest there is background. These are the released"
@@ -102,11 +94,6 @@ class ConceptAttention(Method):
         return tuple(crossing[number] for number in self.layers) or crossing
 
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedConceptAttention":
-        """Encode the words, which ride along beside the empty prompt.
-
-        Raises:
-            ValueError: a phrase does not fit the text encoder, or there is no such layer.
-        """
         stages, phrases = Stages(report), rows_of(classes)[0]
         with stages.stage("encoding the words"):
             self.sites(models.backbone)
@@ -126,11 +113,6 @@ class PreparedConceptAttention(Prepared):
     others: tuple[str, ...]
 
     def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
-        """Segment a scene into the classes, and background where a word that is no class is the strongest.
-
-        Raises:
-            ValueError: the noise level is outside the schedule, or the backbone has no joint attention.
-        """
         method, backbone, stages = self.method, self.models.backbone, Stages(report)
         phrases, owners = rows_of(self.classes)
         with stages.stage("encoding the picture"):
@@ -141,14 +123,13 @@ class PreparedConceptAttention(Prepared):
             shares = torch.stack([word_shares(*trace.outputs[site]) for site in sites]).mean(0)
         with stages.stage("scoring", 1.0):
             maps = shares.unflatten(-1, grid_at(trace.latent_hw, sites[0].stride))
-            best = [maps[[row for row, owner in enumerate(owners) if owner == k]].amax(0) for k in range(len(self.classes))]
             none = maps[len(phrases) :].amax(0) if self.others else torch.zeros_like(maps[0])
-            scores = resize(torch.stack([none, *best]), scene.image.shape[:2])
+            scores = resize(torch.cat([none[None], best_of_each(maps, owners)]), scene.image.shape[:2])
         names = [*(self.names[owner] for owner in owners), *["background"] * len(self.others)]
         return Segmentation.from_scores(
             scene.image, self.names, scores, timings=stages.timings,
             evidence=lambda: tuple(
-                Evidence(f"{word}: {SHARE}", "heat", map=one.float().cpu().numpy(), group=SHARE, label=name)
+                Evidence.heat(f"{word}: {SHARE}", one, SHARE, name)
                 for word, name, one in zip([*phrases, *self.others], names, maps, strict=True)
             ),
         )  # fmt: skip

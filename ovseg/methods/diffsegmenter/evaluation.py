@@ -13,6 +13,6 @@ PROTOCOL = Protocol(
         ("diffsegmenter", "context"): {"prompt": "a photography of {}"},
         ("diffsegmenter", "coco-object"): {"prompt": "a photography of {}"},
     },
-    names={"voc": "diffsegmenter", "context": "diffsegmenter", "coco-object": "diffsegmenter"},
+    names=dict.fromkeys(("voc", "context", "coco-object"), "diffsegmenter"),
     swept=tuple(round(0.3 + 0.01 * k, 2) for k in range(45)),
 )

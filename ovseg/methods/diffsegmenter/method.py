@@ -33,11 +33,9 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 
 from ovseg.attention.spreading import affinity_evidence, spreading_sites
@@ -53,7 +51,6 @@ from ovseg.methods.diffsegmenter.rows import Rows
 from ovseg.methods.diffsegmenter.settings import Settings
 from ovseg.methods.protocol import Protocol
 from ovseg.methods.records import AblationRow, Floor, ShownRun
-from ovseg.methods.strips import Painter, Step, Subject
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
 from ovseg.scene import latent_of
@@ -81,10 +78,10 @@ class DiffSegmenter(Settings, Method):
         arxiv="2309.02773",
         code="https://github.com/VCG-team/DiffSegmenter",
     )
-    released: ClassVar[Mapping[str, object]] = MappingProxyType({
+    released: ClassVar[Mapping[str, object]] = {
         "last_token": True, "continued": True, "captioner": "blip-large", "greedy": True, "squashed": True, "sampled": True,
         "filtered": True, "clip": "ViT-L-14-quickgelu/openai",
-    })  # fmt: skip
+    }  # fmt: skip
 
     rows_alone: ClassVar[bool] = True
     ablations: ClassVar[tuple[AblationRow, ...]] = ABLATIONS
@@ -92,6 +89,7 @@ class DiffSegmenter(Settings, Method):
     protocols: ClassVar[tuple[Protocol, ...]] = (PROTOCOL,)
     label_source: ClassVar[str] = "released-filter"
     floor: ClassVar[Floor | None] = Floor(0.81)
+    strip = about.strip
 
     @classmethod
     def suited(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
@@ -99,34 +97,21 @@ class DiffSegmenter(Settings, Method):
 
         The threshold of a small world was chosen on scenes that nothing was trained on (docs/pocket.md).
         """
-        finest = next(power for power, weight in enumerate(checkpoint.grid_weights) if weight)
         return (
-            {"stride_weights": checkpoint.grid_weights, "refine_stride": 2**finest}
+            {"stride_weights": checkpoint.grid_weights, "refine_stride": checkpoint.finest_stride}
             | ({"prompt": checkpoint.template} if checkpoint.template else {})
             | ({"emphasis": 1.0} if checkpoint.one_token_words else {})
             | ({"threshold": 0.45} if checkpoint.is_small_world else {})
         )
 
-    @classmethod
-    def label_filter(cls, models: Models) -> "DiffSegmenter":
-        """Two captions, every noun, and CLIP's own text network."""
-        return replace(cls.as_released(), continued=False, **cls.stand_ins(models.checkpoint))
-
     @property
     def stretched(self) -> bool:
-        """Each class's map goes from 0 to 1."""
         return True
 
-    def strip(self, subject: Subject, paint: Painter) -> tuple[Step, ...]:
-        """Picture, noised latent, cross-attention on each grid, self-attention from one place, masks."""
-        return about.strip(self, subject, paint)
-
     def rows(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:
-        """A row for each phrase, noise level and draw."""
         return len(self.timesteps) * self.draws * len(phrases)
 
     def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
-        """The captioner and the CLIP, where prompts are completed or classes filtered."""
         networks: dict[str, Callable[[], Network]] = {}
         if self.continued or self.filtered:
             networks["captioner"] = lambda: models.captioner(self.captioner)
@@ -139,9 +124,6 @@ class DiffSegmenter(Settings, Method):
 
         With `continued` the captioner looks at the picture to go on with a prompt, and with `filtered` the classes depend
         on it: the words are then encoded for each picture anew, and only the settings are checked here.
-
-        Raises:
-            ValueError: a setting is out of its range, a network cannot be loaded, or a phrase does not fit the text encoder.
         """
         self.check()
         stages = Stages(report)
@@ -210,7 +192,7 @@ class DiffSegmenter(Settings, Method):
     def analyse(self, trace: Trace) -> "Rows":
         """Steps 8 to 13 of the method: what of each resolution, fused; where, by the self-attention at `refine_stride`."""
         per_stride = trace.phrases_by_stride()
-        fused = maps.fuse_strides(per_stride, self.weight_of_strides, trace.latent_hw)
+        fused = maps.fuse_strides(per_stride, maps.of_strides(self.stride_weights), trace.latent_hw)
         if not self.refinements:
             return Rows(fused, fused, per_stride)
         grid = grid_at(trace.latent_hw, self.refine_stride)
@@ -226,11 +208,6 @@ class PreparedDiffSegmenter(Prepared):
     text: Text | None
 
     def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
-        """Segment a scene into the classes and background.
-
-        Raises:
-            ValueError: a timestep is outside the noise schedule, or a setting does not fit the backbone.
-        """
         method, models, stages, text = self.method, self.models, Stages(report), self.text
         asked, refined = tuple(range(len(self.classes))), method.refinements > 0
         if text is None:
@@ -247,10 +224,8 @@ class PreparedDiffSegmenter(Prepared):
         rows = method.average(models, scene, text, stages)
         with stages.stage("scoring", 1.0):
             phrases, owners = rows_of(tuple(self.classes[number] for number in asked))
-            of_class = [[row for row, owner in enumerate(owners) if owner == k] for k in range(len(asked))]
-            best = torch.stack([rows.refined[own].amax(0) for own in of_class])
             # Expanded first, then normalised: the order of the released code, and not the same on spiky maps.
-            best = maps.normalise(maps.resize(best, scene.image.shape[:2]))
+            best = maps.normalise(maps.resize(maps.best_of_each(rows.refined, owners), scene.image.shape[:2]))
             scores = best.new_zeros(len(self.classes), *best.shape[1:])
             scores[list(asked)] = best
         return Segmentation.from_scores(

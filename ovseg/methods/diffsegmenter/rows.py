@@ -38,14 +38,10 @@ class Rows:
         items, rows = [], list(enumerate(zip(phrases, labels, strict=True)))
         for row, (phrase, label) in rows:
             if was_refined:
-                items.append(_heat(f"{phrase}: refined", self.refined[row], "Refined by self-attention", label))
-            items.append(_heat(f"{phrase}: fused", self.fused[row], "Cross-attention, fused", label))
+                items.append(Evidence.heat(f"{phrase}: refined", self.refined[row], "Refined by self-attention", label))
+            items.append(Evidence.heat(f"{phrase}: fused", self.fused[row], "Cross-attention, fused", label))
         for per_row in self.per_stride.values():
             grid = "x".join(str(side) for side in per_row.shape[-2:])
             for row, (phrase, label) in rows:
-                items.append(_heat(f"{phrase}: {grid}", per_row[row], f"{grid} grid", label))
+                items.append(Evidence.heat(f"{phrase}: {grid}", per_row[row], f"{grid} grid", label))
         return tuple(items)
-
-
-def _heat(title: str, values: Tensor, group: str, label: str) -> Evidence:
-    return Evidence(title, "heat", map=values.float().cpu().numpy(), group=group, label=label)

@@ -16,7 +16,6 @@ class Settings:
         " 0.30 to 0.74.",
         label="Background threshold",
         group="main",
-        step=0.01,
     )
     timesteps: tuple[int, ...] = knob(
         (100,),
@@ -33,7 +32,6 @@ class Settings:
         group="main",
         low=1,
         high=16,
-        step=1,
     )
     stride_weights: tuple[float, ...] = knob(
         (0.1, 0.1, 0.5, 0.3),
@@ -49,7 +47,6 @@ class Settings:
         label="Refinements by self-attention",
         group="main",
         high=5,
-        step=1,
     )
     refine_stride: int = knob(
         1,
@@ -58,7 +55,6 @@ class Settings:
         label="Grid of the refinement",
         low=1,
         high=8,
-        step=1,
     )
     emphasis: float = knob(
         1.21,
@@ -67,7 +63,6 @@ class Settings:
         label="Emphasis of the class word",
         low=0.5,
         high=2,
-        step=0.01,
     )
     prompt: str = knob(
         "a photograph of {}",
@@ -124,17 +119,8 @@ class Settings:
         kind="clip",
     )
 
-    @property
-    def weight_of_strides(self) -> dict[int, float]:
-        """For each stride of the latent grid how much it counts."""
-        return {2**power: weight for power, weight in enumerate(self.stride_weights)}
-
     def check(self) -> None:
-        """Pass if the settings are in their ranges.
-
-        Raises:
-            ValueError: one is not.
-        """
+        """Raise ValueError unless the settings are in their ranges."""
         if not self.timesteps:
             raise ValueError("timesteps must name at least one noise level, but it is empty.")
         if self.draws < 1 or self.refinements < 0:

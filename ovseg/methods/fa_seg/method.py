@@ -20,12 +20,12 @@ In the mode "suited" the list of words is all that the network is told (`caption
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import ClassVar
 
 from ovseg.backbones import Checkpoint
 from ovseg.backbones.base import Backbone
-from ovseg.methods.base import Network
+from ovseg.maths.maps import of_strides
+from ovseg.methods.base import Network, noise_level
 from ovseg.methods.reader import Reader
 from ovseg.methods.records import Floor
 from ovseg.models import Models
@@ -47,7 +47,7 @@ class FASeg(Reader):
         arxiv="2506.23323",
         code="https://github.com/chequanghuy/FA-Seg",
     )
-    released: ClassVar[Mapping[str, object]] = MappingProxyType({"captioned": True})
+    released: ClassVar[Mapping[str, object]] = {"captioned": True}
     floor: ClassVar[Floor | None] = Floor(0.83)
     caption_use: ClassVar[str] = "as published tells it to the network before the words"
 
@@ -56,16 +56,8 @@ class FASeg(Reader):
         "Constant score of the background. The released code uses 0.55 on VOC, 0.5 on Context, 0.6 on COCO.",
         label="Background threshold",
         group="main",
-        step=0.01,
     )
-    timestep: int = knob(
-        0,
-        "How much noise is added to the picture before the network looks at it, 0 to 999. The released code adds none.",
-        label="Noise level",
-        group="main",
-        high=999,
-        step=1,
-    )
+    timestep: int = noise_level(0, "The released code adds none.")
     twin: bool = knob(
         True, "Look at the mirrored picture too, and take the mean, as the released code does.", label="Mirrored twin",
         group="main",
@@ -116,18 +108,14 @@ class FASeg(Reader):
         return {name: value for name, value in cls.suited(checkpoint).items() if name in own}
 
     def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
-        """The captioner, where a caption flows."""
         return {"captioner": models.captioner} if self.captioned else {}
 
     @property
     def reads_caption(self) -> bool:
-        """Whether a caption flows, and the keys are those of the words."""
         return self.captioned
 
     def recipe(self) -> Recipe:
-        """The parts that the settings choose."""
-        weights = {2**power: weight for power, weight in enumerate(self.stride_weights)}
-        grids = {2**power: weight for power, weight in enumerate(self.self_weights)}
+        weights, grids = of_strides(self.stride_weights), of_strides(self.self_weights)
         finest = min((stride for stride, weight in grids.items() if weight > 0), default=1)
         return Recipe(
             weights=weights, smooth=False, scale="none", refine="grids", grids=grids, stride=finest, power=self.power,
@@ -135,5 +123,4 @@ class FASeg(Reader):
         )  # fmt: skip
 
     def sentences(self, backbone: Backbone, phrases: Sequence[str]) -> tuple[Sentence, ...]:
-        """As few sentences as hold all words."""
         return as_few(backbone, lambda some: all_in_one(self.prompt, some, between=self.between), phrases)

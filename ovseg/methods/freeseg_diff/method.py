@@ -34,9 +34,8 @@ The mode "suited" differs from "released" in this as well; the row of the backbo
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -48,27 +47,14 @@ from ovseg.backbones import Checkpoint
 from ovseg.backbones.base import Text
 from ovseg.maths.maps import principal
 from ovseg.methods.base import Method, Network, Prepared
-from ovseg.methods.freeseg_diff import about
+from ovseg.methods.freeseg_diff import about, naming
 from ovseg.methods.freeseg_diff.ablations import ABLATIONS
 from ovseg.methods.freeseg_diff.evaluation import PROTOCOL
 from ovseg.methods.freeseg_diff.masks import refined, scores_of
-from ovseg.methods.freeseg_diff.naming import (
-    Candidates,
-    all_of,
-    assign,
-    best_of_phrases,
-    clip_rows,
-    meanings_of,
-    nouns_of,
-    spoken_of,
-    with_released_words_of,
-    with_words_of,
-)  # fmt: skip
 from ovseg.methods.freeseg_diff.regions import clusters_of, features_of, masks_of, picture_of
 from ovseg.methods.freeseg_diff.settings import Settings
 from ovseg.methods.protocol import Protocol
 from ovseg.methods.records import AblationRow, Floor, ShownRun
-from ovseg.methods.strips import Painter, Step, Subject
 from ovseg.models import Models
 from ovseg.pictures import resized, shrunk
 from ovseg.progress import Report, Stages, silent
@@ -101,21 +87,22 @@ class FreeSegDiff(Settings, Method):
     )
 
     released_on: ClassVar[str] = "sd14"
-    released: ClassVar[Mapping[str, object]] = MappingProxyType({
+    released: ClassVar[Mapping[str, object]] = {
         "captioner": "blip-base", "beginning": "a picture of ", "least_tokens": 10, "every_vote": True,
         "clip": "ViT-B-32-quickgelu/openai", "squashed": True, "sampled": True, "algorithm": "scikit-learn",
-    })  # fmt: skip
-    presets: ClassVar[Mapping[str, Mapping[str, object]]] = MappingProxyType({
+    }  # fmt: skip
+    presets: ClassVar[Mapping[str, Mapping[str, object]]] = {
         "best effort": {
             "timestep": 100, "draws": 4, "adaptive": True, "crop": "tight", "one_each": False, "ensemble": True,
         }
-    })  # fmt: skip
+    }  # fmt: skip
 
     caption_use: ClassVar[str] = "reads its words from it"
     ablations: ClassVar[tuple[AblationRow, ...]] = ABLATIONS
     runs: ClassVar[tuple[ShownRun, ...]] = (ShownRun("freeseg-diff-captioned", labels="all"),)
     protocols: ClassVar[tuple[Protocol, ...]] = (PROTOCOL,)
     floor: ClassVar[Floor | None] = Floor(0.8)
+    strip = about.strip
 
     @classmethod
     def suited(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
@@ -136,12 +123,7 @@ class FreeSegDiff(Settings, Method):
         """The strides of the grids of 16 x 16 and 32 x 32 places, which the released code reads and clusters."""
         return {"query_stride": checkpoint.stride_of(16), "grid_stride": checkpoint.stride_of(32)}
 
-    def strip(self, subject: Subject, paint: Painter) -> tuple[Step, ...]:
-        """Caption, features, clusters, what CLIP sees of each cluster, masks."""
-        return about.strip(self, subject, paint)
-
     def rows(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:
-        """A row for each draw, whatever the words are."""
         return self.draws
 
     def crf_pixels(self, image_hw: tuple[int, int]) -> int:
@@ -152,7 +134,6 @@ class FreeSegDiff(Settings, Method):
         return math.prod(round(side * scale) for side in image_hw)
 
     def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
-        """CLIP; DINO where its keys are clustered; the captioner, unless the given classes are all that may be found."""
         networks: dict[str, Callable[[], Network]] = {"clip": lambda: models.clip_named(self.clip)}
         if self.words == "caption" or self.vocabulary == "open":
             networks["captioner"] = lambda: models.captioner(self.captioner)
@@ -164,16 +145,13 @@ class FreeSegDiff(Settings, Method):
         """Encode the phrases of the given classes: as CLIP is asked about them, and as they are compared with nouns.
 
         Which of them may be found, and which words join them, can depend on the caption: that is done for each picture.
-
-        Raises:
-            ValueError: a setting is out of its range, or a network cannot be loaded.
         """
         self.check(models)
         stages = Stages(report)
         with stages.stage("encoding the words"):
-            rows = clip_rows(models, self, classes)
+            rows = naming.clip_rows(models, self, classes)
             by_caption = bool(classes) and self.words == "caption" and self.vocabulary == "closed"
-            meanings = meanings_of(models, classes) if by_caption else None
+            meanings = naming.meanings_of(models, classes) if by_caption else None
             nothing = models.backbone.encode_text([""], [""])
         return PreparedFreeSegDiff(models, classes, self, rows, meanings, nothing, timings=stages.timings)
 
@@ -192,11 +170,7 @@ class PreparedFreeSegDiff(Prepared):
     nothing: Text
 
     def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
-        """Segment a scene; without classes, into what the captioner sees.
-
-        Raises:
-            ValueError: a network cannot be loaded.
-        """
+        """Segment a scene; without classes, into what the captioner sees."""
         method, models, image, stages = self.method, self.models, scene.image, Stages(report)
         with stages.stage("captioning", 0.0):
             candidates = self.candidates(scene)
@@ -211,7 +185,7 @@ class PreparedFreeSegDiff(Prepared):
         with stages.stage("naming the clusters", 0.6):
             inside = masks_of(clusters, image.shape[:2])
             similar = self.similarity(self.pictures(image, inside), candidates)
-            chosen = assign(similar, candidates.allowed, method.one_each)
+            chosen = naming.assign(similar, candidates.allowed, method.one_each)
         with stages.stage("refining the edges", 0.8):
             named = [mask.float() for mask in inside]
             todo = [k for k, name in enumerate(chosen) if name is not None]
@@ -222,8 +196,8 @@ class PreparedFreeSegDiff(Prepared):
             scores = scores_of(named, chosen, len(candidates.names))
 
         def evidence() -> tuple[Evidence, ...]:
-            small = [shrunk(picture, SHOWN_SIDE) for picture in self.pictures(image, masks_of(clusters, image.shape[:2]))]
-            return *_maps(clusters, features, candidates.caption), *Look(candidates, small, similar, chosen).evidence()
+            seen = self.pictures(image, masks_of(clusters, image.shape[:2]))
+            return *_maps(clusters, features, candidates.caption), *_looks(candidates, seen, similar, chosen)
 
         names = tuple(word.name for word in candidates.names)
         return Segmentation.from_scores(image, names, scores, evidence=evidence, timings=stages.timings)
@@ -234,53 +208,49 @@ class PreparedFreeSegDiff(Prepared):
         """What CLIP is shown of each cluster."""
         return [picture_of(image, mask.numpy(), self.method.crop == "tight") for mask in inside]
 
-    def candidates(self, scene: Scene) -> Candidates:
+    def candidates(self, scene: Scene) -> naming.Candidates:
         """The names among which CLIP chooses; the scene is captioned where that decides and it has no caption."""
         method, classes = self.method, self.classes
         if classes and method.words == "classes" and method.vocabulary == "closed":
-            return all_of(classes)
+            return naming.Candidates(classes, (True,) * len(classes), "")
         caption = scene.caption
         if not caption:
             speaker = self.models.captioner(method.captioner)
             caption = speaker.describe(scene.image, method.beginning, method.least_tokens)
         if self.meanings is None:
-            with_words = with_released_words_of if method.every_vote else with_words_of
+            with_words = naming.with_released_words_of if method.every_vote else naming.with_words_of
             return with_words(caption, classes, all_allowed=method.words == "classes")
-        nouns = nouns_of(caption, method.every_vote)
-        return Candidates(classes, spoken_of(self.models, classes, self.meanings, nouns), caption)
+        nouns = naming.nouns_of(caption, method.every_vote)
+        return naming.Candidates(classes, naming.spoken_of(self.models, classes, self.meanings, nouns), caption)
 
     def similarity(
-        self, pictures: Sequence[UInt8[np.ndarray, "_h _w 3"]], candidates: Candidates
+        self, pictures: Sequence[UInt8[np.ndarray, "_h _w 3"]], candidates: naming.Candidates
     ) -> Float[np.ndarray, "names clusters"]:
         """CLIP's probabilities: a softmax over all names for each cluster's picture. The best phrase counts for a name."""
         if not candidates.names:
             return np.zeros((0, len(pictures)), np.float32)
-        own = clip_rows(self.models, self.method, candidates.names[len(self.classes) :])
+        own = naming.clip_rows(self.models, self.method, candidates.names[len(self.classes) :])
         rows = torch.cat([part for part in (self.clip_rows, own) if part is not None])
         clip = self.models.clip_named(self.method.clip)
         seen = clip.image_embeddings(pictures, floored=self.method.squashed)
-        logits = best_of_phrases(clip.scale * seen @ rows.T, candidates.names)
+        logits = naming.best_of_phrases(clip.scale * seen @ rows.T, candidates.names)
         return logits.softmax(1).T.cpu().numpy()
 
 
-@dataclass(frozen=True, eq=False)
-class Look:
-    """What CLIP saw of each cluster, not too large, how well each name fits it (`similar`), and its name, or None."""
-
-    candidates: Candidates
-    pictures: Sequence[UInt8[np.ndarray, "_h _w 3"]]
-    similar: Float[np.ndarray, "names clusters"]
-    chosen: tuple[int | None, ...]
-
-    def evidence(self) -> Iterator[Evidence]:
-        """Each cluster's picture with the three names that fit it best."""
-        names = [word.name for word in self.candidates.names]
-        for cluster, (picture, name) in enumerate(zip(self.pictures, self.chosen, strict=True)):
-            best = np.argsort(-self.similar[:, cluster])[:3]
-            ranked = ", ".join(f"{names[k]} {self.similar[k, cluster]:.0%}" for k in best) or "no words"
-            given = "background" if name is None else names[name]
-            title = f"Cluster {cluster + 1}: {given} (CLIP: {ranked})"
-            yield Evidence(title, "images", images=(picture,), group="What CLIP sees", label=given)
+def _looks(
+    candidates: naming.Candidates,
+    pictures: Iterable[UInt8[np.ndarray, "_h _w 3"]],
+    similar: Float[np.ndarray, "names clusters"],
+    chosen: tuple[int | None, ...],
+) -> Iterator[Evidence]:
+    """The picture that CLIP saw of each cluster, with the three names that fit it best (`similar`) and the one it got."""
+    names = [word.name for word in candidates.names]
+    for cluster, (picture, name) in enumerate(zip(pictures, chosen, strict=True)):
+        best = np.argsort(-similar[:, cluster])[:3]
+        ranked = ", ".join(f"{names[k]} {similar[k, cluster]:.0%}" for k in best) or "no words"
+        given = "background" if name is None else names[name]
+        title = f"Cluster {cluster + 1}: {given} (CLIP: {ranked})"
+        yield Evidence(title, "images", images=(shrunk(picture, SHOWN_SIDE),), group="What CLIP sees", label=given)
 
 
 def _maps(clusters: Int[Tensor, "y x"], features: Float[Tensor, "c y x"], caption: str) -> tuple[Evidence, ...]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ovseg.maths.maps import best_of_each
 from ovseg.methods.freeseg_diff.settings import Settings
 from ovseg.models import Models
 from ovseg.pretrained.templates import TEMPLATES
@@ -26,11 +27,6 @@ class Candidates:
     names: tuple[ClassWord, ...]
     allowed: tuple[bool, ...]
     caption: str
-
-
-def all_of(classes: tuple[ClassWord, ...]) -> Candidates:
-    """All given classes, whatever a caption might say."""
-    return Candidates(classes, (True,) * len(classes), "")
 
 
 def with_released_words_of(caption: str, classes: tuple[ClassWord, ...], all_allowed: bool) -> Candidates:
@@ -66,8 +62,7 @@ def clip_rows(models: Models, settings: Settings, names: tuple[ClassWord, ...]) 
 
 def best_of_phrases(values: Float[Tensor, "n phrases"], names: tuple[ClassWord, ...]) -> Float[Tensor, "n names"]:
     """For every name the highest value of its phrases."""
-    counts = [len(word.phrases) for word in names]
-    return torch.stack([part.amax(1) for part in values.split(counts, 1)], 1)
+    return best_of_each(values.T[:, None], rows_of(names)[1])[:, 0].T
 
 
 def nouns_of(caption: str, every_vote: bool) -> tuple[str, ...]:
@@ -85,10 +80,7 @@ def meanings_of(models: Models, classes: tuple[ClassWord, ...]) -> Float[Tensor,
 
 
 def spoken_of(
-    models: Models,
-    classes: tuple[ClassWord, ...],
-    meanings: Float[Tensor, "n d"],
-    nouns: Sequence[str],
+    models: Models, classes: tuple[ClassWord, ...], meanings: Float[Tensor, "n d"], nouns: Sequence[str]
 ) -> tuple[bool, ...]:
     """Which classes the nouns of a caption mean (the released code's closed vocabulary).
 

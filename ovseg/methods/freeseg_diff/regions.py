@@ -16,11 +16,7 @@ from ovseg.types import Scene
 
 
 def features_of(models: Models, settings: Settings, scene: Scene, nothing: Text) -> Float[Tensor, "c y x"]:
-    """What is clustered, on the grid of `grid_stride`.
-
-    Args:
-        nothing: the empty prompt, encoded, with which the diffusion network looks at the picture.
-    """
+    """What is clustered, on the grid of `grid_stride`; with the empty prompt the diffusion network looks at the picture."""
     hw = tuple(max(1, round(side / settings.grid_stride)) for side in scene.latent.shape[-2:])
     if settings.features == "pixels":
         pixels = torch.from_numpy(scene.image).permute(2, 0, 1)[None].float()
@@ -46,11 +42,7 @@ def _queries(models: Models, settings: Settings, scene: Scene, nothing: Text) ->
 
 
 def clusters_of(features: Float[Tensor, "c y x"], settings: Settings, words: int) -> Int[Tensor, "y x"]:
-    """The cluster of each place, numbered from 0.
-
-    Args:
-        words: how many classes may be found.
-    """
+    """The cluster of each place, numbered from 0; `words` is how many classes may be found."""
     points = features.flatten(1).T
     count = words + 2 if settings.adaptive else settings.clusters
     if settings.algorithm == "agglomerative":
@@ -68,12 +60,7 @@ def masks_of(clusters: Int[Tensor, "y x"], image_hw: tuple[int, int]) -> list[Bo
 def picture_of(
     image: UInt8[np.ndarray, "H W 3"], inside: Bool[np.ndarray, "H W"], tight: bool
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture of one cluster, black outside it.
-
-    Args:
-        inside: where the cluster is.
-        tight: cut to the box around the cluster.
-    """
+    """A picture of one cluster, black outside it; cut to the box around it if `tight`."""
     shown = np.where(inside[..., None], image, 0).astype(np.uint8)
     if not tight or not inside.any():
         return shown

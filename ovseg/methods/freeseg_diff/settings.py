@@ -43,9 +43,7 @@ class Settings:
         0,
         "How many tokens a caption has at least, those of its beginning included. The released code asks for 10.",
         label="Least length of the caption",
-        low=0,
         high=30,
-        step=1,
     )
     every_vote: bool = knob(
         False,
@@ -83,9 +81,7 @@ class Settings:
         0,
         "How much noise is added to the picture before the network looks at it. The released code uses 0.",
         label="Noise level",
-        low=0,
         high=999,
-        step=1,
     )
     draws: int = knob(
         1,
@@ -93,7 +89,6 @@ class Settings:
         label="Noise samples",
         low=1,
         high=16,
-        step=1,
     )
     query_stride: int = knob(
         4,
@@ -102,7 +97,6 @@ class Settings:
         label="Stride of the features",
         low=1,
         high=8,
-        step=1,
     )
     grid_stride: int = knob(
         2,
@@ -110,7 +104,6 @@ class Settings:
         label="Stride of the clusters",
         low=1,
         high=8,
-        step=1,
     )
     clusters: int = knob(
         4,
@@ -119,7 +112,6 @@ class Settings:
         group="main",
         low=2,
         high=20,
-        step=1,
     )
     adaptive: bool = knob(
         False,
@@ -167,18 +159,13 @@ class Settings:
         0,
         "Longest side, in pixels, at which edges are refined: masks of a larger picture are refined on a smaller copy and"
         " enlarged. 0 refines at the picture's own size, as the released code does.",
-        low=0,
         high=1024,
         step=16,
         label="Longest side for the refinement",
     )
 
     def check(self, models: Models) -> None:
-        """Pass if the settings are in their ranges and fit the backbone.
-
-        Raises:
-            ValueError: one does not.
-        """
+        """Raise ValueError unless the settings are in their ranges and fit the backbone."""
         if self.template.count("{}") != 1:
             raise ValueError(f"The template must hold {{}} once, where the word goes, but got {quoted(self.template)}.")
         if self.draws < 1 or self.clusters < 1:

@@ -21,7 +21,6 @@ count more by the square of how much coarser they are.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from ovseg.backbones import Checkpoint
@@ -47,7 +46,7 @@ class GoCA(Reader):
         arxiv="2603.06178",
         code="https://github.com/Darkbblue/goca",
     )
-    released: ClassVar[Mapping[str, object]] = MappingProxyType({"renormalised": False})
+    released: ClassVar[Mapping[str, object]] = {"renormalised": False}
     floor: ClassVar[Floor | None] = Floor(0.81)
 
     offset: float = knob(
@@ -57,7 +56,6 @@ class GoCA(Reader):
         label="Background offset",
         group="main",
         low=-1,
-        step=0.01,
     )
     heads: Literal["contribution", "mean", "entropy"] = knob(
         "contribution",
@@ -85,7 +83,6 @@ class GoCA(Reader):
         " belong together. The released code takes 11 of Stable Diffusion 1.5.",
         label="Reference layer",
         high=99,
-        step=1,
     )
     scale: Literal["content", "min-max"] = knob(
         "content",
@@ -99,11 +96,7 @@ class GoCA(Reader):
         'Words that are no class and stand behind the classes in the sentence. The released prompts end with "background".',
         label="Words that are no class",
     )
-    prompt: str = knob(
-        "{}",
-        "The sentence; {} is replaced by the list of words.",
-        label="Sentence",
-    )
+    prompt: str = knob("{}", "The sentence; {} is replaced by the list of words.", label="Sentence")
     between: str = knob(", ", "What stands between two words of the list.", label="Between words")
     refinements: int = knob(
         2,
@@ -111,7 +104,6 @@ class GoCA(Reader):
         " leaves it out.",
         label="Refinements by self-attention",
         high=5,
-        step=1,
     )
     refine_stride: int = knob(
         1,
@@ -119,19 +111,17 @@ class GoCA(Reader):
         label="Grid of the refinement",
         low=1,
         high=8,
-        step=1,
     )
 
     @classmethod
     def suited(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
         """The reference is in the middle of the last layers at the second grid; a small world names its stuff."""
-        finest = next(power for power, weight in enumerate(checkpoint.grid_weights) if weight)
         small = {
             "prompt": checkpoint.template, "between": " and ", "offset": -0.2, "refinements": 1,
             "others": ("sky", "grass", "water", "sand", "snow", "road", "bricks", "wood"),
         }  # fmt: skip
-        reference = middle_of_second_grid(checkpoint.cross_strides)
-        return {"reference": reference, "refine_stride": 2**finest} | (small if checkpoint.is_small_world else {})
+        own = {"reference": middle_of_second_grid(checkpoint.cross_strides), "refine_stride": checkpoint.finest_stride}
+        return own | (small if checkpoint.is_small_world else {})
 
     @classmethod
     def stand_ins(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
@@ -140,7 +130,6 @@ class GoCA(Reader):
         return {name: value for name, value in own.items() if value != getattr(cls(), name)}
 
     def recipe(self) -> Recipe:
-        """The parts that the settings choose."""
         return Recipe(
             heads=self.heads, layers=self.layers, reference=self.reference, renormalised=self.renormalised,
             scale=self.scale, refine="powers" if self.refinements else "none", stride=self.refine_stride,
@@ -148,5 +137,4 @@ class GoCA(Reader):
         )  # fmt: skip
 
     def sentences(self, backbone: Backbone, phrases: Sequence[str]) -> tuple[Sentence, ...]:
-        """As few sentences as hold all words, each with the words that are no class."""
         return as_few(backbone, lambda some: all_in_one(self.prompt, some, self.others, between=self.between), phrases)

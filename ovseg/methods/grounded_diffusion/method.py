@@ -29,19 +29,16 @@ The mode "suited" differs from "released" in this as well:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import ClassVar, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ovseg.backbones.base import Sampling, Text, query_states
-from ovseg.maths.maps import principal
+from ovseg.maths.maps import best_of_each, principal
 from ovseg.methods.base import Method, Network, Prepared
 from ovseg.methods.grounded_diffusion import about
 from ovseg.methods.records import Floor
-from ovseg.methods.strips import Painter, Step, Subject
 from ovseg.models import Models
 from ovseg.pretrained.grounding import QUERY, Grounding, WordMaps, features_of_pair, sentence_pair
 from ovseg.progress import Report, Stages, silent
@@ -69,20 +66,20 @@ class GroundedDiffusion(Method):
         code="https://github.com/Lipurple/Grounded-Diffusion",
     )
 
-    released: ClassVar[Mapping[str, object]] = MappingProxyType({
+    released: ClassVar[Mapping[str, object]] = {
         "words": "alone", "steps": 50, "guidance": 5.0, "ddim": True, "top_instance": True,
         "statistics": "picture",
-    })  # fmt: skip
+    }  # fmt: skip
 
     caption_use: ClassVar[str] = "takes it for the prompt"
     floor: ClassVar[Floor | None] = Floor(0.77)
+    strip = about.strip
 
     threshold: float = knob(
         0.5,
         "Probability that a pixel needs to belong to a class. The released code uses 0.5.",
         label="Background threshold",
         group="main",
-        step=0.01,
     )
     timestep: int = knob(
         1,
@@ -91,7 +88,6 @@ class GroundedDiffusion(Method):
         label="Noise level",
         group="main",
         high=999,
-        step=1,
     )
     module: str = knob(
         "S1",
@@ -117,15 +113,12 @@ class GroundedDiffusion(Method):
         "How many steps the sampler takes for pictures that are drawn for this method, in the commands triplets, synthesize"
         " and grounded-generation; 0 for what suits the backbone. The released code takes 50.",
         label="Sampling steps",
-        low=0,
         high=1000,
-        step=1,
     )
     guidance: float = knob(
         0.0,
         "How closely these pictures follow their prompt; 0 for what suits the backbone. The released code trains with 5.",
         label="Guidance",
-        low=0,
         high=20,
         step=0.5,
     )
@@ -142,35 +135,21 @@ class GroundedDiffusion(Method):
     )
 
     def sampling(self, models: Models, steps: int | None = None) -> Sampling:
-        """How pictures are drawn for this method.
-
-        Args:
-            steps: in place of the method's own.
-        """
+        """How pictures are drawn for this method; in `steps` steps, if given, in place of its own."""
         own = self.steps or None  # 0 stands for what suits the backbone
         suited = models.checkpoint.sampling(own if steps is None else steps, self.guidance or None)
         return replace(suited, ddim=self.ddim)
-
-    def strip(self, subject: Subject, paint: Painter) -> tuple[Step, ...]:
-        """A picture drawn from a prompt, its features fused, what the word's query looked at, its mask; then the scene's."""
-        return about.strip(self, subject, paint)
 
     def rows(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:
         """A row without the sentence and one with it, whatever the words are."""
         return 2
 
     def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
-        """The trained module."""
         return {"grounding": lambda: models.grounding(self.module)}
 
     def prepare(
         self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent
     ) -> "PreparedGroundedDiffusion":
-        """Load the module and encode each phrase in its sentence.
-
-        Raises:
-            ValueError: there is no such module, or it is another backbone's.
-        """
         stages, (phrases, _) = Stages(report), rows_of(classes)
         with stages.stage("encoding the words"):
             module = models.grounding(self.module)
@@ -191,11 +170,6 @@ class PreparedGroundedDiffusion(Prepared):
     uncaptioned: Text | None
 
     def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
-        """Segment a scene into the classes; what is below the threshold for all of them is background.
-
-        Raises:
-            ValueError: the timestep is outside the noise schedule, or the module does not fit the backbone's features.
-        """
         method, stages, (phrases, owners) = self.method, Stages(report), rows_of(self.classes)
         with stages.stage("reading the network's features"):
             backbone = self.models.backbone
@@ -206,9 +180,8 @@ class PreparedGroundedDiffusion(Prepared):
             alone, own = method.words == "alone", method.statistics == "picture"
             word_maps = self.module.look(features, self.states, alone, own)
         likely = word_maps.logits.sigmoid()
-        of_class = [[k for k, owner in enumerate(owners) if owner == number] for number in range(len(self.classes))]
         return Segmentation.from_scores(
-            scene.image, self.names, torch.stack([likely[rows].amax(0) for rows in of_class]), method.threshold,
+            scene.image, self.names, best_of_each(likely, owners), method.threshold,
             evidence=lambda: _evidence(word_maps, phrases, [self.names[owner] for owner in owners]), timings=stages.timings,
         )  # fmt: skip
 
@@ -223,8 +196,6 @@ def _evidence(maps: WordMaps, phrases: list[str], names: list[str]) -> tuple[Evi
         for level in maps.levels
     ]  # fmt: skip
     for phrase, name, logits, attention in zip(phrases, names, maps.logits, maps.attention, strict=True):
-        items.append(Evidence(f"{phrase}: logits", "heat", map=logits.cpu().numpy(), group="Logits", label=name))
-        items.append(
-            Evidence(f"{phrase}: attention of its query", "heat", map=attention.cpu().numpy(), group="Queries", label=name)
-        )
+        items.append(Evidence.heat(f"{phrase}: logits", logits, "Logits", name))
+        items.append(Evidence.heat(f"{phrase}: attention of its query", attention, "Queries", name))
     return tuple(items)

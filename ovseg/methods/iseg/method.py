@@ -19,11 +19,11 @@ The mode "released" has the settings of the released code on Stable Diffusion 2.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import ClassVar, Literal
 
 from ovseg.backbones import Checkpoint
 from ovseg.backbones.base import Backbone, Text
+from ovseg.maths.maps import of_strides
 from ovseg.methods.reader import Reader
 from ovseg.methods.records import Floor
 from ovseg.reading.prompts import Sentence, all_in_one, as_few
@@ -44,7 +44,7 @@ class ISeg(Reader):
         arxiv="2409.03209",
         code="https://github.com/linsun449/iseg.code",
     )
-    released: ClassVar[Mapping[str, object]] = MappingProxyType({"heads_read": (1, 2)})
+    released: ClassVar[Mapping[str, object]] = {"heads_read": (1, 2)}
     released_on: ClassVar[str] = "sd21"
     floor: ClassVar[Floor | None] = Floor(0.83)
 
@@ -59,7 +59,6 @@ class ISeg(Reader):
         0.45,
         "Score that a pixel needs to belong to a class, where the background is a threshold. The released code uses 0.45.",
         label="Threshold, where it is one",
-        step=0.01,
     )
     stride_weights: tuple[float, ...] = knob(
         (0.0, 0.3, 0.7, 0.0),
@@ -75,7 +74,6 @@ class ISeg(Reader):
         group="main",
         low=1,
         high=20,
-        step=1,
     )
     strength: float = knob(
         0.015,
@@ -91,7 +89,6 @@ class ISeg(Reader):
         label="Grid of the refinement",
         low=1,
         high=8,
-        step=1,
     )
     heads_read: tuple[int, ...] = knob(
         (),
@@ -106,7 +103,6 @@ class ISeg(Reader):
         label="Emphasis of the class words",
         low=0.5,
         high=3,
-        step=0.01,
     )
     others: tuple[str, ...] = knob(
         ("other object", "background"),
@@ -121,8 +117,7 @@ class ISeg(Reader):
         """The grids by what they tell; a small world's self-attention is too weak for many rounds."""
         if checkpoint.grid_weights == Checkpoint.grid_weights:
             return {}
-        finest = next(power for power, weight in enumerate(checkpoint.grid_weights) if weight)
-        own = {"stride_weights": checkpoint.grid_weights, "refine_stride": 2**finest}
+        own = {"stride_weights": checkpoint.grid_weights, "refine_stride": checkpoint.finest_stride}
         small = {"prompt": checkpoint.template, "others": ("sky", "grass"), "emphasis": 1.0, "rounds": 1}
         return own | (small if checkpoint.is_small_world else {})
 
@@ -135,15 +130,13 @@ class ISeg(Reader):
         return {"heads_read": ()} | {name: value for name, value in cls.suited(checkpoint).items() if name in same}
 
     def recipe(self) -> Recipe:
-        """The parts that the settings choose."""
         return Recipe(
-            weights={2**power: weight for power, weight in enumerate(self.stride_weights)}, scale="places",
+            weights=of_strides(self.stride_weights), scale="places",
             refine="entropy", stride=self.refine_stride, times=self.rounds, strength=self.strength,
             heads_read=self.heads_read, background=self.background, threshold=self.least,
         )  # fmt: skip
 
     def sentences(self, backbone: Backbone, phrases: Sequence[str]) -> tuple[Sentence, ...]:
-        """As few sentences as hold all words, each with the words that are no class."""
         return as_few(backbone, lambda some: all_in_one(self.prompt, some, self.others), phrases)
 
     def encode(self, backbone: Backbone, sentences: Sequence[Sentence]) -> Text:

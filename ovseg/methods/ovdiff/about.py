@@ -2,15 +2,11 @@
 
 from dataclasses import replace
 
-import numpy as np
-
 from ovseg.backbones.base import Sampling
 from ovseg.methods.base import Method
 from ovseg.methods.ovdiff.prototypes import make_prototypes
-from ovseg.methods.ovdiff.settings import Settings
 from ovseg.methods.ovdiff.store import NOWHERE
 from ovseg.methods.strips import Painter, Step, Subject
-from ovseg.models import Models
 from ovseg.words.classes import indefinite
 
 
@@ -21,8 +17,10 @@ def strip(method: Method, subject: Subject, paint: Painter) -> tuple[Step, ...]:
     sheets = {item.label: item.images for item in result.evidence if item.group == "Support images"}
     words = [word.name for word in subject.classes[:2]]
     drawn, shaded, parted = [], [], []
+    sampling = Sampling(method.steps, method.guidance, method.negative, dpm_solver=True)
+    seeds, backbone = [method.first_seed, method.first_seed + 1], subject.models.backbone
     for word in words:
-        drawn += _support_images(subject.models, method, word, 2)
+        drawn += [made.image for made in backbone.generate(method.prompt.replace("{}", word), seeds, sampling)]
         shaded += sheets[word][:2]
         regions = make_prototypes(subject.models, method, word)["diffusion"].foreground.regions
         parted += [
@@ -49,10 +47,3 @@ def strip(method: Method, subject: Subject, paint: Painter) -> tuple[Step, ...]:
         ),
         subject.mask_step(paint, result, "Edges moved to those of the picture: the masks"),
     )  # fmt: skip
-
-
-def _support_images(models: Models, method: Settings, word: str, count: int) -> list[np.ndarray]:
-    """The first support images of a class, as OVDiff draws them: seed by seed."""
-    sampling = Sampling(method.steps, method.guidance, method.negative, dpm_solver=True)
-    seeds = [method.first_seed + k for k in range(count)]
-    return [made.image for made in models.backbone.generate(method.prompt.replace("{}", word), seeds, sampling)]

@@ -8,15 +8,7 @@ PROTOCOL = Protocol(
     short_side=448,
     windows=(448, 336),
     whole_too=True,
-    names={
-        "voc": "ovdiff",
-        "context": "ovdiff",
-        "coco-object": "ovdiff",
-        "coco-stuff": "ovdiff",
-        "ade20k": "ovdiff",
-    },
+    names=dict.fromkeys(("voc", "context", "coco-object", "coco-stuff", "ade20k"), "ovdiff"),
     cuts_itself="ovdiff",
-    settings={
-        ("ovdiff", ""): {"short_side": 448, "windows": (448, 336), "window_stride": 224, "windows_always": True},
-    },
+    settings={("ovdiff", ""): {"short_side": 448, "windows": (448, 336), "window_stride": 224, "windows_always": True}},
 )

@@ -42,26 +42,19 @@ class Nearest:
         return sorted({(source.number, int(source.side.pictures[row])) for source, row in origin})
 
     def neighbours(self, pictures: Mapping[tuple[int, int], UInt8[np.ndarray, "_h _w 3"]]) -> Neighbours:
-        """What is nearest to each place, with the picture and the region of it that each prototype stands for.
-
-        Args:
-            pictures: by phrase and number, those that `self.pictures` names.
-        """
+        """What is nearest to each place, with the picture (of `self.pictures`) and region that each prototype stands for."""
         used, renumbered = np.unique(self.rows, return_inverse=True)
         origin = [self.table.origin[k] for k in used]
         order = {key: number for number, key in enumerate(pictures)}
+        grounds = {"foreground": "", "background": " (background)"}
         return Neighbours(
             renumbered.reshape(self.rows.shape),
             self.cosines,
-            tuple(_title(source.phrase, source.ground, source.side.kind_at(row)) for source, row in origin),
+            tuple(f"{source.phrase}{grounds[source.ground]}, {source.side.kind_at(row)}" for source, row in origin),
             tuple(pictures.values()),
             tuple(order[source.number, int(source.side.pictures[row])] for source, row in origin),
             tuple(source.side.places_at(row) for source, row in origin),
         )
-
-
-def _title(phrase: str, ground: str, kind: str) -> str:
-    return f"{phrase}{' (background)' if ground == 'background' else ''}, {kind}"
 
 
 def evidence_of(

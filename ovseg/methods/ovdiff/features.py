@@ -40,11 +40,7 @@ class Extractor:
 
     @classmethod
     def of(cls, models: Models, settings: Settings, name: str, *, is_support: bool = False) -> "Extractor":
-        """A network by its name, loaded.
-
-        Raises:
-            ValueError: the network cannot be loaded.
-        """
+        """A network by its name, loaded; ValueError where it cannot be."""
         nothing = models.backbone.encode_text([""], [""]) if name == "diffusion" else None
         return cls(name, models, settings, nothing, is_support)
 

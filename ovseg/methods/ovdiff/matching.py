@@ -74,12 +74,7 @@ class PrototypeTable:
         return replace(table, labels=place[table.labels])
 
     def without_hidden_stuff(self, stuff: Sequence[bool], cosine: float) -> "PrototypeTable":
-        """Without the background that looks like a stuff class that is asked for (the paper's stuff filter).
-
-        Args:
-            stuff: which classes are stuff.
-            cosine: above which a background prototype is left out.
-        """
+        """Without the background that looks like stuff that is asked for, above `cosine` (the paper's stuff filter)."""
         of_stuff = torch.tensor([label > 0 and stuff[label - 1] for label in self.labels.tolist()])
         if not of_stuff.any():
             return self
@@ -89,13 +84,6 @@ class PrototypeTable:
     def to(self, device: torch.device) -> "PrototypeTable":
         """The same with its vectors on a device."""
         return replace(self, vectors=self.vectors.to(device))
-
-    def cosines(self, features: Float[Tensor, "d y x"]) -> Float[Tensor, "n y x"]:
-        """The cosine of every prototype with the features at every place, on the device of the features.
-
-        For many prototypes and a fine grid that is a lot: `best_of_each` and `nearest` never hold it at once.
-        """
-        return torch.cat([part for _, part in self._parts(features)]).unflatten(1, features.shape[1:])
 
     def best_of_each(self, features: Float[Tensor, "d y x"], count: int) -> Float[Tensor, "labels y x"]:
         """For background and each of `count` classes the highest cosine of its prototypes; -1 where there is none."""
@@ -120,7 +108,7 @@ class PrototypeTable:
         return rows.unflatten(1, features.shape[1:]), values.unflatten(1, features.shape[1:])
 
     def _parts(self, features: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Some rows after the other, with their cosines at all places (rows, places)."""
+        """Some rows after the other, with their cosines at all places (rows, places): all of them at once are a lot."""
         units = F.normalize(features, dim=0).flatten(1)
         step = max(1, MOST_COSINES // units.shape[1])
         for start in range(0, len(self.vectors), step):
@@ -131,27 +119,13 @@ class PrototypeTable:
 def sources_of(
     extractor: str, prototypes: Sequence[Mapping[str, Prototypes]], phrases: Sequence[str], owners: Sequence[int]
 ) -> list[Source]:
-    """The foregrounds of all phrases in one extractor, then their backgrounds.
-
-    Args:
-        prototypes: of each phrase, by extractor.
-        owners: the class of each phrase, from 0.
-    """
+    """The foregrounds of all phrases in one extractor, then their backgrounds; `owners` are the phrases' classes."""
     rows = list(enumerate(zip(prototypes, phrases, owners, strict=True)))
     return [
         Source(number, phrase, owner, ground, getattr(kept[extractor], ground))
         for ground in ("foreground", "background")
         for number, (kept, phrase, owner) in rows
     ]
-
-
-@dataclass(frozen=True, eq=False)
-class ClassScores:
-    """The mean cosine of background and each class over crops and extractors, and the features of the whole picture, by
-    extractor."""
-
-    scores: Float[Tensor, "labels h w"]
-    whole: Mapping[str, Float[Tensor, "_d _y _x"]]
 
 
 def compare(
@@ -162,7 +136,7 @@ def compare(
     *,
     count: int,
     seed: int,
-) -> ClassScores:
+) -> tuple[Float[Tensor, "labels h w"], dict[str, Float[Tensor, "_d _y _x"]]]:
     """Compare a picture, in windows and as a whole, with the tables of all extractors, by their names.
 
     Windows of one size go through each network together, several at a time.
@@ -170,12 +144,17 @@ def compare(
     Args:
         count: of the classes that the tables' labels speak of.
         seed: of the noise on the picture.
+
+    Returns:
+        the mean cosine of background and each class over crops and extractors, and the features of the whole picture, by
+        extractor.
     """
     picture = resized(image, working_hw(settings, image.shape[:2])) if settings.short_side else image
     device = next(iter(tables.values())).vectors.device
     total = torch.zeros(count + 1, *picture.shape[:2], device=device)
     weight, whole = torch.zeros(picture.shape[:2], device=device), {}
-    for boxes in _of_one_size((*boxes_of(settings, picture.shape[:2]), (slice(None), slice(None))), picture):
+    every = (*boxes_of(settings, picture.shape[:2]), (slice(None), slice(None)))
+    for boxes in (list(same) for _, same in itertools.groupby(every, key=lambda box: picture[box].shape)):
         crops = [np.ascontiguousarray(picture[box]) for box in boxes]
         seen = zip(*(extractor.features(crops, seed) for extractor in extractors), strict=True)
         for (rows, columns), crop, features in zip(boxes, crops, seen, strict=True):
@@ -184,13 +163,7 @@ def compare(
                 total[:, rows, columns] += resize(best[None], crop.shape[:2])[0]
                 weight[rows, columns] += 1
                 whole[extractor.name] = own  # the whole picture comes last
-    return ClassScores((total / weight).cpu(), whole)
-
-
-def _of_one_size(boxes: Sequence[tuple[slice, slice]], picture: np.ndarray) -> Iterator[list[tuple[slice, slice]]]:
-    """Boxes in their order, those that follow each other and cut out the same size together."""
-    for _, same in itertools.groupby(boxes, key=lambda box: picture[box].shape):
-        yield list(same)
+    return (total / weight).cpu(), whole
 
 
 def working_hw(settings: Settings, image_hw: tuple[int, int]) -> tuple[int, int]:

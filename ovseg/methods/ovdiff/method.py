@@ -39,7 +39,6 @@ The mode "suited" differs from "released" in this as well; the row of the backbo
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
@@ -49,7 +48,7 @@ from torch import Tensor
 
 from ovseg.backbones import Checkpoint
 from ovseg.maths.maps import resize
-from ovseg.maths.refine import Progress, pamr
+from ovseg.maths.refine import pamr
 from ovseg.methods.base import Method, Network, Prepared
 from ovseg.methods.ovdiff import about, cost
 from ovseg.methods.ovdiff.ablations import ABLATIONS
@@ -63,9 +62,9 @@ from ovseg.methods.ovdiff.random_prototypes import keep_random_prototypes
 from ovseg.methods.ovdiff.settings import Settings
 from ovseg.methods.protocol import Protocol
 from ovseg.methods.records import AblationRow, Floor, ShownRun
-from ovseg.methods.strips import Painter, Step, Subject
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent, within
+from ovseg.reading.layers import last_in_a_row
 from ovseg.types import Paper, Scene, Segmentation
 from ovseg.words.classes import ClassWord, rows_of
 
@@ -74,16 +73,6 @@ SMALL_WORLD = {
     "images": 16, "steps": 10, "guidance": 6.0, "masks": "otsu", "extractors": ("diffusion", "clip"), "parts": 16,
     "prefilter": False, "refinement": "pamr",
 }  # fmt: skip
-
-
-def late_layers(checkpoint: Checkpoint) -> str:
-    """The last layers in a row that have 16 x 16 places, as `sites` names them; the very last where none have."""
-    strides = checkpoint.cross_strides
-    last = max((n for n, stride in enumerate(strides) if stride == checkpoint.stride_of(16)), default=len(strides) - 1)
-    first = last
-    while first and strides[first - 1] == strides[last]:
-        first -= 1
-    return f"{first}-{last}"
 
 
 @dataclass(frozen=True)
@@ -105,33 +94,35 @@ class OVDiff(Settings, Method):
         code="https://github.com/karazijal/sdov",
     )
 
-    released: ClassVar[Mapping[str, object]] = MappingProxyType({
+    released: ClassVar[Mapping[str, object]] = {
         "masks": "cutler", "skip_empty": True, "squashed": True, "sampled": True, "clip": "ViT-B-16-quickgelu/openai",
         "clip_sides": (448, 512), "imagenet": True, "dino_longest": 800, "stuff": "released", "prefilter_released": True,
         "windows_always": True, "plain": True, "drawn_released": True, "by_library": True,
-    })  # fmt: skip
-    withheld: ClassVar[Mapping[str, str]] = MappingProxyType({
+    }  # fmt: skip
+    withheld: ClassVar[Mapping[str, str]] = {
         "masks": "CutLER's code and weights are licensed for non-commercial use alone and do not come with this project: put"
         " a copy of your own where OVSEG_CUTLER says, or take MaskCut's masks with --set masks=maskcut.",
-    })  # fmt: skip
+    }  # fmt: skip
 
     draws_first: ClassVar[bool] = True
-    short: ClassVar[Mapping[str, object]] = MappingProxyType({
+    short: ClassVar[Mapping[str, object]] = {
         "images": 1, "steps": 2, "parts": 2, "windows": (), "masks": "otsu", "prefilter": False,
-    })  # fmt: skip
+    }  # fmt: skip
     ablations: ClassVar[tuple[AblationRow, ...]] = ABLATIONS
     runs: ClassVar[tuple[ShownRun, ...]] = (ShownRun("ovdiff-variants", of_ablations=True),)
     protocols: ClassVar[tuple[Protocol, ...]] = (PROTOCOL,)
     floor: ClassVar[Floor | None] = Floor(0.88, {"images": 2, "steps": 5, "parts": 4})
+    strip = about.strip
 
     @classmethod
     def suited(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
-        """The layers that the network has, the form of its captions, and no windows of what is small itself.
+        """The last layers with about 16 x 16 places, the form of its captions, and no windows of what is small itself.
 
         What suits a small world was chosen on scenes that nothing was trained on (docs/pocket.md).
         """
+        first, last = last_in_a_row(checkpoint.cross_strides, checkpoint.stride_of(16))
         return (
-            ({} if len(checkpoint.cross_strides) == RELEASED_LAYERS else {"sites": late_layers(checkpoint)})
+            ({} if len(checkpoint.cross_strides) == RELEASED_LAYERS else {"sites": f"{first}-{last}"})
             | ({"prompt": checkpoint.template, "negative": ""} if checkpoint.template else {})
             | ({"short_side": checkpoint.side, "windows": ()} if checkpoint.side < min(cls.windows) else {})
             | (SMALL_WORLD if checkpoint.is_small_world else {})
@@ -153,7 +144,6 @@ class OVDiff(Settings, Method):
         return False
 
     def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
-        """CLIP, DINO and CutLER, each where it is used."""
         networks: dict[str, Callable[[], Network]] = {}
         if self.prefilter or "clip" in self.extractors:
             networks["clip"] = lambda: models.clip_named(self.clip)
@@ -163,10 +153,6 @@ class OVDiff(Settings, Method):
             networks["cutler"] = models.cutler_weights
         return networks
 
-    def strip(self, subject: Subject, paint: Painter) -> tuple[Step, ...]:
-        """Support images of two classes, their masks, their parts, the nearest class of each place, masks."""
-        return about.strip(self, subject, paint)
-
     def rows(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:
         """A row for each window and the whole picture; and two for each step of a support image, one for its features."""
         reads = "diffusion" in self.extractors
@@ -174,35 +160,25 @@ class OVDiff(Settings, Method):
         return len(self.undrawn(models, phrases)) * self.images * (2 * self.steps + reads) + windows * reads
 
     def scored_hw(self, image_hw: tuple[int, int]) -> tuple[int, int]:
-        """The size at which pixels are compared."""
         return working_hw(self, image_hw)
 
     def undrawn(self, models: Models, phrases: Sequence[str]) -> tuple[str, ...]:
-        """The phrases without prototypes."""
         return cost.without_prototypes(models, self, phrases)
 
     def drawing_seconds(self, models: Models, phrases: int) -> float:
-        """How long making the prototypes of so many phrases takes."""
         return cost.cost_of(models, self, phrases).seconds
 
     def drawing(self, images: int) -> "OVDiff":
-        """The same with so many support images."""
         return replace(self, images=images)
 
     def draw(self, models: Models, phrase: str, report: Report = silent) -> None:
-        """Make the prototypes of a phrase: draw its pictures, find it in them, and read their features."""
         make_prototypes(models, self, phrase, report)
 
     def pretend_drawn(self, models: Models, phrases: Sequence[str]) -> None:
-        """Keep random prototypes of these phrases, as many and as wide as those of real support images."""
         keep_random_prototypes(models, self, phrases)
 
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedOVDiff":
-        """Put the prototypes of all phrases into tables; those that are not in the store are made first.
-
-        Raises:
-            ValueError: a setting is out of its range, a network cannot be loaded, or a phrase's pictures show nothing of it.
-        """
+        """Put the prototypes of all phrases into tables; those that are not in the store are made first."""
         self.check()
         stages, (phrases, owners) = Stages(report), rows_of(classes)
         with stages.stage("preparing the classes"):
@@ -220,10 +196,7 @@ class OVDiff(Settings, Method):
     def table(self, sources: Sequence[Source], stuff: Sequence[bool]) -> PrototypeTable:
         """All prototypes of these sources that are compared, as unit vectors in one matrix.
 
-        Stuff gives no background: around it there is more of it.
-
-        Args:
-            stuff: which classes are stuff.
+        Stuff, which `stuff` says of each class, gives no background: around it there is more of it.
         """
         used = [
             source
@@ -249,7 +222,6 @@ class PreparedOVDiff(Prepared):
     extractors: tuple[Extractor, ...]
 
     def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
-        """Segment a scene into the classes and background."""
         method, models, classes, stages = self.method, self.models, self.classes, Stages(report)
         with stages.stage("choosing the classes", 0.0):
             asked = tuple(range(len(classes)))
@@ -260,12 +232,14 @@ class PreparedOVDiff(Prepared):
                 )  # fmt: skip
             tables = {e: table.of_classes(asked, len(classes)) for e, table in self.tables.items()}
         with stages.stage("comparing pixels with prototypes", 0.2):
-            compared = compare(self.extractors, method, scene.image, tables, count=len(asked), seed=scene.seed)
-        scores = torch.full((len(classes) + 1, *compared.scores.shape[1:]), -1.0)
+            refined, whole = compare(self.extractors, method, scene.image, tables, count=len(asked), seed=scene.seed)
+        scores = torch.full((len(classes) + 1, *refined.shape[1:]), -1.0)
         with stages.stage("refining the edges", 0.8):
-            refined = compared.scores
             if method.refinement == "pamr":
-                refined = _by_pamr(models, scene.image, refined, stages.progress("refining the edges", 0.8, 1.0))
+                image = np.array(resized(scene.image, tuple(refined.shape[1:])))
+                pixels = torch.from_numpy(image).to(models.device).permute(2, 0, 1).float()
+                progress = stages.progress("refining the edges", 0.8, 1.0)
+                refined = pamr(pixels, refined.to(models.device), progress=progress).cpu()
             scores[[0, *(k + 1 for k in asked)]] = refined
             if method.background == "prototypes":
                 scores = with_background(scores, scene.image.shape[:2])
@@ -273,7 +247,7 @@ class PreparedOVDiff(Prepared):
         compared_phrases = {n: (phrases[n], self.names[k]) for n, k in enumerate(owners) if k in asked}
         return Segmentation.from_scores(
             scene.image, self.names, scores, timings=stages.timings,
-            evidence=lambda: evidence_of(models, method, compared_phrases, tables, compared.whole),
+            evidence=lambda: evidence_of(models, method, compared_phrases, tables, whole),
         )  # fmt: skip
 
 
@@ -286,12 +260,6 @@ def with_background(scores: Float[Tensor, "labels h w"], image_hw: tuple[int, in
     return scores
 
 
-def _by_pamr(models: Models, image: np.ndarray, scores: Tensor, progress: Progress) -> Tensor:
-    pixels = torch.from_numpy(np.array(resized(image, tuple(scores.shape[1:])))).to(models.device).permute(2, 0, 1).float()
-    return pamr(pixels, scores.to(models.device), progress=progress).cpu()
-
-
 def report_on_class(report: Report, number: int, count: int) -> Report:
     """A report on one of several classes, which says which one it is."""
-    part = within(report, number / count, (number + 1) / count)
-    return lambda stage, share: part(f"class {number + 1} of {count}, {stage}", share)
+    return within(report, number / count, (number + 1) / count, f"class {number + 1} of {count}")

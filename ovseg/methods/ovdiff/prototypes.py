@@ -106,7 +106,6 @@ def prototypes_of(
     features: Iterable[Float[Tensor, "d y x"]],
     masks: Sequence[Trimap],
     parts: int,
-    seed: int = 0,
     *,
     skip_empty: bool = False,
     by_library: bool = False,
@@ -128,17 +127,17 @@ def prototypes_of(
             places_of[side].append(places)
             rows_of[side].append(maps[:, places.to(maps.device)].T.float())
     both = zip(rows_of, places_of, strict=True)
-    return Prototypes(*(_side(rows, torch.stack(at), parts, seed, by_library) for rows, at in both))
+    return Prototypes(*(_side(rows, torch.stack(at), parts, by_library) for rows, at in both))
 
 
-def _side(rows_of: list[Tensor], inside: Bool[Tensor, "k y x"], parts: int, seed: int, by_library: bool) -> Side:
+def _side(rows_of: list[Tensor], inside: Bool[Tensor, "k y x"], parts: int, by_library: bool) -> Side:
     """The mean of all places, the mean of each picture's, and the centres of their clusters."""
     regions, dtype = np.full(inside.shape, NOWHERE, np.uint8), np.float32 if by_library else np.float16
     shown = [k for k, rows in enumerate(rows_of) if len(rows)]
     rows = torch.cat(rows_of)
     if not shown:
         return Side(np.zeros((0, rows.shape[1]), dtype), np.zeros(0, np.int32), 0, regions)
-    labels, centres = (library_kmeans if by_library else kmeans)(rows, parts, restarts=1, seed=seed)
+    labels, centres = (library_kmeans if by_library else kmeans)(rows, parts, restarts=1)
     regions[inside.numpy()] = labels.cpu().numpy().astype(np.uint8)
     means = torch.stack([rows_of[k].mean(0) for k in shown])
     vectors = torch.cat([rows.mean(0, keepdim=True), means, centres])

@@ -2,17 +2,12 @@
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from ovseg.backbones import Backbone
 from ovseg.limits import check_count, limits, quoted
 from ovseg.models import Models
 from ovseg.types import knob
 from ovseg.words.classes import check_prompt
-
-if TYPE_CHECKING:
-    from ovseg.pretrained.clip import Clip
-    from ovseg.pretrained.dino import Dino
 
 EXTRACTORS = ("diffusion", "dino", "clip")
 
@@ -29,7 +24,6 @@ class Settings:
         group="main",
         low=1,
         high=128,
-        step=1,
     )
     prompt: str = knob(
         "A good picture of a {}",
@@ -47,7 +41,6 @@ class Settings:
         label="Sampling steps of a support image",
         low=1,
         high=100,
-        step=1,
     )
     guidance: float = knob(
         8.0,
@@ -67,9 +60,7 @@ class Settings:
         42,
         "The random seed of the first support image; the next images have the next seeds. The released code uses 42.",
         label="Seed of the first support image",
-        low=0,
         high=9999,
-        step=1,
     )
     masks: Literal["maskcut", "otsu", "otsu-256", "cutler"] = knob(
         "maskcut",
@@ -101,9 +92,7 @@ class Settings:
         200,
         "How much noise is added to a picture before its diffusion features are read. The released code uses 200.",
         label="Noise level of the diffusion features",
-        low=0,
         high=999,
-        step=1,
     )
     squashed: bool = knob(
         False,
@@ -129,7 +118,6 @@ class Settings:
         "Pixels of the side of the square in which CLIP's features are read: for a picture and its windows, and for a"
         " support image; 0 for CLIP's own. The released code uses 448 and 512, which are 28 and 32 patches.",
         label="Sides for CLIP's features",
-        low=0,
         high=2048,
     )
     imagenet: bool = knob(
@@ -141,7 +129,6 @@ class Settings:
         0,
         "Longest side of what DINO sees of a picture, in pixels; 0 for no limit. The released code uses 800.",
         label="Longest side for DINO",
-        low=0,
         high=2048,
         step=8,
     )
@@ -157,7 +144,6 @@ class Settings:
         label="Parts of each class",
         low=1,
         high=128,
-        step=1,
     )
     by_library: bool = knob(
         False,
@@ -194,8 +180,6 @@ class Settings:
         "Cosine above which a background prototype counts as such a class. The released code uses 0.85.",
         label="Cosine of the stuff filter",
         low=0.5,
-        high=1,
-        step=0.01,
     )
     prefilter: bool = knob(
         True,
@@ -216,7 +200,6 @@ class Settings:
         "Size to which the picture's shorter side is brought, in pixels; 0 leaves the picture as it is. The released code"
         " uses 448.",
         label="Shorter side of the picture",
-        low=0,
         high=1024,
         step=32,
     )
@@ -250,11 +233,7 @@ class Settings:
     )
 
     def check(self) -> None:
-        """Pass if the settings are in their ranges.
-
-        Raises:
-            ValueError: one is not.
-        """
+        """Raise ValueError unless the settings are in their ranges."""
         unknown = [name for name in self.extractors if name not in EXTRACTORS]
         if unknown or not self.extractors:
             raise ValueError(
@@ -292,7 +271,8 @@ class Settings:
             deciding |= {"dino": models.dino.fingerprint, "crf": 2}  # 2: masks were others before its axes were turned
         if kind == "masks":
             return deciding | ({"skip_empty": True} if self.skip_empty else {})
-        deciding |= {"parts": self.parts, "network": self.network(models, kind).fingerprint}
+        network = models.clip_named(self.clip) if kind == "clip" else models.dino if kind == "dino" else models.backbone
+        deciding |= {"parts": self.parts, "network": network.fingerprint}
         if kind == "diffusion":
             deciding |= {"sites": self.sites, "timestep": self.timestep}
         # What is as it always was is left out, so that files that were made before these settings still count.
@@ -304,16 +284,6 @@ class Settings:
         if kind == "clip":
             others |= {"clip_side": self.clip_sides[1], "imagenet": self.imagenet}
         return deciding | {name: value for name, value in others.items() if value}
-
-    def network(self, models: Models, extractor: str) -> "Backbone | Clip | Dino":
-        """The network of an extractor, loaded.
-
-        Raises:
-            ValueError: it cannot be loaded.
-        """
-        if extractor == "diffusion":
-            return models.backbone
-        return models.dino if extractor == "dino" else models.clip_named(self.clip)
 
 
 def parse_numbers(text: str) -> tuple[int, ...]:

@@ -68,7 +68,7 @@ def support_masks(
     if settings.masks == "otsu":
         masks = masks_by_otsu(maps)
     elif settings.masks == "otsu-256":
-        masks = masks_by_small_otsu([item.attribution for item in pictures], maps)
+        masks = masks_by_otsu(maps, [item.attribution for item in pictures])
     else:
         propose, masks = models.proposals(settings.masks), ()
         for number, (item, attribution) in enumerate(zip(pictures, maps, strict=True)):
@@ -113,35 +113,29 @@ def masks_by_proposals(
     return Trimap(owned[0], binary_erosion(background & (attribution < UNLIKELY), border_value=1))
 
 
-def masks_by_otsu(attributions: Sequence[Float[np.ndarray, "h w"]]) -> tuple[Trimap, ...]:
-    """Foreground and background by two thresholds on the attributions of all images of a class (multi-Otsu)."""
-    low, high = two_thresholds(np.concatenate([a.ravel() for a in attributions]))
-    return tuple(Trimap(a > high, a < low) for a in attributions)
-
-
-def masks_by_small_otsu(
-    small: Sequence[Float[np.ndarray, "_y _x"]], attributions: Sequence[Float[np.ndarray, "h w"]]
+def masks_by_otsu(
+    attributions: Sequence[Float[np.ndarray, "h w"]], small: Sequence[Float[np.ndarray, "_y _x"]] = ()
 ) -> tuple[Trimap, ...]:
-    """As `masks_by_otsu`, with thresholds from 256 bins of the maps at their own size, as in the released code.
+    """Foreground and background by two thresholds on the attributions of all images of a class (multi-Otsu).
 
     Args:
-        small: the attribution of each image on the latent grid; each is stretched to [0, 1].
-        attributions: the same at the size of the images, where they are compared with the thresholds.
+        small: the attributions on the latent grid, where thresholds come of these, as in the released code.
     """
-    own = [normalise(torch.from_numpy(a.astype(np.float32))).numpy().ravel() for a in small]
-    low, high = two_thresholds(np.concatenate(own), RELEASED_BINS, at_centres=True)
+    chosen = [normalise(torch.from_numpy(a.astype(np.float32))).numpy() for a in small] or attributions
+    low, high = two_thresholds(np.concatenate([a.ravel() for a in chosen]), as_released=bool(small))
     return tuple(Trimap(a > high, a < low) for a in attributions)
 
 
-def two_thresholds(values: Float[np.ndarray, " n"], bins: int = BINS, *, at_centres: bool = False) -> tuple[float, float]:
+def two_thresholds(values: Float[np.ndarray, " n"], *, as_released: bool = False) -> tuple[float, float]:
     """The two thresholds that part values in [0, 1] into three classes of the least variance (Otsu 1979).
 
     Where the values are too few to part, the fixed ones.
 
     Args:
-        bins: of the histogram.
-        at_centres: a threshold is the centre of the last bin below it, as in scikit-image, in place of that bin's end.
+        as_released: of 256 bins; a threshold is the centre of the last bin below it, as in scikit-image, in place of that
+            bin's end.
     """
+    bins = RELEASED_BINS if as_released else BINS
     counts, edges = np.histogram(values, bins, (0, 1))
     if np.count_nonzero(counts) < 3:
         return UNLIKELY, LIKELY
@@ -153,7 +147,7 @@ def two_thresholds(values: Float[np.ndarray, " n"], bins: int = BINS, *, at_cent
         held = number[stop] - number[start]
         between += np.where(held > 0, (total[stop] - total[start]) ** 2 / np.maximum(held, 1), -np.inf)
     best = int(between.argmax())
-    if at_centres:
+    if as_released:
         return float(centres[first[best]]), float(centres[second[best]])
     return float(edges[first[best] + 1]), float(edges[second[best] + 1])
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ovseg.maths.maps import resize
 from ovseg.methods.yardstick import ByWords
-from ovseg.models import Models
+from ovseg.pretrained.by_words import PhraseNetwork
 from ovseg.pretrained.sam3 import Concept, Sam3Network
 from ovseg.types import Paper, knob
 
@@ -31,6 +31,7 @@ class SAM3(ByWords):
     name: ClassVar[str] = "sam3"
     title: ClassVar[str] = "SAM 3"
     source: ClassVar[str] = "facebook/sam3"
+    network: ClassVar[type[PhraseNetwork]] = Sam3Network
     terms: ClassVar[str] = ", and its terms must be agreed to on https://huggingface.co/facebook/sam3 first"
     paper: ClassVar[Paper] = Paper(
         title="SAM 3: Segment Anything with Concepts",
@@ -45,24 +46,15 @@ class SAM3(ByWords):
         "Probability that a pixel of an instance's mask needs to belong to its class. transformers takes 0.5.",
         label="Background threshold",
         group="main",
-        step=0.01,
     )
     least_score: float = knob(
         0.3,
         "How sure the network must be of an instance for its mask to count. transformers takes 0.3.",
         label="Least score of an instance",
-        step=0.01,
     )
     weights: str = knob(
-        source,
-        "The repository of the hub, or the folder, that the network is read from.",
-        label="Weights",
-        kind="network",
+        source, "The repository of the hub, or the folder, that the network is read from.", label="Weights", kind="network"
     )
-
-    def network(self, models: Models) -> Sam3Network:
-        """The network of `weights`, loaded on first use."""
-        return models.other(Sam3Network, self.weights)
 
     def maps(
         self, network: Sam3Network, image: UInt8[np.ndarray, "H W 3"], words: Sequence[Concept]

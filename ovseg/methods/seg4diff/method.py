@@ -19,7 +19,6 @@ On a network of cross-attention the layer's attention is shared among words alon
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import ClassVar, Literal
 
 import torch
@@ -29,8 +28,8 @@ from torch import Tensor
 from ovseg.attention.spreading import affinity_evidence
 from ovseg.backbones import Checkpoint
 from ovseg.backbones.base import Backbone, Capture, Site, Text, sibling
-from ovseg.maths.maps import normalise, resize
-from ovseg.methods.base import Method, Prepared
+from ovseg.maths.maps import best_of_each, normalise, resize
+from ovseg.methods.base import Method, Prepared, noise_level
 from ovseg.methods.seg4diff.slots import regions
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
@@ -63,7 +62,7 @@ class Seg4Diff(Method):
         arxiv="2509.18096",
         code="https://github.com/cvlab-kaist/Seg4Diff",
     )
-    released: ClassVar[Mapping[str, object]] = MappingProxyType({"scale": "none", "threshold": 0.0})
+    released: ClassVar[Mapping[str, object]] = {"scale": "none", "threshold": 0.0}
 
     scale: Literal["min-max", "none"] = knob(
         "min-max",
@@ -77,7 +76,6 @@ class Seg4Diff(Method):
         "Score that a pixel needs to belong to a class. The released code has no background, which is 0.",
         label="Background threshold",
         group="main",
-        step=0.01,
     )
     layer: int = knob(
         9,
@@ -85,15 +83,9 @@ class Seg4Diff(Method):
         label="Layer",
         group="main",
         high=99,
-        step=1,
     )
-    timestep: int = knob(
-        515,
-        "How much noise is added to the picture before the network looks at it, 0 to 999. The released code takes the eighth"
-        " step from the end of 28, which is 515 of Stable Diffusion 3.",
-        label="Noise level",
-        high=999,
-        step=1,
+    timestep: int = noise_level(
+        515, "The released code takes the eighth step from the end of 28, which is 515 of Stable Diffusion 3.", "more"
     )
     prompt: str = knob("{}", "The sentence; {} is replaced by the list of words.", label="Sentence")
     between: str = knob(
@@ -121,7 +113,6 @@ class Seg4Diff(Method):
 
     @property
     def stretched(self) -> bool:
-        """Whether each word's map goes from 0 to 1."""
         return self.scale == "min-max"
 
     def sentences(self, backbone: Backbone, phrases: Sequence[str]) -> tuple[Sentence, ...]:
@@ -144,11 +135,6 @@ class Seg4Diff(Method):
         return crossing[self.layer]
 
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedSeg4Diff":
-        """Encode the words.
-
-        Raises:
-            ValueError: a phrase does not fit the text encoder, or there is no such layer.
-        """
         stages = Stages(report)
         with stages.stage("encoding the words"):
             self.site(models.backbone)
@@ -166,11 +152,6 @@ class PreparedSeg4Diff(Prepared):
     empty: Text
 
     def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
-        """Segment a scene into the classes, and background below the threshold.
-
-        Raises:
-            ValueError: the noise level is outside the schedule.
-        """
         method, stages = self.method, Stages(report)
         with stages.stage("encoding the picture"):
             _ = scene.latent
@@ -178,8 +159,7 @@ class PreparedSeg4Diff(Prepared):
             maps = self._received(scene)
         with stages.stage("scoring", 1.0):
             owners = rows_of(self.classes)[1]
-            rows = [[row for row, owner in enumerate(owners) if owner == k] for k in range(len(self.classes))]
-            scores = resize(torch.stack([maps[own].amax(0) for own in rows]), scene.image.shape[:2])
+            scores = resize(best_of_each(maps, owners), scene.image.shape[:2])
             scores = normalise(scores) if method.scale == "min-max" else scores
         return Segmentation.from_scores(
             scene.image, self.names, scores, method.threshold, evidence=lambda: tuple(self._evidence(scene, maps)),
@@ -200,9 +180,7 @@ class PreparedSeg4Diff(Prepared):
     def _evidence(self, scene: Scene, maps: Float[Tensor, "p y x"]) -> Iterator[Evidence]:
         phrases, owners = rows_of(self.classes)
         for phrase, owner, values in zip(phrases, owners, maps, strict=True):
-            yield Evidence(
-                f"{phrase}: {RECEIVED}", "heat", map=values.cpu().numpy(), group=RECEIVED, label=self.names[owner]
-            )
+            yield Evidence.heat(f"{phrase}: {RECEIVED}", values, RECEIVED, self.names[owner])
         site, backbone, method = self.method.site(self.models.backbone), self.models.backbone, self.method
         padding = [k for k, token in enumerate(backbone.tokens("")) if token.kind == "padding"]
         if padding:

@@ -7,7 +7,6 @@ Each place has a probability for each of its labels. The background is the likel
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import ClassVar, Literal
 
 import torch
@@ -37,10 +36,10 @@ class TrainedSegmenter(Yardstick):
     name: ClassVar[str] = "trained-segmenter"
     title: ClassVar[str] = "Trained segmenter"
     needs: ClassVar[tuple[str, ...]] = ("segmenter",)
-    evidence_steps: ClassVar[Mapping[str, str]] = MappingProxyType({
+    evidence_steps: ClassVar[Mapping[str, str]] = {
         PROBABILITY: "What the network gives a word at each place, 0 to 1.",
         LABELS: "The likeliest of all labels that the network was trained on, whether they were asked for or not.",
-    })  # fmt: skip
+    }  # fmt: skip
     paper: ClassVar[Paper] = Paper(
         title="Unified Perceptual Parsing for Scene Understanding",
         authors="Tete Xiao, Yingcheng Liu, Bolei Zhou, Yuning Jiang, Jian Sun",
@@ -63,7 +62,6 @@ class TrainedSegmenter(Yardstick):
         label="Shorter side",
         low=32,
         high=1024,
-        step=1,
     )
 
     @classmethod
@@ -72,15 +70,9 @@ class TrainedSegmenter(Yardstick):
         return {"side": checkpoint.side}
 
     def helpers(self, models: Models) -> dict[str, Callable[[], SemanticDetector]]:
-        """The segmenter that goes with the backbone."""
         return {"segmenter": lambda: models.segmenter}
 
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedTrainedSegmenter":
-        """Find the network's labels that each class means.
-
-        Raises:
-            ValueError: the backbone has no such network, or it does not know a class.
-        """
         stages = Stages(report)
         with stages.stage("finding the labels"):
             if obstacle := models.obstacle("segmenter"):
@@ -115,7 +107,6 @@ class PreparedTrainedSegmenter(Prepared):
     rows: tuple[list[int], ...]
 
     def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
-        """Segment a scene into the classes and background."""
         stages = Stages(report)
         with stages.stage("looking at the picture"):
             scale = self.method.side / min(scene.image.shape[:2])
