@@ -115,16 +115,30 @@ class Watched:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", lambda request: None if _is_local(request.url) else self.outside.append(request.url))
 
-    def accessible(self) -> None:
-        """axe-core, which `npm install` puts beside the project, finds no serious violation."""
+    def accessible(self, within: str = "html") -> None:
+        """axe-core, which `npm install` puts beside the project, finds no serious violation within a part of the page."""
         script = ROOT / "node_modules" / "axe-core" / "axe.min.js"
         need(script.is_file(), "axe-core", "npm install")
         self.page.add_script_tag(path=script)
         # A button fades from light to dark: on a busy machine axe may meet it half way.
         self.page.evaluate("document.getAnimations().filter(a => a instanceof CSSTransition).forEach(a => a.finish())")
-        found = self.page.evaluate("axe.run()")["violations"]
+        found = self.page.evaluate("within => axe.run(within)", within)["violations"]
         serious = [item for item in found if item["impact"] in ("serious", "critical")]
         assert not serious, [(item["id"], [node["html"][:160] for node in item["nodes"][:3]]) for item in serious]
+
+    def fits(self, selector: str) -> None:
+        """The page is as wide as the window at most, and nothing of a part reaches beyond its edge."""
+        width = self.page.viewport_size["width"]
+        assert self.page.evaluate("document.documentElement.scrollWidth") <= width
+        # What a container cuts off makes no page wider, and is lost all the same.
+        rights = "all => Math.max(...all.map(one => one.getBoundingClientRect().right))"
+        assert self.page.eval_on_selector_all(f"{selector} *", rights) <= width
+
+    def screenshot(self, name: str) -> None:
+        """Write what is seen, where the environment names a folder."""
+        if SCREENSHOTS:
+            SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
     @contextmanager
     def end_comes_late(self) -> Iterator[None]:

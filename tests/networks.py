@@ -6,7 +6,7 @@ import io
 import os
 import pickle
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -38,10 +38,14 @@ with jaxtyping.install_import_hook("ovseg", "tests.typecheck.check"):
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, ViTConfig, ViTImageProcessor, ViTModel
 
 from ovseg.backbones import Backbone, load_backbone
 from ovseg.backbones.stable_diffusion import StableDiffusion
+from ovseg.demo.picture import Picture
+from ovseg.demo.run import Results, RunRequest, run, titled
+from ovseg.methods import Method
 from ovseg.models import Models
 from ovseg.pocket.bundle import build_pipeline
 from ovseg.pocket.open_clip_export import export_open_clip
@@ -49,8 +53,14 @@ from ovseg.pocket.tokenizer import CONTEXT_LENGTH, END, START, build_tokenizer
 from ovseg.pocket.train_captioner import build_captioner, build_processor
 from ovseg.pocket.train_clip import build_clip
 from ovseg.pocket.train_segmenter import build_segmenter
-from ovseg.pocket.world import THINGS
+from ovseg.pocket.world import THINGS, scene
 from ovseg.pretrained.grounding import GroundingModule, GroundingSize, save_grounding, step_features
+from ovseg.progress import Report, silent
+from ovseg.scene import from_image
+from ovseg.server.durations import Durations
+from ovseg.types import Scene
+from tests.patch_transformer import PatchTransformer
+from tests.tiny_pipelines import write_tiny
 
 gc.freeze()  # what is imported stays, and need not be looked at again
 gc.enable()
@@ -151,6 +161,21 @@ def in_place_of_a_large_one(models: Models) -> Models:
 
 
 @pytest.fixture(scope="session")
+def joint_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Stable Diffusion 3, in which words and places share their attention."""
+    return write_tiny("sd35m", tiny_folder, tmp_path_factory.mktemp("families") / "joint")
+
+
+@pytest.fixture(scope="session")
+def patches_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of the transformer over patches, which is no U-Net."""
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("patches") / "weights.safetensors"
+    save_file(PatchTransformer().state_dict(), file)
+    return file
+
+
+@pytest.fixture(scope="session")
 def models(tiny_folder: Path) -> Models:
     """The tiny pipeline behind `Models`, on the CPU."""
     return in_place_of_a_large_one(Models(str(tiny_folder), device="cpu"))
@@ -236,11 +261,57 @@ def with_folder(models: Models, folder: Path) -> Models:
     return same
 
 
+def with_traits(models: Models, **traits: object) -> Models:
+    """The same networks, none of them loaded, with some traits of their row changed."""
+    other = Models(models.name, device="cpu")
+    other.checkpoint = replace(models.checkpoint, **traits)
+    return other
+
+
+def run_of(
+    models: Models, methods: Sequence[Method], picture: Picture, words: str = "cat, dog", caption: str = "", seed: int = 0
+) -> Results:
+    """What the page's Run makes of methods on a picture."""
+    asked = RunRequest(picture, words, caption, "", titled(models, methods), seed)
+    return run(models, asked, Durations(), silent, lambda part: None)
+
+
+def stop_at(stage: str, error: type[BaseException] = KeyboardInterrupt) -> Report:
+    """A report that ends the work where a stage of this name begins."""
+
+    def report(said: str, share: float) -> None:
+        if said.startswith(stage):
+            raise error
+
+    return report
+
+
+@pytest.fixture
+def groundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of grounding modules in the user's cache, which is empty; a working folder without runs."""
+    monkeypatch.delenv("OVSEG_GROUNDING", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "cache" / "ovseg" / "grounding"
+
+
+@pytest.fixture
+def network(tiny_folder: Path) -> list[str]:
+    """The options of the command line that name the tiny pipeline."""
+    return ["--backbone", str(tiny_folder), "--device", "cpu"]
+
+
 @pytest.fixture
 def with_store(with_clip: Models, tmp_path: Path) -> Models:
     """The same networks, loaded once for all, with a store of prototypes of their own."""
     _ = with_clip.backbone, with_clip.clip, with_clip.dino
     return with_folder(with_clip, tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def wide(with_clip: Models) -> Scene:
+    """A scene of the pocket world that is wider than high."""
+    return from_image(with_clip, scene("val", 1).image[:80], seed=2)
 
 
 @pytest.fixture

@@ -1,25 +1,21 @@
-"""The About tab: its texts and pictures, and how it looks in a browser, wide and narrow, light and dark."""
+"""The About tab: its texts and pictures."""
 
 import json
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
 
-import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import BrowserContext
 
 from ovseg import methods
 from ovseg.demo import make_about, screenshots
-from ovseg.demo.about_tab import ABOUT, STEPS, about_html, build_about_tab
+from ovseg.demo.about_tab import ABOUT, STEPS, about_html
 from ovseg.demo.static_files import static
 from ovseg.methods import METHODS, find_method
 from ovseg.models import Models
-from tests.browsers import SCREENSHOTS, Watched
 
 
 class Outline(HTMLParser):
@@ -112,55 +108,6 @@ def test_strips_of_two_methods_are_the_shipped_ones(tmp_path: Path) -> None:
             folders = (kind.folder() / ABOUT, tmp_path / kind.name)
             old, new = (np.asarray(Image.open(folder / step["file"]), np.float32) for folder in folders)
             assert np.abs(old - new).mean() < 6, f"{step['file']} is old: run python -m ovseg.demo.make_about"
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with gr.Blocks() as page:
-        gr.Markdown("# Title")
-        with gr.Tab("About"):
-            build_about_tab(Models("pocket"))
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False)
-    yield url
-    page.close()
-
-
-CONTRAST = """() => {
-  const rgb = c => { const p = document.createElement('canvas').getContext('2d'); p.fillStyle = c; p.fillRect(0, 0, 1, 1);
-    const d = p.getImageData(0, 0, 1, 1).data; return [d[0], d[1], d[2], d[3] / 255] };
-  const light = ([r, g, b]) => { const l = v => (v /= 255) <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-    return 0.2126 * l(r) + 0.7152 * l(g) + 0.0722 * l(b) };
-  const behind = e => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor);
-    if (c[3] > 0.99) return c } return [255, 255, 255, 1] };
-  return [...document.querySelectorAll('.ov-about :is(p, a, h2, h3, figcaption, code)')].map(e => {
-    const pair = [light(rgb(getComputedStyle(e).color)), light(behind(e))].sort((a, b) => b - a);
-    return [(pair[0] + 0.05) / (pair[1] + 0.05), e.outerHTML.slice(0, 80)] }).sort((a, b) => a[0] - b[0])[0] }"""
-
-
-@pytest.mark.parametrize(("width", "theme"), [(1400, "light"), (390, "dark")])
-def test_it_looks_right(address: str, browser: BrowserContext, width: int, theme: str) -> None:
-    watched = Watched(browser.new_page())
-    page = watched.page
-    page.set_viewport_size({"width": width, "height": 900})
-    page.goto(f"{address}?__theme={theme}")
-    page.locator(".ov-about img").last.wait_for()
-    sizes = page.eval_on_selector_all(
-        ".ov-about img", "all => all.map(i => [i.naturalWidth, i.clientWidth, i.clientHeight])"
-    )
-    assert len(sizes) >= 16
-    assert all(natural == 288 and abs(wide - high) <= 1 and wide >= 115 for natural, wide, high in sizes), sizes
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    # What a container cuts off makes no page wider, and is lost all the same.
-    edge = page.eval_on_selector_all(".ov-about *", "all => Math.max(...all.map(e => e.getBoundingClientRect().right))")
-    assert edge <= width
-    assert page.locator("body.dark").count() == (theme == "dark")
-    lowest, where = page.evaluate(CONTRAST)
-    assert lowest >= 4.5, where
-    if SCREENSHOTS:
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"about-{width}-{theme}.png", full_page=True)
-    assert not watched.errors and not watched.outside
-    page.close()
 
 
 def test_screenshots_are_made_small_and_their_greys_stay_grey() -> None:

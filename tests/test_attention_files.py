@@ -96,11 +96,6 @@ def test_the_zip_holds_the_same_files(inside: Inside, tmp_path: Path) -> None:
                 assert archive.read(name) == (tmp_path / name).read_bytes(), name
 
 
-@pytest.fixture
-def network(tiny_folder: Path) -> list[str]:
-    return ["--backbone", str(tiny_folder), "--device", "cpu"]
-
-
 def test_the_command_looks_into_a_picture(
     tmp_path: Path, network: list[str], models: Models, capsys: pytest.CaptureFixture
 ) -> None:

@@ -1,14 +1,12 @@
 import copy
-import threading
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
-from diffusers.models.attention_processor import Attention, AttnProcessor
+from diffusers import UNet2DConditionModel
 
-from ovseg.backbones.base import Ablation, Capture, Sampling, Site, Text, Trace, Watch, grid_at, query_states
+from ovseg.backbones.base import Ablation, Capture, Sampling, Site, Text, Trace, Watch, grid_at
 from ovseg.backbones.counting import counting
 from ovseg.backbones.recording import Recorder
 from ovseg.backbones.stable_diffusion import StableDiffusion
@@ -134,51 +132,6 @@ def test_attention_to_phrases_needs_a_phrase_in_each_prompt(backbone: StableDiff
         backbone.trace(latents((1, 4, 16, 16)), text, 100, Capture(phrases=(1,)), seed=0)
 
 
-def test_maps_are_diffusers_own_probabilities_on_diffusers_own_noised_latent(backbone: StableDiffusion) -> None:
-    unet, latent_hw, inputs, expected = backbone.unet, (16, 24), {}, {}
-    text, latent = backbone.encode_text(["a photo of a cat", ""], ["cat", ""]), latents((1, 4, *latent_hw), 7)
-    noise = torch.randn(latent.shape, generator=generator(5))
-    schedule = DDPMScheduler.from_config(backbone.pipeline.scheduler.config)
-    noised = schedule.add_noise(latent, noise, torch.tensor([300]))
-    before = dict(unet.attn_processors)
-    unet.set_attn_processor({f"{site.name}.processor": Keeping(inputs, site) for site in backbone.sites})
-    try:
-        with torch.no_grad():
-            unet(noised.expand(2, -1, -1, -1), 300, encoder_hidden_states=text.embeddings)
-    finally:
-        unet.set_attn_processor(before)
-    for site, (query, key) in inputs.items():
-        module = unet.get_submodule(site.name)
-        scores = module.get_attention_scores(module.head_to_batch_dim(query), module.head_to_batch_dim(key))
-        expected[site] = scores.unflatten(0, (2, module.heads)).mean(1)
-    trace = backbone.trace(latent, text, 300, Capture(cross=STRIDES, states=selves(backbone)), seed=5)
-    for site in (site for site in backbone.sites if site.kind == "cross"):
-        assert torch.allclose(trace.cross[site].flatten(1, 2), expected[site], atol=1e-5)
-    for stride in (1, 2, 4, 8):
-        own = [maps for site, maps in expected.items() if site.kind == "self" and site.stride == stride]
-        assert len(own) == {1: 5, 2: 5, 4: 5, 8: 1}[stride]
-        assert torch.allclose(self_attention(trace)[stride], torch.stack(own).mean(0), atol=1e-5)
-
-
-class Keeping(AttnProcessor):
-    """diffusers' plain attention, which keeps the queries and keys of a site."""
-
-    def __init__(self, kept: dict, site: Site) -> None:
-        self.kept, self.site = kept, site
-
-    def __call__(
-        self,
-        attn: Attention,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor | None = None,
-        *_: Any,
-        **__: Any,
-    ) -> torch.Tensor:
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        self.kept[self.site] = attn.to_q(hidden_states), attn.to_k(context)
-        return super().__call__(attn, hidden_states, encoder_hidden_states)
-
-
 def test_processors_and_hooks_are_as_before_after_an_exception(backbone: StableDiffusion) -> None:
     unet = backbone.unet
     before = dict(unet.attn_processors)
@@ -210,7 +163,6 @@ def test_what_the_network_does_not_have_is_refused(backbone: StableDiffusion, ca
     [
         ("a photo of a cat", "cat", ["cat"]),
         ("a photo of a potted plant on grass", "potted plant", ["potted", "plant"]),
-        ("a carpet and a car", "car", ["car"]),
         ("a photo of a CAT", "cat", ["cat"]),
         ("a photo", "", []),
     ],
@@ -230,35 +182,7 @@ def test_a_phrase_is_a_whole_word(backbone: StableDiffusion) -> None:
     assert text.spans == ((len(tokens) - 2,),)  # the last one before the end token, no part of "carpet"
 
 
-def test_a_phrase_of_many_pieces_has_all_of_them(backbone: StableDiffusion) -> None:
-    text = backbone.encode_text(["a photo of an aeroplane and a dog"], ["aeroplane"])
-    assert len(text.spans[0]) == 2 and text.spans[0][1] == text.spans[0][0] + 1
-
-
-def test_a_phrase_that_is_not_in_its_prompt_is_refused(backbone: StableDiffusion) -> None:
-    with pytest.raises(ValueError, match="'dog' is not in 'a cat'"):
-        backbone.encode_text(["a cat"], ["dog"])
-    with pytest.raises(ValueError, match="must fit 32 tokens, but it has"):
-        backbone.encode_text(["a photo of " * 20 + "a cat"], ["cat"])
-
-
-def test_emphasis_moves_the_phrase_away_from_the_empty_prompt(backbone: StableDiffusion) -> None:
-    plain = backbone.encode_text(["a photo of a potted plant"], ["potted plant"])
-    strong = backbone.encode_text(["a photo of a potted plant"], ["potted plant"], 1.21, ["plant"])
-    empty = backbone.encode_text([""], [""]).embeddings[0]
-    column = plain.spans[0][-1]
-    expected = empty[column] + 1.21 * (plain.embeddings[0, column] - empty[column])
-    assert torch.allclose(strong.embeddings[0, column], expected, atol=1e-6)
-    others = [k for k in range(plain.embeddings.shape[1]) if k != column]
-    assert torch.equal(strong.embeddings[0, others], plain.embeddings[0, others])
-
-
-def test_generation_is_seeded_and_can_be_stopped(backbone: StableDiffusion) -> None:
-    (first,), (again,) = (backbone.generate("a cat", [5], Sampling(3, 2.0)) for _ in range(2))
-    assert first.image.shape == (64, 64, 3) and first.latent.shape == (1, 4, 32, 32) and first.attribution is None
-    assert np.array_equal(first.image, again.image)
-    both = backbone.generate("a cat", [6, 5], Sampling(3, 2.0))
-    assert torch.allclose(both[1].latent, first.latent, atol=1e-4) and not torch.allclose(both[0].latent, first.latent)
+def test_generation_can_be_stopped(backbone: StableDiffusion) -> None:
     steps = []
 
     def stop_at_two(done: int, total: int) -> None:
@@ -269,19 +193,6 @@ def test_generation_is_seeded_and_can_be_stopped(backbone: StableDiffusion) -> N
     with pytest.raises(StoppedError):
         backbone.generate("a cat", [5], Sampling(6, 2.0), on_step=stop_at_two)
     assert steps == [(1, 6), (2, 6)]
-
-
-def test_a_picture_is_the_one_that_plain_diffusers_draws(backbone: StableDiffusion) -> None:
-    sampling = Sampling(3, 5.0, "a dog on grass")
-    (made,) = backbone.generate("a photo of a cat", [9], sampling)
-    plain = backbone.pipeline(
-        "a photo of a cat", negative_prompt=sampling.negative, num_inference_steps=3, guidance_scale=5.0,
-        generator=generator(9), output_type="np",
-    ).images[0]  # fmt: skip
-    assert plain.std() > 0.02
-    assert np.abs(made.image / 255 - plain).max() < 1.5 / 255
-    (other,) = backbone.generate("a photo of a cat", [9], Sampling(3, 5.0, "a bus"))
-    assert not np.array_equal(other.image, made.image)
 
 
 def test_latents_are_scaled_as_diffusers_scales_them(backbone: StableDiffusion) -> None:
@@ -311,22 +222,6 @@ def test_weights_have_a_name_that_follows_them(backbone: StableDiffusion) -> Non
     assert fingerprint(network) != name
 
 
-def test_text_is_cut_into_parts_with_their_own_spans(backbone: StableDiffusion) -> None:
-    words = ["cat", "potted plant", "dog"]
-    text = backbone.encode_text([f"a photo of a {word}" for word in words], words)
-    parts = list(text.split(2))
-    assert [part.prompts for part in parts] == [text.prompts[:2], text.prompts[2:]]
-    assert [part.spans for part in parts] == [text.spans[:2], text.spans[2:]]
-    assert torch.equal(parts[1].embeddings, text.embeddings[2:])
-
-
-def test_a_word_in_a_sentence_is_the_mean_of_its_own_tokens(backbone: StableDiffusion) -> None:
-    (state,) = query_states(backbone, ["potted plant"], "a photo of a {} on grass")
-    text = backbone.encode_text(["a photo of a potted plant on grass"], ["potted plant"])
-    assert len(text.spans[0]) >= 2
-    assert torch.allclose(state, text.embeddings[0, list(text.spans[0])].mean(0), atol=1e-6)
-
-
 def test_attribution_is_the_mean_attention_of_the_phrase_on_conditional_rows(backbone: StableDiffusion) -> None:
     prompt, before = "a photo of a potted plant", dict(backbone.unet.attn_processors)
     made = backbone.generate(prompt, [1, 2], Sampling(1, 4.0, "blurry", dpm_solver=True), phrase="potted plant")
@@ -343,32 +238,6 @@ def test_attribution_is_the_mean_attention_of_the_phrase_on_conditional_rows(bac
         assert torch.allclose(one.attribution, torch.stack(grown).mean(0), atol=1e-5)
     with pytest.raises(ValueError, match="'dog' is not in"):
         backbone.generate(prompt, [1], Sampling(1, 4.0), phrase="dog")
-
-
-def test_a_watched_generation_hands_over_a_trace_of_every_pass(backbone: StableDiffusion) -> None:
-    prompt, sampling, before = "a photo of a cat", Sampling(3, 4.0, "blurry"), dict(backbone.unet.attn_processors)
-    capture, seen = Capture(cross=(1, 4), features=(2,), states=selves(backbone)), []
-    with counting() as count:
-        watched = backbone.generate(prompt, [1, 2], sampling, watch=Watch(capture, seen.append))
-    plain = backbone.generate(prompt, [1, 2], sampling)
-    assert all((a.latent - b.latent).abs().max() < 1e-4 for a, b in zip(watched, plain, strict=True))
-    assert (count.passes, count.rows) == (3, 12) and dict(backbone.unet.attn_processors) == before
-    assert tuple(trace.timestep for trace in seen) == backbone.timesteps(sampling)
-    text = backbone.encode_text([prompt], [""])
-    for trace in seen:
-        assert trace.text.prompts == (prompt, prompt) and trace.noised.shape == (2, 4, 32, 32)
-        for row in range(2):
-            alone = backbone.trace_noised(trace.noised[row : row + 1], text, trace.timestep, capture)
-            for name in ("cross", "features"):
-                own, other = getattr(trace, name), getattr(alone, name)
-                assert own.keys() == other.keys() and own
-                assert all(torch.allclose(own[key][row], other[key][0], atol=1e-4) for key in own)
-            assert all(torch.allclose(trace.states[s].query[row], alone.states[s].query[0], atol=1e-4) for s in alone.states)
-            assert torch.allclose(self_attention(trace)[8][row], self_attention(alone)[8][0], atol=1e-4)
-    with pytest.raises(ValueError, match="gather a phrase's attention or be watched, but both"):
-        backbone.generate(prompt, [1], sampling, phrase="cat", watch=Watch(capture, seen.append))
-    with pytest.raises(ValueError, match="1 step or more"):
-        backbone.timesteps(Sampling(0, 4.0))
 
 
 def test_a_watcher_stops_a_generation(backbone: StableDiffusion) -> None:
@@ -404,40 +273,24 @@ def test_visitors_at_once_get_what_each_would_get_alone(backbone: StableDiffusio
         return backbone.generate("a cat", [seed], Sampling(3, 2.0))[0].image
 
     alone = [picture(seed) for seed in range(3)]
-    together: dict[int, np.ndarray] = {}
-    threads = [threading.Thread(target=lambda s=seed: together.__setitem__(s, picture(s))) for seed in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(np.array_equal(alone[seed], together[seed]) for seed in range(3))
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(picture, range(3)))
+    assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
 
 
 def test_passes_are_counted_for_each_visitor_alone(backbone: StableDiffusion) -> None:
     text, latent = backbone.encode_text(["a cat", "a dog", ""], ["cat", "dog", ""]), latents((1, 4, 16, 16))
-    counts = {}
 
-    def work(steps: int) -> None:
+    def work(steps: int) -> tuple[int, ...]:
         with counting() as both:
             backbone.generate("a cat", [1, 2], Sampling(steps, 2.0))
             with counting() as inner:
                 backbone.trace(latent, text, 100, Capture(cross=(1,)), seed=0)
         backbone.trace(latent, text, 100, Capture(cross=(1,)), seed=0)  # behind the blocks: counted nowhere
-        counts[steps] = (both.passes, both.rows, inner.passes, inner.rows)
+        return both.passes, both.rows, inner.passes, inner.rows
 
-    threads = [threading.Thread(target=work, args=(steps,)) for steps in (1, 3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert counts == {1: (2, 7, 1, 3), 3: (4, 15, 1, 3)}
-
-
-@pytest.mark.parametrize("timestep", [-1, 1000])
-def test_a_timestep_outside_the_schedule_is_refused(backbone: StableDiffusion, timestep: int) -> None:
-    text = backbone.encode_text(["a cat"], ["cat"])
-    with pytest.raises(ValueError, match="from 0 to 999"):
-        backbone.trace(latents((1, 4, 16, 16)), text, timestep, Capture(), seed=0)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(work, (1, 3))) == [(2, 7, 1, 3), (4, 15, 1, 3)]
 
 
 @pytest.mark.parametrize("image_hw", [(60, 90), (1, 1), (500, 20), (3000, 4000)])

@@ -14,6 +14,7 @@ from ovseg.__main__ import main
 from ovseg.backbones import BACKBONES
 from ovseg.models import Models
 
+VOC_OR_COCO = "must be one of voc-S1, voc-S2, voc-S3, voc-ZS3, coco-65-15, or a JSON file"
 # Of each command, the lines and a part of the sentence. Names in braces are files and folders of `places`.
 LINES = {
     "segment {picture} --classes cat --out {text}": "must be a folder, but",
@@ -47,6 +48,7 @@ LINES = {
     "segment {pictures} --classes cat --out {text}": "must be a folder, but",
     "segment {pictures} --classes cat --out {pictures}": "must go to another folder",
     "segment {pictures} --classes cat --out {bad_settings}": "settings.json must be JSON, but is empty or damaged",
+    "segment {pictures} --classes cat --out {empty_settings}": "settings.json must be JSON, but is empty or damaged",
     "segment {pictures} --classes cat --out {list_settings}": "settings.json must hold a JSON dict",
     "segment {pictures} --classes cat --out {folder_settings}": "settings.json must be one that can be read",
     "segment {picture} --classes cat": "required: --out",
@@ -130,6 +132,7 @@ LINES = {
     "evaluate --count 1 --out {bad_settings}": "settings.json must be JSON",
     "evaluate --count 1 --workers 0 --out {new}": "must be 1 or more",
     "evaluate --count 1 --dataset magic --out {new}": "data set must be one of",
+    "evaluate --count 1 --data {empty} --out {new}": "takes no folder",
     "evaluate --count 1 --dataset voc-21 --out {new}": "needs the folder",
     "evaluate --count 1 --dataset voc-21 --data nothing --out {new}": "nothing",
     "evaluate --count 1 --labels magic --out {new}": "label source must be one of",
@@ -175,10 +178,14 @@ LINES = {
     "train all --minutes cat=20 --out {new}": "with `all` and a network's name, but got 'cat=20'",
     "train all --minutes clip=soon --out {new}": "must be a number, but got 'soon'",
     "train clip --anew --out {new}": "--anew is for all, but the network is clip",
-    "train all --split magic --out {new}": "class split must be one of",
+    "train all --split voc-S1 --out {new}": "must be one of S1, S2, S3, ZS3, but got 'voc-S1'",
     "train bundle --out {new} --to {text}": "must be a folder, but",
     "triplets --count 0 --out {new}": "must be 1 or more",
     "triplets --classes cat --split S1 --out {new}": "give one of them",
+    "triplets --detector x --out {new}": "must be named by --split or --classes",
+    "triplets --backbone sd15 --detector x --split S1 --out {new}": VOC_OR_COCO,
+    "synthesize --backbone sd15 --split S1 --out {new}": VOC_OR_COCO,
+    "grounded-generation --backbone sd15 --judge x --split S1 --out {new}": VOC_OR_COCO,
     "triplets --count 1 --classes cat,dog --detector nothing/there --out {new}": "nothing/there",
     "triplets --count 1 --classes cat,dog --detector {empty} --out {new}": "empty",
     "triplets --count 1 --classes unicorn --detector {detector} --out {new}": "that the detector finds",

@@ -13,7 +13,7 @@ import ovseg
 from ovseg.__main__ import main
 from ovseg.demo.picture import example_names
 from ovseg.pocket.world import scene
-from tests.browsers import ROOT, SCREENSHOTS, TWO_FRAMES, Watched, forget_visitor, leave
+from tests.browsers import ROOT, TWO_FRAMES, Watched, forget_visitor, leave
 
 
 class Visit(Watched):
@@ -79,11 +79,6 @@ class Visit(Watched):
         assert not self.errors and not self.outside and self.sideways() <= 0
         kept = self.page.evaluate("Object.keys(localStorage)")
         assert all(name.startswith("ovseg-") for name in kept), kept
-
-    def screenshot(self, name: str) -> None:
-        if SCREENSHOTS:
-            SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-            self.page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from ovseg.pocket.recipes import MINUTES
 from ovseg.pocket.train_segmenter import build_segmenter
 from ovseg.pocket.training import Budget
 from ovseg.pretrained.detector import load_detector
+from tests.networks import stop_at
 
 SHORT = dict.fromkeys(MINUTES, 0.02)
 
@@ -97,12 +98,8 @@ def test_the_whole_chain_with_a_stop_in_the_middle(tmp_path: Path) -> None:
     budget = Budget(tmp_path / "root", 0, scenes=64, tested=6)
     chain = WithDetector(budget, tmp_path / "bundle", SHORT, anew=True, triplets=6, steps=1)
 
-    def stop_at_the_captioner(step: str, share: float) -> None:
-        if step == "captioner":
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        chain.run(stop_at_the_captioner)
+        chain.run(stop_at("captioner"))
     before = {path: path.stat().st_mtime_ns for path in budget.root.rglob("checkpoint/*.safetensors")}
     assert {path.relative_to(budget.root).parts[0] for path in before} == {"codec", "denoiser", "clip", "judge"}
     assert not chain.to.exists()

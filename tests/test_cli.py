@@ -1,7 +1,7 @@
 import json
 import re
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -11,20 +11,12 @@ from PIL import Image
 
 from ovseg.__main__ import main
 from ovseg.backbones import BACKBONES
-from ovseg.commands import triplets
 from ovseg.commands.common import configuration_of
-from ovseg.factory.splits import UNSEEN
 from ovseg.methods import METHODS, FreeSegDiff, Method, modes_of, suited_to
 from ovseg.methods.settings import as_text, read_setting
 from ovseg.models import Models
-from ovseg.pocket.world import THINGS
 from ovseg.pretrained.captioner import CAPTIONERS, CaptionerSpec
 from ovseg.scene import from_prompt
-
-
-@pytest.fixture
-def network(tiny_folder: Path) -> list[str]:
-    return ["--backbone", str(tiny_folder), "--device", "cpu"]
 
 
 def test_generate_then_segment(tmp_path: Path, network: list[str], capsys: pytest.CaptureFixture) -> None:
@@ -156,13 +148,3 @@ def test_scenes_begin_where_they_are_asked_to(tmp_path: Path) -> None:
     assert main(arguments) == 0
     assert Image.open(tmp_path / "novel-000004.png").size == (64, 64)
     assert not (tmp_path / "novel-000002.png").exists() and not (tmp_path / "novel-000005.png").exists()
-
-
-def test_triplets_of_a_split_show_its_seen_classes(models: Models, detector_folder: Path) -> None:
-    parser = ArgumentParser()
-    triplets.add_options(parser)
-    given = ["--split", "S1", "--detector", str(detector_folder), "--count", "3", "--seed", "9", "--out", "unused"]
-    factory = triplets._factory(parser.parse_args(given), models)
-    assert set(factory.classes) == set(THINGS) - set(UNSEEN["S1"])
-    assert (factory.count, factory.seed, factory.features, factory.single) == (3, 9, True, False)
-    assert not triplets._factory(parser.parse_args([*given, "--latents"]), models).features

@@ -1,5 +1,6 @@
-"""CLIP against open_clip's own network: its vectors, its probabilities and the features of its patches."""
+"""CLIP against open_clip's own network; prompts that share their beginnings against encoding each by itself."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 from PIL import Image
 
 from ovseg.models import Models
+from ovseg.pretrained import prompt_tree
 from ovseg.pretrained.clip import Clip
+from ovseg.pretrained.prompt_tree import encode_tree, shares_prefixes
 
 PROMPTS = ["a photo of a cat", "a potted plant"]
 
@@ -45,39 +48,44 @@ def test_a_name_is_the_mean_of_its_templates_with_length_1(with_clip: Models) ->
         assert mean.norm() < 0.999 and torch.allclose(row, mean / mean.norm(), atol=1e-5)
 
 
-@torch.inference_mode()
-@pytest.mark.parametrize("layer", [-1, -2])
-def test_keys_are_those_of_a_layers_attention_at_each_patch(
-    with_clip: Models, pictures: list[np.ndarray], layer: int
-) -> None:
-    clip = with_clip.clip
-    tower, states = clip._model.visual, []
-    keys = clip.dense(pictures, "keys", layer)
-    assert keys.shape == (2, tower.transformer.width, *tower.grid_size)
-    block = tower.transformer.resblocks[layer]
-    hook = block.register_forward_pre_hook(lambda _module, inputs: states.append(inputs[0]))
-    squashed = [np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BICUBIC)) for image in pictures]
-    mean, std = (torch.tensor(tower.preprocess_cfg[name]) for name in ("mean", "std"))
-    clip._model.encode_image(((torch.from_numpy(np.stack(squashed)) / 255 - mean) / std).permute(0, 3, 1, 2))
-    hook.remove()
-    width = block.attn.embed_dim
-    expected = block.ln_1(states[0]) @ block.attn.in_proj_weight[width : 2 * width].T
-    expected = (expected + block.attn.in_proj_bias[width : 2 * width])[:, 1:]  # the class token stands first
-    assert torch.allclose(keys.flatten(2).mT, expected, atol=1e-4)
-
-
-@torch.inference_mode()
-def test_values_reach_the_space_of_words(with_clip: Models, pictures: list[np.ndarray]) -> None:
-    """Where attention is even over patches that are all alike, a patch's value is what the tower makes of the picture."""
-    clip = with_clip.clip
-    values = clip.dense(pictures, "values")
-    assert values.shape == (2, clip.text_embeddings(["cat"]).shape[1], *clip._model.visual.grid_size)
-    assert torch.allclose(clip.dense(pictures[:1], "values")[0], values[0], atol=1e-5)
-    assert values.flatten(2).std(-1).mean() > 1e-3
-
-
 def test_what_is_no_clip_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must be a folder with open_clip_config\.json, but there is none"):
         Clip(f"local-dir:{tmp_path}")
     with pytest.raises(ValueError, match="must be local-dir:FOLDER or NAME/TAG of open_clip's table, but got 'ViT-X/none'"):
         Clip("ViT-X/none")
+
+
+WORDS = ("cat", "potted plant", "dog", "traffic light", "boat")
+SUBSETS = [
+    " and ".join(f"a {word}" for word in part)
+    for size in range(1, len(WORDS) + 1)
+    for part in itertools.combinations(WORDS, size)
+]
+
+
+@torch.inference_mode()
+def test_subsets_are_what_plain_encoding_gives(with_clip: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip, ran = with_clip.clip, []
+    plain = clip.text_embeddings(SUBSETS)
+    step = prompt_tree._step
+    monkeypatch.setattr(
+        prompt_tree, "_step", lambda block, state, before: ran.append(len(state)) or step(block, state, before)
+    )
+    shared = clip.subset_embeddings(SUBSETS)
+    assert torch.allclose(shared, plain, atol=1e-5)
+    layers = len(clip._model.transformer.resblocks)
+    assert sum(ran) / layers < 0.2 * len(SUBSETS) * clip._model.context_length
+    ran.clear()
+    assert clip.subset_embeddings(SUBSETS) is shared and not ran
+
+
+@torch.inference_mode()
+def test_openais_layout_with_random_weights() -> None:
+    """The text tower of ViT-B/32 as OpenAI's checkpoints have it, made smaller."""
+    torch.manual_seed(0)
+    config = open_clip.get_model_config("ViT-B-32-quickgelu")["text_cfg"] | {"layers": 2, "width": 64, "heads": 2}
+    text = open_clip.model._build_text_tower(32, open_clip.CLIPTextCfg(**config))
+    assert shares_prefixes(text)
+    tokens = open_clip.tokenize(SUBSETS, context_length=text.context_length)
+    rows = [row[: int(row.argmax()) + 1].tolist() for row in tokens]
+    assert torch.allclose(encode_tree(text, rows) @ text.text_projection, text(tokens), atol=1e-4)

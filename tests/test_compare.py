@@ -1,7 +1,6 @@
 import csv
 import json
 import math
-import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-import ovseg.models
 from ovseg.__main__ import main
 from ovseg.compare import (
     CLAIMED,
@@ -23,31 +21,27 @@ from ovseg.compare import (
     Failure,
     Truth,
     Variant,
-    board_of,
     compare,
     comparison_sheet,
     read_legend,
     read_truth,
-    read_variants,
     run_variants,
     variant_of,
 )  # fmt: skip
 from ovseg.files import RunFolder
 from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.methods.freeseg_diff.method import FreeSegDiff
-from ovseg.methods.grammar import Configuration, read_method
 from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.output.files import Result, files_of
 from ovseg.output.sheet import GAP, MARGIN, Key, Panel, Sheet, typeset
-from ovseg.pocket.world import LABELS
-from ovseg.pocket.world import scene as world_scene
 from ovseg.progress import StoppedError
 from ovseg.scene import from_image
 from ovseg.types import Scene, Segmentation
 from ovseg.words.classes import parse_classes
+from tests.networks import stop_at
 
 IMAGE = np.zeros((2, 4, 3), np.uint8)
 CLASSES = ("cat", "dog")
@@ -213,36 +207,6 @@ def test_a_truth_that_does_not_fit_is_refused(
         read_truth(path, (2, 3), parse_classes("cat, dog"), legend)
 
 
-def test_files_that_are_no_truth_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "t.png").write_text("no picture")
-    classes = parse_classes("cat")
-    with pytest.raises(ValueError, match="must be an image file that Pillow reads"):
-        read_truth(tmp_path / "t.png", (2, 3), classes)
-    with pytest.raises(ValueError, match=r"none\.png does not exist"):
-        read_truth(tmp_path / "none.png", (2, 3), classes)
-    (tmp_path / "legend.json").write_text('{"cat": 1}')
-    with pytest.raises(ValueError, match="must be a list such as"):
-        read_legend(tmp_path / "legend.json")
-    with pytest.raises(ValueError, match="must be a file that can be read"):
-        read_legend(tmp_path / "none.json")
-
-
-def test_truth_of_a_pocket_scene() -> None:
-    scene = world_scene("val", 0, size=96)
-    thing, stuff = scene.things[0], scene.stuff[0]
-    truth = Truth.from_values(scene.labels, dict(enumerate(LABELS)), parse_classes(f"zebra, {thing}|beast, {stuff}"))
-    assert truth.labels == ("background", "zebra", thing, stuff)
-    assert np.array_equal(truth.label_map == 2, scene.labels == LABELS.index(thing))
-    assert np.array_equal(truth.label_map == 3, scene.labels == LABELS.index(stuff))
-    assert not (truth.label_map == 1).any() and (truth.label_map == 2).any()
-
-
-def test_variants_are_named_by_what_differs(with_clip: Models) -> None:
-    assert variant_of(with_clip, OVDiff()).title == "OVDiff"
-    changed = DiffSegmenter(timesteps=(100, 300), last_token=True)
-    assert variant_of(with_clip, changed).title == "DiffSegmenter, noise levels 100+300, last token only true"
-
-
 def test_a_comparison_gives_what_the_methods_give(with_clip: Models, picture: np.ndarray) -> None:
     scene, classes = from_image(with_clip, picture, seed=3), parse_classes("cat, traffic light")
     methods = [DiffSegmenter(), DiffSegmenter(refinements=-1), FreeSegDiff(words="classes"), GroundedDiffusion()]
@@ -289,54 +253,18 @@ def test_nobody_pays_for_encoding_the_picture(
     assert DiffSegmenter().reads_latent and not OVDiff().reads_latent
 
 
-def test_variants_on_several_networks_load_each_once(
-    with_clip: Models, tiny_folder: Path, picture: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    second = shutil.copytree(tiny_folder, tmp_path / "second")
-    models, loads, said = board_of(f"{tiny_folder},{second}", device="cpu"), [], []
-    for own in models.board:
-        own.checkpoint = replace(own.checkpoint, gigabytes=1.0, clip=with_clip.checkpoint.clip)
-    # Each takes 2 GB in float32, of which 60 % may be taken.
-    monkeypatch.setattr("ovseg.shared_networks.memory_of", lambda _: 4e9)
-    load = ovseg.models.load_backbone
-    monkeypatch.setattr(
-        "ovseg.models.load_backbone", lambda name, *told, **more: loads.append(name) or load(name, *told, **more)
-    )
-    entries = [f"diffsegmenter:{on}refinements={n}" for n in (0, 1) for on in ("", "backbone=second:")]
-    variants, classes = read_variants(models, entries), parse_classes("cat")
-    assert [variant.backbone for variant in variants] == ["", "second"] * 2
-    comparison = compare(models, from_image(models, picture), classes, variants, lambda stage, _: said.append(stage))
-    assert loads == [str(tiny_folder), str(second)] and not comparison.failures
-    assert [entry.title for entry in comparison.entries] == [variant.title for variant in variants]
-    assert "DiffSegmenter on second, " in comparison.entries[1].title and any("loaded in" in stage for stage in said)
-    assert not models.is_loaded and models.beside("second").is_loaded  # the first has left before the second came
-    one, other = (comparison.entries[k].segmentation.scores() for k in (0, 1))
-    assert np.allclose(one, other, atol=1e-6)  # the same weights
-    assert read_method(Configuration.of(models.beside("second"), variants[1].method).text).backbone == "second"
-    with pytest.raises(ValueError, match="one of those that were named at the start"):
-        read_variants(models, ["diffsegmenter:backbone=sdxl"])
-    with pytest.raises(ValueError, match="must be for the backbone"):
-        read_method("diffsegmenter:backbone=second").build(models)
-
-
 def test_what_was_done_before_a_stop_is_kept(with_clip: Models, picture: np.ndarray) -> None:
-    def stopping(stage: str, share: float) -> None:
-        if stage.startswith("second"):
-            raise StoppedError
-
     scene, classes, kept = from_image(with_clip, picture), parse_classes("cat"), []
     variants = [Variant("first", GroundedDiffusion()), Variant("second", GroundedDiffusion())]
     with pytest.raises(StoppedError):
-        kept.extend(run_variants(with_clip, scene, classes, variants, stopping))
+        kept.extend(run_variants(with_clip, scene, classes, variants, stop_at("second", StoppedError)))
     assert [e.title for e in kept] == ["first"] and isinstance(kept[0], Entry)
 
 
 def test_bad_orders_are_refused_before_any_work(with_clip: Models, picture: np.ndarray) -> None:
     scene, classes = from_image(with_clip, picture), parse_classes("cat")
 
-    def never(stage: str, share: float) -> None:
-        raise AssertionError(stage)
-
+    never = stop_at("", AssertionError)
     twice = [Variant("same", GroundedDiffusion())] * 2
     for variants, message in (([], "At least one method"), (twice, "'same' is there twice")):
         with pytest.raises(ValueError, match=message):
@@ -389,11 +317,6 @@ def test_sheet_says_what_failed_and_wraps() -> None:
     assert comparison_sheet(failed).shape[0] > comparison_sheet(replace(ALL, failures=())).shape[0] + 40
 
 
-@pytest.fixture
-def network(tiny_folder: Path) -> list[str]:
-    return ["--backbone", str(tiny_folder), "--device", "cpu"]
-
-
 def test_the_command_writes_sheet_tables_and_the_files_of_each_method(
     tmp_path: Path, network: list[str], capsys: pytest.CaptureFixture
 ) -> None:
@@ -434,12 +357,5 @@ def test_the_command_writes_sheet_tables_and_the_files_of_each_method(
         assert card["cost"].pop("passes") == 1 and card["cost"].pop("seconds") >= sum(card.pop("seconds").values()) - 1e-3
         card["network"] = card["network"].partition(" s; ")[2]  # without how long its checks took
     assert cards[0] == cards[1]
-
-
-def test_a_comparison_that_fails_as_a_whole_says_so(
-    tmp_path: Path, network: list[str], capsys: pytest.CaptureFixture
-) -> None:
-    Image.new("RGB", (20, 30)).save(tmp_path / "p.png")
-    command = ["compare", str(tmp_path / "p.png"), "--classes", "cat", "--out", str(tmp_path / "out"), *network]
-    assert main([*command, "--methods", "diffsegmenter:prompt=none"]) == 2
-    assert "but all failed" in capsys.readouterr().err.splitlines()[-1]
+    failing = ["compare", str(picture), "--classes", "cat", "--methods", "diffsegmenter:prompt=none", "--out", str(out)]
+    assert main([*failing, *network]) == 2 and "but all failed" in capsys.readouterr().err.splitlines()[-1]

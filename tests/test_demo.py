@@ -3,10 +3,12 @@
 import json
 import re
 import threading
+import zipfile
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -16,6 +18,7 @@ from PIL import Image
 from ovseg.compare import Entry, Failure
 from ovseg.demo import build
 from ovseg.demo.board import board_picture
+from ovseg.demo.board_file import BOARD_FILE, board_bytes, read_board
 from ovseg.demo.compare_tab import begins
 from ovseg.demo.controls import control_of, read_controls, values_of
 from ovseg.demo.link import Link
@@ -37,6 +40,8 @@ from ovseg.server.durations import Durations, in_words
 from ovseg.types import Segmentation
 from ovseg.words.classes import parse_classes
 from ovseg.words.notes import known_words
+from tests.board_page import values
+from tests.networks import run_of, with_traits
 
 
 def test_building_the_page_loads_no_weight() -> None:
@@ -92,8 +97,6 @@ def test_a_link_of_before_still_opens() -> None:
         ("run=magic", "method must be one of"),
         ("run=ovdiff;magic=3", "setting of OVDiff must be one of"),
         ("run=ovdiff;images=many", "images must be a whole number"),
-        ("run=ovdiff:images=many", "images must be a whole number"),
-        ("run=ovdiff:images", "must be FIELD=VALUE, but got 'images'"),
         ('run=ovdiff:prompt="a', "Quotation marks must come in pairs"),
         ("seed=-3", "seed of a link must be a whole number"),
         ("&".join(["run=ovdiff"] * 13), "methods of a link must be 12 at most, but got 13"),
@@ -252,10 +255,9 @@ def test_an_uploaded_truth_must_fit(tmp_path: Path) -> None:
         picture.truth_of(parse_classes("cat, dog"))
 
 
-def test_methods_end_one_after_the_other_and_a_failure_stays_alone(with_clip: Models) -> None:
-    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+def test_methods_end_one_after_the_other_and_a_failure_stays_alone(with_clip: Models, picture: np.ndarray) -> None:
     methods = (DiffSegmenter(refinements=0, prompt="none"), FreeSegDiff(words="classes", query_stride=4, refinement="none"))
-    request = RunRequest(Picture(image), "cat, dog", "a cat", "", titled(with_clip, methods), 3)
+    request = RunRequest(Picture(picture), "cat, dog", "a cat", "", titled(with_clip, methods), 3)
     durations, parts = Durations(), []
     results = run(with_clip, request, durations, silent, parts.append)
     assert [len(part.waiting) for part in parts] == [2, 1, 0] and parts[-1] is results
@@ -271,19 +273,15 @@ def test_methods_end_one_after_the_other_and_a_failure_stays_alone(with_clip: Mo
     "words, caption, names", [("", "a cat and a dog", ["cat", "dog"]), ("sky|clouds,  cat", "", ["sky", "cat"])]
 )
 def test_typed_words_are_taken_and_a_caption_gives_the_others(
-    with_clip: Models, words: str, caption: str, names: list[str]
+    with_clip: Models, picture: np.ndarray, words: str, caption: str, names: list[str]
 ) -> None:
-    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
-    request = RunRequest(Picture(image), words, caption, "", titled(with_clip, [DiffSegmenter(refinements=0)]), 0)
-    results = run(with_clip, request, Durations(), silent, lambda part: None)
+    results = run_of(with_clip, [DiffSegmenter(refinements=0)], Picture(picture), words, caption)
     assert [word.name for word in results.classes] == names and results.caption == caption
     assert results.comparison.classes == tuple(names)
 
 
-def test_files_are_made_at_the_threshold_of_the_board(with_clip: Models) -> None:
-    image = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
-    request = RunRequest(Picture(image), "cat, dog", "", "", titled(with_clip, [DiffSegmenter(refinements=0)]), 0)
-    results = run(with_clip, request, Durations(), silent, lambda part: None)
+def test_files_are_made_at_the_threshold_of_the_board(with_clip: Models, picture: np.ndarray) -> None:
+    results = run_of(with_clip, [DiffSegmenter(refinements=0)], Picture(picture))
     for threshold, empty in ((None, False), (1.0, True)):
         (made,) = results_as_files(Thresholds(threshold).on(results.comparison)).values()
         assert bool((made.segmentation.label_map == 0).all()) == empty
@@ -303,8 +301,8 @@ def test_files_are_made_at_the_threshold_of_the_board(with_clip: Models) -> None
 
 
 def test_the_first_drawing_of_ovdiff_is_in_its_time(with_clip: Models, tmp_path: Path) -> None:
-    models = Models(with_clip.name, "cpu")
-    models.checkpoint, models.prototype_folders = with_clip.checkpoint, (tmp_path, None)
+    models = with_traits(with_clip)
+    models.prototype_folders = (tmp_path, None)
     method, classes = OVDiff(extractors=("diffusion",), images=2, steps=1), parse_classes("cat, dog")
     (drawing, other), durations = titled(models, [method, DiffSegmenter()]), Durations()
     durations.learn("ovdiff", 1.0, 5)
@@ -338,11 +336,9 @@ def test_the_chips_know_what_the_backbone_knows() -> None:
 
 def test_a_photograph_on_a_small_network_is_warned_of() -> None:
     pocket, picture = Models("pocket"), of_scene(3)
-    asked = RunRequest(picture, "cat", "", "", titled(pocket, [suited_to(pocket, DiffSegmenter)]), 0)
-    notes = []
-    for own in (picture, replace(picture, origin=""), replace(picture, origin="", caption="a drawn cat")):
-        results = run(pocket, replace(asked, picture=own), Durations(), silent, lambda part: None)
-        notes.append(drawn(results, "a")["note"])
+    pictures = (picture, replace(picture, origin=""), replace(picture, origin="", caption="a drawn cat"))
+    made = [run_of(pocket, [suited_to(pocket, DiffSegmenter)], own, "cat") for own in pictures]
+    notes = [drawn(results, "a")["note"] for results in made]
     assert notes[0] == notes[2] == "" and "masks on photographs mean little" in notes[1]
 
 
@@ -502,3 +498,40 @@ def test_a_kept_picture_comes_back_with_its_truth() -> None:
     back = of_kept(json.dumps({"picture": kept["url"], "truth": kept["truth"]}))
     assert np.array_equal(back.image, picture) and not back.origin
     assert np.array_equal(back.truth_of(parse_classes("cat")).label_map, truth)
+
+
+def kept(folder: Path, content: bytes, name: str = BOARD_FILE) -> Path:
+    path = folder / "ovseg.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, content)
+    return path
+
+
+@pytest.fixture(scope="module")
+def value() -> dict[str, Any]:
+    return values(48, 64)["finished"]
+
+
+def test_it_is_the_same_board_but_a_run_of_its_own(tmp_path: Path, value: dict[str, Any]) -> None:
+    opened = read_board(kept(tmp_path, board_bytes(value)))
+    assert opened["run"] != value["run"] and opened | {"run": value["run"]} == json.loads(json.dumps(value))
+
+
+def test_what_is_no_board_is_one_sentence(tmp_path: Path, value: dict[str, Any]) -> None:
+    changes = {
+        "of another kind": {"width": "64"}, "a picture of the board": {"picture": "data:image/png;base64,aGk="},
+        "one of its pictures is none": {"truth": "data:text/html,<script>"}, "one of its texts has": {"hues": ["x" * 9999]},
+        "one of its numbers is nan": {"lines": [float("nan")]}, "other fields": {"more": 1},
+        "one of its maps is none": {"entries": [value["entries"][0] | {"best": value["entries"][0]["best"][:-30]}]},
+        "its picture has more than": {"width": 10**9}, "of its entries": {"entries": ["a"]},
+    }  # fmt: skip
+    for said, change in changes.items():
+        with pytest.raises(ValueError, match=said):
+            read_board(kept(tmp_path, board_bytes(value | change)))
+    with pytest.raises(ValueError, match="one of its pictures is none"):  # a map is none
+        read_board(kept(tmp_path, board_bytes(value | {"picture": value["entries"][0]["best"]})))
+    plain = tmp_path / "plain.zip"
+    plain.write_bytes(np.random.default_rng(0).bytes(500))
+    for path in (plain, kept(tmp_path, b"{"), kept(tmp_path, b"x", "other.json")):
+        with pytest.raises(ValueError, match="must be a zip that this page made, with a board in it, but it cannot be read"):
+            read_board(path)

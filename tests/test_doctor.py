@@ -1,6 +1,5 @@
 """`doctor` says what is there, loads and runs everything, and does not overlook what is wrong."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from ovseg.models import Models
 from ovseg.types import Segmentation
 from ovseg.words.classes import parse_classes
 from tests.hub import COMMIT, fetched, use_cache
+from tests.networks import with_traits
 
 
 @pytest.mark.timeout(300)
@@ -39,8 +39,7 @@ def test_it_passes_on_random_weights_of_published_formats(
 
 
 def test_what_is_wrong_is_found(with_clip: Models, picture: np.ndarray, tmp_path: Path) -> None:
-    models = Models(with_clip.name, device="cpu")
-    models.checkpoint = replace(with_clip.checkpoint, dino=str(tmp_path), grounding=str(tmp_path / "nothing"))
+    models = with_traits(with_clip, dino=str(tmp_path), grounding=str(tmp_path / "nothing"))
     models._backbone = with_clip.backbone
     networks = {finding.name: finding for finding in check_networks(models, picture)}
     assert [networks[name].state for name in ("backbone", "clip", "captioner")] == ["ok"] * 3
@@ -64,8 +63,7 @@ def test_numbers_that_are_none_and_empty_masks_are_problems(picture: np.ndarray)
 def test_a_failed_check_is_the_commands_failure(
     with_clip: Models, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    models = Models(with_clip.name, device="cpu")
-    models.checkpoint = replace(with_clip.checkpoint, clip=f"local-dir:{tmp_path}")
+    models = with_traits(with_clip, clip=f"local-dir:{tmp_path}")
     monkeypatch.setattr(doctor, "check_methods", lambda *_: iter([Finding("a method", "ok", "")]))
     with pytest.raises(ValueError, match="All checks must pass, but these did not: clip"):
         doctor.examine(models, "", "", 0.0)

@@ -1,11 +1,9 @@
 """Triplets, what is trained on them, and synthetic data sets, on tiny real networks."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +30,8 @@ from ovseg.pretrained.detector import Detector, Instance, load_detector
 from ovseg.pretrained.grounding import Grounding, step_features
 from ovseg.scene import from_image
 from ovseg.words.classes import parse_classes
+from tests.forked import torchrun
+from tests.networks import stop_at
 from tests.triplet_items import read_shard
 
 CLASSES = ("cat", "dog", "apple")
@@ -141,12 +141,8 @@ def test_single_instances_and_latents_alone(factory: Factory, tmp_path: Path) ->
 
 
 def test_a_killed_run_loses_the_item_in_hand_alone(factory: Factory, whole: Path, tmp_path: Path) -> None:
-    def stopped(stage: str, share: float) -> None:
-        if stage == "triplet 3 of 5":
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        factory.run(tmp_path / "parts", stopped)
+        factory.run(tmp_path / "parts", stop_at("triplet 3 of 5"))
     assert len(list((tmp_path / "parts" / "items").iterdir())) == 2
     before = factory.detector.asked
     factory.run(tmp_path / "parts")
@@ -158,25 +154,15 @@ def test_a_killed_run_loses_the_item_in_hand_alone(factory: Factory, whole: Path
     assert index(tmp_path / "grown", 6)["items"] == 6
 
 
-def test_two_processes_make_what_one_makes(factory: Factory, made: Path, tmp_path: Path) -> None:
-    for rank in (1, 0):
-        factory.run(tmp_path / "two", rank=rank, world=2)
-    for part in ("made", "two"):
-        index(tmp_path / part, 5)
-    one, two = (pq.read_table(tmp_path / part / "index.parquet") for part in ("made", "two"))
-    assert one.equals(two)
-
-
-@pytest.mark.slow  # what is shared out is tested above, and torchrun itself with a folder of pictures
-def test_torchrun_makes_what_one_makes(tiny_folder: Path, detector_folder: Path, tmp_path: Path) -> None:
-    asked = ["triplets", "--backbone", str(tiny_folder), "--device", "cpu", "--split", "S1", "--count", "33", "--steps", "1"]
-    asked += ["--latents", "--detector", str(detector_folder), "--out"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    for name, launcher in (("one", []), ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"])):
-        command = [sys.executable, *launcher, "-m", "ovseg", *asked, str(tmp_path / name)]
-        subprocess.run(command, check=True, env=environment)
-    for shard in range(2):
-        assert shard_path(tmp_path / "two", shard).read_bytes() == shard_path(tmp_path / "one", shard).read_bytes()
+def test_torchruns_processes_make_what_one_makes(network: list[str], detector_folder: Path, tmp_path: Path) -> None:
+    asked = ["triplets", *network, "--split", "S1", "--count", "3", "--steps", "1", "--latents"]
+    asked += ["--detector", str(detector_folder), "--out"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(triplets, "SHARD", 2)
+        assert torchrun(2, partial(main, [*asked, str(tmp_path / "two")])) == {}
+        assert main([*asked, str(tmp_path / "one")]) == 0
+    for part in ("index.parquet", "shards/00000.safetensors", "shards/00001.safetensors"):
+        assert (tmp_path / "two" / part).read_bytes() == (tmp_path / "one" / part).read_bytes()
 
 
 def test_damage_is_named(factory: Factory, made: Path) -> None:
@@ -274,20 +260,6 @@ def test_the_module_learns_from_triplets_and_is_loaded_again(factory: Factory, m
     assert grounding_loss(loaded.module, features, words, masks) < grounding_loss(fresh, features, words, masks)
 
 
-def test_unseen_classes_are_never_shown(tiny_folder: Path, detector_folder: Path, tmp_path: Path) -> None:
-    """`triplets --split` draws seen classes alone, with a detector that knows all things."""
-    hidden, out = set(find_split("S1").unseen), tmp_path / "set"
-    network = ["--backbone", str(tiny_folder), "--device", "cpu", "--detector", str(detector_folder)]
-    asked = ["triplets", *network, "--split", "S1", "--count", "14", "--steps", "1", "--latents", "--out", str(out)]
-    assert main(asked) == 0
-    items = [item for path in sorted((out / "shards").iterdir()) for item in read_shard(path)]
-    drawn = {word for item in items for word in item.order.words}
-    assert len(items) == 14 and len(drawn) > 8 and drawn <= set(find_split("S1").seen)
-    for item in items:
-        assert not set(item.detected) & hidden and not any(word in item.order.prompt for word in hidden)
-    assert not set(json.loads((out / "settings.json").read_text())["classes"]) & hidden
-
-
 def test_what_the_detector_sees_unasked_is_not_trained_on(factory: Factory, tmp_path: Path) -> None:
     """It finds a dog in every picture; a split without dogs has no mask of one, and the module no word for it."""
     knows_all = Halves()
@@ -370,12 +342,8 @@ def test_each_picture_is_drawn_from_its_own_prompt_and_seed(data_set: Synthesis,
 
 
 def test_a_stopped_synthesis_goes_on(data_set: Synthesis, out: Path, tmp_path: Path) -> None:
-    def stopped(stage: str, share: float) -> None:
-        if stage == "picture 3 of 4":
-            raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        data_set.run(tmp_path / "parts", stopped)
+        data_set.run(tmp_path / "parts", stop_at("picture 3 of 4"))
     data_set.run(tmp_path / "parts")
     assert digest(out) == digest(tmp_path / "parts")
     with pytest.raises(ValueError, match="must be new or hold the same"):
@@ -413,25 +381,6 @@ def test_a_module_of_another_backbone_is_refused(with_clip: Models, grounding_fo
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="must be trained on this backbone"):
         with_clip.grounding(str(folder))
-
-
-def test_the_whole_way_from_the_command_line(
-    tiny_folder: Path, detector_folder: Path, grounding_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setenv("OVSEG_GROUNDING", str(grounding_folder))
-    network = ["--backbone", str(tiny_folder), "--device", "cpu"]
-    made = ["triplets", *network, "--split", "S1", "--count", "2", "--steps", "2", "--latents", "--out", str(tmp_path / "t")]
-    assert main([*made, "--detector", str(detector_folder)]) == 0
-    assert "2 pictures" in capsys.readouterr().out
-    assert main([*made, "--detector", str(tmp_path)]) == 2 and "must be on disk or on the hub" in capsys.readouterr().err
-    made = ["synthesize", *network, "--classes", "cat, dog", "--count", "2", "--steps", "2", "--out", str(tmp_path / "d")]
-    assert main(made) == 0 and "2 pictures in" in capsys.readouterr().out
-    test = [
-        "grounded-generation", *network, "--judge", str(detector_folder), "--count", "1", "--steps", "2", "--out",
-        str(tmp_path / "g"),
-    ]  # fmt: skip
-    assert main(test) == 0 and "| masks | judge |" in capsys.readouterr().out
 
 
 def test_a_segmenter_as_a_detector(detector_folder: Path, picture: np.ndarray, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ from ovseg.pretrained.grounding import Grounding
 from ovseg.scene import from_prompt
 from ovseg.words.classes import COMMAS, parse_classes
 from ovseg.words.notes import notes_on
+from tests.attack.requests import saved
 
 ROOT = Path(__file__).resolve().parents[1]
 FAULTS = Path(__file__).resolve().parent / "faults"
@@ -59,10 +60,8 @@ READERS: dict[str, Callable[[Path], np.ndarray]] = {
 }
 
 
-def png(image: np.ndarray, **options: object) -> bytes:
-    buffer = BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", **options)
-    return buffer.getvalue()
+def png(image: np.ndarray) -> bytes:
+    return saved(Image.fromarray(image), "PNG")
 
 
 def with_part(content: bytes, kind: bytes, data: bytes) -> bytes:
@@ -78,10 +77,8 @@ def encoded(values: np.ndarray, ending: str) -> bytes:
 
 def floats(*of: float) -> bytes:
     """Twenty numbers from 1 to 100, and these before them, as a TIFF of 32-bit floats."""
-    buffer = BytesIO()
     values = np.array([*of, *np.linspace(1, 100, 24 - len(of))], np.float32).reshape(4, 6)
-    Image.fromarray(values).save(buffer, "TIFF")
-    return buffer.getvalue()
+    return saved(Image.fromarray(values), "TIFF")
 
 
 def tiff(values: np.ndarray, *, apart: bool = False, others: int = 0) -> bytes:
@@ -146,14 +143,11 @@ def test_pictures_of_every_kind_are_read(kind: str, reader: str, tmp_path: Path)
 
 
 def test_numbers_below_zero_are_spread_and_none_at_all_is_a_sentence() -> None:
-    buffer = BytesIO()
-    Image.fromarray(np.linspace(-251, -170, 24, dtype=np.float32).reshape(4, 6)).save(buffer, "TIFF")
-    read = decode_image(buffer.getvalue(), "it")
+    below = np.linspace(-251, -170, 24, dtype=np.float32).reshape(4, 6)
+    read = decode_image(saved(Image.fromarray(below), "TIFF"), "it")
     assert (read.min(), read.max()) == (0, 255) and len(np.unique(read)) == 24
-    buffer = BytesIO()
-    Image.fromarray(np.full((2, 2), np.nan, np.float32)).save(buffer, "TIFF")
     with pytest.raises(ValueError, match="none of its pixels holds a number"):
-        decode_image(buffer.getvalue(), "it")
+        decode_image(saved(Image.fromarray(np.full((2, 2), np.nan, np.float32)), "TIFF"), "it")
 
 
 def test_planes_of_16_bits_are_a_sentence() -> None:

@@ -108,13 +108,3 @@ def test_an_array_has_its_name_when_it_is_filled(tmp_path: Path) -> None:
         array[:] = 7
         assert not path.exists()
     assert np.array_equal(np.load(path), np.full((2, 3), 7)) and len(list(tmp_path.iterdir())) == 1
-
-
-@pytest.mark.parametrize(
-    "content, why", [("", "empty or damaged"), ("{oops", "empty or damaged"), ("[]", "hold a JSON dict")]
-)
-def test_damaged_settings_are_named(tmp_path: Path, content: str, why: str) -> None:
-    (tmp_path / "settings.json").write_text(content)
-    with pytest.raises(ValueError, match=rf"settings\.json must .*{why}"):
-        write_or_check_settings(tmp_path, {"seed": 1})
-    assert (tmp_path / "settings.json").read_text() == content

@@ -23,6 +23,7 @@ from ovseg.progress import Report, silent
 from ovseg.types import Scene
 from ovseg.words.classes import ClassWord
 from tests.forked import FORK, torchrun
+from tests.networks import with_traits
 
 WORDS = "cat|kitten, traffic light, dog"
 GOOD = ("b.png", "cats/a.png", "dogs/a.JPG", "dogs/a.png")
@@ -289,9 +290,7 @@ def test_words_of_captions_become_categories_by_the_alphabet(
 
 
 def test_absent_classes_are_left_out_of_a_picture(with_clip: Models, pictures: Path, tmp_path: Path) -> None:
-    certain = replace(with_clip.checkpoint, clip_ratio=1.0)  # the best class alone
-    models = Models(with_clip.name, device="cpu")
-    models.checkpoint = certain
+    models = with_traits(with_clip, clip_ratio=1.0)  # the best class alone
     task = FolderTask(models, DiffSegmenter(threshold=0.3), pictures, tmp_path / "out", words=WORDS, only_present=True)
     task.run()
     made = json.loads((task.out / "coco.json").read_text())

@@ -13,17 +13,11 @@ from ovseg.methods.freeseg_diff.method import FreeSegDiff
 from ovseg.methods.freeseg_diff.naming import assign, meanings_of, nouns_of, spoken_of
 from ovseg.methods.freeseg_diff.regions import features_of
 from ovseg.models import Models
-from ovseg.pocket.world import scene
 from ovseg.scene import from_image
 from ovseg.types import Scene
 from ovseg.words.classes import parse_classes
 
 CLASSES = parse_classes("cat, dog, potted plant")
-
-
-@pytest.fixture(scope="module")
-def wide(with_clip: Models) -> Scene:
-    return from_image(with_clip, scene("val", 1).image[:80], seed=2)
 
 
 def test_clusters_get_names_as_the_released_rule_says() -> None:
@@ -181,16 +175,6 @@ def test_best_effort_gives_a_class_several_clusters(with_clip: Models, wide: Sce
     result = replace(modes["best effort"], words="classes", refinement="none").segment(with_clip, wide, CLASSES)
     given = [item.label for item in result.evidence if item.group == "What CLIP sees"]
     assert len(given) == len(CLASSES) + 2 and "background" not in given
-
-
-def test_wrong_settings_are_one_sentence(with_clip: Models, wide: Scene) -> None:
-    for settings, sentence in (
-        ({"template": "a photo"}, r"must hold \{\} once"),
-        ({"draws": 0}, "must be 1 or more, but got 0 and 4"),
-        ({"query_stride": 3}, "query_stride must be one of this backbone's, 1, 2, 4, 8, but got 3"),
-    ):
-        with pytest.raises(ValueError, match=sentence):
-            FreeSegDiff(**settings).segment(with_clip, wide, CLASSES)
 
 
 def test_a_large_picture_is_refined_on_a_small_copy() -> None:

@@ -1,4 +1,4 @@
-"""A method with settings as text, and back."""
+"""Settings of a method as text, and a method with settings as text and back."""
 
 import re
 from argparse import ArgumentParser
@@ -16,7 +16,7 @@ from ovseg.evaluation.baselines import MEASURABLE
 from ovseg.methods import DiffSegmenter, FreeSegDiff, Method, modes_of, suited_to
 from ovseg.methods.grammar import Configuration, read_method, settings_text
 from ovseg.methods.ovdiff.method import OVDiff
-from ovseg.methods.settings import as_text, label_of, read_setting, split, take_setting
+from ovseg.methods.settings import as_text, label_of, parse_value, read_setting, split, take_setting
 from ovseg.models import Models
 from tests.browsers import ROOT
 
@@ -142,3 +142,23 @@ def test_the_forms_of_the_documentation_are_read(models: Models) -> None:
     assert variants[4][0].method.negative == "text, blurry" and variants[5][0].backbone == "sdxl"
     assert variants[7][1].method.draws == 2
     assert f'"{variants[2][0].title}"' in page
+
+
+@pytest.mark.parametrize(
+    "kind, text, value",
+    [
+        (int, "3", 3), (float, "0.5", 0.5), (float, "1", 1.0), (bool, "Yes", True), (bool, "false", False),
+        (str, "a {}", "a {}"), (tuple[int, ...], "50, 100", (50, 100)), (tuple[float, ...], "(0.1, 1)", (0.1, 1.0)),
+        (tuple[int, ...], "", ()),
+    ],
+)  # fmt: skip
+def test_texts_become_values(kind: object, text: str, value: object) -> None:
+    assert parse_value("field", kind, text) == value
+
+
+@pytest.mark.parametrize(
+    "kind, text", [(int, "3.5"), (int, "x"), (float, ""), (bool, "perhaps"), (tuple[int, ...], "1, a"), (int, "True")]
+)
+def test_texts_that_are_no_values_are_refused(kind: object, text: str) -> None:
+    with pytest.raises(ValueError, match="field must be"):
+        parse_value("field", kind, text)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from ovseg.backbones import Capture
 from ovseg.models import Models
-from ovseg.pretrained.grounding import PATCH, SD1_FUSED, GroundingModule, GroundingSize, step_features
+from ovseg.pretrained.grounding import SD1_FUSED, GroundingModule, GroundingSize, step_features
 
 CHANNELS = {8: 24, 4: 20, 2: 12, 1: 8}
 SMALL = GroundingSize(CHANNELS, text=16, fused={8: 4, 4: 4, 2: 8, 1: 8}, model=32, heads=4, feed_forward=48, layers=2)
@@ -68,31 +68,6 @@ def test_independent_words_do_not_see_each_other() -> None:
     apart, joint = module(independent=True), module()
     assert torch.allclose(apart(features, words, (16, 24))[:, :1], apart(features, words[:, :1], (16, 24)), atol=1e-5)
     assert not torch.allclose(joint(features, words, (16, 24))[:, :1], joint(features, words[:, :1], (16, 24)), atol=1e-3)
-
-
-@torch.no_grad()
-def test_the_cheaper_order_gives_what_the_plain_order_gives() -> None:
-    features, words, built = captured(2), torch.randn(2, 3, 16), module()
-    fused = None
-    for number, stride in enumerate(built.strides):
-        level = features[stride]
-        if stride > 1:
-            level = F.interpolate(level, features[stride // 2].shape[-2:], mode="bilinear", align_corners=False)
-        level = built.reduce[str(stride)](level)
-        if fused is not None:
-            if fused.shape[-2:] != level.shape[-2:]:
-                fused = F.interpolate(fused, level.shape[-2:], mode="bilinear", align_corners=False)
-            level = built.blocks[number - 1](torch.cat([fused, level], 1))
-        fused = level
-    patches = fused.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH)
-    picture = built.tokens(patches.permute(0, 2, 3, 1, 4, 5).flatten(1, 2).flatten(2))
-    state = built.query(words)
-    for layer in built.layers:
-        state, attention = layer(state, picture, None)
-    large = F.interpolate(fused, (64, 96), mode="bilinear", align_corners=False)
-    plain = torch.einsum("bnw,bwhx->bnhx", built.vector(state), large)
-    assert torch.allclose(built(features, words, (64, 96)), plain, atol=1e-5)
-    assert attention.shape == (2, 3, 4 * 6) and torch.allclose(attention.sum(-1), torch.ones(2, 3), atol=1e-5)
 
 
 def test_it_learns_a_mask_and_keeps_its_statistics() -> None:

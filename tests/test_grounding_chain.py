@@ -32,15 +32,6 @@ def coco_detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's cache, empty, and a working folder without runs."""
-    monkeypatch.delenv("OVSEG_GROUNDING", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "cache" / "ovseg" / "grounding"
-
-
 def made(tiny_folder: Path, detector: Path, out: Path, *more: str) -> Path:
     network = ["--backbone", str(tiny_folder), "--device", "cpu", "--detector", str(detector)]
     command = ["triplets", *network, "--split", "voc-S1", "--count", "24", "--steps", "1", "--out", str(out), *more]
@@ -54,7 +45,7 @@ def triplets(tiny_folder: Path, coco_detector: Path, tmp_path_factory: pytest.Te
 
 
 def test_the_chain_ends_in_a_module_that_the_method_finds(
-    tiny_folder: Path, coco_detector: Path, triplets: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    tiny_folder: Path, coco_detector: Path, triplets: Path, groundings: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     network = ["--backbone", str(tiny_folder), "--device", "cpu", "--dtype", "float32"]
     data = TripletSet(triplets)
@@ -65,7 +56,7 @@ def test_the_chain_ends_in_a_module_that_the_method_finds(
     assert main([*train, "--split", "voc-S3"]) == 2
     assert "must show seen classes of voc-S3 alone, but 'bus' is none" in capsys.readouterr().err
     assert main([*train, "--split", "voc-S1"]) == 0
-    place = cache / Models(str(tiny_folder), "cpu").folder_name / "voc-S1"
+    place = groundings / Models(str(tiny_folder), "cpu").folder_name / "voc-S1"
     said = capsys.readouterr().out
     assert f"The module is in {place}." in said and "--set module=voc-S1" in said
     training = json.loads((place / "config.json").read_text())["training"]
@@ -90,15 +81,19 @@ def test_the_chain_ends_in_a_module_that_the_method_finds(
     assert (tmp_path / "data" / "labels.txt").read_text().split() == ["background", *VOC]
 
 
+def trained(network: list[str], triplets: Path) -> list[str]:
+    """A command that trains for a moment."""
+    return ["train", "grounding", *network, "--triplets", str(triplets), "--split", "voc-S1", "--minutes", "0.01"]
+
+
 def test_another_training_in_the_same_folder_is_refused(
-    tiny_folder: Path, triplets: Path, cache: Path, capsys: pytest.CaptureFixture
+    models: Models, network: list[str], triplets: Path, groundings: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    train = ["train", "grounding", "--backbone", str(tiny_folder), "--triplets", str(triplets), "--split", "voc-S1"]
-    train += ["--device", "cpu", "--minutes", "0.01"]
+    train = trained(network, triplets)
     assert main(train) == 0
     before = capsys.readouterr().out
     assert main([*train, "--rate", "1e-3"]) == 2 and "it differs in rate" in capsys.readouterr().err
-    place = cache / Models(str(tiny_folder), "cpu").folder_name / "voc-S1" / "config.json"
+    place = groundings / models.folder_name / "voc-S1" / "config.json"
     assert str(place.parent) in before
     config = json.loads(place.read_text())
     place.write_text(json.dumps(config | {"training": config["training"] | {"backbone": None}}))
@@ -107,18 +102,17 @@ def test_another_training_in_the_same_folder_is_refused(
 
 
 def test_precision_is_the_same_through_the_chain(
-    tiny_folder: Path, coco_detector: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    tiny_folder: Path, network: list[str], coco_detector: Path, groundings: Path, tmp_path: Path
 ) -> None:
     triplets = made(tiny_folder, coco_detector, tmp_path / "set", "--latents", "--dtype", "bfloat16")
     data = TripletSet(triplets)
     assert data.settings["dtype"] == "bfloat16" and data.strides == ()
     features, _, _ = TripletBatches(data, Models(str(tiny_folder), "cpu", "bfloat16")).draw(0, "cpu")
     assert {maps.dtype for maps in features.values()} == {torch.bfloat16}
-    train = ["train", "grounding", "--backbone", str(tiny_folder), "--triplets", str(triplets), "--split", "voc-S1"]
-    assert main([*train, "--device", "cpu", "--minutes", "0.01"]) == 0
-    place = cache / Models(str(tiny_folder), "cpu").folder_name / "voc-S1"
+    assert main(train := trained(network, triplets)) == 0
+    place = groundings / Models(str(tiny_folder), "cpu").folder_name / "voc-S1"
     assert json.loads((place / "config.json").read_text())["training"]["dtype"] == "bfloat16"
-    assert main([*train, "--device", "cpu", "--minutes", "0.01", "--dtype", "int8"]) == 2
+    assert main([*train, "--dtype", "int8"]) == 2
 
 
 def test_a_batch_holds_items_of_the_set(tiny_folder: Path, coco_detector: Path, tmp_path: Path) -> None:

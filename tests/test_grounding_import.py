@@ -27,21 +27,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's cache, empty."""
-    monkeypatch.delenv("OVSEG_GROUNDING", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "ovseg" / "grounding"
-
-
 def imported(path: Path, *more: str) -> int:
     return main(["grounding", "import", str(path), *more])
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("mode", ["eval", "train"])
-def test_the_imported_module_gives_the_published_logits(checkpoint: Path, cache: Path, mode: str) -> None:
+def test_the_imported_module_gives_the_published_logits(checkpoint: Path, groundings: Path, mode: str) -> None:
     assert imported(checkpoint) == 0
     with pytest.warns(UserWarning, match="published fits any backbone whose features and text have these widths"):
         loaded = Models("sd15", device="cpu").grounding("published")
@@ -54,10 +46,10 @@ def test_the_imported_module_gives_the_published_logits(checkpoint: Path, cache:
 
 
 def test_it_lies_where_the_method_looks_and_says_what_it_is(
-    checkpoint: Path, cache: Path, capsys: pytest.CaptureFixture
+    checkpoint: Path, groundings: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert imported(checkpoint, "--name", "first") == 0
-    folder = cache / "sd15" / "first"
+    folder = groundings / "sd15" / "first"
     out = capsys.readouterr().out
     assert str(folder) in out and "--set module=first" in out and "is not published" in out
     training = json.loads((folder / "config.json").read_text())["training"]
@@ -68,24 +60,26 @@ def test_it_lies_where_the_method_looks_and_says_what_it_is(
     assert Models("sd21", device="cpu").obstacle("grounding")  # each backbone has a folder of its own
 
 
-def test_a_module_is_not_overwritten(checkpoint: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_module_is_not_overwritten(
+    checkpoint: Path, groundings: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     assert imported(checkpoint) == 0 and imported(checkpoint) == 0
     assert "was imported before" in capsys.readouterr().out
     other = published_weights()
     other["mlp.layers.2.bias"] = other["mlp.layers.2.bias"] + 1
     torch.save(other, tmp_path / "split2.pth")
-    before = (cache / "sd15" / "published" / "model.safetensors").read_bytes()
+    before = (groundings / "sd15" / "published" / "model.safetensors").read_bytes()
     assert imported(tmp_path / "split2.pth") == 2
     assert "name must be new" in capsys.readouterr().err
-    assert (cache / "sd15" / "published" / "model.safetensors").read_bytes() == before
+    assert (groundings / "sd15" / "published" / "model.safetensors").read_bytes() == before
     assert imported(tmp_path / "split2.pth", "--name", "split2") == 0
 
 
-def test_local_folders_of_one_name_have_folders_of_their_own(cache: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_local_folders_of_one_name_have_folders_of_their_own(groundings: Path, tiny_folder: Path, tmp_path: Path) -> None:
     for parent in ("one", "two"):
         shutil.copytree(tiny_folder, tmp_path / parent / "my model")
     folders = {Models(str(tmp_path / parent / "my model"), device="cpu").groundings for parent in ("one", "two")}
-    assert len(folders) == 2 and all(folder.parent == cache and " " not in folder.name for folder in folders)
+    assert len(folders) == 2 and all(folder.parent == groundings and " " not in folder.name for folder in folders)
     for name in ("", "..", "a/b"):
         with pytest.raises(ValueError, match="must be that of a folder"):
             Models("sd15", device="cpu").new_grounding(name)
@@ -102,9 +96,9 @@ def test_the_pocket_backbone_is_refused(
 
 
 @pytest.mark.filterwarnings("ignore:The grounding module:UserWarning")
-def test_a_backbone_of_other_widths_is_refused(checkpoint: Path, cache: Path, models: Models, picture: Tensor) -> None:
+def test_a_backbone_of_other_widths_is_refused(checkpoint: Path, groundings: Path, models: Models, picture: Tensor) -> None:
     assert imported(checkpoint) == 0
-    method = GroundedDiffusion(module=str(cache / "sd15" / "published"))
+    method = GroundedDiffusion(module=str(groundings / "sd15" / "published"))
     for other in (models, Models("pocket", device="cpu")):
         with pytest.raises(ValueError, match=r"must have the channels that the module was made for.*, and the words 768"):
             method.segment(other, from_image(other, picture), parse_classes("cat"))
@@ -143,13 +137,17 @@ def _not_finite(weights: dict[str, Tensor]) -> object:
     ],
 )
 def test_what_is_no_published_checkpoint_is_refused(
-    change: Callable[[dict[str, Tensor]], object], message: str, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    change: Callable[[dict[str, Tensor]], object],
+    message: str,
+    groundings: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     torch.save(change(published_weights()), tmp_path / "x.pth")
     assert imported(tmp_path / "x.pth") == 2
     said = capsys.readouterr().err
     assert message in said and len(said.splitlines()) == 1
-    assert not cache.exists()
+    assert not groundings.exists()
 
 
 class Harmful:
@@ -162,7 +160,7 @@ class Harmful:
         return Path.touch, (self.path,)
 
 
-def test_code_in_a_file_is_not_run(cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_code_in_a_file_is_not_run(groundings: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     torch.save({"to_q.weight": Harmful(tmp_path / "harm")}, tmp_path / "x.pth")
     (tmp_path / "y.pth").write_bytes(pickle.dumps(Harmful(tmp_path / "harm")))
     (tmp_path / "z.pth").write_bytes(b"no checkpoint")

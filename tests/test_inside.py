@@ -170,8 +170,6 @@ def test_what_it_takes_is_said_before(models: Models) -> None:
         ({"noise": "20, x"}, "whole number, 0 or more, but got &#x27;x&#x27;"),
         ({"source": "draw", "steps": 0}, "steps must be a whole number from 1 to 100, but got 0"),
         ({"source": "draw", "guidance": None}, "guidance must be a number from 0 to 50, but got null"),
-        ({"sentence": "a photo of " * 30}, "please shorten it"),
-        ({"noise": ",".join(map(str, range(101)))}, "noise levels must be 100 at most, but got 101"),
     ],
 )
 def test_bad_input_is_one_sentence(models: Models, changed: dict, sentence: str) -> None:

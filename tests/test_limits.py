@@ -1,6 +1,5 @@
 """How much may be asked for: each limit refuses what is beyond it, before any work, and can be changed."""
 
-import io
 import json
 import math
 import re
@@ -31,6 +30,7 @@ from ovseg.pictures import decode_image, read_image
 from ovseg.pretrained.captioner import as_sentence
 from ovseg.server.request_cost import check_work
 from ovseg.words.classes import parse_classes
+from tests.attack.requests import saved
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,13 +47,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     yield put
     monkeypatch.undo()
     limits.cache_clear()
-
-
-def png(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    """The bytes of a picture file."""
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def test_the_environment_changes_limits() -> None:
@@ -161,6 +154,7 @@ def test_controls_have_the_same_ranges() -> None:
 
 
 def test_a_range_of_layers_is_counted_before_it_is_made() -> None:
+    assert parse_numbers("0, 6-8,15") == (0, 6, 7, 8, 15)
     for text in ("0-3000000000", "0-100", "0-60, 0-60", "0-999999999"):
         with pytest.raises(ValueError, match=r"sites must be (100 at most|numbers and ranges)"):
             parse_numbers(text)
@@ -177,25 +171,25 @@ def test_number_fields_hold_whole_numbers(value: Any) -> None:
 
 def test_pixels_are_counted_before_they_are_decoded(small: Callable[..., None], tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.png"
-    bomb.write_bytes(png(Image.new("1", (13000, 13000))))
+    bomb.write_bytes(saved(Image.new("1", (13000, 13000)), "PNG"))
     for read in (of_file, read_image):
         with pytest.raises(ValueError, match="must have 50 megapixels at most, but has 169"):
             read(bomb)
     small(pixels=100)
     with pytest.raises(ValueError, match=r"must have 0\.0001 megapixels at most"):
-        decode_image(png(Image.new("RGB", (11, 10))), "it")
-    assert decode_image(png(Image.new("RGB", (10, 10))), "it").shape == (10, 10, 3)
+        decode_image(saved(Image.new("RGB", (11, 10)), "PNG"), "it")
+    assert decode_image(saved(Image.new("RGB", (10, 10)), "PNG"), "it").shape == (10, 10, 3)
 
 
 def test_a_truth_of_another_size_is_not_decoded(tmp_path: Path) -> None:
     bomb = tmp_path / "bomb.png"
-    bomb.write_bytes(png(Image.new("L", (8000, 8000)))[:100])  # its header alone: to decode it would be another error
+    bomb.write_bytes(saved(Image.new("L", (8000, 8000)), "PNG")[:100])  # its header alone: to decode it is another error
     with pytest.raises(ValueError, match="must have the picture's size, 20 x 10, but it is 8000 x 8000"):
         read_truth(bomb, (10, 20), parse_classes("cat"))
 
 
 def test_long_pictures_are_refused_where_they_are_shrunk() -> None:
-    long = png(Image.new("RGB", (340, 20)))
+    long = saved(Image.new("RGB", (340, 20)), "PNG")
     assert decode_image(long, "it").shape == (20, 340, 3)
     with pytest.raises(ValueError, match="must be 16 times the other at most, but it has 340 x 20 pixels"):
         decode_image(long, "it", 1024)
@@ -210,13 +204,13 @@ def test_a_large_jpeg_is_decoded_at_a_smaller_size(monkeypatch: pytest.MonkeyPat
         return load(self, *given, **named)
 
     monkeypatch.setattr(Image.Image, "convert", convert)
-    assert decode_image(png(Image.new("RGB", (2400, 1200)), "JPEG"), "it", 100).shape == (50, 100, 3)
+    assert decode_image(saved(Image.new("RGB", (2400, 1200)), "JPEG"), "it", 100).shape == (50, 100, 3)
     assert max(width for width, _ in decoded) == 600
 
 
 def test_files_that_are_pictures_of_other_kinds_are_refused() -> None:
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
-    for content in (postscript, png(Image.new("1", (8, 8)), "XBM")):
+    for content in (postscript, saved(Image.new("1", (8, 8)), "XBM")):
         with pytest.raises(ValueError, match=r"must be an image file that Pillow reads, but it is not\.$"):
             decode_image(content, "it")
 

@@ -27,11 +27,10 @@ def test_fuse_strides_normalises_after_expanding_and_weighs() -> None:
     fine, coarse = torch.tensor([[[0.0, 10.0]]]), torch.tensor([[[5.0]]])
     out = maps.fuse_strides({1: fine, 2: coarse}, {1: 0.5, 2: 2.0}, (1, 2))
     assert out.tolist() == [[[0.0, 0.5]]]  # a map of one place is constant and says nothing
-
-
-def test_fuse_strides_normalises_what_was_expanded() -> None:
     out = maps.fuse_strides({2: torch.tensor([[[0.0, 4.0, 0.0]]])}, {2: 1.0}, (1, 6))  # expanded: 0, 1, 3, 3, 1, 0
     assert torch.allclose(out, torch.tensor([[[0.0, 1 / 3, 1.0, 1.0, 1 / 3, 0.0]]]))
+    with pytest.raises(ValueError, match="At least one"):
+        maps.fuse_strides({1: torch.ones(1, 1, 1)}, {1: 0.0, 4: 1.0}, (1, 1))
 
 
 def test_features_are_resized_as_maps_are() -> None:
@@ -68,8 +67,3 @@ def test_the_strongest_component_is_red(channels: int) -> None:
         assert abs(np.corrcoef(colours[:, colour], patterns[pattern])[0, 1]) > 0.999
     assert colours.min(0).tolist() == [0, 0, 0] and colours.max(0).tolist() == [255, 255, 255]
     assert (maps.principal(torch.randn(1, 5, 8))[..., 1:] == 0).all()  # one channel has one component
-
-
-def test_fuse_strides_needs_a_weight() -> None:
-    with pytest.raises(ValueError, match="At least one"):
-        maps.fuse_strides({1: torch.ones(1, 1, 1)}, {1: 0.0, 4: 1.0}, (1, 1))

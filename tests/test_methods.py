@@ -20,7 +20,7 @@ from ovseg.progress import StoppedError
 from ovseg.scene import from_image
 from ovseg.types import Scene
 from ovseg.words.classes import parse_classes
-from tests.networks import ON_A_UNET
+from tests.networks import ON_A_UNET, stop_at, with_traits
 from tests.self_attention import self_attention, selves
 
 FUSED = "Cross-attention, fused"
@@ -107,18 +107,14 @@ def test_words_are_prepared_once_for_many_pictures(
 
 @pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
 def test_every_method_can_be_stopped(kind: type, every_network: Models, scene: Scene) -> None:
-    def stop(stage: str, share: float) -> None:
-        raise StoppedError
-
     before = dict(every_network.backbone.unet.attn_processors)
     with pytest.raises(StoppedError):
-        kind(**QUICK.get(kind.name, {})).segment(every_network, scene, CLASSES, stop)
+        kind(**QUICK.get(kind.name, {})).segment(every_network, scene, CLASSES, stop_at("", StoppedError))
     assert every_network.backbone.unet.attn_processors == before
 
 
 def test_a_method_says_which_network_it_lacks(with_clip: Models) -> None:
-    bare = Models(with_clip.name, device="cpu")
-    bare.checkpoint = replace(with_clip.checkpoint, clip="local-dir:/nowhere/clip", dino="/nowhere/dino")
+    bare = with_traits(with_clip, clip="local-dir:/nowhere/clip", dino="/nowhere/dino")
     assert {kind for kind in METHODS if not obstacle_to(with_clip, kind)} == set(ON_A_UNET)
     assert obstacle_to(bare, DiffSegmenter) == ""
     assert "has no CLIP (nowhere/clip). " in obstacle_to(bare, find_method("ovdiff"))
@@ -147,29 +143,6 @@ def test_classes_batched_equal_one_at_a_time(
     for one, other in zip(together.evidence, apart.evidence, strict=True):
         assert one.title == other.title
         assert one.kind == "affinity" or np.allclose(one.map, other.map, atol=1e-3)
-
-
-@pytest.mark.parametrize("emphasis", [1.0, 1.5])
-def test_reference_steps_worked_out_again(models: Models, scene: Scene, emphasis: float) -> None:
-    """Emphasis, mean per stride, class column, expand, min-max, weigh, one multiplication, expand, min-max, threshold."""
-    result = DiffSegmenter(emphasis=emphasis).segment(models, scene, parse_classes("cat"))
-    backbone = models.backbone
-    text, empty = (backbone.encode_text([prompt], [word]) for prompt, word in (("a photograph of cat", "cat"), ("", "")))
-    for column in text.spans[0]:
-        text.embeddings[0, column] = torch.lerp(empty.embeddings[0, column], text.embeddings[0, column], emphasis)
-    trace = backbone.trace(scene.latent, text, 100, Capture(cross=(1, 2, 4, 8), states=selves(backbone, 1)), seed=4)
-    grid, column, fused = tuple(scene.latent.shape[-2:]), text.spans[0][0], 0
-    for stride, weight in {8: 0.3, 4: 0.5, 2: 0.1, 1: 0.1}.items():
-        layers = [maps_[0, :, :, column] for site, maps_ in trace.cross.items() if site.stride == stride]
-        mean = torch.stack(layers).mean(0)[None, None]
-        grown = torch.nn.functional.interpolate(mean, grid, mode="bilinear")[0, 0]
-        fused = fused + weight * (grown - grown.min()) / (grown.max() - grown.min())
-    refined = (self_attention(trace)[1][0] @ fused.flatten()).reshape(1, 1, *grid)
-    scores = torch.nn.functional.interpolate(refined, (60, 90), mode="bilinear")[0, 0]
-    scores = (scores - scores.min()) / (scores.max() - scores.min())
-    assert np.allclose(result.scores()[1], scores.numpy(), atol=1e-5)
-    assert (result.scores()[0] == 0.5).all()
-    assert np.array_equal(result.label_map == 1, scores.numpy() > 0.5)
 
 
 @pytest.mark.parametrize("stride", [2, 4])
@@ -251,19 +224,29 @@ def test_draws_average_over_noise(models: Models, scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings, message",
+    "name, settings, message",
     [
-        ({"timesteps": ()}, "at least one noise level"),
-        ({"draws": 0}, "draws must be 1 or more"),
-        ({"refine_stride": 3}, "refine_stride must be one of 1, 2, 4, 8, where this backbone has self-attention, but got 3"),
-        ({"prompt": "a photo"}, "must hold {} once"),
-        ({"stride_weights": (0.0, 0.0)}, "must have a weight above 0"),
-        ({"timesteps": (1000,)}, "from 0 to 999"),
+        (
+            "diffsegmenter",
+            {"refine_stride": 3},
+            "one of 1, 2, 4, 8, where this backbone has self-attention, but got 3",
+        ),
+        ("diffsegmenter", {"stride_weights": (0.0, 0.0)}, "must have a weight above 0"),
+        ("freeseg-diff", {"template": "a photo"}, r"must hold \{\} once"),
+        ("freeseg-diff", {"draws": 0}, "must be 1 or more, but got 0 and 4"),
+        ("freeseg-diff", {"query_stride": 3}, "query_stride must be one of this backbone's, 1, 2, 4, 8, but got 3"),
+        ("ovdiff", {"extractors": ("dino", "magic")}, "must be some of diffusion, dino, clip, but got 'dino, magic'"),
+        ("ovdiff", {"prompt": "a cat"}, r"must hold \{\} once"),
+        ("ovdiff", {"images": 0}, "must be 1 or more"),
+        ("ovdiff", {"sites": "0-99"}, r"sites must name some of 0 to \d+ on this backbone"),
+        ("ovdiff", {"sites": "all"}, "sites must be numbers and ranges"),
+        ("ovdiff", {"masks": "cutler"}, "CutLER needs its folder"),
+        ("ovdiff", {"extractors": ("clip",), "clip_sides": (1, 1)}, "side must be one patch of"),
     ],
 )
-def test_bad_settings_are_one_sentence(models: Models, scene: Scene, settings: dict, message: str) -> None:
+def test_bad_settings_are_one_sentence(every_network: Models, scene: Scene, name: str, settings: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        DiffSegmenter(**settings).segment(models, scene, CLASSES)
+        find_method(name)(**QUICK.get(name, {}) | settings).segment(every_network, scene, CLASSES)
     assert "\n" not in str(caught.value)
 
 
@@ -312,13 +295,6 @@ def test_the_traits_of_the_pocket_network_are_its_own() -> None:
     assert checkpoint.one_token_words and all(
         len(span) == 1 for word in words for span in backbone.encode_text([word], [word]).spans if " " not in word
     )
-
-
-def test_settings_that_suit_a_backbone() -> None:
-    pocket = Models("pocket", device="cpu")
-    suited = suited_to(pocket, DiffSegmenter, {"draws": 2})
-    assert suited.draws == 2
-    assert replace(suited, draws=1) == suited_to(pocket, DiffSegmenter) == DiffSegmenter(**SUITED["diffsegmenter"])
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,9 @@
 """What is checked when a network is loaded: each check passes, and fails when the network is changed."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from ovseg.backbones import counting
 from ovseg.backbones.base import Backbone
@@ -13,19 +11,15 @@ from ovseg.backbones.network_check import CHECKS, NetworkCheck, check_network
 from ovseg.methods import METHODS, what_runs
 from ovseg.methods.freeseg_diff.method import FreeSegDiff
 from ovseg.models import Models
-from tests.patch_transformer import PatchTransformer, load_patches
-from tests.tiny_pipelines import write_tiny
+from tests.networks import with_traits
+from tests.patch_transformer import load_patches
 
 
 @pytest.fixture(params=["unet", "joint", "patches"])
-def backbone(request: pytest.FixtureRequest, models: Models, tiny_folder: Path, tmp_path: Path) -> Backbone:
-    if request.param == "unet":
-        return models.backbone
-    if request.param == "joint":
-        write_tiny("sd35m", tiny_folder, tmp_path / "joint")
-        return Models(str(tmp_path / "joint"), device="cpu").backbone
-    save_file(PatchTransformer().state_dict(), tmp_path / "weights.safetensors")
-    return load_patches(str(tmp_path / "weights.safetensors"), "patches", "cpu", torch.float32)
+def backbone(request: pytest.FixtureRequest, models: Models, joint_folder: Path, patches_file: Path) -> Backbone:
+    if request.param == "patches":
+        return load_patches(str(patches_file), "patches", "cpu", torch.float32)
+    return {"unet": models, "joint": Models(str(joint_folder), device="cpu")}[request.param].backbone
 
 
 def test_every_kind_of_network_passes_in_two_passes(backbone: Backbone) -> None:
@@ -80,8 +74,7 @@ def test_which_methods_run_and_why_not_the_others(
 ) -> None:
     on_any = [kind.title for kind in METHODS if "joint attention" not in kind.needs and not kind.yardstick]
     assert what_runs(with_clip).startswith(f"{', '.join(on_any)} can be run; not ConceptAttention: In this backbone words")
-    lacking = Models(with_clip.name, device="cpu")
-    lacking.checkpoint = replace(with_clip.checkpoint, grounding=str(tmp_path / "nothing"))
+    lacking = with_traits(with_clip, grounding=str(tmp_path / "nothing"))
     monkeypatch.setattr(FreeSegDiff, "suited", classmethod(lambda _kind, _checkpoint: {"query_stride": 3}))
     said = what_runs(lacking)
     assert said.startswith("DiffSegmenter, OVDiff") and "not FreeSeg-Diff: query_stride must be one of this backbone" in said

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -35,7 +34,7 @@ from ovseg.methods.seg4diff.slots import merged, regions
 from ovseg.models import Models
 from ovseg.scene import from_image, from_prompt
 from ovseg.words.classes import parse_classes
-from tests.patch_transformer import LAYERS, PatchTransformer, load_patches
+from tests.patch_transformer import LAYERS, load_patches
 from tests.self_attention import attended, phrase_maps, self_attention, selves, whole_rows
 from tests.tiny_pipelines import LAYERS as JOINT_LAYERS
 from tests.tiny_pipelines import write_tiny
@@ -48,16 +47,13 @@ ROW = Checkpoint(
 
 
 @pytest.fixture(scope="module")
-def patches(with_clip: Models, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
+def patches(with_clip: Models, patches_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
     """The transformer, found by its row of the table, beside the tiny networks that go with the tiny U-Net."""
-    folder = tmp_path_factory.mktemp("patches")
-    torch.manual_seed(0)
-    save_file(PatchTransformer().state_dict(), folder / "weights.safetensors")
     others = {name: getattr(with_clip.checkpoint, name) for name in ("clip", "captioner", "dino", "grounding")}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BACKBONES, "patches", replace(ROW, source=str(folder / "weights.safetensors"), **others))
+        patch.setitem(BACKBONES, "patches", replace(ROW, source=str(patches_file), **others))
         models = Models("patches", device="cpu")
-        models.prototype_folders = (folder / "prototypes", None)
+        models.prototype_folders = (tmp_path_factory.mktemp("prototypes"), None)
         yield models
 
 
@@ -134,19 +130,30 @@ def test_it_keeps_to_the_protocol(backbone: Backbone) -> None:
     assert "".join(token.text for token in tokens).replace(" ", "") == "acat"
 
 
+def assert_row_is(trace: Trace, row: int, alone: Trace) -> None:
+    """A row of a trace is that of a pass by itself."""
+    for name in ("cross", "queries", "features"):
+        for key, values in getattr(trace, name).items():
+            assert torch.allclose(values[row], getattr(alone, name)[key][0], atol=1e-9)
+    for site, states in trace.states.items():
+        for name in ("query", "key"):
+            assert torch.allclose(getattr(states, name)[row], getattr(alone.states[site], name)[0], atol=1e-9)
+
+
 def test_watched_passes_are_as_traces_of_what_they_were_given(backbone: Backbone) -> None:
-    prompt, sampling, seen = "a photo of a cat", Sampling(2, 3.0), []
-    backbone.generate(prompt, [3], sampling, watch=Watch(everything(backbone), seen.append))
+    prompt, sampling, seen = "a photo of a cat", Sampling(2, 3.0, "blurry"), []
+    watch = Watch(everything(backbone), seen.append)
+    watched, plain = (backbone.generate(prompt, [3, 4], sampling, watch=one) for one in (watch, None))
+    assert all(np.array_equal(one.image, other.image) for one, other in zip(watched, plain, strict=True))
     assert tuple(trace.timestep for trace in seen) == backbone.timesteps(sampling)
+    text = backbone.encode_text([prompt], [""])
     for trace in seen:
-        alone = backbone.trace_noised(
-            trace.noised, backbone.encode_text([prompt], [""]), trace.timestep, everything(backbone)
-        )
-        for name in ("cross", "queries", "features"):
-            for key, values in getattr(trace, name).items():
-                assert torch.allclose(values, getattr(alone, name)[key], atol=1e-9)
-        for stride, values in self_attention(trace).items():
-            assert torch.allclose(values, self_attention(alone)[stride], atol=1e-9)
+        assert trace.text.prompts == (prompt, prompt)
+        for row in range(2):
+            alone = backbone.trace_noised(trace.noised[row : row + 1], text, trace.timestep, everything(backbone))
+            assert_row_is(trace, row, alone)
+    with pytest.raises(ValueError, match="gather a phrase's attention or be watched, but both"):
+        backbone.generate(prompt, [1], sampling, phrase="cat", watch=watch)
 
 
 def test_all_that_it_says_it_has_can_be_captured(backbone: Backbone, latent: torch.Tensor) -> None:
@@ -303,21 +310,14 @@ def test_rows_together_are_as_rows_alone(backbone: Backbone, latent: torch.Tenso
     text = backbone.encode_text([f"a photo of a {word}" for word in words], words)
     together = backbone.trace(latent, text, 100, everything(backbone), seed=3)
     for row, part in enumerate(text.split(1)):
-        alone = backbone.trace(latent, part, 100, everything(backbone), seed=3)
-        for name in ("cross", "queries", "features"):
-            for key, values in getattr(together, name).items():
-                assert torch.allclose(values[row], getattr(alone, name)[key][0], atol=1e-9)
-        for stride, values in self_attention(together).items():
-            assert torch.allclose(values[row], self_attention(alone)[stride][0], atol=1e-9)
+        assert_row_is(together, row, backbone.trace(latent, part, 100, everything(backbone), seed=3))
 
 
 def test_a_latent_for_each_prompt_is_as_each_alone(backbone: Backbone, latent: torch.Tensor) -> None:
     text, both = backbone.encode_text(["", "a cat"], ["", ""]), torch.cat([latent, latent.flip(-1)])
     together = backbone.trace(both, text, 100, everything(backbone), seed=3)
     for row, part in enumerate(text.split(1)):
-        alone = backbone.trace(both[row : row + 1], part, 100, everything(backbone), seed=3)
-        for site, values in together.queries.items():
-            assert torch.allclose(values[row], alone.queries[site][0], atol=1e-9)
+        assert_row_is(together, row, backbone.trace(both[row : row + 1], part, 100, everything(backbone), seed=3))
 
 
 def test_noise_follows_the_seed_and_the_timestep(backbone: Backbone, latent: torch.Tensor) -> None:
@@ -449,10 +449,13 @@ def test_half_precision_keeps_to_the_checks_or_is_refused(folders: Callable[[str
 
 
 @pytest.mark.parametrize("negative", ["", "a dog on grass"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_picture_is_that_of_the_plain_pipeline(folders: Callable[[str], Path], family: str, negative: str) -> None:
-    backbone, sampling = Models(str(folders(family)), "cpu").backbone, Sampling(3, 4.0, negative)
-    plain = DiffusionPipeline.from_pretrained(folders(family), **(NO_T5 if family == "joint" else {}))
+@pytest.mark.parametrize("family", ["unet", *FAMILIES])
+def test_a_picture_is_that_of_the_plain_pipeline(
+    tiny_folder: Path, folders: Callable[[str], Path], family: str, negative: str
+) -> None:
+    folder = tiny_folder if family == "unet" else folders(family)
+    backbone, sampling = Models(str(folder), "cpu").backbone, Sampling(3, 4.0, negative)
+    plain = DiffusionPipeline.from_pretrained(folder, **(NO_T5 if family == "joint" else {}))
     plain.set_progress_bar_config(disable=True)
     told = {"num_inference_steps": 3, "guidance_scale": 4.0, **({"negative_prompt": negative} if negative else {})}
     if family == "klein":

@@ -19,6 +19,7 @@ from ovseg.output.coco import annotations_of, coco_file, polygons, rle
 from ovseg.output.files import PARTS, Result, files_of, slug, zip_of
 from ovseg.output.run_card import weights_of
 from ovseg.types import Evidence, EvidenceOnDemand, Neighbours, Segmentation
+from tests.networks import with_traits
 
 LABELS = ("background", "traffic light", "Zebra/foal", "cat")
 
@@ -232,8 +233,7 @@ def test_the_card_names_the_weights_of_every_network_that_ran(
 
 
 def test_a_captioner_counts_where_it_was_asked(with_clip: Models) -> None:
-    fresh = Models(with_clip.name, device="cpu")
-    fresh.checkpoint = with_clip.checkpoint
+    fresh = with_traits(with_clip)
     assert set(weights_of(fresh, FreeSegDiff())) == {"backbone", "clip"}  # nothing was captioned: not loaded for its name
     expected = fresh.captioner().fingerprint
     assert weights_of(fresh, DiffSegmenter(), "")["captioner"] == weights_of(fresh, FreeSegDiff())["captioner"] == expected

@@ -1,20 +1,27 @@
-"""The shipped pocket weights must reach a floor with each method, a little below today's value.
+"""The bundle that ships: what plain diffusers makes of it, what it weighs, and a floor for each method.
 
-Six scenes that training never showed, of cats and birds: OVDiff has to draw pictures of both, and takes few of few steps.
-The floors are well above trivial answers (background everywhere 0.37, a class in the centre 0.45).
+Floors are a little below today's values, on six scenes that training never showed, of cats and birds: OVDiff has to draw
+pictures of both, and takes few of few steps. They are well above trivial answers (background everywhere 0.37, a class in
+the centre 0.45).
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from diffusers import StableDiffusionPipeline
 
+from ovseg.assets import ASSETS
+from ovseg.backbones import BACKBONES
 from ovseg.evaluation.baselines import AllBackground, CentrePrior, OneClass
 from ovseg.maths.overlap import confusion, image_miou
 from ovseg.methods import METHODS, DiffSegmenter, OVDiff, suited_to
 from ovseg.methods.base import Method
 from ovseg.methods.ovdiff.cost import without_prototypes
 from ovseg.models import Models
+from ovseg.pocket.train_judge import Judge, accuracy_on
 from ovseg.pocket.world import LABELS, scene
 from ovseg.scene import from_image
 from ovseg.words.classes import parse_classes
@@ -74,3 +81,32 @@ def test_trivial_answers_stay_below_the_floors(pocket: Models) -> None:
     assert len(FLOORS) >= 4
     for trivial in (AllBackground(), OneClass(), CentrePrior()):
         assert mean_image_miou(pocket, trivial) < min(kind.floor.mean_image_miou for kind in FLOORS) - 0.15
+
+
+def test_plain_diffusers_loads_it_and_draws() -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(BACKBONES["pocket"].source)
+    pipeline.set_progress_bar_config(disable=True)
+    picture = pipeline("a photo of a cat", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]
+    assert picture.size == (128, 128) and np.asarray(picture).std() > 5
+
+
+def test_assets_are_light() -> None:
+    sizes = {path: path.stat().st_size for path in ASSETS.rglob("*") if path.is_file()}
+    assert sum(sizes.values()) < 56 * 2**20
+    assert max(sizes.values()) < 10_000_000
+
+
+def test_what_was_trained_is_written_down() -> None:
+    trained = json.loads((ASSETS / "pocket" / "training.json").read_text())
+    assert all(entry["samples"] > 0 and entry["minutes"] > 0 for entry in trained)
+    assert [entry["part"] for entry in trained][:2] == ["codec", "clip"]
+
+
+def test_the_page_knows_the_words_of_the_world() -> None:
+    assert tuple(word.name for word in parse_classes(BACKBONES["pocket"].classes)) == LABELS
+
+
+def test_the_judge_knows_real_scenes() -> None:
+    """A floor again: how good it is, the card says."""
+    figures = accuracy_on(Judge(ASSETS / "pocket" / "judge"), "val", 48)
+    assert figures["precision"] > 0.85 and figures["recall"] > 0.75

@@ -78,7 +78,6 @@ def test_dino(tmp_path: Path, picture: np.ndarray, as_pickle: bool) -> None:
     write_dino(tmp_path, SMALL)
     weights = load_file(tmp_path / "model.safetensors")
     old = "encoder.layer.1.attention.attention.key"
-    assert {f"{old}.weight", "embeddings.cls_token", "layernorm.weight", "pooler.dense.weight"} < set(weights)
     if as_pickle:
         torch.save(weights, tmp_path / "pytorch_model.bin")
         (tmp_path / "model.safetensors").unlink()
@@ -99,11 +98,6 @@ def test_blip_base_has_a_pickle_which_is_read_as_numbers_alone(tmp_path: Path, p
         "tokenizer.json", "tokenizer_config.json", "vocab.txt",
     }  # fmt: skip
     weights = torch.load(tmp_path / "pytorch_model.bin", weights_only=True)
-    assert {
-        "vision_model.encoder.layers.0.self_attn.qkv.weight", "text_decoder.cls.predictions.transform.dense.weight",
-        "text_decoder.bert.encoder.layer.0.attention.self.query.weight",
-        "text_decoder.bert.encoder.layer.0.crossattention.self.key.weight",
-    } < set(weights)  # fmt: skip
     with pytest.warns(UserWarning, match=r"are a \.bin file, not safetensors; numbers alone were read"):
         captioner = Captioner(str(tmp_path))
     own = dict(captioner._model.state_dict())["text_decoder.bert.encoder.layer.0.attention.self.query.weight"]
@@ -134,11 +128,7 @@ def test_blip2(tmp_path: Path, picture: np.ndarray) -> None:
     torch.manual_seed(0)
     write_blip2(tmp_path, SMALL)
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())["weight_map"]
-    assert len(set(index.values())) > 1 and {
-        "query_tokens", "language_projection.weight", "vision_model.embeddings.class_embedding",
-        "qformer.encoder.layer.0.crossattention.attention.query.weight", "language_model.model.decoder.embed_tokens.weight",
-        "vision_model.encoder.layers.0.self_attn.qkv.weight",
-    } < set(index)  # fmt: skip
+    assert len(set(index.values())) > 1  # its tensors' names: test_published_detectors
     captioner = Captioner(str(tmp_path))
     begun = captioner.caption(picture, "a photo of a hair-drier", longest=3)
     assert begun.startswith("a photo of a hair-drier") and captioner.caption(picture, beams=1, longest=4) is not None

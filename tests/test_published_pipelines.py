@@ -1,16 +1,21 @@
-"""The modes "released" of OVDiff and FreeSeg-Diff against what the published code answers (`tests/oracles/README.md`)."""
+"""Methods against what their published code answers on seeded weights (`tests/oracles/README.md`)."""
 
 import itertools
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from PIL import Image
+from safetensors.torch import load_file
 
-from ovseg.backbones.base import Sampling, query_states
+from ovseg.backbones.base import Sampling, Text, query_states
+from ovseg.backbones.stable_diffusion import StableDiffusion
 from ovseg.maths.maps import enlarged as grown_places
 from ovseg.maths.refine import DenseCRF, energies_of, pamr
 from ovseg.methods.diffsegmenter.method import DiffSegmenter
@@ -24,11 +29,13 @@ from ovseg.methods.ovdiff.prototypes import NOISE_SEED, prototypes_of
 from ovseg.methods.ovdiff.store import Prototypes, Side, Trimap
 from ovseg.methods.ovdiff.support import masks_by_otsu, masks_by_proposals, stretched
 from ovseg.models import Models
+from ovseg.pocket.bundle import build_pipeline
 from ovseg.pretrained.clip import IMAGENET
 from ovseg.pretrained.grounding import QUERY
 from ovseg.scene import POSTERIOR, from_image
+from ovseg.types import Scene
 from ovseg.words.classes import parse_classes
-from tests.oracle_networks import answers, any_picture, bits, enlarged, networks_in, noise, picture, total
+from tests.oracle_networks import ORACLES, answers, any_picture, bits, enlarged, networks_in, noise, picture, total
 
 OVDIFF = replace(OVDiff.as_released(), clip="")
 FREESEG = replace(FreeSegDiff.as_released(), clip="", captioner="", sampled=False)  # the answers are of the posterior's mean
@@ -326,3 +333,24 @@ def test_queries_of_the_grounding_module(large: Models) -> None:
     for number, state in enumerate(query_states(large.backbone, words, QUERY)):
         assert apart(state, oracle[f"q{number}"]) < 1e-5
     assert apart(query_states(large.backbone, ["lion"], "a photo of a {}")[0], oracle["q3"]) < 1e-5
+
+
+def test_the_published_steps_give_the_published_scores(
+    models: Models, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = load_file(ORACLES / "diffsegmenter.safetensors")
+    unet = UNet2DConditionModel.from_config(json.loads((ORACLES / "diffsegmenter_unet.json").read_text()))
+    unet.load_state_dict({name.removeprefix("unet."): w.float() for name, w in tensors.items() if name.startswith("unet.")})
+    other = StableDiffusionPipeline.from_pretrained(tiny_folder, safety_checker=None, requires_safety_checker=False)
+    pipeline = build_pipeline(other.vae, other.text_encoder, other.tokenizer, unet.eval())
+    backbone = StableDiffusion(pipeline, "oracle", "cpu")
+    # The oracle's own text states and noise, which come from an encoder and a random sequence that are not here.
+    text = Text(("a photograph of traffic light",), tensors["embeddings"], ((4, 5),))
+    monkeypatch.setattr(backbone, "encode_text", lambda *_, **__: text)
+    monkeypatch.setattr(torch, "randn", lambda *_, **__: tensors["noise"])
+    monkeypatch.setattr(type(models), "backbone", property(lambda _: backbone))
+    scene = Scene(np.zeros((90, 120, 3), np.uint8), tensors["latent"])
+    result = DiffSegmenter(last_token=True).segment(models, scene, parse_classes("traffic light"))
+    assert result.scores()[1].shape == (90, 120)
+    assert np.abs(result.scores()[1] - tensors["scores"].numpy()).max() < 1e-4
+    assert np.array_equal(result.label_map == 1, result.scores()[1] > 0.5)

@@ -13,6 +13,7 @@ from PIL import Image
 from ovseg.__main__ import main
 from ovseg.backbones import BACKBONES
 from ovseg.backbones.base import Sampling
+from ovseg.factory.splits import UNSEEN
 from ovseg.methods import METHODS, find_method, modes_of, released_for, words_on_released
 from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.methods.freeseg_diff.masks import refined
@@ -24,12 +25,13 @@ from ovseg.methods.ovdiff.features import Extractor
 from ovseg.methods.ovdiff.matching import boxes_of
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.methods.ovdiff.prefilter import Things, chosen_classes, which_are_stuff
-from ovseg.methods.ovdiff.prototypes import make_prototypes, prototypes_of
-from ovseg.methods.ovdiff.store import Trimap
+from ovseg.methods.ovdiff.prototypes import make_prototypes
 from ovseg.models import Models
+from ovseg.pocket.world import THINGS
 from ovseg.pocket.world import scene as pocket_scene
 from ovseg.pretrained.captioner import WHOLE, Captioner
-from ovseg.pretrained.clip import IMAGENET, Clip
+from ovseg.pretrained.clip import Clip
+from ovseg.pretrained.outputs import outputs_of
 from ovseg.scene import POSTERIOR, from_image, latent_of
 from ovseg.types import Scene
 from ovseg.words import class_filter
@@ -73,11 +75,6 @@ CLASSES = parse_classes("cat, dog, potted plant, sky")
 @pytest.fixture
 def models(with_store: Models) -> Models:
     return with_store
-
-
-@pytest.fixture
-def wide(models: Models) -> Scene:
-    return from_image(models, pocket_scene("val", 1).image[:80], seed=2)
 
 
 @pytest.mark.parametrize("kind", [find_method(name) for name in RELEASED], ids=lambda kind: kind.name)
@@ -187,11 +184,9 @@ def test_the_filter_takes_two_captions_every_noun_and_clips_own_words(
 
 def test_a_words_state_is_the_mean_of_its_tokens_in_clip(models: Models) -> None:
     """Against the pocket CLIP's text network as transformers has it: open_clip's weights are the same ones."""
-    clip, own = models.clip, []
-    hook = clip._model.ln_final.register_forward_hook(lambda _module, _inputs, output: own.append(output))
-    tokens = clip._tokenizer(["potted plant", "cat"])
-    clip._model.encode_text(tokens)
-    hook.remove()
+    clip, tokens = models.clip, models.clip._tokenizer(["potted plant", "cat"])
+    with outputs_of(clip._model.ln_final) as own:
+        clip._model.encode_text(tokens)
     ends = (tokens == clip._model.text_eos_id if hasattr(clip._model, "text_eos_id") else tokens).int().argmax(1)
     states = clip.word_states(["potted plant", "cat"])
     for state, row, end in zip(states, own[0], ends, strict=True):
@@ -267,50 +262,6 @@ def test_every_noun_of_a_caption_by_itself() -> None:
     assert every_noun("a photo of a potted plant") == ("photo", "plant") and every_noun("") == ()
 
 
-# OVDiff
-
-
-def test_clips_keys_have_as_many_patches_as_fit_the_side(models: Models, picture: np.ndarray) -> None:
-    clip = models.clip
-    tower, (patch, _) = clip._model.visual, clip._model.visual.patch_size
-    before = {name: weight.clone() for name, weight in tower.named_parameters()}
-    keys = clip.dense([picture], "keys", -2, side=4 * 28)
-    assert keys.shape[2:] == (112 // patch, 112 // patch) != tuple(tower.grid_size)
-    assert all(torch.equal(before[name], weight) for name, weight in tower.named_parameters())
-    assert torch.equal(clip.dense([picture], "keys", -2, side=tower.image_size[0]), clip.dense([picture], "keys", -2))
-    # The embeddings of places keep their own place in the picture: a shift of the grid is no shift of the embedding.
-    places = tower.positional_embedding[1:].T.unflatten(1, tuple(tower.grid_size))[None]
-    factor = (112 // patch + 0.1) / tower.grid_size[0]
-    grown = torch.nn.functional.interpolate(places, scale_factor=factor, mode="bicubic", align_corners=False)[0]
-    assert torch.allclose(clip._tower(112).positional_embedding[1:], grown.flatten(1).T, atol=1e-6)
-    assert torch.equal(clip._tower(112).positional_embedding[:1], tower.positional_embedding[:1])
-    with pytest.raises(ValueError, match="must be one patch of"):
-        clip.dense([picture], "keys", side=1)
-
-
-def test_clips_features_can_have_the_colours_of_imagenet(models: Models, picture: np.ndarray) -> None:
-    clip = models.clip
-    pixels = clip._squashed(picture, (64, 64), True, False)
-    squashed = np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling.BICUBIC), np.float32) / 255
-    expected = (squashed - np.float32(IMAGENET["mean"])) / np.float32(IMAGENET["std"])
-    assert np.allclose(pixels.permute(1, 2, 0).numpy(), expected, atol=1e-5)
-    assert not torch.allclose(clip.dense([picture], "keys", imagenet=True), clip.dense([picture], "keys"), atol=1e-3)
-
-
-def features_of(models: Models, method: OVDiff, name: str, image: np.ndarray, is_support: bool) -> torch.Tensor:
-    (features,) = Extractor.of(models, method, name, is_support=is_support).features([image], 0)
-    return features
-
-
-def test_a_picture_and_a_support_image_have_sides_of_their_own(models: Models, wide: Scene) -> None:
-    method, patch = OVDiff(clip_sides=(96, 128), dino_longest=64), models.clip._model.visual.patch_size[0]
-    for is_support, side in ((False, 96), (True, 128)):
-        found = features_of(models, method, "clip", wide.image, is_support)
-        assert found.shape[1:] == (side // patch, side // patch)
-    assert features_of(models, method, "dino", wide.image, False).shape[1:] == (5, 8)  # 40 x 64 px
-    assert features_of(models, method, "dino", wide.image, True).shape[1:] == (10, 16)
-
-
 def test_the_diffusion_network_sees_squares_and_drawn_latents(
     models: Models, wide: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,17 +279,6 @@ def test_the_diffusion_network_sees_squares_and_drawn_latents(
     assert encoded == [(backbone.square_hw(), 5 + POSTERIOR), (backbone.working_hw(wide.image.shape[:2]), None)]
 
 
-def test_the_prefilter_sees_the_ends_of_a_long_picture(models: Models) -> None:
-    """Of two pictures that differ in their outer quarters alone, the cut ones are the same; the squashed ones are not."""
-    clip = models.clip
-    one = np.random.default_rng(0).integers(0, 256, (64, 128, 3), dtype=np.uint8)
-    other = one.copy()
-    other[:, :16], other[:, -16:] = 255, 0
-    cut = clip.image_embeddings([one, other])
-    squashed = clip.image_embeddings([one, other], 512)
-    assert torch.allclose(cut[0], cut[1], atol=1e-5) and not torch.allclose(squashed[0], squashed[1], atol=1e-3)
-
-
 def test_the_prefilter_looks_at_what_the_mode_says(models: Models, wide: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     sides: list[int] = []
     embed = Clip.image_embeddings
@@ -349,6 +289,9 @@ def test_the_prefilter_looks_at_what_the_mode_says(models: Models, wide: Scene, 
     for as_released in (False, True):
         replace(small, prefilter_released=as_released).segment(models, wide, parse_classes("cat, dog"))
     assert sides == [0, prefilter.SQUARE]
+
+
+# OVDiff
 
 
 @pytest.mark.parametrize("most", [2, 10])
@@ -378,19 +321,6 @@ def test_windows_as_large_as_a_square_picture_count(models: Models) -> None:
     method = OVDiff.as_released()
     assert len(list(boxes_of(method, (448, 597)))) == 8  # and the whole: nine
     assert len(list(boxes_of(method, (448, 448)))) == 5 == len(list(boxes_of(OVDiff(), (448, 448)))) + 1
-
-
-def test_pictures_without_foreground_give_no_background() -> None:
-    features = [torch.randn(5, 4, 6) for _ in range(2)]
-    inside, nothing = np.zeros((4, 6), bool), np.zeros((4, 6), bool)
-    inside[1:3, 1:4] = True
-    masks = [Trimap(inside, ~inside), Trimap(nothing, ~inside)]
-    kept, skipped = (prototypes_of(iter(features), masks, parts=2, skip_empty=skip) for skip in (False, True))
-    small = np.zeros((512, 512), bool)  # between the places of the grid
-    small[100:103, 100:103] = True
-    assert not prototypes_of(iter(features[:1]), [Trimap(small, ~small)], 2, skip_empty=True).background.parts
-    assert kept.background.pictures[1:3].tolist() == [0, 1] and skipped.background.pictures.tolist() == [0] * 4
-    assert np.array_equal(kept.foreground.vectors, skipped.foreground.vectors)
 
 
 def test_what_is_stuff_in_the_released_table(models: Models) -> None:
@@ -525,18 +455,6 @@ def test_repeated_nouns_move_the_mean(models: Models) -> None:
     assert nearest[order[0]] < nearest.mean() < nearest[order[-1]]
 
 
-def test_only_the_diffusion_networks_input_is_squashed(models: Models, wide: Scene) -> None:
-    plain, squashed = (
-        FreeSegDiff(words="classes", refinement="none", squashed=flag).segment(models, wide, CLASSES)
-        for flag in (False, True)
-    )
-    side = models.backbone.square_hw()[0] // models.backbone.vae_stride // 2
-    regions = [item.map.shape for item in (plain.evidence[0], squashed.evidence[0])]
-    assert regions[0] != regions[1] == (side, side)
-    pictures = [item.images[0] for item in squashed.evidence if item.group == "What CLIP sees"]
-    assert all(picture.shape == wide.image.shape for picture in pictures) and squashed.label_map.shape == (80, 128)
-
-
 def test_pamr_can_be_divided_by_its_highest_value() -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     mask = torch.zeros(40, 40)
@@ -573,11 +491,14 @@ def test_the_factorys_commands_take_the_mode(models: Models, detector_folder: Pa
 
     parser = ArgumentParser()
     triplets.add_options(parser)
-    given = ["--split", "S1", "--detector", str(detector_folder), "--out", "unused"]
+    given = ["--split", "S1", "--detector", str(detector_folder), "--count", "3", "--seed", "9", "--out", "unused"]
     factories: Sequence = [
         triplets._factory(parser.parse_args([*given, *more]), models)
-        for more in ([], ["--mode", "released"], ["--mode", "released", "--steps", "7"])
+        for more in (["--latents"], ["--mode", "released"], ["--mode", "released", "--steps", "7"])
     ]
+    assert all(set(factory.classes) == set(THINGS) - set(UNSEEN["S1"]) for factory in factories)
+    assert all((factory.count, factory.seed) == (3, 9) for factory in factories)
+    assert [factory.features for factory in factories] == [False, True, True]
     assert [factory.single for factory in factories] == [False, True, True]
     assert [factory.sampling.steps for factory in factories] == [models.checkpoint.steps, 50, 7]
     assert [factory.sampling.ddim for factory in factories] == [False, True, True]

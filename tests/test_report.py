@@ -20,6 +20,7 @@ from ovseg.models import Models
 from ovseg.pocket.train_dino import best_mask_iou
 from ovseg.pocket.train_judge import build_judge
 from ovseg.progress import silent
+from tests.networks import with_traits
 
 
 def test_the_clip_filter_keeps_what_comes_near_the_best(with_clip: Models) -> None:
@@ -36,9 +37,7 @@ def test_the_card_holds_every_figure(with_clip: Models, tmp_path: Path, monkeypa
     monkeypatch.setattr(pocket_report, "CODEC_SCENES", 4)
     monkeypatch.setattr(pocket_report, "MASKCUT_SCENES", 2)
     build_judge().save_pretrained(tmp_path / "judge")
-    models = Models(with_clip.name, device="cpu")
-    # OVDiff would draw 768 pictures first.
-    models.checkpoint = replace(with_clip.checkpoint, dino="/nowhere/dino", steps=1)
+    models = with_traits(with_clip, dino="/nowhere/dino", steps=1)  # OVDiff would draw 768 pictures first
     report = PocketReport(models, tmp_path / "card", per_thing=1, pairs=2, count=1, judge=tmp_path / "judge")
     rows = report.run()
     generated = sorted((tmp_path / "card" / "generated").glob("*.png"))
@@ -51,8 +50,7 @@ def test_the_card_holds_every_figure(with_clip: Models, tmp_path: Path, monkeypa
     assert Image.open(tmp_path / "card" / "samples.jpg").height > 4 * 128  # the last of four rows: two things each
     times = [path.stat().st_mtime_ns for path in generated]
     assert report.run() == rows and [path.stat().st_mtime_ns for path in generated] == times
-    without = Models(with_clip.name, device="cpu")
-    without.checkpoint = replace(models.checkpoint, clip="local-dir:/nowhere", captioner="/nowhere/captioner")
+    without = with_traits(models, clip="local-dir:/nowhere", captioner="/nowhere/captioner")
     told = {row.what: row.value for row in replace(report, models=without).run()}
     assert list(told.values()).count("not in this bundle") == 3 and not any("CLIP score" in what for what in told)
     *_, masks = replace(report, models=with_clip)._networks(silent)
@@ -78,8 +76,7 @@ def test_every_variant_has_its_row_and_its_command(with_clip: Models, tmp_path: 
 
 
 def test_a_variant_whose_network_is_missing_says_so(with_clip: Models, tmp_path: Path) -> None:
-    models = Models(with_clip.name, device="cpu")
-    models.checkpoint = replace(with_clip.checkpoint, captioner="/nowhere/captioner")
+    models = with_traits(with_clip, captioner="/nowhere/captioner")
     task = Benchmark(models, DiffSegmenter(), PocketDataset("val"), 1)
     with pytest.raises(ValueError, match="rows must be some of the settings that suit"):
         AblationTable(task, DiffSegmenter, ("nothing",)).run(tmp_path)

@@ -1,24 +1,20 @@
-"""The Results tab: our figures are those of the kept files, the papers' those of their data file; and how it looks."""
+"""The Results tab: our figures are those of the kept files, the papers' those of their data file."""
 
 import json
 import re
 import shlex
 from argparse import ArgumentParser
-from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
-import gradio as gr
 import pytest
-from playwright.sync_api import BrowserContext
 
 from ovseg.__main__ import main
 from ovseg.backbones import BACKBONES
 from ovseg.commands import evaluate
 from ovseg.commands.common import configuration_of
-from ovseg.demo.build import page_theme
-from ovseg.demo.results_tab import OTHER_WEIGHTS, build_results_tab, results_html
+from ovseg.demo.results_tab import OTHER_WEIGHTS, results_html
 from ovseg.evaluation.ablations import AblationTable
 from ovseg.evaluation.baselines import MEASURABLE
 from ovseg.evaluation.benchmark import Benchmark
@@ -28,8 +24,7 @@ from ovseg.evaluation.results import FIGURES, SHIPPED, ResultFiles
 from ovseg.methods import METHODS, DiffSegmenter, OVDiff, find_method, suited_to
 from ovseg.methods.records import METRICS
 from ovseg.models import PARTS, Models
-from tests.browsers import SCREENSHOTS, Watched
-from tests.test_about import CONTRAST
+from tests.networks import with_traits
 
 FILES = {kind: kind.folder() / "figures.json" for kind in METHODS}
 PAPERS = [
@@ -205,8 +200,7 @@ def test_weight_files_are_told_apart_by_what_they_hold(with_clip: Models, tmp_pa
     folder.mkdir()
     content = next(Path(with_clip.checkpoint.dino).glob("*.safetensors")).read_bytes()
     (folder / "model.safetensors").write_bytes(content)
-    other = Models(with_clip.name, "cpu")
-    other.checkpoint = replace(with_clip.checkpoint, dino=str(folder), clip="ViT-B-16/openai")
+    other = with_traits(with_clip, dino=str(folder), clip="ViT-B-16/openai")
     assert other.weight_files(("dino", "clip")) == {"backbone": found["backbone"], "dino": found["dino"]}
     (folder / "model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert other.weight_files(("dino",))["dino"] != found["dino"]
@@ -255,52 +249,3 @@ def test_variants_quote_their_papers_from_the_data_file() -> None:
     beside = [figure.ours for figure in OVDiff.figures() if figure.ours]
     named = {row for ours in beside for row in (ours.row, ours.before)} - {""}
     assert named <= {variant.what for variant in OVDiff.ablations} and len(named) > 5
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    with gr.Blocks() as page:
-        gr.Markdown("# Title")
-        with gr.Tab("Results"):
-            build_results_tab(Models("pocket"))
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, theme=page_theme())
-    yield url
-    page.close()
-
-
-@pytest.mark.parametrize(("width", "theme"), [(1400, "light"), (390, "dark")])
-def test_it_can_be_read(address: str, browser: BrowserContext, width: int, theme: str) -> None:
-    watched = Watched(browser.new_page())
-    page = watched.page
-    page.set_viewport_size({"width": width, "height": 900})
-    page.goto(f"{address}?__theme={theme}")
-    page.locator("#results-claims li").first.wait_for()
-    for summary in page.locator(".ov-results .fold > summary").all():
-        summary.click()
-    for summary in page.locator(".ov-results td summary").all()[:3]:
-        summary.click()
-    assert page.locator(".ov-results details[open] code").first.inner_text().startswith("python -m ovseg evaluate")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    edge = page.eval_on_selector_all(".ov-results *", "all => Math.max(...all.map(e => e.getBoundingClientRect().right))")
-    assert edge <= width
-    # Wide, the cells of a row stand beside each other; narrow, the two figures do, each under the name of its column.
-    row = page.locator("#results-diffsegmenter tbody tr").first
-    cells = [cell.bounding_box() for cell in row.locator("th, td").all()]
-    assert len(cells) == 4
-    if width > 1000:
-        assert len({cell["y"] for cell in cells}) == 1 and all(cell["width"] > 150 for cell in cells)
-    else:
-        what, paper, ours, why = cells
-        assert what["y"] < paper["y"] == ours["y"] < why["y"] and paper["x"] == what["x"] == why["x"] < ours["x"]
-        assert min(paper["width"], ours["width"]) > 120 and min(what["width"], why["width"]) > 240
-        named = row.locator("td").evaluate_all("all => all.map(e => getComputedStyle(e, '::before').content)")
-        assert named == ['"The paper"', '"Ours"', '"What differs"']
-    lowest, where = page.evaluate(
-        CONTRAST.replace(".ov-about :is(p, a, h2, h3, figcaption, code)", ".ov-results :not(i)")
-    )  # marks hold no text
-    assert lowest >= 4.5, where
-    if SCREENSHOTS:
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=SCREENSHOTS / f"results-{width}-{theme}.png", full_page=True)
-    assert not watched.errors and not watched.outside
-    page.close()

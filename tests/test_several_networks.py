@@ -18,7 +18,7 @@ from playwright.sync_api import BrowserContext
 
 import ovseg.models
 from ovseg.backbones import find_checkpoint
-from ovseg.compare import board_of, read_variants
+from ovseg.compare import board_of, compare, read_variants
 from ovseg.compare.variants import saved_words_of
 from ovseg.demo.build import _header, build
 from ovseg.demo.compare_tab import begins, done_line, query_of
@@ -35,7 +35,7 @@ from ovseg.methods import DiffSegmenter, find_method, suited_to
 from ovseg.methods.concept_attention.method import ConceptAttention
 from ovseg.methods.grammar import Configuration, read_method
 from ovseg.models import Models
-from ovseg.progress import silent
+from ovseg.progress import Report, silent
 from ovseg.scene import from_image, from_prompt
 from ovseg.server.durations import Durations
 from ovseg.server.request_cost import to_draw
@@ -43,16 +43,9 @@ from ovseg.words.classes import parse_classes
 from tests.browsers import served
 from tests.test_browser import Visit
 from tests.test_zero_gpu import event
-from tests.tiny_pipelines import write_tiny
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
 PATHS = ("/etc/passwd", "../joint", "./joint", "~/joint", "sdxl")
-
-
-@pytest.fixture(scope="module")
-def joint_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny Stable Diffusion 3, in which words and places share their attention."""
-    return write_tiny("sd35m", tiny_folder, tmp_path_factory.mktemp("several") / "joint")
 
 
 @pytest.fixture
@@ -83,16 +76,18 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return counted
 
 
-def results_of(board: Models, texts: list[str], parts: list[Results]) -> Results:
+def results_of(board: Models, texts: list[str], parts: list[Results], report: Report = silent) -> Results:
     """What Run makes of methods as a link writes them."""
     request = RunRequest(Picture(IMAGE), "cat, dog", "a cat", "", read_variants(board, texts), 3)
-    return run(board, request, Durations(), silent, parts.append)
+    return run(board, request, Durations(), report, parts.append)
 
 
 def test_a_run_loads_each_network_once_and_shows_what_was_asked_for_in_its_order(board: Models, loads: list[str]) -> None:
     texts, parts = ["concept-attention:backbone=joint", "goca", "diffsegmenter:backbone=joint", "diffsegmenter"], []
-    results = results_of(board, texts, parts)
+    said: list[str] = []
+    results = results_of(board, texts, parts, lambda stage, share: said.append(stage))
     assert loads == ["pipeline", "joint"] and not results.comparison.failures
+    assert any("loaded in" in stage for stage in said)
     titles = ["ConceptAttention on joint", "GoCA", "DiffSegmenter on joint", "DiffSegmenter"]
     assert [entry.title for entry in results.comparison.entries] == titles == [e["title"] for e in entries_of(results)]
     assert list(parts[0].waiting) == ["GoCA", "DiffSegmenter", "ConceptAttention on joint", "DiffSegmenter on joint"]
@@ -228,6 +223,9 @@ def test_doors_answer_for_the_network_that_is_named(board: Models) -> None:
     own, method = board.beside("joint"), suited_to(board.beside("joint"), DiffSegmenter, {"draws": 2})
     alone = method.segment(own, from_image(own, IMAGE, 3), parse_classes("cat, dog"))
     assert alone.shares == answer["shares"]
+    asked = read_variants(board, ["diffsegmenter:backbone=joint", "diffsegmenter"])
+    made = compare(board, from_image(board, IMAGE), parse_classes("cat"), asked)
+    assert [entry.title for entry in made.entries] == [variant.title for variant in asked]
 
 
 def wish(network: str) -> Wish:

@@ -82,8 +82,6 @@ def test_words_are_different_and_enough(models: Models) -> None:
     assert len({word.name for word in words}) == 200 and all(len(word.phrases) == 1 for word in words)
     with pytest.raises(ValueError, match="but got 1000"):
         words_for(models, 1000)
-    with pytest.raises(ValueError, match="runs must be 1 or more, but got 0"):
-        measure_size(models, DiffSegmenter(), Size(1, 64, 1), peak=1e9, runs=0)
 
 
 def taken(method: str, size: Size, seconds: float, peak_bytes: int) -> Taken:

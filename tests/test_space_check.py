@@ -136,11 +136,6 @@ def test_only_what_git_knows_comes_along(tmp_path: Path, capsys: pytest.CaptureF
     assert code == 1 and "No module named 'helper'" in only
 
 
-def test_a_folder_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["space-check", str(tmp_path / "none")]) == 2
-    assert "must be one with the files of a Space" in capsys.readouterr().err
-
-
 def test_this_checkout_is_a_space(capsys: pytest.CaptureFixture) -> None:
     root = Path(__file__).resolve().parents[1]
     assert outcome(capsys, root) == (0, [])

@@ -1,6 +1,6 @@
 import pickle
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -130,12 +130,8 @@ def test_evidence_is_made_at_the_first_look_and_once() -> None:
     assert result.label_map.shape == (2, 4) and result.shares and repr(result) and not made
     moved = replace(result.with_threshold(0.1), timings={"all": 1.0})
     assert not made
-    looks: list[tuple[Evidence, ...]] = []
-    threads = [threading.Thread(target=lambda one=one: looks.append(one.evidence)) for one in (result, moved) * 3]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(6) as pool:
+        looks = list(pool.map(lambda one: one.evidence, (result, moved) * 3))
     assert len(made) == 1 and len(looks) == 6 and all(look is looks[0] for look in looks)
     assert [item.title for item in looks[0]] == ["seen"]
     assert Segmentation(IMAGE, ("background",), np.zeros((1, 2, 4), np.float32)).evidence == ()

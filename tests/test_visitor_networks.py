@@ -1,9 +1,7 @@
 """A setting that names a network, a file or a repository is not a visitor's to choose, also of a method that is not ours."""
 
 import asyncio
-import base64
 import inspect
-import io
 import json
 import sys
 from collections.abc import Iterator
@@ -12,12 +10,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import gradio as gr
-import numpy as np
 import pytest
 import torch
-from mcp import ClientSession
-from mcp.client.streamable_http import streamable_http_client
-from PIL import Image
+from mcp.types import CallToolResult
 
 import ovseg.methods
 from ovseg.demo import build, launch
@@ -32,7 +27,9 @@ from ovseg.models import Models
 from ovseg.progress import Report, silent
 from ovseg.types import Paper, Scene, Segmentation, knob
 from ovseg.words.classes import ClassWord
+from tests.attack.requests import GOOD
 from tests.attack.server import Page, Visitor
+from tests.test_doors import data_address, with_session
 
 LOADED: list[tuple[str, ...]] = []  # what the method below was asked to load
 OWN, OTHER = "institute/own", "institute/other"
@@ -94,21 +91,14 @@ def visitor(address: str) -> Visitor:
     return Visitor(address)
 
 
-def png() -> bytes:
-    """A picture file."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.zeros((32, 48, 3), np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def is_refused(text: str) -> bool:
     """Whether a text says in one sentence that a network is not to be chosen."""
     return "weights must be one that this server has, institute/own, but got" in text and "Traceback" not in text
 
 
-@pytest.mark.parametrize("name", [OTHER, *PATHS])
+@pytest.mark.parametrize("name", [OTHER, PATHS[0], "C:\\x"])
 def test_no_door_lets_a_visitor_name_a_network(name: str, visitor: Visitor) -> None:
-    file = visitor.upload(png())
+    file = visitor.upload(GOOD)
     for answer in (
         visitor.call("segment", [file, "cat", "stranger", {"weights": name}]),
         visitor.call("compare", [file, "cat", [f"stranger:weights={name}"]]) if ":" not in name else None,
@@ -122,20 +112,13 @@ def test_no_door_lets_a_visitor_name_a_network(name: str, visitor: Visitor) -> N
 
 
 def test_no_mcp_client_names_a_network(visitor: Visitor) -> None:
-    picture = "data:image/png;base64," + base64.b64encode(png()).decode()
+    def ask(name: str) -> CallToolResult:
+        given = {"picture": data_address(GOOD), "classes": "cat", "method": "stranger", "settings": {"weights": name}}
+        return asyncio.run(with_session(f"{visitor.address}/", lambda session: session.call_tool("segment", given)))
 
-    async def ask(settings: dict[str, Any]) -> Any:
-        async with (
-            streamable_http_client(f"{visitor.address}/gradio_api/mcp/") as streams,
-            ClientSession(streams[0], streams[1]) as session,
-        ):
-            await session.initialize()
-            given = {"picture": picture, "classes": "cat", "method": "stranger", "settings": settings}
-            return await session.call_tool("segment", given)
-
-    refused = asyncio.run(ask({"weights": OTHER}))
+    refused = ask(OTHER)
     assert refused.isError and is_refused(refused.content[0].text) and not LOADED
-    assert not asyncio.run(ask({"weights": OWN})).isError and LOADED == [(OWN,)]
+    assert not ask(OWN).isError and LOADED == [(OWN,)]
 
 
 def lines_of(page: Page) -> dict[str, Any]:
@@ -165,7 +148,7 @@ def test_the_page_lets_no_visitor_name_a_network(visitor: Visitor) -> None:
                 page, "methods", {0: value}, event="variant", event_data={"method": "stranger", "before": None}
             )
             for answer in (run, added):
-                assert answer.event == "error" and sentence in answer.text
+                assert answer.event == "error" and sentence in answer.text, answer
     assert not LOADED
 
 
@@ -186,7 +169,7 @@ def test_the_owner_may_allow_repositories_but_no_paths(
     visitor: Visitor, with_clip: Models, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OVSEG_ALLOW_DOWNLOADS", "1")
-    file = visitor.upload(png())
+    file = visitor.upload(GOOD)
     asked = {"weights": OTHER, "helpers_of": f"{OTHER},{OWN}"}
     assert visitor.call("segment", [file, "cat", "stranger", asked]).is_good and LOADED == [(OTHER, OTHER, OWN)]
     for path in PATHS:

@@ -29,7 +29,7 @@ from ovseg.demo.inside_panel import focus_of
 from ovseg.demo.later_word import LaterAsked, later_html
 from ovseg.demo.picture import Picture
 from ovseg.demo.preload import load_everything
-from ovseg.demo.run import Results, RunRequest, run, titled
+from ovseg.demo.run import Results, titled
 from ovseg.demo.what_if import change_html, change_of
 from ovseg.demo.work import on_accelerator
 from ovseg.methods import DiffSegmenter, FreeSegDiff, OVDiff, suited_to
@@ -41,7 +41,7 @@ from ovseg.server.durations import Durations
 from ovseg.server.request_cost import USUAL_HW, Work, learn_speed, seconds_for, to_draw, to_segment
 from ovseg.words.classes import parse_classes, rows_of
 from tests.forked import Forks
-from tests.networks import ON_A_UNET
+from tests.networks import ON_A_UNET, run_of, with_traits
 
 ROOT = Path(__file__).resolve().parents[1]
 LOADERS = {
@@ -78,8 +78,7 @@ def forks() -> Iterator[Forks]:
 @pytest.fixture(scope="module")
 def loaded(with_clip: Models, tmp_path_factory: pytest.TempPathFactory) -> Models:
     """Networks of random weights, everything loaded, as a Space does before it serves."""
-    models = Models(with_clip.name, "cpu")
-    models.checkpoint = with_clip.checkpoint
+    models = with_traits(with_clip)
     models.prototype_folders = (tmp_path_factory.mktemp("prototypes"), None)
     load_everything(models)
     return models
@@ -136,8 +135,7 @@ def test_run(page: gr.Blocks, picture: Picture, loaded: Models) -> None:
 
 
 def test_controls(page: gr.Blocks, picture: Picture, loaded: Models) -> None:
-    asked = RunRequest(picture, "cat, dog", "a cat", "", titled(loaded, [suited_to(loaded, DiffSegmenter)]), 3)
-    results = run(loaded, asked, Durations(), silent, lambda part: None)
+    results = run_of(loaded, [suited_to(loaded, DiffSegmenter)], picture, caption="a cat", seed=3)
     *_, (status, shown) = event(page, "controls")(results, None)
     assert "controls of DiffSegmenter" in status
     assert shown == controls_html(results, "DiffSegmenter", asked_of(results, None).run(loaded, silent))
@@ -288,8 +286,7 @@ def test_rows_are_counted_beforehand(loaded: Models, picture: Picture, kind: typ
 
 
 def test_a_space_loads_before_it_serves(with_clip: Models, monkeypatch: pytest.MonkeyPatch) -> None:
-    models = Models(with_clip.name, "cpu")
-    models.checkpoint = with_clip.checkpoint
+    models = with_traits(with_clip)
     monkeypatch.setenv("SPACES_ZERO_GPU", "1")
     launch(models, "127.0.0.1", None, wait=False)
     gr.close_all(verbose=False)
