@@ -16,7 +16,7 @@ from PIL import Image
 
 from ovseg.__main__ import main
 from ovseg.evaluation import workers
-from ovseg.evaluation.baselines import AllBackground, CentrePrior, ClipCentrePrior, OneClass
+from ovseg.evaluation.baselines import AllBackground, CentrePrior, ClipCentrePrior, OneClass, PreparedTrivial
 from ovseg.evaluation.benchmark import Benchmark, with_best_threshold
 from ovseg.evaluation.datasets import PocketDataset, Sample
 from ovseg.evaluation.labels import LABEL_SOURCES, all_names, ground_truth
@@ -304,9 +304,9 @@ def test_the_seed_reaches_the_method(models: Models, tmp_path: Path) -> None:
     class Listening(AllBackground):
         """All background; notes the seed of every scene."""
 
-        def answer(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Segmentation:
+        def class_weights(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> torch.Tensor:
             seeds.append(scene.seed)
-            return super().answer(models, scene, classes)
+            return super().class_weights(models, scene, classes)
 
     table = Benchmark(models, Listening(), PocketDataset("val"), 2, seed=11).run(tmp_path)
     assert seeds == [11, 11] and table["seed"] == 11
@@ -356,15 +356,15 @@ def test_evaluate_command(tiny_folder: Path, tmp_path: Path, capsys: pytest.Capt
 
 
 def test_words_that_a_method_finds_by_itself_are_background(with_clip: Models, picture: np.ndarray) -> None:
-    class Talkative(AllBackground):
+    class Talkative(PreparedTrivial):
         """Finds a word that nobody asked for over the left half."""
 
-        def answer(self, models: Models, scene: Scene, classes: tuple[ClassWord, ...]) -> Segmentation:
-            scores = torch.zeros(len(classes) + 2, 1, 2)
+        def segment(self, scene: Scene, report: Report = silent) -> Segmentation:
+            scores = torch.zeros(len(self.classes) + 2, 1, 2)
             scores[1, 0, 1], scores[-1, 0, 0] = 1, 1
-            return Segmentation.from_scores(scene.image, (*(word.name for word in classes), "extra"), scores)
+            return Segmentation.from_scores(scene.image, (*self.names, "extra"), scores)
 
-    prepared = Talkative().prepare(with_clip, parse_classes("cat, dog"))
+    prepared = Talkative(with_clip, parse_classes("cat, dog"), AllBackground())
     found = segment_under(PROTOCOLS["native"], prepared, picture)
     assert found.labels == ("background", "cat", "dog")
     assert (found.label_map[:, 0] == 0).all() and (found.label_map[:, -1] == 1).all()

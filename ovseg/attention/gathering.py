@@ -124,10 +124,10 @@ def again(models: Models, attention: Attention, level: int, prompt: str = "", of
     tokens, columns = token_groups(backbone.tokens(prompt))
     cross = {site: by_token(maps[0].permute(2, 0, 1), columns)[None] for site, maps in trace.cross.items()}
     here = slice(level, level + 1)
-    alone = replace(
-        attention, timesteps=attention.timesteps[here], noised=attention.noised[here], states={}, kept=(), asked={}
-    )
-    return replace(alone, prompt=prompt, tokens=tokens, cross=cross)
+    return replace(
+        attention, prompt=prompt, tokens=tokens, timesteps=attention.timesteps[here], cross=cross, states={}, kept=(),
+        noised=attention.noised[here], asked={},
+    )  # fmt: skip
 
 
 def heads_of(models: Models, attention: Attention, site: Site, level: int) -> Heads:

@@ -122,7 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory() as scratch:
             if options.only != "comparison":
-                with started(ROOT, "app.py", os.environ | {"OVSEG_BACKBONE": "pocket"}, PATIENCE) as address:
+                settings = {"OVSEG_BACKBONE": "pocket"}
+                with started(ROOT, "app.py", os.environ | settings, PATIENCE) as address:
                     taken = take_page(address, find_browser(), options.theme)
                 (options.out / "page.png").write_bytes(shrunk_png(taken))
             if options.only != "page":
