@@ -23,19 +23,18 @@ class Visit(Watched):
         return self.page.locator("#status .ov-status").inner_text()
 
     def wait_for_status(self, pattern: str) -> None:
-        self.page.wait_for_function(
-            "pattern => new RegExp(pattern).test(document.querySelector('#status .ov-status')?.innerText || '')",
-            arg=pattern,
+        self.until(
+            "pattern => new RegExp(pattern).test(document.querySelector('#status .ov-status')?.innerText || '')", pattern
         )
 
     def board_run(self) -> str:
         return self.page.evaluate("document.querySelector('#board[data-run], #board [data-run]')?.dataset.run || ''")
 
     def wait_for_board(self, before: str = "") -> None:
-        self.page.wait_for_function(
+        self.until(
             "before => { const board = document.querySelector('#board[data-run], #board [data-run]');"
             " return board && board.dataset.run !== before }",
-            arg=before,
+            before,
         )
 
     def another_scene(self, number: int) -> None:
