@@ -640,5 +640,7 @@ def test_slots_that_are_alike_are_one_segment() -> None:
     assert len(merged(slots, 0.035)) == 2 and len(merged(slots, 0.0)) == 4 and len(merged(slots, 1e9)) == 1
     each = slots / slots.sum((1, 2), keepdim=True)  # a group is the mean of its slots, however they came together
     assert torch.allclose(merged(slots, 1e9)[0], each.mean(0), atol=1e-7)
+    two = torch.tensor([[[0.8, 0.2]], [[0.2, 0.8]]])  # 0.6 log 4 = 0.832 from each other, by KL either way
+    assert len(merged(two, 0.83)) == 2 and len(merged(two, 0.84)) == 1
     found = regions(slots, 0.035)
     assert (found[:, :3] == 0).all() and (found[:, 4:] == 1).all()  # the larger one has the first number
