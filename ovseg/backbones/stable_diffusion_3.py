@@ -43,15 +43,13 @@ def _output(output: tuple[Tensor | None, Tensor], grid: tuple[int, int]) -> Tens
     return output[1].mT.unflatten(2, grid)
 
 
-def rows_of_t5(pipeline: StableDiffusion3Pipeline) -> int:
+def rows_of_t5(transformer: SD3Transformer2DModel) -> int:
     """How many rows stand behind the words for T5, of zeros where it is left out: 256, as in the plain pipeline.
 
-    A network that never had it takes words as wide as both CLIPs' together: the least that the pipeline can be told is
-    enough, `max_sequence_length=1`.
+    A network that never had T5 takes words no wider than the pooled states of both CLIPs: the least that the pipeline can be
+    told is enough, `max_sequence_length=1`.
     """
-    transformer, encoders = pipeline.transformer.config, (pipeline.text_encoder, pipeline.text_encoder_2)
-    width = sum(encoder.config.hidden_size for encoder in encoders if encoder is not None)
-    return 1 if transformer.joint_attention_dim == width else 256
+    return 1 if transformer.config.joint_attention_dim == transformer.config.pooled_projection_dim else 256
 
 
 class StableDiffusion3(JointAttention):
@@ -65,7 +63,7 @@ class StableDiffusion3(JointAttention):
         super().__init__(pipeline, name, device, source)
         self.layout = layout_of(self.network)
         self.coarsest_stride = self.network.config.patch_size
-        self.t5_rows = rows_of_t5(pipeline)
+        self.t5_rows = rows_of_t5(self.network)
 
     @classmethod
     def _unread(cls, source: Path) -> dict[str, Any]:

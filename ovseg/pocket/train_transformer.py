@@ -46,7 +46,7 @@ from ovseg.pretrained.outputs import outputs_of
 
 START = ASSETS / "pocket" / "stable-diffusion"
 WIDTH, BLOCKS, HEADS, PATCH = 192, 6, 6, 2
-SECOND_LAYERS = 2  # of the second text encoder, the last of which stable diffusion 3 does not look at
+SECOND_LAYERS = 2  # of the second text encoder, the last of which Stable Diffusion 3 does not look at
 PLACES = 32  # rows and columns of the table of positions: twice those of a square picture, for pictures of 4 to 1
 RATE = 1e-3
 ALIGNED_BLOCK, ALIGNMENT = 2, 0.5  # the block whose places are aligned, and the weight of that loss beside the velocity's
@@ -89,7 +89,8 @@ def with_empty_pool(text_encoder: CLIPTextModel, layers: int) -> CLIPTextModelWi
     config = copy.deepcopy(text_encoder.config)
     config.num_hidden_layers = layers
     model = CLIPTextModelWithProjection(config)
-    model.text_model.load_state_dict(text_encoder.state_dict(), strict=False)
+    read = model.text_model.load_state_dict(text_encoder.state_dict(), strict=False)
+    assert not read.missing_keys  # but for layers that are left out, everything is there
     nn.init.zeros_(model.text_projection.weight)
     return model
 
