@@ -14,9 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import BrowserContext, Page, sync_playwright
-from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from tests.needs import CHROMIUM, need
 
@@ -116,14 +114,6 @@ class Watched:
         page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("request", lambda request: None if _is_local(request.url) else self.outside.append(request.url))
-
-    def until(self, condition: str, arg: object = None) -> None:
-        """Wait until a condition in JavaScript holds; where it never does, what the page says is the error's text."""
-        try:
-            self.page.wait_for_function(condition, arg=arg)
-        except PlaywrightTimeout:
-            said = self.page.locator("#status").inner_text()
-            pytest.fail(f"{condition} never held with {arg!r}; status: {said!r}; errors: {self.errors}")
 
     def accessible(self, within: str = "html") -> None:
         """axe-core, which `npm install` puts beside the project, finds no serious violation within a part of the page."""

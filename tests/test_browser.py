@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 import ovseg
 from ovseg.__main__ import main
@@ -21,6 +22,13 @@ class Visit(Watched):
 
     def status(self) -> str:
         return self.page.locator("#status .ov-status").inner_text()
+
+    def until(self, condition: str, arg: str) -> None:
+        """Wait until a condition in JavaScript holds; where it never does, what the page says is the error's text."""
+        try:
+            self.page.wait_for_function(condition, arg=arg)
+        except PlaywrightTimeout:
+            pytest.fail(f"{condition} never held with {arg!r}; status: {self.status()!r}; errors: {self.errors}")
 
     def wait_for_status(self, pattern: str) -> None:
         self.until(
