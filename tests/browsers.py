@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
 from tests.needs import CHROMIUM, need
 
@@ -24,6 +24,7 @@ FLAGS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 PATIENCE = 150_000  # milliseconds for one thing on a page: a machine may be busy with others
+expect.set_options(timeout=PATIENCE)
 TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 SCREENSHOTS = Path(os.environ["OVSEG_SCREENSHOTS"]) if "OVSEG_SCREENSHOTS" in os.environ else None
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Request as PageRequest
-from playwright.sync_api import Route
+from playwright.sync_api import Route, expect
 
 import ovseg
 from ovseg.attention import Attention, Inspection, again, draw_inside, heads_of, look_inside
@@ -294,7 +294,7 @@ def test_a_tokens_map_lies_on_its_thing_and_follows_the_sliders(
     assert_same(pixels(opened, big), view.heat_overlay(expected.image, expected.fused(8, {2: 0.25, 4: 0.5})))
     slide(opened, ".ov-in-level", 1)
     assert_same(pixels(opened, big), view.heat_overlay(expected.image, expected.fused(8, {2: 0.25, 4: 0.5}, [1])))
-    assert page.locator("#inside .ov-in-said").inner_text() == "“cat”, all resolutions fused, noise level 600"
+    expect(page.locator("#inside .ov-in-said")).to_have_text("“cat”, all resolutions fused, noise level 600")
     slide(opened, ".ov-in-opacity", 0.3)
     faint = view.heat_overlay(expected.image, expected.fused(8, {2: 0.25, 4: 0.5}, [1]), 0.3)
     assert_same(pixels(opened, big), faint)
@@ -308,7 +308,7 @@ def test_a_tokens_map_lies_on_its_thing_and_follows_the_sliders(
     for stride in (1, 2, 4):
         slide(opened, f"[data-stride='{stride}']", 0)
     assert_same(pixels(opened, big), expected.image)
-    assert "No resolution counts" in page.locator("#inside .ov-in-said").inner_text()
+    expect(page.locator("#inside .ov-in-said")).to_contain_text("No resolution counts")
     opened.screenshot(f"inside-{page.viewport_size['width']}")
     opened.well()
 
@@ -358,7 +358,7 @@ def test_the_table_has_every_map_and_heads_come_apart(opened: Visit, expected: A
     assert_same(pixels(opened, ".ov-in-frame .ov-canvas"), view.heat_overlay(expected.image, own))
     label = page.locator("#inside .ov-in-said").inner_text()
     assert label == f"“car”, 16 × 16, noise level 600: {own.min():.3f} to {own.max():.3f}"
-    assert page.locator("#inside [data-map='stride-2/1']").get_attribute("aria-pressed") == "true"
+    expect(page.locator("#inside [data-map='stride-2/1']")).to_have_attribute("aria-pressed", "true")
     page.locator("#inside [data-range=one]").click()
     maps = [expected.stride_maps(5, [level]) for level in (0, 1)]
     low, high = (pick(one for level in maps for one in map(pick_in, level.values()))
@@ -366,11 +366,12 @@ def test_the_table_has_every_map_and_heads_come_apart(opened: Visit, expected: A
     found = pixels(opened, "[data-map='stride-1/0'] canvas")
     assert found.max() < view.heat(own).max() and high > low
     page.locator("#inside [data-rows=layers]").click()
-    assert table.locator("tbody tr").count() == len(expected.cross) == 9
+    assert len(expected.cross) == 9
+    expect(table.locator("tbody tr")).to_have_count(9)
     page.locator("#inside .ov-in-heads-ask").nth(5).click()
     page.locator("#inside .ov-in-heads figure").first.wait_for()
     assert page.locator("#inside .ov-in-heads-title").inner_text() == "Heads of layer 6 at noise level 600, “car”"
-    assert page.locator("#inside .ov-in-heads figure").count() == 4
+    expect(page.locator("#inside .ov-in-heads figure")).to_have_count(4)
     choose_token(opened, "cat", 8)
     page.wait_for_function("document.querySelector('#inside .ov-in-heads-title').innerText.endsWith('“cat”')")
     opened.well()

@@ -14,7 +14,7 @@ import gradio as gr
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import BrowserContext
+from playwright.sync_api import BrowserContext, expect
 
 import ovseg.models
 from ovseg.backbones import find_checkpoint
@@ -341,22 +341,22 @@ def test_in_the_browser_a_variant_of_another_network_is_made_and_run(
         page.set_viewport_size({"width": 1400, "height": 900})
         page.goto(f"{address}?picture=scene-12&words=cat&run=diffsegmenter")
         visit.wait_for_board()
-        assert page.locator("#knows summary").inner_text() == "pipeline + joint"
+        expect(page.locator("#knows summary")).to_have_text("pipeline + joint")
         page.locator("#use-diffsegmenter").hover()
         page.locator("#open-diffsegmenter").click()
         page.locator("#network-diffsegmenter-value").select_option("joint")
-        assert page.locator("#use-diffsegmenter label").inner_text() == "DiffSegmenter on joint"
+        expect(page.locator("#use-diffsegmenter label")).to_have_text("DiffSegmenter on joint")
         page.locator("#add-diffsegmenter").click()
         page.locator("#variants label", has_text="DiffSegmenter on joint").wait_for()
-        assert page.locator("#use-diffsegmenter label").inner_text() == "DiffSegmenter"
+        expect(page.locator("#use-diffsegmenter label")).to_have_text("DiffSegmenter")
         page.locator("#more-methods summary").click()
-        assert page.locator("#use-concept-attention label").inner_text() == "ConceptAttention on joint"
+        expect(page.locator("#use-concept-attention label")).to_have_text("ConceptAttention on joint")
         page.locator("#use-concept-attention").hover()
         page.locator("#open-concept-attention").click()
         page.locator("#network-concept-attention-value").select_option("")
-        assert "do not share their attention" in page.locator("#why-not-concept-attention").inner_text()
-        assert page.locator("#add-concept-attention").is_disabled()
-        assert page.locator("#use-concept-attention input").is_disabled()
+        expect(page.locator("#why-not-concept-attention")).to_contain_text("do not share their attention")
+        expect(page.locator("#add-concept-attention")).to_be_disabled()
+        expect(page.locator("#use-concept-attention input")).to_be_disabled()
         page.locator("#close-concept-attention").click()
         visit.run_and_wait()
         assert re.search(r"Done: 2 methods in .* Loading a network took", visit.status())
