@@ -232,7 +232,7 @@ def tried(folder: Path, change: MutationSpec, tests: Tests, most_seconds: float)
     longest = max((tests.seconds[name] for name in names), default=0.0)
     operator = cosmic_ray.plugins.get_operator(change.operator_name)()
     with use_mutation(folder / change.module_path, operator, change.occurrence) as (before, after):
-        failed = names and run_forked(folder, [f"--timeout={60 + 5 * longest:.0f}", *names])
+        failed = names and run_forked(folder, [f"--timeout={300 + 10 * longest:.0f}", *names])
     was, now = next(pair for pair in zip(before.splitlines(), after.splitlines(), strict=False) if pair[0] != pair[1])
     outcome = TestOutcome.KILLED if failed else TestOutcome.SURVIVED
     worker = WorkerOutcome.NORMAL if names else WorkerOutcome.NO_TEST
