@@ -138,17 +138,18 @@ def test_every_row_has_a_command_that_gives_it(shown: Shown) -> None:
 
 def test_a_command_says_everything_that_differs_from_the_defaults(models: Models, tmp_path: Path) -> None:
     given = replace(suited_to(models, DiffSegmenter), stride_weights=(0.0, 0.5, 1.0), continued=True, prompt="the {} there")
-    task = Benchmark(
-        models, given, PocketDataset("novel", 4), 7, labels="all", protocol=PROTOCOLS["diffsegmenter"], seed=3
-    )  # fmt: skip
+    dataset = PocketDataset("novel", 4, Path("sprites"))
+    task = Benchmark(models, given, dataset, 7, labels="all", protocol=PROTOCOLS["diffsegmenter"], seed=3)
     parser = ArgumentParser()
     evaluate.add_options(parser)
     words = shlex.split(task.command("here"))
     assert words[:4] == ["python", "-m", "ovseg", "evaluate"]
     options = parser.parse_args(words[4:])
     assert configuration_of(options, options.method, MEASURABLE).build(models) == given
-    assert (options.dataset, options.count, options.labels, options.protocol, options.seed, options.backbone) == (
-        "pocket-novel-stuff4", 7, "all", "diffsegmenter", 3, Path(models.name).name,
+    assert (
+        options.dataset, options.data, options.count, options.labels, options.protocol, options.seed, options.backbone,
+    ) == (
+        "pocket-novel-stuff4", Path("sprites"), 7, "all", "diffsegmenter", 3, Path(models.name).name,
     )  # fmt: skip
 
 
