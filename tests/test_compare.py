@@ -320,6 +320,8 @@ def test_sheet_says_what_failed_and_wraps() -> None:
     assert tops == [36 * k + 1 for k in range(1, 8)] and (lined[0] < 255).any()
     keys = [("Classes", [Key(np.zeros((26, 40, 3), np.uint8), f"name {k}") for k in range(40)])]
     assert typeset(Sheet([[panel]] * 5, keys)).shape[0] > one.shape[0] + 2 * 26
+    heading, forty = keys[0]
+    assert typeset(Sheet([[panel]] * 5, [(heading, forty[:2])])).shape[0] == one.shape[0] + GAP + 26  # both on one line
     failed = replace(ALL, failures=(Failure("four", "It must be B. " * 40),))
     assert comparison_sheet(failed).shape[0] > comparison_sheet(replace(ALL, failures=())).shape[0] + 40
 
