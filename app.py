@@ -3,7 +3,7 @@
 import sys
 
 from ovseg.__main__ import main  # brings no torch
-from ovseg.assets import variable
+from ovseg.assets import SHIPPED, variable
 
 
 def before_torch() -> None:
@@ -12,4 +12,4 @@ def before_torch() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(["serve", "--backbone", variable("OVSEG_BACKBONE") or "pocket", *sys.argv[1:]], before_torch))
+    sys.exit(main(["serve", "--backbone", variable("OVSEG_BACKBONE") or SHIPPED, *sys.argv[1:]], before_torch))

@@ -11,8 +11,11 @@ _INSTALLED = _PACKAGE / "assets"
 ASSETS = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent / "assets"
 """In an installed package the folder lies inside it; in a checkout, beside it."""
 
+SHIPPED = "pocket,pocket-sd3"
+"""The backbones whose weights ship, as `--backbone` names several."""
+
 VARIABLES: dict[str, str] = {
-    "OVSEG_BACKBONE": "the backbone that `python app.py` serves: names of `BACKBONES` or local folders; pocket if not set",
+    "OVSEG_BACKBONE": "what `python app.py` serves: names of `BACKBONES`, or local folders; those that ship if not set",
     "OVSEG_PROTOTYPES": "the folder of pictures, masks and prototypes of classes; a folder of the user's cache if not set",
     "OVSEG_PROTOTYPES_CLOSED": "anything: nothing is added to that folder; visitors then use what is there",
     "OVSEG_GROUNDING": "the folder of grounding modules; the backbone's own, or one of the user's cache, if not set",

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ovseg.backbones import BACKBONES
-from ovseg.factory.chain import Chain
+from ovseg.factory.chain import PAINTERS, Chain
 from ovseg.factory.orders import order
 from ovseg.factory.splits import find_split
 from ovseg.models import Models
@@ -23,7 +23,8 @@ SHORT = dict.fromkeys(MINUTES, 0.02)
 
 def test_steps_are_in_order_and_a_new_codec_comes_first(tmp_path: Path) -> None:
     chain = Chain(Budget(tmp_path, 0), tmp_path / "bundle")
-    after = ["clip", "judge", "captioner", "dino", "segmenter", "transformer", "bundle", "detector", "triplets", "grounding"]
+    after = ["clip", "judge", "captioner", "dino", "segmenter", "transformer", "bundle", "detector"]
+    after += [f"{step} of {name}" for name in ("pocket", "pocket-sd3") for step in ("triplets", "grounding")]
     after.append("bundle with grounding")
     assert list(chain.all_steps()) == ["denoiser", *after]
     assert list(replace(chain, anew=True).all_steps()) == ["codec", "denoiser", *after]
@@ -55,7 +56,7 @@ def test_finished_steps_are_not_done_again(tmp_path: Path) -> None:
     assert chain.run(lambda step, share: shares.append(share))
     done = (tmp_path / "log").read_text().splitlines()
     assert done == ["denoiser", "clip", "judge", *list(chain.all_steps())[2:]]
-    assert shares == [0, 1 / 12, 2 / 12, *(k / 12 for k in range(2, 12))]
+    assert shares == [0, 1 / 14, 2 / 14, *(k / 14 for k in range(2, 14))]
     assert chain.run() and (tmp_path / "log").read_text().splitlines() == done
     with pytest.raises(ValueError, match="must be new or hold the same"):
         replace(chain, triplets=3).run()
@@ -111,7 +112,8 @@ def test_the_whole_chain_with_a_stop_in_the_middle(tmp_path: Path) -> None:
         "dino", "segmenter", "transformer, pictures of half the size", "transformer, pictures of the full size",
         "grounding-S1",
     ]  # fmt: skip
-    # The packed module belongs to the packed pipeline.
-    models = Models(str(chain.to / "stable-diffusion"), "cpu")
-    models.checkpoint = replace(BACKBONES["pocket"], grounding=str(chain.to / "grounding"))
-    assert set(models.grounding("S1").training["seen"]) <= set(BACKBONES["pocket"].classes.split(", "))
+    # Each packed module belongs to its packed pipeline.
+    for name, (pipeline, own) in PAINTERS.items():
+        models = Models(str(chain.to / pipeline), "cpu")
+        models.checkpoint = replace(BACKBONES[name], grounding=str(chain.to / own / "grounding"))
+        assert set(models.grounding("S1").training["seen"]) <= set(BACKBONES[name].classes.split(", "))

@@ -133,37 +133,53 @@ HALF = partial(load_pipeline, variant="fp16")
 XL = partial(load_pipeline, family="StableDiffusionXLPipeline", variant="fp16")
 SD3 = partial(load_pipeline, family="StableDiffusion3Pipeline", variant="fp16")
 
+POCKET = ASSETS / "pocket"
+POCKET_WORLD: dict[str, Any] = {
+    "licence": "Apache-2.0",
+    "captioner": str(POCKET / "captioner"),
+    "dino": str(POCKET / "dino"),
+    "segmenter": str(POCKET / "segmenter"),
+    "detector": "",
+    "clip": f"local-dir:{POCKET / 'open_clip'}",
+    "clip_ratio": 0.8,
+    "world": "the pocket world",
+    "classes": "airplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, dog, horse, motorbike, person,"
+    " potted plant, sheep, sofa, train, tv, tree, house, flower, fish, apple, sky, grass, water, sand, snow, road,"
+    " bricks, wood",
+    "prompt": "a photo of a tree and a house on grass under sky",  # with the seeds of the page, judged to be drawn well
+    "own_networks": "The pocket world has networks of its own size, trained on its own scenes; those of the hub know"
+    " photographs",
+    "side": 128,
+    "latent_side": 32,
+    "template": "a photo of a {}",
+    "one_token_words": True,
+}
+"""What both networks of the pocket world share."""
+
 BACKBONES: dict[str, Checkpoint] = {
     "pocket": Checkpoint(
-        source=str(ASSETS / "pocket" / "stable-diffusion"),
-        licence="Apache-2.0",
-        gigabytes=0.05,
-        captioner=str(ASSETS / "pocket" / "captioner"),
-        dino=str(ASSETS / "pocket" / "dino"),
-        grounding=str(ASSETS / "pocket" / "grounding"),
-        segmenter=str(ASSETS / "pocket" / "segmenter"),
-        detector="",
-        clip=f"local-dir:{ASSETS / 'pocket' / 'open_clip'}",
+        source=str(POCKET / "stable-diffusion"),
+        grounding=str(POCKET / "grounding"),
         title="Pocket Stable Diffusion (ships with ovseg)",
-        world="the pocket world",
         about="A small diffusion model that this project trained on its own emoji scenes. It knows 24 things and 8 kinds of"
         " stuff at 128 px, and nothing else: on a photograph its masks mean little. It segments things better than stuff,"
         " and draws one thing better than two, which often run into each other.",
-        classes="airplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, dog, horse, motorbike, person,"
-        " potted plant, sheep, sofa, train, tv, tree, house, flower, fish, apple, sky, grass, water, sand, snow, road,"
-        " bricks, wood",
+        gigabytes=0.05,
         has_prototypes=True,
         guidance=9.0,
-        clip_ratio=0.8,
-        prompt="a photo of a tree and a house on grass under sky",  # with the seeds of the page, judged to be drawn well
-        own_networks="The pocket world has networks of its own size, trained on its own scenes; those of the hub know"
-        " photographs",
-        side=128,
-        latent_side=32,
         cross_strides=(2, 4, 4, 4, 4, 2, 2, 1, 1),
         grid_weights=(0.0, 1.0, 0.0),
-        template="a photo of a {}",
-        one_token_words=True,
+        **POCKET_WORLD,
+    ),
+    "pocket-sd3": Checkpoint(
+        source=str(POCKET / "stable-diffusion-3"),
+        grounding=str(POCKET / "sd3" / "grounding"),
+        title="Pocket Stable Diffusion 3 (ships with ovseg)",
+        about="A small transformer with joint attention that this project trained on the same emoji scenes, with the same"
+        " codec and the same words as the U-Net's. It knows 24 things and 8 kinds of stuff at 128 px, and nothing else.",
+        gigabytes=0.03,
+        guidance=5.0,
+        **POCKET_WORLD | grid_traits(128, 32, 2, 6),
     ),
     "sd14": Checkpoint(
         source="CompVis/stable-diffusion-v1-4",

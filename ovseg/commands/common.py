@@ -17,13 +17,13 @@ from ovseg.words.classes import ClassWord
 from ovseg.words.notes import note_on_photographs, notes_on
 
 
-def add_networks(parser: argparse.ArgumentParser) -> None:
-    """Options for the backbone, the device and the precision."""
+def add_networks(parser: argparse.ArgumentParser, backbone: str = "pocket") -> None:
+    """Options for the backbone, which is this one if not given, the device and the precision."""
     parser.add_argument(
         "--backbone",
-        default="pocket",
+        default=backbone,
         help=f"diffusion network: {', '.join(BACKBONES)}, or a local diffusers folder; several with commas"
-        " between them where methods name one (NAME:backbone=...) (default: pocket)",
+        f" between them where methods name one (NAME:backbone=...) (default: {backbone})",
     )
     parser.add_argument("--lora", metavar="FILE", help="a LoRA that changes the backbone's weights; needs the package peft")
     parser.add_argument(

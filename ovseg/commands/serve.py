@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from ovseg.assets import own_temporary_folder, variable
+from ovseg.assets import SHIPPED, own_temporary_folder, variable
 from ovseg.commands.common import add_networks, models_of
 from ovseg.commands.values import whole
 from ovseg.files import check_folder
@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mcp", action="store_true", help="also serve segment, compare, caption and generate to MCP clients"
     )
-    add_networks(parser)
+    add_networks(parser, SHIPPED)
 
 
 def run(options: argparse.Namespace) -> None:

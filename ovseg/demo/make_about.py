@@ -17,8 +17,10 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from ovseg.assets import SHIPPED
+from ovseg.compare import board_of
 from ovseg.demo.about_tab import ABOUT, STEPS
-from ovseg.methods import METHODS, Method, find_method, suited_to
+from ovseg.methods import METHODS, Method, find_method, runs_on, suited_to
 from ovseg.methods.strips import Painter, Picture, Subject
 from ovseg.models import Models
 from ovseg.output import view
@@ -121,8 +123,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--methods", default=",".join(kind.name for kind in METHODS), help="names with commas between them")
     parser.add_argument("--out", type=Path, help="folder with a folder for each method, in place of the methods' own")
     options = parser.parse_args(arguments)
-    subject = subject_of(Models("pocket", "cpu"), options.scene)
+    models = board_of(SHIPPED, "cpu")
     for kind in map(find_method, options.methods.split(",")):
+        subject = subject_of(runs_on(models, kind), options.scene)
         write_strip(subject, kind, options.out / kind.name if options.out else kind.folder() / ABOUT)
     return 0
 

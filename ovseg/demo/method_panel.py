@@ -24,7 +24,7 @@ from ovseg.demo.static_files import script_of, static
 from ovseg.demo.work import QUIET
 from ovseg.doors.visitor_networks import check_networks, choices
 from ovseg.limits import check_count, limits
-from ovseg.methods import METHODS, Method, at_first, find_method, modes_of, obstacle_to, suited_to
+from ovseg.methods import METHODS, Method, at_first, find_method, modes_of, obstacle_to, runs_on, suited_to
 from ovseg.methods.grammar import Configuration
 from ovseg.models import Models
 from ovseg.server.durations import Durations, in_words
@@ -68,7 +68,7 @@ def _about(models: Models, kind: type[Method]) -> dict[str, Any]:
     paper = kind.paper
     return {
         "name": kind.name, "title": kind.title, "authors": paper.authors, "paper": paper.title, "venue": paper.venue,
-        "arxiv": paper.arxiv, "usual": _usual(models, kind).board_name,
+        "arxiv": paper.arxiv, "usual": runs_on(models, kind).board_name,
         "networks": [_about_on(own, kind) for own in models.board],
     }  # fmt: skip
 
@@ -83,11 +83,6 @@ def _about_on(models: Models, kind: type[Method]) -> dict[str, Any]:
         "modes": [[name, MODES.get(name, name), values_of(method)] for name, method in modes_of(models, kind).items()],
         "fields": [control_of(kind, field, choices(models, kind, field)) for field in kind.settings()],
     }  # fmt: skip
-
-
-def _usual(models: Models, kind: type[Method]) -> Models:
-    """The first network of the board that a method runs on; the usual one where it runs on none."""
-    return next((own for own in models.board if not obstacle_to(own, kind)), models)
 
 
 def chosen(models: Models, value: Any) -> tuple[Variant, ...]:
@@ -145,7 +140,7 @@ def restored(models: Models, methods: Sequence[Configuration]) -> dict[str, Any]
 
 def _as_usual(models: Models, kind: type[Method]) -> Configuration:
     """A method as nobody has changed it, on a network that it runs on."""
-    return Configuration(kind, backbone=_usual(models, kind).board_name)
+    return Configuration(kind, backbone=runs_on(models, kind).board_name)
 
 
 def _variant(written: Configuration) -> dict[str, Any]:

@@ -31,6 +31,9 @@ NEXT = """All networks are trained and packed. What follows from new weights:
   python -m ovseg pocket-report --out runs/card                  the card: every figure, and a sheet of samples
 The protocols of the data factory are in docs/factory.md."""
 
+PAINTERS = {"pocket": ("stable-diffusion", ""), "pocket-sd3": ("stable-diffusion-3", "sd3")}
+"""Networks that draw, by their rows: each one's folder in the bundle, and the one below for what belongs to it alone."""
+
 Step = Callable[[], bool]
 """Does one step of the chain, and says whether it is finished."""
 
@@ -94,8 +97,9 @@ class Chain:
         steps["transformer"] = lambda: train_transformer(self._of("transformer"), self.budget.root / "denoiser" / "pipeline")
         steps["bundle"] = self._pack
         steps["detector"] = lambda: train_detector(self._of("detector"), find_split(self.split).seen, self.split)
-        steps["triplets"] = self._make_triplets
-        steps["grounding"] = lambda: train_grounding(self._models(), self._triplets, self.split, self._of("grounding"))
+        for name in PAINTERS:
+            steps[f"triplets of {name}"] = lambda name=name: self._make_triplets(name)
+            steps[f"grounding of {name}"] = lambda name=name: self._train_grounding(name)
         steps["bundle with grounding"] = self._pack
         return steps
 
@@ -103,34 +107,39 @@ class Chain:
     def _notes(self) -> Path:
         return self.budget.root / "chain"
 
-    @property
-    def _triplets(self) -> Path:
-        return self.budget.root / f"triplets-{self.split}"
+    def _triplets(self, name: str) -> Path:
+        return self.budget.root / PAINTERS[name][1] / f"triplets-{self.split}"
 
     def _of(self, name: str) -> Budget:
         return replace(self.budget, minutes=self.minutes[name])
 
     def _pack(self) -> bool:
-        pack(self.budget.root, self.to)
+        for _, own in PAINTERS.values():
+            if (self.budget.root / own).is_dir():
+                pack(self.budget.root / own, self.to / own)
         return True
 
-    def _models(self) -> Models:
-        """The packed pipeline, whose weights the module has to fit, sampled as the shipped one is."""
-        source = str(self.to / "stable-diffusion")
+    def _models(self, name: str) -> Models:
+        """A packed pipeline, whose weights the module has to fit, sampled as the shipped one is."""
+        source = str(self.to / PAINTERS[name][0])
         models = Models(source, self.budget.device)
-        models.checkpoint = replace(BACKBONES["pocket"], source=source)
+        models.checkpoint = replace(BACKBONES[name], source=source)
         return models
 
-    def _make_triplets(self) -> bool:
-        models = self._models()
+    def _train_grounding(self, name: str) -> bool:
+        budget = replace(self._of("grounding"), root=self.budget.root / PAINTERS[name][1])
+        return train_grounding(self._models(name), self._triplets(name), self.split, budget)
+
+    def _make_triplets(self, name: str) -> bool:
+        models, triplets = self._models(name), self._triplets(name)
         detector = load_detector(str(self.budget.root / f"detector-{self.split}" / "segmenter"), models.device)
         sampling = models.checkpoint.sampling(self.steps)
         factory = Factory(models, detector, find_split(self.split).seen, self.triplets, sampling=sampling)
         try:
-            factory.run(self._triplets, _stopping_after(self.budget.piece))
+            factory.run(triplets, _stopping_after(self.budget.piece))
         except StoppedError:
             return False
-        index(self._triplets, self.triplets)
+        index(triplets, self.triplets)
         return True
 
 

@@ -27,8 +27,8 @@ METHODS: tuple[type[Method], ...] = (
 )  # fmt: skip
 
 __all__ = [
-    "METHODS", "Method", "at_first", "check_setting", "find_method", "modes_of", "obstacle_to", "released_for", "suited_to",
-    "what_runs", "words_on_released",
+    "METHODS", "Method", "at_first", "check_setting", "find_method", "modes_of", "obstacle_to", "released_for",
+    "runs_on", "suited_to", "what_runs", "words_on_released",
 ]  # fmt: skip
 
 
@@ -99,6 +99,11 @@ def at_first(models: Models) -> tuple[type[Method], ...]:
     """What is compared where nobody names a method: of those listed first what can run, and has nothing to draw first."""
     kinds = [kind for kind in METHODS if kind.listed_first and (models.checkpoint.has_prototypes or not kind.draws_first)]
     return tuple(kind for kind in kinds if not obstacle_to(models, kind))
+
+
+def runs_on(models: Models, kind: type[Method]) -> Models:
+    """The first network of the board that a method runs on; the usual one where it runs on none."""
+    return next((own for own in models.board if not obstacle_to(own, kind)), models)
 
 
 def obstacle_to(models: Models, kind: type[Method]) -> str:

@@ -147,11 +147,15 @@ def latent_batches(budget: Budget, parts: StableDiffusionPipeline, stage: Stage)
 
 
 def keep_pipeline(
-    pipeline: StableDiffusionPipeline | StableDiffusion3Pipeline, out: Path, max_sequence_length: int | None = None
+    pipeline: StableDiffusionPipeline | StableDiffusion3Pipeline,
+    out: Path,
+    name: str,
+    max_sequence_length: int | None = None,
 ) -> None:
     """Write `out/pipeline`, and `out/samples.png`, a sheet of eight pictures that it draws.
 
     Args:
+        name: of the row whose guidance suits it.
         max_sequence_length: rows in T5's place, for a pipeline of Stable Diffusion 3.
     """
     with whole_folder(out / "pipeline") as folder:
@@ -162,7 +166,7 @@ def keep_pipeline(
         list(SAMPLE_PROMPTS),
         generator=generators,
         num_inference_steps=30,
-        guidance_scale=BACKBONES["pocket"].guidance,
+        guidance_scale=BACKBONES[name].guidance,
         output_type="np",
         **options,
     ).images

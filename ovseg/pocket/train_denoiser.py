@@ -152,7 +152,7 @@ def train_denoiser(budget: Budget, start: Path | None = None) -> bool:
         best = training.averaged.module.eval()
         unet, words = best.unet, best.text_encoder
     unet.set_default_attn_processor()
-    denoiser_data.keep_pipeline(build_pipeline(parts.vae, words, parts.tokenizer, unet), out)
+    denoiser_data.keep_pipeline(build_pipeline(parts.vae, words, parts.tokenizer, unet), out, "pocket")
     return True
 
 

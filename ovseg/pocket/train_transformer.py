@@ -265,7 +265,7 @@ def train_transformer(budget: Budget, start: Path = START) -> bool:
         if not training.finished or (budget.piece and steps and stage is not STAGES[-1]):
             return False  # a piece trains one stage at most
         painter = training.averaged.module.eval()
-    keep_pipeline(build_pipeline(teacher.vae, painter, teacher.tokenizer), out, max_sequence_length=NULL_ROWS)
+    keep_pipeline(build_pipeline(teacher.vae, painter, teacher.tokenizer), out, "pocket-sd3", NULL_ROWS)
     return True
 
 
