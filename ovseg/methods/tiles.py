@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Integer
 
-from ovseg.maths.maps import window_starts
+from ovseg.maths.maps import windows
 from ovseg.models import Models
 from ovseg.progress import Report, silent, within
 from ovseg.scene import from_image
@@ -65,8 +65,7 @@ class Tiling:
 
 def boxes_of(image_hw: tuple[int, int], side: int) -> list[Box]:
     """The tiles of a picture (H, W), row by row."""
-    tops, lefts = (window_starts(length, side, round(side * (1 - OVERLAP))) for length in image_hw)
-    return [(slice(top, top + side), slice(left, left + side)) for top in tops for left in lefts]
+    return windows(image_hw, side, round(side * (1 - OVERLAP)))
 
 
 def looked_at_hw(image_hw: tuple[int, int], side: int, stretched: bool) -> list[tuple[int, int]]:
