@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ovseg.backbones.base import Site
-from ovseg.layer_attention import LayerAttention
+from ovseg.layer_attention import LayerAttention, mean_spread
 from ovseg.maths.maps import of_strides
 from ovseg.methods import DiffSegmenter, suited_to
 from ovseg.models import Models
@@ -175,13 +175,13 @@ def test_maps_are_spread_once_or_often(small_parts: None) -> None:
     several, maps = [a_layer(5), a_layer(6)], torch.rand(2, 4, PLACES).double()
     matrix = mean_matrix(several)
     once = torch.einsum("bnm,bkm->bkn", matrix, maps)
-    assert torch.allclose(refinement.repeated(several, maps, 1), once, atol=1e-6)
-    assert torch.allclose(refinement.repeated(several, maps, 3), maps @ torch.matrix_power(matrix, 3).mT, atol=1e-6)
+    assert torch.allclose(mean_spread(several, maps, 1), once, atol=1e-6)
+    assert torch.allclose(mean_spread(several, maps, 3), maps @ torch.matrix_power(matrix, 3).mT, atol=1e-6)
     walked = maps
     for _ in range(3):
         walked = 0.8 * maps + 0.2 * walked @ matrix.mT
     assert torch.allclose(refinement.restarted(several, maps, 3, 0.8), walked, atol=1e-6)
-    assert torch.allclose(refinement.restarted(several, maps, 3, 0.0), refinement.repeated(several, maps, 3))
+    assert torch.allclose(refinement.restarted(several, maps, 3, 0.0), mean_spread(several, maps, 3))
 
 
 @pytest.mark.parametrize("some", [(), (0, 2)])

@@ -7,23 +7,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ovseg.layer_attention import LayerAttention
+from ovseg.layer_attention import LayerAttention, mean_spread
 from ovseg.reading.heads import AT_ONCE
 
 Rows = Callable[[slice], Float[Tensor, "b _n n"]]
 """What some places attend to."""
-
-
-def mean_spread(layers: Sequence[LayerAttention], maps: Float[Tensor, "b k n"]) -> Float[Tensor, "b k n"]:
-    """Maps times the mean self-attention of layers on one grid (DiffSegmenter, arXiv 2309.02773)."""
-    return torch.stack([layer.spread(maps) for layer in layers]).mean(0)
-
-
-def repeated(layers: Sequence[LayerAttention], maps: Float[Tensor, "b k n"], times: int) -> Float[Tensor, "b k n"]:
-    """The same several times: a power of the mean attention (GoCA, arXiv 2603.06178: twice)."""
-    for _ in range(times):
-        maps = mean_spread(layers, maps)
-    return maps
 
 
 def restarted(
