@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ovseg.pretrained.dino import Dino
     from ovseg.pretrained.grounding import Grounding
     from ovseg.pretrained.lavis import LavisCaptioner
-    from ovseg.pretrained.proposals import CutlerWeights, Proposals
+    from ovseg.pretrained.proposals import Proposals
 
 SHIPPED = ASSETS / "pocket" / "prototypes"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -232,16 +232,6 @@ class Models:
         if name == "maskcut":
             return by_maskcut(self.dino)
         return Cutler(cutler_folder(), str(self.device))
-
-    def cutler_weights(self) -> "CutlerWeights":
-        """The file of CutLER's weights in the folder that `OVSEG_CUTLER` names.
-
-        Raises:
-            ValueError: that is not set.
-        """
-        from ovseg.pretrained.proposals import CutlerWeights, cutler_folder
-
-        return CutlerWeights(cutler_folder())
 
     def captioner_obstacle(self, name: str = "") -> str:
         """Why the captioner of this name, or the backbone's, cannot be used here; empty where it can. Loads nothing."""
