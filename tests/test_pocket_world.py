@@ -1,6 +1,7 @@
 import hashlib
 import json
 from pathlib import Path
+from shutil import copy
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ from PIL import Image
 from ovseg.__main__ import main
 from ovseg.assets import ASSETS
 from ovseg.compare import Truth, read_legend, read_truth
+from ovseg.evaluation.datasets import find_dataset
 from ovseg.pocket import textures
 from ovseg.pocket.captions import names_in
 from ovseg.pocket.examples import EXAMPLES, words_of
 from ovseg.pocket.placing import Pose, _draw
-from ovseg.pocket.sprites import FINER, _fine_rasters, load_sprites
+from ovseg.pocket.sprites import FINER, _fine_rasters, load_sprites, strip_name
 from ovseg.pocket.textures import STUFF
 from ovseg.pocket.tokenizer import build_tokenizer, world_words
 from ovseg.pocket.world import LABELS, THINGS, scene
@@ -134,6 +136,30 @@ def test_a_fine_sprite_is_halved_where_it_is_drawn_small() -> None:
     height, width = sprite.height_width
     assert [sprite.raster(scale, fine=True).box_hw[0] / height for scale in (0.9, 1.4, 1.6, 4.0)] == [1, 1.5, 3, 3]
     assert sprite.raster(4.0, fine=False).pixels.shape == (height, width, 4)
+
+
+def test_a_folder_of_other_sprites_makes_a_world_of_them(tmp_path: Path) -> None:
+    shipped, folder = ASSETS / "sprites", tmp_path / "mine"
+    (folder / "fine").mkdir(parents=True)
+    atlas = json.loads((shipped / "atlas.json").read_text())
+    own = [row for row in atlas["sprites"] if row["set"] == "noto" and row["thing"] in ("cat", "tree")]
+    (folder / "atlas.json").write_text(json.dumps(atlas | {"sets": {"noto": ""}, "sprites": own}))
+    copy(shipped / "noto.webp", folder)
+    for thing in ("cat", "tree"):
+        Image.open(shipped / strip_name("noto", thing)).rotate(180).save(folder / strip_name("noto", thing), lossless=True)
+    keys = {f"noto/{row['code']}" for row in own}
+    for index in range(12):
+        item = scene("val", index, sprites=folder)
+        assert set(item.sprites) <= keys and set(item.things) <= {"cat", "tree"}
+    large, usual = scene("val", 3, 512, sprites=folder), _large(scene("val", 3, sprites=folder).image)
+    assert np.abs(large.image.astype(int) - usual)[large.instances > 0].mean() > 10
+    dataset = find_dataset("pocket-val", folder)
+    assert dataset.name == "pocket-val of mine"
+    assert np.array_equal(dataset.sample(3).image, scene("val", 3, sprites=folder).image)
+
+
+def _large(image: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).resize((512, 512), Image.Resampling.BILINEAR)).astype(int)
 
 
 def energy(alpha: np.ndarray) -> float:

@@ -9,12 +9,14 @@ import pytest
 from PIL import Image
 
 from ovseg.__main__ import main
+from ovseg.assets import ASSETS
 from ovseg.evaluation import pocket_report
 from ovseg.evaluation.ablations import AblationTable
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import PocketDataset
 from ovseg.evaluation.labels import by_clip
 from ovseg.evaluation.pocket_report import PocketReport
+from ovseg.files import as_json, write_whole
 from ovseg.methods import DiffSegmenter
 from ovseg.models import Models
 from ovseg.pocket.train_dino import best_mask_iou
@@ -55,6 +57,14 @@ def test_the_card_holds_every_figure(with_clip: Models, tmp_path: Path, monkeypa
     assert list(told.values()).count("not in this bundle") == 3 and not any("CLIP score" in what for what in told)
     *_, masks = replace(report, models=with_clip)._networks(silent)
     assert masks.value == f"{best_mask_iou(with_clip.dino, 'val', 2):.2f}" and "2 val scenes" in masks.what
+    (tmp_path / "mine").symlink_to(ASSETS / "sprites")
+    other = tmp_path / "other" / "card.json"
+    write_whole(other, as_json([{"what": rows[0].what, "value": "1.0 dB", "aim": ""}]))
+    both = replace(report, models=without, sprites=tmp_path / "mine", beside=other)
+    assert "DiffSegmenter on pocket-val of mine, 1 scenes" in " ".join(row.what for row in both.run())
+    lines = (tmp_path / "card" / "card.md").read_text().splitlines()
+    assert lines[0] == f"| figure | {models.short_name} | other | aim |"
+    assert lines[2] == f"| {rows[0].what} | {rows[0].value} | 1.0 dB | 27 dB |"
     with pytest.raises(ValueError, match="1 or more, but got 1, 0 and 1"):
         replace(report, pairs=0).run()
 

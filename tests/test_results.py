@@ -7,6 +7,7 @@ from argparse import ArgumentParser
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -20,7 +21,7 @@ from ovseg.evaluation.baselines import MEASURABLE
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import PocketDataset
 from ovseg.evaluation.protocols import PROTOCOLS
-from ovseg.evaluation.results import FIGURES, SHIPPED, ResultFiles
+from ovseg.evaluation.results import FIGURES, SHIPPED, ResultFiles, kept_folder
 from ovseg.methods import METHODS, DiffSegmenter, OVDiff, find_method, suited_to
 from ovseg.methods.records import METRICS
 from ovseg.models import PARTS, Models
@@ -62,7 +63,7 @@ class Shown(HTMLParser):
 
 
 def kept(folder: Path = SHIPPED) -> list[dict]:
-    return [row for path in folder.glob("*.json") for row in json.loads(path.read_text())]
+    return [row for path in folder.rglob("*.json") for row in json.loads(path.read_text())]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +77,7 @@ def test_every_figure_of_ours_is_one_of_the_files(shown: Shown) -> None:
     assert len(ours) >= 3 * len(kept()) and all(value in values for _, value, _ in ours)
     assert all(text == f"{value:.1f}" for _, value, text in ours)
     in_table = [value for _, value, _ in shown.sections["results-all"]]
-    rows = [row for rows in ResultFiles().files.values() for row in rows]
+    rows = [*ResultFiles().all_rows()]
     assert in_table == [row.figure(name) for row in rows for name in FIGURES] and len(rows) == len(kept())
 
 
@@ -137,17 +138,18 @@ def test_every_row_has_a_command_that_gives_it(shown: Shown) -> None:
 
 def test_a_command_says_everything_that_differs_from_the_defaults(models: Models, tmp_path: Path) -> None:
     given = replace(suited_to(models, DiffSegmenter), stride_weights=(0.0, 0.5, 1.0), continued=True, prompt="the {} there")
-    task = Benchmark(
-        models, given, PocketDataset("novel", 4), 7, labels="all", protocol=PROTOCOLS["diffsegmenter"], seed=3
-    )  # fmt: skip
+    dataset = PocketDataset("novel", 4, Path("sprites"))
+    task = Benchmark(models, given, dataset, 7, labels="all", protocol=PROTOCOLS["diffsegmenter"], seed=3)
     parser = ArgumentParser()
     evaluate.add_options(parser)
     words = shlex.split(task.command("here"))
     assert words[:4] == ["python", "-m", "ovseg", "evaluate"]
     options = parser.parse_args(words[4:])
     assert configuration_of(options, options.method, MEASURABLE).build(models) == given
-    assert (options.dataset, options.count, options.labels, options.protocol, options.seed, options.backbone) == (
-        "pocket-novel-stuff4", 7, "all", "diffsegmenter", 3, Path(models.name).name,
+    assert (
+        options.dataset, options.data, options.count, options.labels, options.protocol, options.seed, options.backbone,
+    ) == (
+        "pocket-novel-stuff4", Path("sprites"), 7, "all", "diffsegmenter", 3, Path(models.name).name,
     )  # fmt: skip
 
 
@@ -177,6 +179,28 @@ def test_a_page_with_another_backbone_or_without_results_says_so(models: Models,
     )
     own = sum(row["method"] == "ovdiff" for row in PAPERS)
     assert f"{own} of the paper's figures were not measured here" in without
+
+
+def test_one_method_on_several_networks_stands_in_one_table(tmp_path: Path) -> None:
+    copytree(SHIPPED, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "sd15").mkdir()
+    for name in ("diffsegmenter", "ovdiff-variants"):
+        rows = json.loads((SHIPPED / f"{name}.json").read_text())
+        halved = [row | {"backbone": "sd15", "miou": row["miou"] / 2} for row in rows]
+        (tmp_path / "sd15" / f"{name}.json").write_text(json.dumps(halved))
+    html = results_html(Models("pocket"), tmp_path)
+    table = re.search(r'<section id="results-networks".*?</section>', html)[0]
+    assert re.findall(r'columnheader">([^<]*)', table) == ["Method", "Pocket Stable Diffusion", "Stable Diffusion 1.5"]
+    for name, factors in (("diffsegmenter", (1, 0.5)), ("ovdiff", (1,))):
+        (own,) = json.loads((SHIPPED / f"{name}.json").read_text())
+        line = next(line for line in table.split("<tr") if f">{find_method(name).title}<" in line)
+        assert re.findall(r">([\d.]+)</data>", line) == [f"{100 * factor * own['miou']:.1f}" for factor in factors]
+    assert "not measured" in line and "DiffSegmenter on sd15" in html
+    assert "results-networks" not in results_html(Models("pocket"), tmp_path / "sd15")  # one alone
+
+
+def test_a_networks_figures_ship_in_a_folder_of_their_own() -> None:
+    assert (kept_folder(Models("pocket", "cpu")), kept_folder(Models("sd15", "cpu"))) == (SHIPPED, SHIPPED / "sd15")
 
 
 def test_the_picture_says_of_each_change_whether_ours_goes_the_same_way() -> None:

@@ -26,11 +26,12 @@ from ovseg.demo.control_views import asked_of as controls_asked
 from ovseg.demo.inside_panel import Wish, estimate_line
 from ovseg.demo.inside_tab import look
 from ovseg.demo.link import Link
-from ovseg.demo.method_panel import _about, chosen, estimates_of, restored, with_variant
+from ovseg.demo.method_panel import _about, chosen, estimates_of, on_other_networks, restored, with_variant
 from ovseg.demo.picture import Picture
 from ovseg.demo.run import Results, RunRequest, entries_of, run
 from ovseg.demo.what_if import change_of
 from ovseg.doors import About, CompareRequest, SegmentRequest, inputs
+from ovseg.limits import limits
 from ovseg.methods import DiffSegmenter, find_method, suited_to
 from ovseg.methods.concept_attention.method import ConceptAttention
 from ovseg.methods.grammar import Configuration, read_method
@@ -213,6 +214,23 @@ def test_visitors_name_networks_of_the_server_and_no_path(board: Models, joint_f
                 ask()
 
 
+def test_what_is_ticked_is_taken_to_the_other_network_with_what_was_changed(
+    board: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = Configuration(DiffSegmenter, settings={"threshold": 0.7})
+    value = restored(board, [changed, Configuration(ConceptAttention, backbone="joint")])
+    value["variants"] = [{"text": "ovdiff:images=2", "title": "kept", "used": False}]
+    grown = on_other_networks(board, value)
+    assert [(one["title"], one["used"]) for one in grown["variants"]] == [
+        ("kept", False), ("DiffSegmenter on joint, background threshold 0.7", True),
+    ]  # fmt: skip
+    assert chosen(board, grown)[-1].method == suited_to(board.beside("joint"), DiffSegmenter, {"threshold": 0.7})
+    assert on_other_networks(board, grown) == grown  # nothing is left to add
+    monkeypatch.setattr("ovseg.demo.method_panel.limits", lambda: replace(limits(), methods=1))
+    with pytest.raises(ValueError, match="The variants must be"):
+        on_other_networks(board, value | {"used": ["diffsegmenter"]})
+
+
 def test_doors_answer_for_the_network_that_is_named(board: Models) -> None:
     about = About.of(board, IMAGE, classes="cat, dog", seed=3)
     answer = SegmentRequest(about, inputs.method(board, "diffsegmenter:backbone=joint", {"draws": 2})).run(board)
@@ -342,12 +360,14 @@ def test_in_the_browser_a_variant_of_another_network_is_made_and_run(
         page.goto(f"{address}?picture=scene-12&words=cat&run=diffsegmenter")
         visit.wait_for_board()
         expect(page.locator("#knows summary")).to_have_text("pipeline + joint")
+        page.locator("#other-networks").click()
+        page.locator("#variants label", has_text="DiffSegmenter on joint").locator("input").uncheck()
         page.locator("#use-diffsegmenter").hover()
         page.locator("#open-diffsegmenter").click()
         page.locator("#network-diffsegmenter-value").select_option("joint")
         expect(page.locator("#use-diffsegmenter label")).to_have_text("DiffSegmenter on joint")
         page.locator("#add-diffsegmenter").click()
-        page.locator("#variants label", has_text="DiffSegmenter on joint").wait_for()
+        page.locator("#variants label", has_text="DiffSegmenter on joint").and_(page.locator(":has(:checked)")).wait_for()
         expect(page.locator("#use-diffsegmenter label")).to_have_text("DiffSegmenter")
         page.locator("#more-methods summary").click()
         expect(page.locator("#use-concept-attention label")).to_have_text("ConceptAttention on joint")

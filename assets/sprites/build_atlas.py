@@ -7,6 +7,11 @@ A tool for maintainers; the shipped atlas was made by it. It needs `pip install 
 
     npm install @iconify-json/fluent-emoji@1.2.7 @iconify-json/twemoji@1.2.5 @iconify-json/noto@1.2.9
     PYTHONPATH=. python assets/sprites/build_atlas.py node_modules/@iconify-json assets/sprites
+
+A set that no network was trained on, and which does not ship, is for measuring (`evaluate --data FOLDER`):
+
+    npm install @iconify-json/openmoji@1.2.29
+    PYTHONPATH=. python assets/sprites/build_atlas.py node_modules/@iconify-json runs/openmoji --set openmoji
 """
 
 import argparse
@@ -25,6 +30,7 @@ SETS = {
     "twemoji": ("twemoji", "Twemoji graphics, Twitter, Inc. and other contributors, CC-BY 4.0"),
     "noto": ("noto", "Noto Emoji, Google LLC, Apache-2.0"),
 }
+OTHERS = {"openmoji": ("openmoji", "OpenMoji, CC BY-SA 4.0")}
 
 # Code points per thing, in Unicode's own notation. Left out after looking at every picture: emoji that show a second
 # thing (a rider on a horse, a tree beside a house) and emoji whose outline is not the thing's (a dining table is a plate).
@@ -76,6 +82,13 @@ ERASED = {
     ("fluent", "1f37e"): [(0, 0, 1, 0.21), (0, 0, 0.22, 1)],
     ("noto", "1f37e"): [(0, 0, 1, 0.28), (0, 0, 0.26, 1)],
     ("twemoji", "1f37e"): [(0, 0, 1, 1)],  # its foam covers the neck: dropped whole
+    ("openmoji", "26f5"): [(0, 0.68, 1, 1)],
+    ("openmoji", "1f6a4"): [(0, 0.69, 1, 1)],
+    ("openmoji", "1f6a2"): [(0, 0.68, 1, 1)],
+    ("openmoji", "26f4"): [(0, 0.74, 0.58, 1)],
+    ("openmoji", "1f6e5"): [(0, 0.68, 1, 1)],
+    ("openmoji", "1f6cb"): [(0, 0, 1, 0.37), (0.76, 0, 1, 1)],
+    ("openmoji", "1f37e"): [(0.74, 0, 1, 0.22)],
 }
 
 EDGE = 128  # pixels of a sprite on the PNG sheets; FINER times as many on the strips
@@ -108,13 +121,13 @@ def erase(rgba: np.ndarray, boxes: list[tuple[float, float, float, float]]) -> n
     return rgba
 
 
-def build(packages: Path, out: Path) -> None:
+def build(packages: Path, out: Path, sets: dict[str, tuple[str, str]]) -> None:
     """Write a sheet for each set, a strip for each set and thing, and `atlas.json`, which says where each sprite lies."""
     out.mkdir(parents=True, exist_ok=True)
     sprites = []
     # Fluent's package maps no code points; its icons carry the same Unicode names as Noto's.
-    names = json.loads((packages / "noto" / "chars.json").read_text(encoding="utf-8"))
-    for key, (package, credit) in SETS.items():
+    names = json.loads((packages / "noto" / "chars.json").read_text(encoding="utf-8")) if "fluent" in sets else {}
+    for key, (package, credit) in sets.items():
         chars = names | json.loads((packages / package / "chars.json").read_text(encoding="utf-8"))
         icons = json.loads((packages / package / "icons.json").read_text(encoding="utf-8"))
         cells = []
@@ -135,7 +148,7 @@ def build(packages: Path, out: Path) -> None:
             save_strip(strip, out / strip_name(key, thing))
         save_sheet(cells, out / f"{key}.webp")
         print(f"{key}: {len(cells)} sprites ({credit})")
-    atlas = {"edge": EDGE, "columns": COLUMNS, "sets": {k: c for k, (_, c) in SETS.items()}, "sprites": sprites}
+    atlas = {"edge": EDGE, "columns": COLUMNS, "sets": {k: c for k, (_, c) in sets.items()}, "sprites": sprites}
     (out / "atlas.json").write_text(json.dumps(atlas, indent=0) + "\n", encoding="utf-8")
 
 
@@ -160,5 +173,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Build the sprite atlas from the npm emoji packages.")
     parser.add_argument("packages", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--set", choices=OTHERS, help="a set that does not ship, in place of those that do")
     arguments = parser.parse_args()
-    build(arguments.packages, arguments.out)
+    build(arguments.packages, arguments.out, {arguments.set: OTHERS[arguments.set]} if arguments.set else SETS)

@@ -52,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def add_dataset(parser: argparse.ArgumentParser) -> None:
     """Options for the data set."""
     parser.add_argument("--dataset", default="pocket-val", help=f"{', '.join(DATASETS)} (default: pocket-val)")
-    parser.add_argument("--data", type=Path, help="folder of a benchmark; the pocket world needs none")
+    parser.add_argument("--data", type=Path, help="folder of a benchmark; of the pocket world that of other sprites")
     parser.add_argument("--split", help="split of a benchmark (default: the one that papers report)")
 
 

@@ -4,7 +4,7 @@ import argparse
 
 from ovseg.commands.common import add_networks, models_of, show_progress
 from ovseg.commands.values import out_folder
-from ovseg.evaluation.results import DATASET, RUNS, SHIPPED, Measuring, ResultFiles
+from ovseg.evaluation.results import DATASET, RUNS, Measuring, ResultFiles, kept_folder
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -17,18 +17,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to",
         type=out_folder,
-        default=SHIPPED,
-        help="folder for the files that the tab reads (default: the one that ships)",
+        help="folder for the files that the tab reads (default: the backbone's own of those that ship)",
     )
     add_networks(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Measure, or continue, and print every figure."""
-    task = Measuring(models_of(options), options.count, options.out, options.to, tuple(options.only))
+    models = models_of(options)
+    task = Measuring(models, options.count, options.out, options.to or kept_folder(models), tuple(options.only))
     written = task.run(show_progress)
     show_progress("measured", 1.0)
-    for name, rows in ResultFiles(options.to).files.items():
+    for name, rows in ResultFiles(task.to).files.items():
         for row in rows:
             print(f"{row.figure('miou'):6.1f} %  {name}{': ' + row.what if row.what else ''}")
     print("wrote " + ", ".join(str(path) for path in written))

@@ -8,11 +8,12 @@ One component, as every input of an event costs the browser something at each of
 `network` is the short name of a backbone, empty for the usual one. The property `about` describes the methods and their
 settings on each network, as text of JSON; `estimates` says by name and network how long each takes.
 Its event `variant` (event.method, event.before) asks for a variant of the settings as they stand; `before` is what they were
-when the dialogue was opened.
+when the dialogue was opened. Its event `others` asks for what is ticked on the other networks too.
 """
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
@@ -47,7 +48,12 @@ def build_method_panel(models: Models) -> tuple[gr.HTML, gr.Number]:
         with as_sentences():
             return with_variant(models, value, event.method, event.before)
 
+    def add_others(value: Any) -> dict[str, Any]:
+        with as_sentences():
+            return on_other_networks(models, value)
+
     lines.variant(add, lines, lines, **QUIET)
+    lines.others(add_others, lines, lines, **QUIET)
     return lines, seed
 
 
@@ -156,7 +162,7 @@ def with_variant(models: Models, value: Any, name: str, before: Any) -> dict[str
     """
     kind = find_method(name)
     try:
-        held, variants = value["settings"][kind.name], {one["title"]: one for one in value["variants"]}
+        held = value["settings"][kind.name]
         made = _read(models, kind, held)
     except (KeyError, TypeError, AttributeError):
         raise ValueError("The settings must be those of the page's own lines, but got something else.") from None
@@ -165,8 +171,27 @@ def with_variant(models: Models, value: Any, name: str, before: Any) -> dict[str
     written = Configuration.of(own, made.method)
     if written == usual:
         raise ValueError(f"A variant must differ from {kind.title} in a setting, but nothing is changed.")
-    variants[written.title] = _variant(written)
-    check_count("The variants", len(variants), limits().methods)
     if not before or all(before.get(name) == held[name] for name in ("network", "values")):
         before = _held(models, usual)
-    return value | {"variants": [*variants.values()], "settings": value["settings"] | {kind.name: before}}
+    return _grown(value, [written]) | {"settings": value["settings"] | {kind.name: before}}
+
+
+def on_other_networks(models: Models, value: Any) -> dict[str, Any]:
+    """A panel's value with each ticked method also on the other networks that it runs on, as it suits them.
+
+    What a visitor changed stays changed there.
+
+    Raises:
+        ValueError: nothing is ticked, or there are too many variants.
+    """
+    ticked = [Configuration.of(models.beside(variant.backbone), variant.method) for variant in chosen(models, value)]
+    runs = [(one, own.board_name) for one in ticked for own in models.board if not obstacle_to(own, one.kind)]
+    everywhere = [replace(one, backbone=name) for one, name in runs]
+    return _grown(value, [one for one in everywhere if one not in ticked])
+
+
+def _grown(value: Any, variants: Sequence[Configuration]) -> dict[str, Any]:
+    """A panel's value with more variants, ticked; one that is there already stays where it is."""
+    grown = {one["title"]: one for one in value["variants"]} | {one.title: _variant(one) for one in variants}
+    check_count("The variants", len(grown), limits().methods)
+    return value | {"variants": [*grown.values()]}

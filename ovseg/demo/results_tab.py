@@ -11,8 +11,9 @@ from pathlib import Path
 
 import gradio as gr
 
+from ovseg.backbones import BACKBONES, find_checkpoint
 from ovseg.demo.static_files import static
-from ovseg.evaluation.baselines import MEASURABLE
+from ovseg.evaluation.baselines import BASELINES, MEASURABLE
 from ovseg.evaluation.results import FIGURES, SHIPPED, FigurePair, Measured, ResultFiles
 from ovseg.methods import METHODS, Method, find_method
 from ovseg.methods.records import METRICS
@@ -36,8 +37,9 @@ def results_html(models: Models, folder: Path = SHIPPED) -> str:
     """The whole tab as HTML: how to read it, each method beside its paper, and every run; `folder` holds our figures."""
     results = ResultFiles(folder)
     page = _Page(results, _weight_files(models, results))
+    pictures = page.networks() + page.claims() + page.levels()
     tables = "".join(page.method(kind) for kind in METHODS) + page.every_run()
-    return f'<div class="ov-results">{page.introduction(models)}{page.claims()}{page.levels()}{tables}</div>'
+    return f'<div class="ov-results">{page.introduction(models)}{pictures}{tables}</div>'
 
 
 def _weight_files(models: Models, results: ResultFiles) -> dict[str, dict[str, str]]:
@@ -79,6 +81,18 @@ class _Page:
     def is_current(self, row: Measured) -> bool:
         """Whether a row was measured with the weights that are there now."""
         return row.is_of(self.weight_files.get(row.record["backbone"], {}))
+
+    def networks(self) -> str:
+        """One method on several networks beside each other: how much is the network's, how much the method's."""
+        measured = [runs for one in (self.results, *self.results.others) if (runs := one.plain())]
+        if len(measured) < 2:
+            return ""
+        titles = [find_checkpoint(next(iter(runs.values())).record["backbone"]).short_title for runs in measured]
+        kinds = [kind for kind in (*METHODS, *BASELINES) if any(kind.name in runs for runs in measured)]
+        rows = [[escape(kind.full_title()), *(_on_a_network(runs.get(kind.name)) for runs in measured)] for kind in kinds]
+        title, data = "One method on several networks", _data(next(iter(measured[0].values())))
+        table = _table(title, ("Method", *titles), rows)
+        return f'<section id="results-networks"><h3>{title}</h3><p>Dataset mIoU, {data}.</p>{table}</section>'
 
     def _measured(self, changes: bool) -> list[tuple[str, FigurePair]]:
         """The papers' figures that ours stand beside, with what they say in words: changes, or those by themselves."""
@@ -158,6 +172,10 @@ class _Page:
         return _folded("results-all", "Every run of ours", _table("Every run of ours", columns, rows))
 
 
+def _on_a_network(row: Measured | None) -> str:
+    return "not measured" if row is None else _figures(None, row.figure("miou"), None, kind="ours")
+
+
 def _same_way(pair: FigurePair) -> bool:
     return (pair.paper.change > 0) == (pair.change > 0)
 
@@ -203,6 +221,7 @@ def _picture(name: str, title: str, note: str, rows: Sequence[tuple[str, tuple[f
 
 def _title(row: Measured) -> str:
     title = find_method(row.record["method"], MEASURABLE).full_title()
+    title += "" if row.record["backbone"] == next(iter(BACKBONES)) else f" on {row.record['backbone']}"
     return f"{title}: {row.what}" if row.what else title
 
 

@@ -95,9 +95,11 @@ class Benchmark:
         """
         dataset, method = self.dataset, Configuration.of(self.models, self.method).text
         words = ["python", "-m", "ovseg", "evaluate", "--method", method]
-        options: dict[str, object] = {"dataset": dataset.name}
+        options: dict[str, object] = {"dataset": dataset.benchmark}
+        if dataset.name != dataset.benchmark:
+            options["data"] = dataset.root.name
         if isinstance(dataset, FolderDataset):
-            options = {"dataset": dataset.benchmark, "data": dataset.root.name, "split": dataset.split}
+            options["split"] = dataset.split
         options |= {"backbone": self.models.name.rpartition("/")[2], "dtype": self.models.dtype_name, "count": self.total}
         options |= {} if self.labels == self.protocol.labels else {"labels": self.labels}
         options |= {"protocol": self.protocol.name, "seed": self.seed, "out": f"runs/{out}"}

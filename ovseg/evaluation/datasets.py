@@ -2,7 +2,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -14,6 +14,7 @@ from ovseg.evaluation.names import class_words
 from ovseg.files import read_text
 from ovseg.maths.overlap import IGNORED
 from ovseg.pictures import is_turned, read_image, read_values
+from ovseg.pocket.sprites import SHIPPED
 from ovseg.pocket.world import LABELS, STUFF, THINGS, scene
 from ovseg.words.classes import ClassWord
 
@@ -52,15 +53,21 @@ class PocketDataset(Dataset):
     """Scenes of the pocket world, made when they are asked for.
 
     The first `stuff` kinds of stuff count as classes, the others as background. In the training split the first scene is
-    number 100 000: the bundle was trained on lower numbers.
+    number 100 000: the bundle was trained on lower numbers. `root` is the folder of the atlas that the things are from.
     """
 
     split: str
     stuff: int = 0
+    root: Path = SHIPPED
     length = None
 
     @property
     def name(self) -> str:
+        return self.benchmark if self.root == SHIPPED else f"{self.benchmark} of {self.root.name}"
+
+    @property
+    def benchmark(self) -> str:
+        """Its name on the command line."""
         return f"pocket-{self.split}" + {0: "", len(STUFF): "-stuff"}.get(self.stuff, f"-stuff{self.stuff}")
 
     @property
@@ -77,7 +84,7 @@ class PocketDataset(Dataset):
     def sample(self, index: int) -> Sample:
         """Scene `index`, in the training split scene 100 000 + `index`. Every pixel is counted."""
         number = index + 100_000 * (self.split == "train")
-        item = scene(self.split, number)
+        item = scene(self.split, number, sprites=self.root)
         labels = np.where(item.labels >= len(THINGS) + self.stuff, 0, item.labels + 1)
         return Sample(f"{self.split}-{number:06d}", item.image, labels.astype(np.uint8))
 
@@ -227,18 +234,19 @@ def find_dataset(name: str, root: Path | None = None, split: str | None = None) 
     """The data set of this name.
 
     Args:
-        root: the folder of a benchmark; the pocket world needs none.
+        root: the folder of a benchmark; for the pocket world that of other sprites, as `assets/sprites/build_atlas.py`
+            makes one.
         split: one of the benchmark's two splits; the one that papers report if not given.
 
     Raises:
         ValueError: there is no such data set or split, or the folder is missing.
     """
     if name in POCKET:
-        if root or split:
-            raise ValueError(
-                f"{name} makes its own pictures and has its split in its name; it takes no folder and no split."
-            )
-        return POCKET[name]
+        if split:
+            raise ValueError(f"{name} has its split in its name, and takes no other, but got {split!r}.")
+        if root and not (root / "atlas.json").is_file():
+            raise ValueError(f"The folder of {name} must hold other sprites and their atlas.json, but {root} holds none.")
+        return replace(POCKET[name], root=root) if root else POCKET[name]
     if name not in LAYOUTS:
         raise ValueError(f"The data set must be one of {', '.join(DATASETS)}, but got {name!r}.")
     splits = LAYOUTS[name].splits

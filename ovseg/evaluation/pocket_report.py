@@ -10,8 +10,8 @@ from PIL import Image
 from ovseg.assets import ASSETS
 from ovseg.evaluation.baselines import BASELINES, ClipCentrePrior
 from ovseg.evaluation.benchmark import Benchmark
-from ovseg.evaluation.datasets import POCKET
-from ovseg.files import write_whole
+from ovseg.evaluation.datasets import Dataset, find_dataset
+from ovseg.files import read_json, write_whole
 from ovseg.methods import METHODS, Method, obstacle_to, suited_to
 from ovseg.models import Models
 from ovseg.output import view
@@ -49,6 +49,8 @@ class PocketReport:
     pairs: int = 128  # prompts of two things, drawn with seed 0; one picture each
     count: int = 256  # scenes of each split for the segmenters, and for CLIP
     judge: Path = ASSETS / "pocket" / "judge"
+    sprites: Path | None = None  # folder of a set that no network was trained on: segmenters are measured on it, too
+    beside: Path | None = None  # another network's `card.json`, whose figures stand beside these
 
     def run(self, report: Report = silent) -> list[Figure]:
         """Measure everything; write `card.md`, `card.json` and `samples.jpg`, and return the rows.
@@ -139,24 +141,30 @@ class PocketReport:
 
     def _segmenters(self, report: Report) -> list[Figure]:
         rows = []
-        for split in SPLITS:
+        others = [find_dataset(SPLITS[0], self.sprites)] if self.sprites else []
+        for dataset in [*map(find_dataset, SPLITS), *others]:
             for kind in METHODS:
                 if obstacle_to(self.models, kind):
-                    rows.append(Figure(f"{kind.full_title()} on {split}", "not with this bundle"))
+                    rows.append(Figure(f"{kind.full_title()} on {dataset.name}", "not with this bundle"))
                 else:
-                    rows.append(self._measured(suited_to(self.models, kind), split, report))
+                    rows.append(self._measured(suited_to(self.models, kind), dataset, report))
         trivial = [kind for kind in BASELINES if kind is not ClipCentrePrior or not self.models.obstacle("clip")]
-        return rows + [self._measured(kind(), "pocket-val", report) for kind in trivial]
+        return rows + [self._measured(kind(), find_dataset(SPLITS[0]), report) for kind in trivial]
 
-    def _measured(self, method: Method, split: str, report: Report) -> Figure:
-        task = Benchmark(self.models, method, POCKET[split], self.count)
-        table = task.run(self.out / "runs" / f"{method.name}-{split}", report)
+    def _measured(self, method: Method, dataset: Dataset, report: Report) -> Figure:
+        task = Benchmark(self.models, method, dataset, self.count)
+        table = task.run(self.out / "runs" / f"{method.name}-{dataset.name}", report)
         figures = " / ".join(f"{table[key]:.1%}" for key in ("miou", "mean_image_miou", "pixel_accuracy"))
         measures = "dataset mIoU / mean per-image mIoU / pixel accuracy"
-        return Figure(f"{method.full_title()} on {split}, {self.count} scenes: {measures}", figures)
+        return Figure(f"{method.full_title()} on {dataset.name}, {self.count} scenes: {measures}", figures)
 
     def _write(self, figures: list[Figure]) -> None:
-        lines = ["| figure | value | aim |", "|---|---|---|", *(f"| {f.what} | {f.value} | {f.aim} |" for f in figures)]
+        other = {row["what"]: row["value"] for row in read_json(self.beside, list)} if self.beside else {}
+        names = [self.models.short_name, self.beside.parent.name] if self.beside else ["value"]
+        lines = [f"| figure | {' | '.join(names)} | aim |", "|---" * (len(names) + 2) + "|"]
+        for figure in figures:
+            cells = [figure.what, figure.value, *([other.get(figure.what, "")] if self.beside else []), figure.aim]
+            lines.append(f"| {' | '.join(cells)} |")
         write_whole(self.out / "card.md", ("\n".join(lines) + "\n").encode())
         content = json.dumps([asdict(figure) for figure in figures], indent=2) + "\n"
         write_whole(self.out / "card.json", content.encode())

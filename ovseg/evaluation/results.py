@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ovseg.assets import ASSETS
+from ovseg.backbones import BACKBONES
 from ovseg.evaluation.ablations import AblationTable
 from ovseg.evaluation.baselines import MEASURABLE, ClipCentrePrior
 from ovseg.evaluation.benchmark import Benchmark
@@ -42,6 +43,11 @@ def _runs_of(kind: type[Method]) -> Iterator[Run]:
         yield Run(shown.name, kind.name, labels=shown.labels, rows=rows)
 
 
+def kept_folder(models: Models) -> Path:
+    """Where the files of a backbone ship: those of the usual one in the folder itself, of another in its own below it."""
+    return SHIPPED if models.name == next(iter(BACKBONES)) else SHIPPED / models.folder_name
+
+
 RUNS: tuple[Run, ...] = tuple(run for kind in (*METHODS, ClipCentrePrior) for run in _runs_of(kind))
 
 
@@ -52,7 +58,7 @@ class Measuring:
     models: Models
     count: int
     out: Path  # folder of the runs, each of which can go on after a stop
-    to: Path = SHIPPED  # folder of the kept files
+    to: Path  # folder of the kept files
     only: tuple[str, ...] = ()
 
     def run(self, report: Report = silent) -> list[Path]:
@@ -130,9 +136,14 @@ class FigurePair:
 
 @dataclass(frozen=True)
 class ResultFiles:
-    """The kept files of a folder."""
+    """The kept files of a folder, which are of one network, and of its folders, each of another network."""
 
     folder: Path = SHIPPED
+
+    @cached_property
+    def others(self) -> tuple["ResultFiles", ...]:
+        """The files of the other networks."""
+        return tuple(ResultFiles(folder) for folder in sorted(self.folder.glob("*/")))
 
     @cached_property
     def files(self) -> dict[str, tuple[Measured, ...]]:
@@ -143,9 +154,15 @@ class ResultFiles:
         return {name: tuple(Measured(row) for row in of_file if "obstacle" not in row) for name, of_file in rows.items()}
 
     def all_rows(self) -> Iterator[Measured]:
-        """Every row of every file."""
+        """Every row of every file, those of the other networks behind."""
         for rows in self.files.values():
             yield from rows
+        for other in self.others:
+            yield from other.all_rows()
+
+    def plain(self) -> dict[str, Measured]:
+        """The runs of methods as they suit the network, by the method's name."""
+        return {name: rows[0] for name, rows in self.files.items() if rows and rows[0].record["method"] == name}
 
     def beside(self, figures: Iterable[PaperFigure]) -> list[FigurePair]:
         """Each of the papers' figures with what stands beside it."""

@@ -10,6 +10,7 @@ import json
 import zlib
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -17,6 +18,7 @@ from PIL import Image
 from ovseg.assets import ASSETS
 from ovseg.maths.maps import box_of
 
+SHIPPED = ASSETS / "sprites"
 NOVEL_SHARE = 5  # one sprite in five of a thing is held out, where a thing has at least that many
 FINER = 3  # pixels of a fine sprite for each pixel of the atlas
 MARGIN = 3  # atlas pixels kept around the tight box of a fine sprite: parts too thin to count as solid at 128 px
@@ -38,6 +40,7 @@ class Sprite:
 
     thing: str
     key: str
+    folder: Path  # of the atlas that it is from
     novel: bool
     levels: tuple[np.ndarray, ...]  # premultiplied RGBA float32 (h, w, 4) in [0, 1], halved 0, 1, ... times
     corner: tuple[int, int]  # the top left of its tight box in its 128 px cell of the atlas
@@ -56,7 +59,8 @@ class Sprite:
         """
         if fine and scale > 1:
             box = (*self.corner, *self.height_width)
-            rasters = _fine_rasters(strip_name(self.key.partition("/")[0], self.thing), self.place, box)
+            strip = self.folder / strip_name(self.key.partition("/")[0], self.thing)
+            rasters = _fine_rasters(strip, self.place, box)
             return rasters[int(scale <= FINER / 2)]
         pixels = self.levels[next((k for k in reversed(range(len(self.levels))) if 0.5**k >= scale), 0)]
         height, width = pixels.shape[:2]
@@ -64,14 +68,14 @@ class Sprite:
 
 
 def strip_name(emoji_set: str, thing: str) -> str:
-    """Where the fine sprites of a thing and emoji set lie, below `assets/sprites/`."""
+    """Where the fine sprites of a thing and emoji set lie, below the atlas's folder."""
     return f"fine/{emoji_set}-{thing.replace(' ', '-')}.webp"
 
 
 @functools.lru_cache(maxsize=24)  # about 3 MB each
-def _fine_rasters(strip: str, place: int, box: tuple[int, int, int, int]) -> tuple[Raster, Raster]:
+def _fine_rasters(strip: Path, place: int, box: tuple[int, int, int, int]) -> tuple[Raster, Raster]:
     """A fine sprite and the same halved; `box` is its tight box in the atlas: top, left, height, width."""
-    with Image.open(ASSETS / "sprites" / strip) as picture:
+    with Image.open(strip) as picture:
         edge = picture.height
         cell = np.asarray(picture.convert("RGBA").crop((place * edge, 0, (place + 1) * edge, edge)))
     margin, (top, left, height, width) = MARGIN * FINER, (FINER * side for side in box)
@@ -84,9 +88,8 @@ def _fine_rasters(strip: str, place: int, box: tuple[int, int, int, int]) -> tup
 
 
 @functools.cache
-def load_sprites() -> dict[str, tuple[Sprite, ...]]:
-    """Thing -> its sprites, in atlas order. Read once per process; the arrays are not writable."""
-    folder = ASSETS / "sprites"
+def load_sprites(folder: Path = SHIPPED) -> dict[str, tuple[Sprite, ...]]:
+    """Thing -> its sprites, in the order of a folder's atlas. Read once per process; the arrays are not writable."""
     atlas = json.loads((folder / "atlas.json").read_text(encoding="utf-8"))
     edge, columns = atlas["edge"], atlas["columns"]
     sheets = {name: np.asarray(Image.open(folder / f"{name}.webp").convert("RGBA")) for name in atlas["sets"]}
@@ -95,10 +98,10 @@ def load_sprites() -> dict[str, tuple[Sprite, ...]]:
         y, x = sprite["cell"] // columns * edge, sprite["cell"] % columns * edge
         pixels = sheets[sprite["set"]][y : y + edge, x : x + edge]
         cells.setdefault(sprite["thing"], {})[f"{sprite['set']}/{sprite['code']}"] = pixels
-    return {thing: _sprites_of(thing, pictures) for thing, pictures in cells.items()}
+    return {thing: _sprites_of(thing, folder, pictures) for thing, pictures in cells.items()}
 
 
-def _sprites_of(thing: str, cells: dict[str, np.ndarray]) -> tuple[Sprite, ...]:
+def _sprites_of(thing: str, folder: Path, cells: dict[str, np.ndarray]) -> tuple[Sprite, ...]:
     # A checksum orders the sprites, so that which ones are held out depends on their names alone.
     order = sorted(cells, key=lambda key: zlib.crc32(f"{thing} {key}".encode()))
     novel = set(order[: len(order) // NOVEL_SHARE])
@@ -108,7 +111,7 @@ def _sprites_of(thing: str, cells: dict[str, np.ndarray]) -> tuple[Sprite, ...]:
         emoji_set = key.partition("/")[0]
         rows, columns = box_of(pixels[..., 3] >= 128)  # of what is solid
         levels = _levels(_premultiplied(pixels[rows, columns]))
-        sprites.append(Sprite(thing, key, key in novel, levels, (rows.start, columns.start), counts[emoji_set]))
+        sprites.append(Sprite(thing, key, folder, key in novel, levels, (rows.start, columns.start), counts[emoji_set]))
         counts[emoji_set] += 1
     return tuple(sprites)
 

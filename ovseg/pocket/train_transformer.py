@@ -231,7 +231,7 @@ def teacher_features(
     timesteps, middle = torch.full((1,), TEACHER_T, device=device), None
     with whole_array(path, np.float16, (count, side * side, width)) as features, outputs_of(block) as outputs:
         for start in range(0, count, 64):
-            latents = torch.from_numpy(batches.latents[start : start + 64]).to(device).float()
+            latents = torch.from_numpy(batches.latents[start : start + 64].astype(np.float32)).to(device)
             noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(start)).to(device)
             text = teacher.text_encoder(batches.ids[start : start + 64].to(device)).last_hidden_state
             with torch.autocast(torch.device(device).type, torch.bfloat16):

@@ -5,12 +5,13 @@ the same sprites; `novel`, sprites that training never shows.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from ovseg.pocket.captions import describe
 from ovseg.pocket.placing import FLYING, label, lay_over, place_all
-from ovseg.pocket.sprites import Sprite, load_sprites
+from ovseg.pocket.sprites import SHIPPED, Sprite, load_sprites
 from ovseg.pocket.textures import STUFF
 from ovseg.types import named
 
@@ -47,12 +48,13 @@ class WorldScene:
     sprites: tuple[str, ...] = field(default=())  # key of each instance's sprite
 
 
-def scene(split: str, index: int, size: int = 128, zoom: float = 1.0) -> WorldScene:
+def scene(split: str, index: int, size: int = 128, zoom: float = 1.0, sprites: Path = SHIPPED) -> WorldScene:
     """Scene `index` of a split at `size` x `size` pixels; the same composition at every size, with more detail above 128.
 
     Args:
         zoom: factor on the things' share of the picture. A small picture with larger things shows them at a scale nearer
             to that of a large picture.
+        sprites: folder of the atlas that things are from.
 
     Raises:
         ValueError: the split is unknown or the index is negative.
@@ -64,24 +66,24 @@ def scene(split: str, index: int, size: int = 128, zoom: float = 1.0) -> WorldSc
     choosing, painting, placing, telling = (
         np.random.Generator(np.random.PCG64([SPLITS[split], index, part])) for part in range(4)
     )
-    sprites = _choose_sprites(choosing, novel=split == "novel")
-    upper, lower, horizon = _choose_ground(choosing, [sprite.thing for sprite in sprites])
+    chosen = _choose_sprites(choosing, sprites, novel=split == "novel")
+    upper, lower, horizon = _choose_ground(choosing, [sprite.thing for sprite in chosen])
     image, labels = _paint_ground(painting, size, (upper, lower), horizon)
     instances = np.zeros((size, size), np.uint8)
-    for sprite, placed in zip(sprites, place_all(placing, sprites, size, (upper, horizon), zoom), strict=True):
+    for sprite, placed in zip(chosen, place_all(placing, chosen, size, (upper, horizon), zoom), strict=True):
         shadow = float(painting.uniform(0.2, 0.45)) * (not (sprite.thing in FLYING and upper == "sky"))
         lay_over(image, placed, shadow)
         label(labels, instances, placed, THINGS.index(sprite.thing))
     pixels = (np.clip(image, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
     stuff = (upper,) if upper == lower else (upper, lower)
-    things = tuple(sprite.thing for sprite in sprites)
+    things = tuple(sprite.thing for sprite in chosen)
     caption = describe(telling, things, stuff)
-    return WorldScene(pixels, labels, instances, caption, things, stuff, tuple(sprite.key for sprite in sprites))
+    return WorldScene(pixels, labels, instances, caption, things, stuff, tuple(sprite.key for sprite in chosen))
 
 
-def _choose_sprites(rng: np.random.Generator, novel: bool) -> list[Sprite]:
-    pool = {thing: [s for s in sprites if s.novel == novel] for thing, sprites in load_sprites().items()}
-    names = [thing for thing in THINGS if pool[thing]]
+def _choose_sprites(rng: np.random.Generator, folder: Path, novel: bool) -> list[Sprite]:
+    pool = {thing: [s for s in sprites if s.novel == novel] for thing, sprites in load_sprites(folder).items()}
+    names = [thing for thing in THINGS if pool.get(thing)]
     count = (1, 1, 2, 2, 3)[int(rng.integers(5))]
     chosen = [names[int(k)] for k in rng.permutation(len(names))[:count]]
     if count > 1 and rng.random() < 0.12:

@@ -8,13 +8,18 @@ const about = JSON.parse(props.about);
 const find = (name) => element.querySelector(name);
 const lines = new Map();
 let opener = null;
-let variantsBefore = props.value.variants.length;
+let tickedBefore = ticked();
 
 /* ---- The value ---- */
 
 function change(settings) {
   props.value = { ...props.value, ...settings };
+  tickedBefore = ticked();
   refresh();
+}
+
+function ticked() {
+  return props.value.variants.filter(({ used }) => used).length;
 }
 
 function held(name) {
@@ -226,11 +231,13 @@ const roots = [...lines.values()].map(({ root }) => root);
 find(".ov-lines").replaceChildren(...roots.slice(0, LISTED));
 find("#more-methods .ov-lines").replaceChildren(...roots.slice(LISTED));
 find("#more-methods").hidden = roots.length <= LISTED;
+find("#other-networks").hidden = about[0].networks.length === 1;
+find("#other-networks").addEventListener("click", () => trigger("others"));
 find(".ov-dialogs").replaceChildren(...[...lines.values()].map(({ dialog }) => dialog));
 document.addEventListener("keydown", (event) => event.key === "Escape" && shut());
 watch("value", () => {
-  if (props.value.variants.length > variantsBefore) shut(); // one was added: it stands among the methods
-  variantsBefore = props.value.variants.length;
+  if (ticked() > tickedBefore) shut(); // a variant was added: it stands among the methods
+  tickedBefore = ticked();
   refresh();
 });
 watch("estimates", refresh);
