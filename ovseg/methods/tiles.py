@@ -55,12 +55,9 @@ class Tiling:
         parts = []
         for number, box in enumerate(boxes):
             begin, what = (first + number) * share, f"tile {number + 1} of {len(boxes)}"
-            parts.append(self.segment(self._cut(scene, box), within(report, begin, begin + share, what)))
+            tile = from_image(self.models, np.ascontiguousarray(scene.image[box]), scene.seed, caption=scene.caption)
+            parts.append(self.segment(tile, within(report, begin, begin + share, what)))
         return _joined(scene, whole, boxes, parts)
-
-    def _cut(self, scene: Scene, box: Box) -> Scene:
-        """A tile as a scene of its own."""
-        return from_image(self.models, np.ascontiguousarray(scene.image[box]), scene.seed, caption=scene.caption)
 
 
 def boxes_of(image_hw: tuple[int, int], side: int) -> list[Box]:
