@@ -288,10 +288,7 @@ class Models:
         return self.groundings / name
 
     def grounding(self, name: str) -> "Grounding":
-        """A trained grounding module, loaded on first use.
-
-        Args:
-            name: of a folder in `groundings`, or the path of any folder.
+        """A trained grounding module, of a name in `groundings` or of a folder, loaded on first use.
 
         Raises:
             ValueError: there is no module, or it was trained on another backbone.

@@ -252,8 +252,7 @@ def _best(matrices: Int64[np.ndarray, "t k k"]) -> int:
 class Pass:
     """What a pass recorded, and the classes of its phrases (`owners`). What several readings want is made once.
 
-    Args:
-        keys: as in `recipe.read`.
+    `keys` are as in `recipe.read`.
     """
 
     def __init__(self, trace: Trace, sentences: tuple[Sentence, ...], keys: Mapping[Site, Tensor] | None) -> None:

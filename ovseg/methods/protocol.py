@@ -94,11 +94,8 @@ class Protocol:
     sure: dict[str, Sureness] | None = None
 
     def fitted(self, method: AnyMethod, benchmark: str, chosen: Collection[str] = ()) -> AnyMethod:
-        """The method with what the protocol owns: no windows inside windows, the background's threshold, and its settings.
-
-        Args:
-            benchmark: the entry of names.json.
-            chosen: settings that were asked for, which stay.
+        """The method with what the protocol owns on a benchmark of names.json, but for settings that were chosen: no windows
+        inside windows, the background's threshold, and its settings.
         """
         known, given = {field.name for field in fields(method)}, {}
         if "windows" in known and self.windows and self.cuts_itself != method.name:

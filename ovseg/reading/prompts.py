@@ -25,11 +25,7 @@ class Sentence:
 
 
 def owners_of(sentences: Sequence[Sentence], classes: Iterable[int]) -> list[int]:
-    """For each phrase of the sentences, one after the other, its class, or -1 for words that are no class.
-
-    Args:
-        classes: of the phrases that are of one, in order.
-    """
+    """For each phrase of the sentences, in order, the next of the classes, or -1 for words that are no class."""
     own = iter(classes)
     return [next(own) if k < len(one.phrases) - one.others else -1 for one in sentences for k in range(len(one.phrases))]
 

@@ -91,10 +91,7 @@ def crossing_of(backbone: Backbone) -> tuple[Site, ...]:
 
 
 def crossing_at(backbone: Backbone, number: int, must_be: str) -> Site:
-    """One of them by its number, from 0.
-
-    Args:
-        must_be: how an error's sentence begins: "layer must be one of".
+    """One of them by its number, from 0. An error's sentence begins with `must_be`: "layer must be one of".
 
     Raises:
         ValueError: the backbone has no such layer.

@@ -17,11 +17,7 @@ Rows = Callable[[slice], Float[Tensor, "b _n n"]]
 def restarted(
     layers: Sequence[LayerAttention], maps: Float[Tensor, "b k n"], times: int, kept: float
 ) -> Float[Tensor, "b k n"]:
-    """A random walk that starts anew: each round keeps a share of the first maps (NERVE, arXiv 2511.08248).
-
-    Args:
-        kept: share of the first maps, 0 to 1; it is not published.
-    """
+    """A random walk that starts anew: each round keeps a share of the first maps (NERVE, arXiv 2511.08248)."""
     walked = maps
     for _ in range(times):
         walked = kept * maps + (1 - kept) * mean_spread(layers, walked)
@@ -114,13 +110,10 @@ def chain_of_heads(layers: Sequence[LayerAttention], maps: Float[Tensor, "b k n"
 def of_all_grids(
     grids: Sequence[tuple[float, Sequence[LayerAttention]]], maps: Float[Tensor, "b k y x"], power: float
 ) -> Float[Tensor, "b k y x"]:
-    """Maps times the self-attention of several grids at once (FA-Seg, arXiv 2506.23323).
+    """Maps times the self-attention of several weighed grids at once (FA-Seg, arXiv 2506.23323).
 
     What a place attends to is resized to the maps' grid bicubically, raised to a power, and each grid's matrix stretched
     to 0 ... 1; asking places repeat. So small differences count less, and the sum follows the fine grids' edges.
-
-    Args:
-        grids: for each grid its weight and its layers.
     """
     total = torch.zeros_like(maps)
     for weight, layers in grids:

@@ -137,13 +137,9 @@ def compare(
     count: int,
     seed: int,
 ) -> tuple[Float[Tensor, "labels h w"], dict[str, Float[Tensor, "_d _y _x"]]]:
-    """Compare a picture, in windows and as a whole, with the tables of all extractors, by their names.
+    """Compare a picture, in windows and as a whole, with the tables of all extractors, which speak of `count` classes.
 
     Windows of one size go through each network together, several at a time.
-
-    Args:
-        count: of the classes that the tables' labels speak of.
-        seed: of the noise on the picture.
 
     Returns:
         the mean cosine of background and each class over crops and extractors, and the features of the whole picture, by

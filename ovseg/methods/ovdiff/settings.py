@@ -245,11 +245,7 @@ class Settings:
         return f"sites must name some of 0 to {crossing - 1} on this backbone, but got {quoted(self.sites)}."
 
     def made_by(self, models: Models, kind: str) -> dict[str, Any]:
-        """All that decides the pictures of a class, their masks, or an extractor's prototypes, JSON-ready.
-
-        Args:
-            kind: "pictures", "masks" or the name of an extractor.
-        """
+        """All that decides the "pictures" of a class, their "masks", or the prototypes of a named extractor, JSON-ready."""
         deciding: dict[str, Any] = {
             name: getattr(self, name) for name in ("prompt", "negative", "steps", "guidance", "first_seed")
         }
