@@ -46,8 +46,7 @@ from ovseg.backbones.phrases import filled
 from ovseg.maths import maps
 from ovseg.methods.base import Method, Network, Prepared
 from ovseg.methods.diffsegmenter import about
-from ovseg.methods.diffsegmenter.ablations import ABLATIONS
-from ovseg.methods.diffsegmenter.evaluation import PROTOCOL
+from ovseg.methods.diffsegmenter.evaluation import ABLATIONS, PROTOCOL
 from ovseg.methods.diffsegmenter.rows import Rows
 from ovseg.methods.diffsegmenter.settings import Settings
 from ovseg.methods.protocol import Protocol

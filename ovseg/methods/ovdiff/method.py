@@ -51,8 +51,7 @@ from ovseg.maths.maps import resize
 from ovseg.maths.refine import pamr
 from ovseg.methods.base import Method, Network, Prepared
 from ovseg.methods.ovdiff import about, cost
-from ovseg.methods.ovdiff.ablations import ABLATIONS
-from ovseg.methods.ovdiff.evaluation import PROTOCOL
+from ovseg.methods.ovdiff.evaluation import ABLATIONS, PROTOCOL
 from ovseg.methods.ovdiff.evidence import evidence_of
 from ovseg.methods.ovdiff.features import Extractor, resized
 from ovseg.methods.ovdiff.matching import PrototypeTable, Source, compare, count_boxes, sources_of, working_hw
