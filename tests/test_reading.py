@@ -14,7 +14,7 @@ from ovseg.maths.maps import of_strides
 from ovseg.methods import DiffSegmenter, suited_to
 from ovseg.models import Models
 from ovseg.reading import background, heads, layers, recipe, refinement, scale
-from ovseg.reading.prompts import Sentence, after_caption, all_in_one, as_few, one_each
+from ovseg.reading.prompts import Sentence, after_caption, all_in_one, as_few, one_each, owners_of
 from ovseg.reading.recipe import Recipe
 from ovseg.scene import from_image
 from ovseg.words.classes import parse_classes
@@ -238,6 +238,7 @@ def test_sentences_say_where_their_phrases_begin(models: Models) -> None:
     together = all_in_one("a photo of a {} now", ["apple", "potted plant"], ("sky", "Apple"))
     assert together.text == "a photo of an apple and a potted plant and sky now"
     assert together.phrases == ("apple", "potted plant", "sky") and together.others == 1
+    assert owners_of([together, *each], [4, 4, 5, 6]) == [4, 4, -1, 5, 6]
     listed = all_in_one("{}", ["cat", "dog"], ("background",), between=", ")
     assert listed.text == "cat, dog, background"
     for sentence in (*each, together, listed):
