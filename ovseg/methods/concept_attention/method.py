@@ -26,10 +26,11 @@ from torch import Tensor
 from ovseg.backbones import Checkpoint
 from ovseg.backbones.base import Backbone, Capture, Site, Text, grid_at, query_states
 from ovseg.maths.maps import best_of_each, resize
-from ovseg.methods.base import Method, Prepared, noise_level
+from ovseg.methods.base import Method, Prepared
+from ovseg.methods.knobs import noise_level
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
-from ovseg.reading.recipe import crossing_of
+from ovseg.reading.recipe import crossing_at, crossing_of
 from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
 from ovseg.words.classes import ClassWord, rows_of
 
@@ -88,10 +89,8 @@ class ConceptAttention(Method):
         Raises:
             ValueError: the backbone has no such layer.
         """
-        crossing = crossing_of(backbone)
-        if strange := [number for number in self.layers if not 0 <= number < len(crossing)]:
-            raise ValueError(f"layers must be of 0 to {len(crossing) - 1} on this backbone, but got {strange[0]}.")
-        return tuple(crossing[number] for number in self.layers) or crossing
+        named = tuple(crossing_at(backbone, number, "layers must be of") for number in self.layers)
+        return named or crossing_of(backbone)
 
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedConceptAttention":
         stages, phrases = Stages(report), rows_of(classes)[0]

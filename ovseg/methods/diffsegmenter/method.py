@@ -36,6 +36,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 
 from ovseg.attention.spreading import affinity_evidence, spreading_sites
@@ -45,8 +46,7 @@ from ovseg.backbones.phrases import filled
 from ovseg.maths import maps
 from ovseg.methods.base import Method, Network, Prepared
 from ovseg.methods.diffsegmenter import about
-from ovseg.methods.diffsegmenter.ablations import ABLATIONS
-from ovseg.methods.diffsegmenter.evaluation import PROTOCOL
+from ovseg.methods.diffsegmenter.evaluation import ABLATIONS, PROTOCOL
 from ovseg.methods.diffsegmenter.rows import Rows
 from ovseg.methods.diffsegmenter.settings import Settings
 from ovseg.methods.protocol import Protocol
@@ -179,15 +179,15 @@ class DiffSegmenter(Settings, Method):
         passes = [(t, draw) for t in self.timesteps for draw in range(self.draws)]
         done: list[Rows] = []
         for number, part in enumerate(parts):
-            averaged = None
+            total = None
             for count, (timestep, draw) in enumerate(passes):
                 share = (number * len(passes) + count) / (len(parts) * len(passes))
                 with stages.stage("reading the network's attention", share):
                     trace = backbone.trace(scene.latent, part, timestep, capture, seed=scene.seed + draw)
                     rows = self.analyse(trace)
-                    averaged = rows if averaged is None else averaged + rows
-            done.append(averaged / len(passes))
-        return Rows.join(done)
+                    total = rows if total is None else Rows.combined([total, rows], sum)
+            done.append(Rows.combined([total], lambda one: one[0] / len(passes)))
+        return Rows.combined(done, torch.cat)
 
     def analyse(self, trace: Trace) -> "Rows":
         """Steps 8 to 13 of the method: what of each resolution, fused; where, by the self-attention at `refine_stride`."""
