@@ -145,6 +145,13 @@ class LayerAttention:
         )
 
 
+def mean_spread(layers: Sequence[LayerAttention], maps: Float[Tensor, "b k n"], times: int = 1) -> Float[Tensor, "b k n"]:
+    """Maps times the mean self-attention of layers on one grid (DiffSegmenter, arXiv 2309.02773), or times a power of it."""
+    for _ in range(times):
+        maps = torch.stack([layer.spread(maps) for layer in layers]).mean(0)
+    return maps
+
+
 NEVER = -3e4  # added to a logit that no softmax shall see; half precision still has it
 
 

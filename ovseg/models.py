@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ovseg.pretrained.dino import Dino
     from ovseg.pretrained.grounding import Grounding
     from ovseg.pretrained.lavis import LavisCaptioner
-    from ovseg.pretrained.proposals import CutlerWeights, Proposals
+    from ovseg.pretrained.proposals import Proposals
 
 SHIPPED = ASSETS / "pocket" / "prototypes"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
@@ -233,16 +233,6 @@ class Models:
             return by_maskcut(self.dino)
         return Cutler(cutler_folder(), str(self.device))
 
-    def cutler_weights(self) -> "CutlerWeights":
-        """The file of CutLER's weights in the folder that `OVSEG_CUTLER` names.
-
-        Raises:
-            ValueError: that is not set.
-        """
-        from ovseg.pretrained.proposals import CutlerWeights, cutler_folder
-
-        return CutlerWeights(cutler_folder())
-
     def captioner_obstacle(self, name: str = "") -> str:
         """Why the captioner of this name, or the backbone's, cannot be used here; empty where it can. Loads nothing."""
         from ovseg.pretrained import lavis
@@ -298,10 +288,7 @@ class Models:
         return self.groundings / name
 
     def grounding(self, name: str) -> "Grounding":
-        """A trained grounding module, loaded on first use.
-
-        Args:
-            name: of a folder in `groundings`, or the path of any folder.
+        """A trained grounding module, of a name in `groundings` or of a folder, loaded on first use.
 
         Raises:
             ValueError: there is no module, or it was trained on another backbone.

@@ -11,12 +11,9 @@ DEPTH = 2  # items that are read before they are asked for
 
 
 def read_ahead(items: Iterable[Item], read: Callable[[Item], Read]) -> Iterator[tuple[Item, Future[Read]]]:
-    """Each item with what was read of it, in order; `result()` of that raises what reading raised.
+    """Each item with what another thread read of it, in order; `result()` of that raises what reading raised.
 
     At most `DEPTH` results wait. What has not begun when the iteration is left is not read.
-
-    Args:
-        read: called in one other thread, one item at a time.
     """
     rest, waiting = iter(items), deque()
     pool = ThreadPoolExecutor(1)

@@ -4,11 +4,10 @@ import threading
 from collections.abc import Callable, Hashable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 
-from ovseg.backbones import Checkpoint
 from ovseg.maths.live_memory import memory_of
 
 PARTS = ("clip", "captioner", "dino", "grounding", "segmenter")  # the networks that go with the backbone
@@ -37,27 +36,10 @@ def device_named(name: str) -> torch.device:
     return device
 
 
-@runtime_checkable
-class Member(Protocol):
-    """The networks of one backbone, as far as those of others have to do with them."""
-
-    checkpoint: Checkpoint
-    device: torch.device
-    dtype: torch.dtype
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the diffusion network is in memory."""
-        ...
-
-    def release(self) -> None:
-        """Let the diffusion network go."""
-
-
 class SharedNetworks:
     """The networks beside the diffusion networks, each loaded once for all members. Pickled, nothing is loaded.
 
-    `members` are those of several backbones, the usual one first; empty where there is one alone.
+    `members` are the `Models` of several backbones, the usual one first; empty where there is one alone.
     """
 
     def __init__(self) -> None:
@@ -85,12 +67,12 @@ class SharedNetworks:
         with self._locks[part]:
             return self._loaded.get((part, source))
 
-    def have_room(self, members: Iterable[Member]) -> bool:
+    def have_room(self, members: Iterable[Any]) -> bool:
         """Whether the diffusion networks of these have room in their device's memory together."""
         taken = sum(member.checkpoint.taken(member.dtype) for member in members)
         return taken * 1e9 <= ROOM * memory_of(self.members[0].device)
 
-    def make_room(self, coming: Member) -> None:
+    def make_room(self, coming: Any) -> None:
         """Let the others' diffusion networks go where one that comes has no room beside them."""
         others = [member for member in self.members if member is not coming and member.is_loaded]
         if others and not self.have_room((coming, *others)):

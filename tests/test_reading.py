@@ -9,12 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ovseg.backbones.base import Site
-from ovseg.layer_attention import LayerAttention
+from ovseg.layer_attention import LayerAttention, mean_spread
 from ovseg.maths.maps import of_strides
 from ovseg.methods import DiffSegmenter, suited_to
 from ovseg.models import Models
 from ovseg.reading import background, heads, layers, recipe, refinement, scale
-from ovseg.reading.prompts import Sentence, after_caption, all_in_one, as_few, one_each
+from ovseg.reading.prompts import Sentence, after_caption, all_in_one, as_few, one_each, owners_of
 from ovseg.reading.recipe import Recipe
 from ovseg.scene import from_image
 from ovseg.words.classes import parse_classes
@@ -175,13 +175,13 @@ def test_maps_are_spread_once_or_often(small_parts: None) -> None:
     several, maps = [a_layer(5), a_layer(6)], torch.rand(2, 4, PLACES).double()
     matrix = mean_matrix(several)
     once = torch.einsum("bnm,bkm->bkn", matrix, maps)
-    assert torch.allclose(refinement.repeated(several, maps, 1), once, atol=1e-6)
-    assert torch.allclose(refinement.repeated(several, maps, 3), maps @ torch.matrix_power(matrix, 3).mT, atol=1e-6)
+    assert torch.allclose(mean_spread(several, maps, 1), once, atol=1e-6)
+    assert torch.allclose(mean_spread(several, maps, 3), maps @ torch.matrix_power(matrix, 3).mT, atol=1e-6)
     walked = maps
     for _ in range(3):
         walked = 0.8 * maps + 0.2 * walked @ matrix.mT
     assert torch.allclose(refinement.restarted(several, maps, 3, 0.8), walked, atol=1e-6)
-    assert torch.allclose(refinement.restarted(several, maps, 3, 0.0), refinement.repeated(several, maps, 3))
+    assert torch.allclose(refinement.restarted(several, maps, 3, 0.0), mean_spread(several, maps, 3))
 
 
 @pytest.mark.parametrize("some", [(), (0, 2)])
@@ -238,6 +238,7 @@ def test_sentences_say_where_their_phrases_begin(models: Models) -> None:
     together = all_in_one("a photo of a {} now", ["apple", "potted plant"], ("sky", "Apple"))
     assert together.text == "a photo of an apple and a potted plant and sky now"
     assert together.phrases == ("apple", "potted plant", "sky") and together.others == 1
+    assert owners_of([together, *each], [4, 4, 5, 6]) == [4, 4, -1, 5, 6]
     listed = all_in_one("{}", ["cat", "dog"], ("background",), between=", ")
     assert listed.text == "cat, dog, background"
     for sentence in (*each, together, listed):

@@ -60,10 +60,7 @@ def by_token(probabilities: torch.Tensor, columns: Sequence[tuple[int, ...]]) ->
 def look_inside(
     models: Models, scene: Scene, inspection: Inspection, timesteps: Sequence[float], report: Report = silent
 ) -> Attention:
-    """What the network attends to in a given picture: one pass for each noise level.
-
-    Args:
-        timesteps: noise levels; the noise is that of the scene's seed.
+    """What the network attends to in a given picture: one pass for each noise level, with the noise of the scene's seed.
 
     Raises:
         ValueError: it would take too much memory, the prompt does not fit the text encoder, or a noise level is outside the
@@ -106,11 +103,7 @@ def draw_inside(
 
 
 def again(models: Models, attention: Attention, level: int, prompt: str = "", off: Ablation = NOTHING) -> Attention:
-    """One level looked at once more with something changed, on what the network was given there: one pass.
-
-    Args:
-        prompt: another sentence; the same one if empty.
-        off: what is switched off.
+    """One level looked at once more with another sentence or something off, on what the network was given there: one pass.
 
     Returns:
         the attention of that level alone, without self-attention.

@@ -42,9 +42,6 @@ def word_later(
 
     The softmax is over the tokens of the new sentence, as in a pass; OVAM leaves it out.
 
-    Args:
-        weights: for each stride how much it counts.
-
     Raises:
         ValueError: no queries were kept at this level, the network's words have no keys of their own, or the word does not
             fit the text encoder.
@@ -68,7 +65,7 @@ def beside_a_pass(models: Models, attention: Attention, word: str, weights: Mapp
     text = backbone.encode_text([word], [word])
     trace = attention.passed_again(backbone, level, text, Capture(states=tuple(attention.asked)))
     slow = _fused({site: trace.states[site] for site in attention.asked}, text, attention.latent_hw, weights)
-    return Later(word, quick, slow, iou(*(_above(one) for one in (quick, slow))))
+    return Later(word, quick, slow, iou(*(one > one.min() + ABOVE * np.ptp(one) for one in (quick, slow))))
 
 
 def queries_of(states: LayerAttention) -> LayerAttention:
@@ -83,8 +80,3 @@ def _fused(
     counts = text.indicators()[0].cpu().float()
     received = {site: layer.maps().float().cpu()[:1] @ (counts / counts.sum()) for site, layer in layers.items()}
     return fuse_strides(mean_by_stride(received), weights, latent_hw)[0].numpy()
-
-
-def _above(values: Float32[np.ndarray, "y x"]) -> np.ndarray:
-    low, high = values.min(), values.max()
-    return values > low + ABOVE * (high - low)

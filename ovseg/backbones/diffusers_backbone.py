@@ -66,11 +66,7 @@ class DiffusersBackbone(ClipText, Backbone):
     def load(
         cls, source: str, name: str, device: torch.device | str, dtype: torch.dtype, *, variant: str | None, encodes: bool
     ) -> "DiffusersBackbone":
-        """From a local folder or the hub.
-
-        Args:
-            variant: which of a repository's files are read where the precision is float16.
-            encodes: whether its text encoders are read.
+        """From a local folder or the hub; see `load_pipeline`.
 
         Raises:
             ValueError: there is no such pipeline.

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ovseg.backbones.text import Text
+from ovseg.layer_attention import mean_spread
 
 
 @dataclass(frozen=True)
@@ -152,14 +153,8 @@ class Trace:
         """
         if isinstance(sites, int):
             sites = [site for site in self.states if site.kind == "self" and site.stride == sites]
-        by_row = self.text.packed(maps.flatten(1))
-        for _ in range(times):
-            by_row = torch.stack([self.states[site].spread(by_row) for site in sites]).mean(0)
+        by_row = mean_spread([self.states[site] for site in sites], self.text.packed(maps.flatten(1)), times)
         return self.text.unpacked(by_row).reshape(maps.shape)
-
-    def phrases_by_stride(self) -> dict[int, Float[Tensor, "p _y _x"]]:
-        """Unweighted mean of the attention to the phrases over the sites of each stride."""
-        return mean_by_stride(self.phrases)
 
 
 @dataclass(frozen=True)

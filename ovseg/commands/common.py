@@ -4,7 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+import numpy as np
+
 from ovseg.backbones import BACKBONES
+from ovseg.commands.values import seed
 from ovseg.compare import board_of
 from ovseg.methods import METHODS, Method
 from ovseg.methods.grammar import Configuration, read_method
@@ -13,6 +16,7 @@ from ovseg.output.files import PARTS
 from ovseg.pretrained.captioner import CAPTIONERS
 from ovseg.pretrained.lavis import MODELS as LAVIS_MODELS
 from ovseg.types import named
+from ovseg.words.class_filter import asked_for
 from ovseg.words.classes import ClassWord
 from ovseg.words.notes import note_on_photographs, notes_on
 
@@ -50,6 +54,29 @@ def models_of(options: argparse.Namespace) -> Models:
     """The networks that the options name; none is loaded yet."""
     name = f"{options.backbone}+{options.lora}" if options.lora else options.backbone
     return board_of(name, options.device, options.dtype, offload=options.offload, words=options.saved_words)
+
+
+def add_words(parser: argparse.ArgumentParser) -> None:
+    """Options for what is asked of a picture: the classes, the caption, who writes one, and the noise."""
+    parser.add_argument(
+        "--classes",
+        default="",
+        help='words such as "dog|puppy, traffic light, sky": commas between classes, bars between words for the same class'
+        " (default: the nouns of the caption)",
+    )
+    parser.add_argument("--caption", default="", help="sentence that describes the picture (default: the captioner's)")
+    add_captioner(parser)
+    parser.add_argument("--seed", type=seed, default=0, help="of the noise that is added to the picture (default: 0)")
+
+
+def words_of(
+    options: argparse.Namespace, models: Models, image: np.ndarray, *, finds_words: bool = False
+) -> tuple[tuple[ClassWord, ...], str]:
+    """The classes and the caption that the options ask for of a picture; see `asked_for`. Notes on them are said."""
+    given = {"caption": options.caption, "captioner": options.captioner}
+    classes, caption = asked_for(models, image, options.classes, finds_words=finds_words, **given, report=show_progress)
+    say_notes(models, classes)
+    return classes, caption
 
 
 def add_captioner(parser: argparse.ArgumentParser) -> None:

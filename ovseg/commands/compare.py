@@ -3,16 +3,8 @@
 import argparse
 from pathlib import Path
 
-from ovseg.commands.common import (
-    add_captioner,
-    add_files,
-    add_networks,
-    models_of,
-    parts_of,
-    say_notes,
-    show_progress,
-)
-from ovseg.commands.values import out_folder, seed
+from ovseg.commands.common import add_files, add_networks, add_words, models_of, parts_of, show_progress, words_of
+from ovseg.commands.values import out_folder
 from ovseg.compare import Truth, compare, comparison_sheet, read_legend, read_truth, read_variants
 from ovseg.files import as_json, run_folder
 from ovseg.methods import METHODS
@@ -21,7 +13,6 @@ from ovseg.output import view
 from ovseg.output.files import Result, files_of, slug
 from ovseg.pictures import read_image
 from ovseg.scene import from_image
-from ovseg.words.class_filter import asked_for
 from ovseg.words.classes import ClassWord
 
 METHODS_HELP = (
@@ -33,11 +24,7 @@ METHODS_HELP = (
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", type=Path, help="picture file")
-    parser.add_argument(
-        "--classes", default="", help='such as "dog|puppy, traffic light, sky" (default: a caption\'s nouns)'
-    )
-    parser.add_argument("--caption", default="", help="sentence that describes the picture (default: the captioner's)")
-    add_captioner(parser)
+    add_words(parser)
     parser.add_argument("--methods", default=",".join(kind.name for kind in METHODS if kind.listed_first), help=METHODS_HELP)
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="METHOD:FIELD=VALUE", dest="settings",
@@ -45,7 +32,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--truth", type=Path, help="indexed PNG: 0 background, 1 the first class, ..., 255 not counted")
     parser.add_argument("--legend", type=Path, help="legend.json that names the truth's values, as `segment` writes it")
-    parser.add_argument("--seed", type=seed, default=0, help="of the noise that is added to the picture (default: 0)")
     parser.add_argument("--hatch", action="store_true", help="draw lines besides colours, for print without colours")
     add_files(parser)
     parser.add_argument("--out", type=out_folder, required=True, help="folder for sheet.png, comparison.md, .csv and .json")
@@ -57,11 +43,7 @@ def run(options: argparse.Namespace) -> None:
     with run_folder(options.out) as out:
         models, image, parts = models_of(options), read_image(options.image), parts_of(options.files)
         variants = read_variants(models, split(options.methods, ","), options.settings)
-        classes, caption = asked_for(
-            models, image, options.classes, finds_words=False, caption=options.caption, captioner=options.captioner,
-            report=show_progress,
-        )  # fmt: skip
-        say_notes(models, classes)
+        classes, caption = words_of(options, models, image)
         truth = _truth(options, image.shape[:2], classes)
         scene = from_image(models, image, options.seed, caption=caption)
         comparison = compare(models, scene, classes, variants, show_progress, truth=truth)

@@ -7,17 +7,18 @@ from pathlib import Path
 import numpy as np
 
 from ovseg.commands.common import (
-    add_captioner,
     add_files,
     add_method,
     add_networks,
+    add_words,
     configuration_of,
     models_of,
     parts_of,
     say_notes,
     show_progress,
+    words_of,
 )
-from ovseg.commands.values import ByName, out_folder, seed
+from ovseg.commands.values import of_name, out_folder
 from ovseg.files import RunFolder, run_folder
 from ovseg.methods import Method
 from ovseg.models import Models
@@ -28,7 +29,7 @@ from ovseg.output.run_card import run_card
 from ovseg.pictures import read_image
 from ovseg.progress import with_time_left
 from ovseg.scene import from_image
-from ovseg.words.class_filter import asked_for, look_for
+from ovseg.words.class_filter import look_for
 from ovseg.words.classes import ClassWord
 
 SOME_WERE_SKIPPED = 3  # the exit code
@@ -36,24 +37,16 @@ SOME_WERE_SKIPPED = 3  # the exit code
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", type=Path, help="picture file, or a folder of them")
-    parser.add_argument(
-        "--classes",
-        default="",
-        help='words such as "dog|puppy, traffic light, sky": commas between classes, bars between words for the same class'
-        " (default: the nouns of the caption)",
-    )
-    parser.add_argument("--caption", default="", help="sentence that describes the picture (default: the captioner's)")
-    add_captioner(parser)
+    add_words(parser)
     parser.add_argument(
         "--only-present", action="store_true", help="leave out classes that neither CLIP nor the caption finds"
     )
     add_method(parser)
-    parser.add_argument("--seed", type=seed, default=0, help="of the noise that is added to the picture (default: 0)")
     parser.add_argument(
         "--square", action="store_true", help="squash the picture to a square first, as some released code does"
     )
     parser.add_argument(
-        "--class-threshold", nargs="+", action=ByName, default={}, metavar="CLASS=VALUE",
+        "--class-threshold", nargs="+", type=of_name, default=[], metavar="CLASS=VALUE",
         help="thresholds of their own for some classes, where the background is a threshold: cat=0.3",
     )  # fmt: skip
     parser.add_argument("--attention", action="store_true", help="also write every attention map as a picture")
@@ -82,23 +75,14 @@ def _segment_picture(options: argparse.Namespace, out: RunFolder) -> None:
     """Segment the picture, write the files and print the share of each class."""
     models, image = models_of(options), read_image(options.image)
     method, parts = _method(options, models), parts_of(options.files)
-    classes, caption = asked_for(
-        models,
-        image,
-        options.classes,
-        finds_words=method.finds_words,
-        caption=options.caption,
-        captioner=options.captioner,
-        report=show_progress,
-    )
-    say_notes(models, classes)
+    classes, caption = words_of(options, models, image, finds_words=method.finds_words)
     if options.only_present:
         classes = _present(models, image, classes, caption)
     scene = from_image(models, image, options.seed, caption=caption, square=options.square)
     with measuring(models.device) as cost:
         result = method.segment(models, scene, classes, show_progress)
     if options.class_threshold:
-        result = result.with_class_thresholds(options.class_threshold)
+        result = result.with_class_thresholds(dict(options.class_threshold))
     captioner = options.captioner if caption and not options.caption.strip() else None
     card = run_card(models, scene, classes, method, result, cost=cost, captioner=captioner)
     written = out.write(files_of(Result(result, card), parts))
@@ -115,7 +99,7 @@ def _segment_folder(options: argparse.Namespace) -> int:
     task = FolderTask(
         models, _method(options, models), options.image, options.out, words=options.classes, caption=options.caption,
         captioner=options.captioner, only_present=options.only_present, seed=options.seed, square=options.square,
-        class_thresholds=options.class_threshold, parts=parts_of(options.files), attention=options.attention,
+        class_thresholds=dict(options.class_threshold), parts=parts_of(options.files), attention=options.attention,
     )  # fmt: skip
     say_notes(models, task.classes)
     outcomes = task.run(with_time_left(show_progress))

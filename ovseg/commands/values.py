@@ -4,8 +4,8 @@ Each reader raises ArgumentTypeError where a text holds something else.
 """
 
 import math
-from argparse import Action, ArgumentError, ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Sequence
+from argparse import ArgumentTypeError
+from collections.abc import Callable
 from pathlib import Path
 
 from ovseg.files import check_folder
@@ -35,21 +35,13 @@ seed = whole(0, 2**62)
 """A reader of the seed of random numbers."""
 
 
-class ByName(Action):
-    """An option of several NAME=NUMBER, which become a dictionary."""
-
-    def __call__(
-        self, parser: ArgumentParser, namespace: Namespace, values: Sequence[str], option_string: str | None = None
-    ) -> None:
-        """Read the values."""
-        numbers = {}
-        for text in values:
-            name, _, value = text.rpartition("=")
-            try:
-                numbers[name.strip()] = number(-math.inf)(value)
-            except ArgumentTypeError:
-                raise ArgumentError(self, f"it must be NAME=NUMBER, but got {text[:80]!r}.") from None
-        setattr(namespace, self.dest, numbers)
+def of_name(text: str) -> tuple[str, float]:
+    """A name and its number, of NAME=NUMBER."""
+    name, _, value = text.rpartition("=")
+    try:
+        return name.strip(), number(-math.inf)(value)
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"it must be NAME=NUMBER, but got {text[:80]!r}.") from None
 
 
 def out_folder(text: str) -> Path:

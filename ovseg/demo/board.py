@@ -158,7 +158,8 @@ def done(
     if len(segmentation.labels) > 255:
         raise ValueError(f"The board shows at most 255 labels, but got {len(segmentation.labels)}.")
     labels, scores = two_best(segmentation)
-    low, high = (0.0, 1.0) if segmentation.threshold is not None else _range(scores)
+    low, high = (0.0, 1.0) if segmentation.threshold is not None else (float(scores.min()), float(scores.max()))
+    high = high if high > low else low + 1
     codes = score_steps(scores, low, high, segmentation.threshold)
     urls = [packed(*layer) for layer in zip(labels, codes, strict=True)]
     facts = {
@@ -207,11 +208,7 @@ def board_value(picture: dict, entries: Sequence[dict], run: str) -> dict:
 
 
 def board_step(value: dict, entries: Sequence[dict], fresh: str) -> dict:
-    """What a board of this value still needs to show all these entries: the legend, and the maps of one of them.
-
-    Args:
-        fresh: key of the entry whose maps the browser does not have.
-    """
+    """What a board of this value still needs to show all these entries: the legend, and the maps of the entry `fresh`."""
     labels = (item["label"] for item in value["legend"])
     found = (label for entry in entries for label in entry.get("labels", ()))
     told = [entry if entry["key"] == fresh else without_maps(entry) for entry in entries]
@@ -223,9 +220,7 @@ def without_maps(entry: dict) -> dict:
     return {name: held for name, held in entry.items() if name not in MAPS}
 
 
-def two_best(
-    segmentation: Segmentation,
-) -> tuple[UInt8[np.ndarray, "n H W"], Float32[np.ndarray, "n H W"]]:
+def two_best(segmentation: Segmentation) -> tuple[UInt8[np.ndarray, "n H W"], Float32[np.ndarray, "n H W"]]:
     """The labels of the highest and of the next score at each place, and these scores; n is 1 where only one label is there.
 
     A background that is a threshold is left out: where it stands, the threshold says.
@@ -268,11 +263,6 @@ def score_steps(
 def _entry(key: str, title: str, state: str, facts: Mapping[str, Any]) -> dict:
     unknown = {"seconds": None, "stage": "", "share": None, "sentence": "", "passes": None}
     return {"key": key, "title": title, "state": state, **unknown, **facts}
-
-
-def _range(scores: np.ndarray) -> tuple[float, float]:
-    low, high = float(scores.min()), float(scores.max())
-    return (low, high) if high > low else (low, low + 1)
 
 
 def packed(labels: UInt8[np.ndarray, "H W"], steps: UInt16[np.ndarray, "H W"]) -> str:

@@ -20,21 +20,8 @@ from ovseg.demo.picture import Picture, of_kept, of_origin
 from ovseg.demo.picture_panel import PicturePanel, build_picture_panel, wire_picture_panel
 from ovseg.demo.preload import on_zero_gpu
 from ovseg.demo.run import Results, RunRequest, drawn, entries_of, grow, run_parts
-from ovseg.demo.word_panel import (
-    WordPanel,
-    build_word_panel,
-    captioner_name,
-    chips_value,
-    given_image,
-)
-from ovseg.demo.work import (
-    QUIET,
-    cancelled_by,
-    on_accelerator,
-    on_the_network,
-    status_line,
-    stream_parts,
-)
+from ovseg.demo.word_panel import WordPanel, build_word_panel, captioner_name, chips_value, given_image
+from ovseg.demo.work import QUIET, cancelled_by, on_accelerator, on_the_network, status_line, stream_parts
 from ovseg.demo.worked_example import WorkedExample
 from ovseg.doors import inputs
 from ovseg.limits import limits
@@ -169,11 +156,7 @@ def request_of(
     seed: float | None,
     variants: tuple[Variant, ...],
 ) -> RunRequest:
-    """What Run asks for, checked before any network works.
-
-    Args:
-        words: the class words, the caption, and the captioner's choice.
-    """
+    """What Run asks for, by class words, caption and captioner, checked before any network works."""
     image, (classes, caption, captioner) = given_image(picture), words
     asked = RunRequest(
         picture, inputs.classes(classes or ""), inputs.text("The caption", caption or ""),

@@ -52,11 +52,7 @@ def inside_component(elem_id: str) -> gr.HTML:
 
 
 def inside_value(attention: Attention, run: str, weights: Mapping[int, float], token: int) -> dict:
-    """What the browser gets of a run, with the maps of one token.
-
-    Args:
-        weights: for each stride how much it counts at first.
-    """
+    """What the browser gets of a run, with the maps of one token and the strides' first weights."""
     image = shrunk(attention.image, LONGEST_SIDE)
     strides = [(stride, *attention.grid(stride)) for stride in attention.strides]
     numbered = enumerate(attention.cross, 1)

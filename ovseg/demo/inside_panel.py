@@ -221,11 +221,7 @@ def estimate_line(models: Models, durations: Durations, wish: Wish) -> str:
 
 
 def thumbnail_of(picture: Picture | None, words: str) -> str:
-    """A small picture as HTML, or a sentence where there is none yet.
-
-    Args:
-        words: what the picture is, for who cannot see it.
-    """
+    """A small picture as HTML, with words for who cannot see it, or a sentence where there is none yet."""
     if picture is None:
         return '<p class="ov-note">No picture yet.</p>'
     small = data_url(Image.fromarray(shrunk(picture.image, SHOWN_SIDE)), "PNG")

@@ -14,29 +14,12 @@ from ovseg.attention.plan import NOISE_LEVELS
 from ovseg.backbones.base import Site
 from ovseg.compare import work_on
 from ovseg.demo.inside import heads_value, inside_component, inside_value, place_value, token_maps
-from ovseg.demo.inside_panel import (
-    NOT_YET,
-    Wish,
-    build_inside_panel,
-    first_token,
-    looking,
-    sentence_of,
-)
+from ovseg.demo.inside_panel import NOT_YET, Wish, build_inside_panel, first_token, looking, sentence_of
 from ovseg.demo.later_word import build_later
 from ovseg.demo.looking import inside_picture
 from ovseg.demo.picture import Picture
 from ovseg.demo.what_if import build_what_if
-from ovseg.demo.work import (
-    EACH,
-    QUIET,
-    cancelled_by,
-    on_the_network,
-    say_stopped,
-    sent_once,
-    status_line,
-    told,
-    worker,
-)
+from ovseg.demo.work import EACH, QUIET, cancelled_by, on_the_network, say_stopped, sent_once, status_line, told, worker
 from ovseg.models import Models
 from ovseg.output.attention_files import Inside, Look, files_of_attention
 from ovseg.output.files import zipped

@@ -58,11 +58,7 @@ def later_html(asked: LaterAsked, made: Later | np.ndarray) -> str:
 def build_later(
     models: Models, durations: Durations, status: gr.HTML, state: tuple[gr.State, gr.State, gr.Dropdown]
 ) -> list[gr.events.Dependency]:
-    """Lay out the controls and their answer; returns the events, which use the network.
-
-    Args:
-        state: what the session looked at, the weights of its sliders, and the level that is chosen.
-    """
+    """Lay out the controls and their answer, of a state as `build_shares` has; returns the events, which use the network."""
     with gr.Accordion("A word that was not in the sentence", open=False, elem_id="later"):
         word = gr.Textbox(label="Word", placeholder="wheel", elem_id="later-word")
         with gr.Row():
@@ -80,16 +76,12 @@ def build_later(
         yield from told(work(asked), 2, lambda made: (said, later_html(asked, made)))
 
     @sent_once
-    def word_quick(
-        looked: Any, own: dict[int, float] | None, level: int | None, word: str | None
-    ) -> Iterator[tuple[Any, ...]]:
-        yield from answered((looked, own, level, word), False)
+    def word_quick(*given: Any) -> Iterator[tuple[Any, ...]]:
+        yield from answered(given, False)
 
     @sent_once
-    def word_beside(
-        looked: Any, own: dict[int, float] | None, level: int | None, word: str | None
-    ) -> Iterator[tuple[Any, ...]]:
-        yield from answered((looked, own, level, word), True)
+    def word_beside(*given: Any) -> Iterator[tuple[Any, ...]]:
+        yield from answered(given, True)
 
     state[0].change(lambda looked: "", state[0], answer, **QUIET)
     return [

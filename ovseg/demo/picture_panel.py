@@ -89,10 +89,9 @@ def shown(picture: Picture, chips: dict[str, Any]) -> tuple[Any, ...]:
 def wire_picture_panel(
     models: Models, panel: PicturePanel, outputs: list[Any], chips: dict[str, Any], status: gr.HTML, *, durations: Durations
 ) -> tuple[list[gr.events.Dependency], gr.events.Dependency]:
-    """Connect the sources; returns every event that ends in another picture, and the one that uses the network.
+    """Connect the sources to what takes the values of `shown`.
 
-    Args:
-        outputs: what takes the values of `shown`.
+    Returns every event that ends in another picture, and the one that uses the network.
     """
 
     def another() -> tuple[Any, ...]:

@@ -92,11 +92,7 @@ def _numbered(things: Sequence[Any], number: int, first: int, what: str) -> Any:
 
 
 def change_html(change: Change, changed: Attention, words: str) -> str:
-    """Before, after and their difference, as HTML: maps, and masks above `MASK_FROM`.
-
-    Args:
-        words: what was changed.
-    """
+    """Before, after and their difference, as HTML: maps, and masks above `MASK_FROM`. `words` say what was changed."""
     focus = change.focus
     before = focus.attention.fused(focus.token, focus.weights, [focus.level])
     token = first_token(changed.tokens) if change.sentence else focus.token

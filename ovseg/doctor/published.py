@@ -15,13 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
-from transformers import (
-    BlipConfig,
-    BlipForConditionalGeneration,
-    PreTrainedModel,
-    ViTConfig,
-    ViTModel,
-)
+from transformers import BlipConfig, BlipForConditionalGeneration, PreTrainedModel, ViTConfig, ViTModel
 
 from ovseg.doctor.vocabularies import SENTENCES
 

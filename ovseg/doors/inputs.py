@@ -95,11 +95,7 @@ def written_file(value: Any) -> bytes | None:
 
 
 def picture(content: bytes, name: str, longest_side: Any) -> UInt8[np.ndarray, "H W 3"]:
-    """A picture file as RGB, shrunk until its longer side fits.
-
-    Args:
-        name: how an error's sentence calls the file.
-    """
+    """A picture file, by the name that an error's sentence has, as RGB, shrunk until its longer side fits."""
     limit = whole("longest_side", longest_side, 16, LONGEST_SIDE)
     return decode_image(content, name, limit)
 

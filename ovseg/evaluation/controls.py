@@ -18,7 +18,11 @@ from ovseg.words.classes import ClassWord, rows_of
 
 SEED = 0  # of random weights
 
-Run = Callable[[Models, Method, Scene, tuple[ClassWord, ...]], Entry | Failure]
+NO_NETWORK = "This method reads no diffusion network, so nothing would change."
+
+Words = tuple[ClassWord, ...]
+Control = Callable[[Models, Method, Words], tuple[Models, Method, Words] | str]
+"""What is run in place of a method on some networks with some words; or why nothing is, in a sentence."""
 
 
 def with_empty_prompts(backbone: Backbone) -> Backbone:
@@ -34,58 +38,49 @@ def with_empty_prompts(backbone: Backbone) -> Backbone:
     return other
 
 
-def _without_network(title: str) -> Failure:
-    return Failure(title, "This method reads no diffusion network, so nothing would change.")
+def _empty_prompt(models: Models, method: Method, classes: Words) -> tuple[Models, Method, Words] | str:
+    return NO_NETWORK if method.yardstick else (models.with_backbone(with_empty_prompts(models.backbone)), method, classes)
 
 
-def _empty_prompt(models: Models, method: Method, scene: Scene, classes: tuple[ClassWord, ...]) -> Entry | Failure:
-    title = "empty prompt"
-    if method.yardstick:
-        return _without_network(title)
-    return run_variant(models.with_backbone(with_empty_prompts(models.backbone)), scene, classes, Variant(title, method))
-
-
-def _words_exchanged(models: Models, method: Method, scene: Scene, classes: tuple[ClassWord, ...]) -> Entry | Failure:
+def _words_exchanged(models: Models, method: Method, classes: Words) -> tuple[Models, Method, Words] | str:
     """Each class is looked for by the word of the next one."""
-    title = "words exchanged"
     if len(classes) < 2:
-        return Failure(title, "Words can be exchanged where there are two classes or more.")
-    made = run_variant(models, scene, (*classes[1:], classes[0]), Variant(title, method))
-    if isinstance(made, Failure):
-        return made
-    names = tuple(word.name for word in classes)
-    labels = (made.segmentation.labels[0], *names, *made.segmentation.labels[1 + len(names) :])
-    return replace(made, segmentation=replace(made.segmentation, labels=labels))
+        return "Words can be exchanged where there are two classes or more."
+    return models, method, (*classes[1:], classes[0])
 
 
-def _random_weights(models: Models, method: Method, scene: Scene, classes: tuple[ClassWord, ...]) -> Entry | Failure:
+def _random_weights(models: Models, method: Method, classes: Words) -> tuple[Models, Method, Words] | str:
     """The same network before any training. Nothing is drawn for it first: that would take minutes."""
-    title = "random weights"
     if method.yardstick:
-        return _without_network(title)
+        return NO_NETWORK
     untrained = models.with_backbone(models.backbone.untrained(SEED))
     if method.undrawn(untrained, rows_of(classes)[0]):
-        return Failure(title, "This network would have to draw pictures of each class first.")
-    return run_variant(untrained, scene, classes, Variant(title, method))
+        return "This network would have to draw pictures of each class first."
+    return untrained, method, classes
 
 
-def _centre_prior(models: Models, method: Method, scene: Scene, classes: tuple[ClassWord, ...]) -> Entry | Failure:
-    return run_variant(models, scene, classes, Variant("centre prior", CentrePrior()))
-
-
-CONTROLS: Mapping[str, Run] = MappingProxyType({
+CONTROLS: Mapping[str, Control] = MappingProxyType({
     "empty prompt": _empty_prompt,
     "words exchanged": _words_exchanged,
     "random weights": _random_weights,
-    "centre prior": _centre_prior,
+    "centre prior": lambda models, method, classes: (models, CentrePrior(), classes),
 })  # fmt: skip
 """Each control by its title."""
 
 
 def run_controls(
-    models: Models, method: Method, scene: Scene, classes: tuple[ClassWord, ...], report: Report = silent
+    models: Models, method: Method, scene: Scene, classes: Words, report: Report = silent
 ) -> Iterator[Entry | Failure]:
-    """The outcome of each control of a method, as the work goes on."""
-    for number, (title, run) in enumerate(CONTROLS.items()):
+    """The outcome of each control of a method, as the work goes on; labels are the classes, by whatever words they go."""
+    for number, (title, control) in enumerate(CONTROLS.items()):
         report(title, number / len(CONTROLS))
-        yield run(models, method, scene, classes)
+        asked = control(models, method, classes)
+        if isinstance(asked, str):
+            yield Failure(title, asked)
+            continue
+        made = run_variant(asked[0], scene, asked[2], Variant(title, asked[1]))
+        if isinstance(made, Entry):
+            known = made.segmentation.labels
+            labels = (known[0], *(word.name for word in classes), *known[1 + len(classes) :])
+            made = replace(made, segmentation=replace(made.segmentation, labels=labels))
+        yield made

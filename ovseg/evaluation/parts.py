@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from html import escape
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from ovseg.processes import one_thread
 from ovseg.progress import Report, silent
 from ovseg.reading.heads import token_maps
 from ovseg.reading.layers import middle_of_second_grid
-from ovseg.reading.prompts import Sentence, after_caption, all_in_one, as_few, one_each
+from ovseg.reading.prompts import Sentence, after_caption, all_in_one, as_few, one_each, owners_of
 from ovseg.reading.recipe import Maps, Recipe, asked, crossing_of, layer_weights, phrase_maps, refined, scored, told
 from ovseg.scene import from_image, latent_of
 from ovseg.words.classes import rows_of
@@ -224,7 +224,7 @@ class PartsTable:
             if (kind, mirrored) not in passes:
                 passes[kind, mirrored] = self._pass(sample, kind, mirrored, seed)
             mapped.append(passes[kind, mirrored].read(reading.recipe))
-        maps, owners = mapped[0].folded(mapped[1]) if twin else mapped[0], passes[kind, False].owners()
+        maps, owners = mapped[0].folded(mapped[1]) if twin else mapped[0], passes[kind, False].owners
         scores = scored(maps.refined, owners, sample.image.shape[:2], replace(reading.recipe, threshold=0.0)).numpy()
         words = self._classes_of(sample)
         label_of, others = np.array([0, *(k + 1 for k in words)], np.uint8), scores[: -len(words)]
@@ -250,17 +250,16 @@ def _best(matrices: Int64[np.ndarray, "t k k"]) -> int:
 
 
 class Pass:
-    """What a pass recorded, and what the network was told. What several readings want is made once.
+    """What a pass recorded, and the classes of its phrases (`owners`). What several readings want is made once.
 
-    Args:
-        keys: as in `recipe.read`.
+    `keys` are as in `recipe.read`.
     """
 
     def __init__(self, trace: Trace, sentences: tuple[Sentence, ...], keys: Mapping[Site, Tensor] | None) -> None:
         states = dict(trace.states)
         if keys:
             states |= {site: asked(states[site], key) for site, key in keys.items()}
-        self._trace, self._sentences = replace(trace, states=states), sentences
+        self._trace, self.owners = replace(trace, states=states), owners_of(sentences, count())
         self._maps: dict[tuple[Site, str], Tensor] = {}
         self._weights: dict[tuple[str, bool], Tensor] = {}
 
@@ -281,15 +280,6 @@ class Pass:
         maps = [self._maps[site, recipe.heads] for site in sites]
         fused = phrase_maps(self._trace, (sites, maps, weights), recipe)
         return Maps(fused, refined(self._trace, fused, recipe), weights)
-
-    def owners(self) -> list[int]:
-        """For each phrase its class among those of the scene, or -1."""
-        counts = iter(range(sum(len(one.phrases) - one.others for one in self._sentences)))
-        return [
-            next(counts) if k < len(one.phrases) - one.others else -1
-            for one in self._sentences
-            for k in range(len(one.phrases))
-        ]
 
 
 def parts_markdown(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -79,12 +79,9 @@ def foreground(vector: Float[np.ndarray, "y x"]) -> Bool[np.ndarray, "y x"]:
 def sharpen(
     mask: Bool[np.ndarray, "y x"], image: UInt8[np.ndarray, "H W 3"], device: torch.device | str = "cpu"
 ) -> Bool[np.ndarray, "H W"] | None:
-    """A mask at the picture's size: a CRF moves its edges, and its holes are filled.
+    """A mask at the picture's size: a CRF, which runs on `device`, moves its edges, and its holes are filled.
 
     None if the result has an IoU below `SAME_OBJECT` with the mask: the CRF then has found something else.
-
-    Args:
-        device: where the CRF runs.
     """
     height, width = image.shape[:2]
     grown = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)

@@ -12,11 +12,8 @@ TRIES = 4  # of which the first warms up
 def flop_counter() -> FlopCounterMode:
     """Counts floating-point operations while it is active, two for each multiply-add: products, convolutions, attention."""
     on_cpu = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # torch's counter knows those of CUDA alone
-    return FlopCounterMode(display=False, custom_mapping={on_cpu: _attention})
-
-
-def _attention(query: torch.Size, key: torch.Size, value: torch.Size, *_: object, **__: object) -> int:
-    return sdpa_flop_count(query, key, value)
+    attention = {on_cpu: lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)}
+    return FlopCounterMode(display=False, custom_mapping=attention)
 
 
 @torch.no_grad()

@@ -76,6 +76,12 @@ def window_starts(length: int, side: int, stride: int) -> list[int]:
     return [max(min(k * stride, length - side), 0) for k in range(count)]
 
 
+def windows(hw: tuple[int, int], side: int, stride: int) -> list[tuple[slice, slice]]:
+    """Square sliding windows on a picture (H, W), row by row, each as rows and columns."""
+    tops, lefts = (window_starts(length, side, stride) for length in hw)
+    return [(slice(top, top + side), slice(left, left + side)) for top in tops for left in lefts]
+
+
 def principal(features: Float[Tensor, "c y x"]) -> UInt8[np.ndarray, "y x 3"]:
     """The three principal components of the features as red, green, blue, each stretched to 0 ... 255."""
     rows = features.flatten(1).T.double()

@@ -46,12 +46,7 @@ def iou_per_label(matrix: Integer[np.ndarray, "k k"]) -> Float[np.ndarray, " k"]
 
 
 def dataset_miou(total: Integer[np.ndarray, "k k"], scored: Bool[np.ndarray, " k"] | None = None) -> float:
-    """The standard mIoU: of the counts of all pictures together, the mean IoU over the labels that occur.
-
-    Args:
-        total: the sum of the pictures' matrices.
-        scored: which labels are averaged; all if not given.
-    """
+    """The standard mIoU: of all pictures' summed counts, the mean IoU over the labels that occur, or over some of them."""
     ious = iou_per_label(total)
     return float(np.nanmean(ious if scored is None else ious[scored]))
 

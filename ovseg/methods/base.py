@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, Field, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -58,12 +58,6 @@ class Network(Protocol):
     def fingerprint(self) -> str:
         """The short name."""
         ...
-
-
-def noise_level(default: int, released: str, group: Literal["main", "more"] = "main") -> Any:
-    """The setting of the noise that a method's network sees, with what the released code takes, in a sentence."""
-    told = f"How much noise is added to the picture before the network looks at it, 0 to 999. {released}"
-    return knob(default, told, label="Noise level", group=group, high=999)
 
 
 @dataclass(frozen=True)

@@ -93,11 +93,7 @@ def split_method(text: str) -> list[str]:
 
 
 def read_method(text: str, kinds: Sequence[type[Method]] = METHODS, more: Sequence[str] = ()) -> Configuration:
-    """The method that a text names, with its settings.
-
-    Args:
-        kinds: the methods that it may name.
-        more: further settings, which hold where the text has another.
+    """The method that a text names, one of `kinds`, with its settings, and more of them on top.
 
     Raises:
         ValueError: there is no such method or setting, or a value cannot be read.

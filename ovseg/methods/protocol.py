@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float32
 
-from ovseg.maths.maps import window_starts
+from ovseg.maths.maps import windows
 
 AnyMethod = TypeVar("AnyMethod")
 """A method of any kind: a dataclass of settings. `Method` itself names the protocols of its paper."""
@@ -94,11 +94,8 @@ class Protocol:
     sure: dict[str, Sureness] | None = None
 
     def fitted(self, method: AnyMethod, benchmark: str, chosen: Collection[str] = ()) -> AnyMethod:
-        """The method with what the protocol owns: no windows inside windows, the background's threshold, and its settings.
-
-        Args:
-            benchmark: the entry of names.json.
-            chosen: settings that were asked for, which stay.
+        """The method with what the protocol owns on a benchmark of names.json, but for settings that were chosen: no windows
+        inside windows, the background's threshold, and its settings.
         """
         known, given = {field.name for field in fields(method)}, {}
         if "windows" in known and self.windows and self.cuts_itself != method.name:
@@ -121,8 +118,6 @@ class Protocol:
     def boxes(self, hw: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
         """The windows of a picture of size `hw` (H, W), each as a slice of rows and a slice of columns."""
         for side in self.windows:
-            for top in window_starts(hw[0], side, self.stride):
-                for left in window_starts(hw[1], side, self.stride):
-                    yield slice(top, top + side), slice(left, left + side)
+            yield from windows(hw, side, self.stride)
         if self.whole_too or not self.windows:
             yield slice(None), slice(None)

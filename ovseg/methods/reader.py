@@ -9,11 +9,12 @@ from torch import Tensor
 
 from ovseg.attention.spreading import affinity_evidence
 from ovseg.backbones.base import Backbone, Site, Text
-from ovseg.methods.base import Method, Prepared, noise_level
+from ovseg.methods.base import Method, Prepared
+from ovseg.methods.knobs import noise_level
 from ovseg.methods.strips import Painter, Step, Subject
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
-from ovseg.reading.prompts import Sentence, after_caption
+from ovseg.reading.prompts import Sentence, after_caption, owners_of
 from ovseg.reading.recipe import Maps, Recipe, read, scored, told
 from ovseg.scene import latent_of
 from ovseg.types import Evidence, Scene, Segmentation
@@ -121,7 +122,7 @@ class PreparedReader(Prepared):
         )
         maps = straight.folded(mirrored[0]) if mirrored else straight
         with stages.stage("scoring", 1.0):
-            owners = self.owners()
+            owners = owners_of(self.sentences, rows_of(self.classes)[1])
             scores = scored(maps.refined, owners, scene.image.shape[:2], recipe)
         return Segmentation.from_scores(
             scene.image, self.names, scores, recipe.threshold if len(scores) == len(self.classes) else None,
@@ -131,15 +132,6 @@ class PreparedReader(Prepared):
             ),
             timings=stages.timings,
         )  # fmt: skip
-
-    def owners(self) -> list[int]:
-        """For each phrase of the sentences its class, or -1 for words that are no class."""
-        own = iter(rows_of(self.classes)[1])
-        return [
-            next(own) if number < len(sentence.phrases) - sentence.others else -1
-            for sentence in self.sentences
-            for number in range(len(sentence.phrases))
-        ]
 
     def _told_of(self, scene: Scene, stages: Stages) -> tuple[Text, dict[Site, Tensor] | None]:
         """What the network is told about a picture, and the keys of the words where they are not in it."""

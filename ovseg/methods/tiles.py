@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Integer
 
-from ovseg.maths.maps import window_starts
+from ovseg.maths.maps import windows
 from ovseg.models import Models
 from ovseg.progress import Report, silent, within
 from ovseg.scene import from_image
@@ -55,18 +55,14 @@ class Tiling:
         parts = []
         for number, box in enumerate(boxes):
             begin, what = (first + number) * share, f"tile {number + 1} of {len(boxes)}"
-            parts.append(self.segment(self._cut(scene, box), within(report, begin, begin + share, what)))
+            tile = from_image(self.models, np.ascontiguousarray(scene.image[box]), scene.seed, caption=scene.caption)
+            parts.append(self.segment(tile, within(report, begin, begin + share, what)))
         return _joined(scene, whole, boxes, parts)
-
-    def _cut(self, scene: Scene, box: Box) -> Scene:
-        """A tile as a scene of its own."""
-        return from_image(self.models, np.ascontiguousarray(scene.image[box]), scene.seed, caption=scene.caption)
 
 
 def boxes_of(image_hw: tuple[int, int], side: int) -> list[Box]:
     """The tiles of a picture (H, W), row by row."""
-    tops, lefts = (window_starts(length, side, round(side * (1 - OVERLAP))) for length in image_hw)
-    return [(slice(top, top + side), slice(left, left + side)) for top in tops for left in lefts]
+    return windows(image_hw, side, round(side * (1 - OVERLAP)))
 
 
 def looked_at_hw(image_hw: tuple[int, int], side: int, stretched: bool) -> list[tuple[int, int]]:

@@ -146,10 +146,7 @@ USUAL = tuple(part for part in PARTS if part != "score-pictures")  # those take 
 
 
 def files_of(result: Result, parts: Collection[str] = USUAL) -> Files:
-    """Names and contents of the files, one after the other.
-
-    Args:
-        parts: names of `PARTS`, or "all".
+    """Names and contents of the files of some `PARTS`, or of "all", one after the other.
 
     Raises:
         ValueError: a part is unknown.
@@ -173,11 +170,7 @@ def attention_of(segmentation: Segmentation) -> Files:
 def zip_of(
     results: Mapping[str, Result] | Result, parts: Collection[str] = USUAL, more: Mapping[str, bytes] | None = None
 ) -> bytes:
-    """The files as one zip; of several results, each in the folder of its name.
-
-    Args:
-        more: files beside the folders, by their names.
-    """
+    """The files as one zip, with more beside; of several results, each in the folder of its name."""
     folders = {"": results} if isinstance(results, Result) else {f"{name}/": result for name, result in results.items()}
     made = ((folder + name, made) for folder, result in folders.items() for name, made in files_of(result, parts))
     return zipped(chain((more or {}).items(), made))

@@ -82,12 +82,7 @@ def weights_of(
 
 
 def captioner_asked(method: Method, captioner: str | None, helpers: Collection[str]) -> str | None:
-    """The name of the captioner that was asked, "" for the backbone's own; None where none was.
-
-    Args:
-        captioner: that was asked beside the method.
-        helpers: the networks that the method uses.
-    """
+    """The captioner that was asked, beside the method or by it, "" for the backbone's own; None where none was."""
     return captioner if captioner is not None else getattr(method, "captioner", "") if "captioner" in helpers else None
 
 

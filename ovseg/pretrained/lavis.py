@@ -1,21 +1,18 @@
 """Captions by salesforce-lavis (Li et al. 2022, arXiv 2209.09019), in an environment and a process of its own."""
 
-import base64
-import io
-import json
 import os
-import queue
 import shutil
 import subprocess
 import sys
 import threading
 import venv
 from collections.abc import Callable
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from ovseg.assets import kept_in
 from ovseg.pretrained.captioner import as_sentence, without
@@ -52,12 +49,9 @@ def missing() -> str:
 
 
 def install(report: Callable[[str], None] = print) -> Path:
-    """Build the environment and return its folder; what is in the folder is deleted first.
+    """Build the environment, report each line, and return its folder; what is in the folder is deleted first.
 
     torch and torchvision are those of the running environment; everything else is installed without dependencies.
-
-    Args:
-        report: called with one line of text at a time.
 
     Raises:
         ValueError: it cannot be built here, or pip fails; the last of its lines say why.
@@ -107,10 +101,11 @@ class LavisCaptioner:
         if not is_installed():
             raise ValueError(obstacle() or missing())
         self.zoo_name, self.model_type = MODELS[name] if name in MODELS else name.split("/", 1)
-        self.name, self.device, self.seconds, self.setup = name, device, seconds, setup
+        self.name, self.device, self.seconds = name, device, seconds
+        self.setup = ["--setup", setup] if setup else []
         self._process: subprocess.Popen | None = None
-        self._answers: queue.Queue[str | None] = queue.Queue()
-        self._lock, self._count = threading.Lock(), 0
+        self._worker: Connection | None = None
+        self._lock = threading.Lock()
 
     @property
     def fingerprint(self) -> str:
@@ -126,12 +121,9 @@ class LavisCaptioner:
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self._start()
-                load = {"name": self.zoo_name, "model_type": self.model_type, "device": self.device}
-                self._ask({"load": load}, LOADING_SECONDS)
-            content = io.BytesIO()
-            Image.fromarray(image).save(content, "PNG")
-            picture = base64.b64encode(content.getvalue()).decode()
-            text = self._ask({"caption": picture, "prefix": prefix}, self.seconds)["caption"]
+                self._ask(LOADING_SECONDS, "load", self.zoo_name, self.model_type, self.device)
+            # As bytes: an array of today's numpy cannot be read by LAVIS's.
+            text = self._ask(self.seconds, "caption", image.tobytes(), image.shape[1::-1], prefix)
         return as_sentence(text, prefix)
 
     def describe(self, image: UInt8[np.ndarray, "h w 3"], beginning: str = "", least: int = 0) -> str:
@@ -143,11 +135,11 @@ class LavisCaptioner:
         raise ValueError(f"A captioner that goes on greedily must be one of transformers, but got {self.name} of LAVIS.")
 
     def close(self) -> None:
-        """End the process: by closing its input, or after 5 seconds by force."""
+        """End the process: by closing the connection, or after 5 seconds by force."""
         if self._process is None:
             return
         process, self._process = self._process, None
-        process.stdin.close()
+        self._worker.close()
         try:
             process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -156,40 +148,29 @@ class LavisCaptioner:
 
     def _start(self) -> None:
         self.close()
-        # -P: the worker's own folder is not searched, where this very file would be taken for LAVIS.
-        command = [str(_python(environment())), "-P", str(WORKER), *(["--setup", str(self.setup)] if self.setup else [])]
-        # The main environment's path must not leak in: it would put today's libraries before LAVIS's.
-        variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables, cwd=environment()
-        )
-        self._answers = queue.Queue()
-        threading.Thread(target=_read, args=(self._process.stdout, self._answers), daemon=True).start()
+        self._worker, theirs = Pipe()
+        with theirs:
+            # -P: the worker's own folder is not searched, where this very file would be taken for LAVIS.
+            command = [_python(environment()), "-P", WORKER, str(theirs.fileno()), *self.setup]
+            # The main environment's path must not leak in: it would put today's libraries before LAVIS's.
+            variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+            keep = {"env": variables, "cwd": environment(), "pass_fds": [theirs.fileno()]}
+            self._process = subprocess.Popen(command, stdout=2, **keep)  # what libraries print goes to standard error
 
-    def _ask(self, request: dict, seconds: float) -> dict:
-        self._count += 1
+    def _ask(self, seconds: float, method: str, *values: object) -> str | None:
+        """What a method of the process's `Worker` answers."""
         try:
-            self._process.stdin.write(json.dumps({"id": self._count, **request}) + "\n")
-            self._process.stdin.flush()
-            line = self._answers.get(timeout=seconds)
-        except BrokenPipeError:
-            line = None
-        except queue.Empty:
-            self._process.kill()
-            self.close()
-            raise ValueError(f"LAVIS must answer within {seconds:g} seconds, but did not; it was ended.") from None
-        if line is None:
+            self._worker.send((method, values))
+            if not self._worker.poll(seconds):
+                self._process.kill()
+                self.close()
+                raise ValueError(f"LAVIS must answer within {seconds:g} seconds, but did not; it was ended.")
+            text, error = self._worker.recv()
+        except (EOFError, ConnectionError):
             code = self._process.wait()
             self._process = None
-            raise ValueError(f"The process of LAVIS must stay alive, but ended with code {code}; its log says why.")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise ValueError(f"LAVIS could not caption with {self.name}: {answer['error']}")
-        return answer
-
-
-def _read(stream: io.TextIOBase, answers: "queue.Queue[str | None]") -> None:
-    """Hand on every line, and None at the end."""
-    for line in stream:
-        answers.put(line)
-    answers.put(None)
+            message = f"The process of LAVIS must stay alive, but ended with code {code}; its log says why."
+            raise ValueError(message) from None
+        if error:
+            raise ValueError(f"LAVIS could not caption with {self.name}: {error}")
+        return text

@@ -3,7 +3,6 @@
 import importlib
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -49,20 +48,17 @@ def cutler_folder() -> Path:
     return Path(folder)
 
 
-@dataclass(frozen=True)
 class CutlerWeights:
-    """The file of CutLER's weights."""
-
-    folder: Path  # a checkout of facebookresearch/CutLER's `cutler` folder with `cutler_cascade_final.pth` in it
+    """The file of CutLER's weights in the folder that `OVSEG_CUTLER` names."""
 
     @cached_property
     def fingerprint(self) -> str:
         """The first digits of the file's SHA-256.
 
         Raises:
-            ValueError: there is no such file.
+            ValueError: the variable is not set, or there is no such file.
         """
-        path = self.folder / "cutler_cascade_final.pth"
+        path = cutler_folder() / "cutler_cascade_final.pth"
         if not path.is_file():
             raise ValueError(f"CutLER needs {path}, which is not there; its licence is CC BY-NC-SA 4.0.")
         return file_checksum(path)[:12]

@@ -1,6 +1,6 @@
 """What the network is told: one sentence for each phrase, or few for all of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -22,6 +22,12 @@ class Sentence:
     phrases: tuple[str, ...]
     starts: tuple[int, ...]
     others: int = 0
+
+
+def owners_of(sentences: Sequence[Sentence], classes: Iterable[int]) -> list[int]:
+    """For each phrase of the sentences, in order, the next of the classes, or -1 for words that are no class."""
+    own = iter(classes)
+    return [next(own) if k < len(one.phrases) - one.others else -1 for one in sentences for k in range(len(one.phrases))]
 
 
 def one_each(template: str, phrases: Sequence[str]) -> tuple[Sentence, ...]:

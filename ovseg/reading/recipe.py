@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ovseg.attention.spreading import spreading_sites
 from ovseg.backbones.base import Backbone, Capture, Site, Text, Trace, grid_at, sibling
-from ovseg.layer_attention import LayerAttention
+from ovseg.layer_attention import LayerAttention, mean_spread
 from ovseg.maths.maps import best_of_each, normalise, pooled, resize
 from ovseg.reading import layers as layer_rules
 from ovseg.reading import refinement
@@ -79,11 +79,7 @@ class Recipe:
         if self.layers == "hand":
             crossing = tuple(site for site in crossing if self.weights.get(site.stride, 0.0) > 0)
         elif self.layers == "likeness":
-            if not 0 <= self.reference < len(crossing):
-                raise ValueError(
-                    f"reference must be one of 0 to {len(crossing) - 1} on this backbone, got {self.reference}."
-                )
-            queries = (crossing[self.reference],)
+            queries = (crossing_at(backbone, self.reference, "reference must be one of"),)
             selves |= {sibling(site, backbone.sites) for site in crossing}
         ordered = tuple(site for site in backbone.sites if site in selves or site in crossing)
         return Capture(queries=queries, states=ordered)
@@ -92,6 +88,27 @@ class Recipe:
 def crossing_of(backbone: Backbone) -> tuple[Site, ...]:
     """All layers of cross-attention, in the order of computing."""
     return tuple(site for site in backbone.sites if site.kind == "cross")
+
+
+def crossing_at(backbone: Backbone, number: int, must_be: str) -> Site:
+    """One of them by its number, from 0. An error's sentence begins with `must_be`: "layer must be one of".
+
+    Raises:
+        ValueError: the backbone has no such layer.
+    """
+    crossing = crossing_of(backbone)
+    if not 0 <= number < len(crossing):
+        raise ValueError(f"{must_be} 0 to {len(crossing) - 1} on this backbone, but got {number}.")
+    return crossing[number]
+
+
+def crossing_named(backbone: Backbone, numbers: Sequence[int]) -> tuple[Site, ...]:
+    """Those of these numbers, or all where none is named.
+
+    Raises:
+        ValueError: the backbone has no such layer; the sentence calls them `layers`, as methods do.
+    """
+    return tuple(crossing_at(backbone, number, "layers must be of") for number in numbers) or crossing_of(backbone)
 
 
 @dataclass(frozen=True)
@@ -209,7 +226,7 @@ def refined(trace: Trace, maps: Float[Tensor, "p y x"], recipe: Recipe) -> Float
 def _spread(own: Sequence[LayerAttention], rows: Float[Tensor, "b k n"], recipe: Recipe) -> Float[Tensor, "b k n"]:
     match recipe.refine:
         case "powers":
-            return refinement.repeated(own, rows, recipe.times)
+            return mean_spread(own, rows, recipe.times)
         case "restart":
             return refinement.restarted(own, rows, recipe.times, recipe.strength)
         case "entropy":

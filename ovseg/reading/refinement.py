@@ -7,33 +7,17 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ovseg.layer_attention import LayerAttention
+from ovseg.layer_attention import LayerAttention, mean_spread
 from ovseg.reading.heads import AT_ONCE
 
 Rows = Callable[[slice], Float[Tensor, "b _n n"]]
 """What some places attend to."""
 
 
-def mean_spread(layers: Sequence[LayerAttention], maps: Float[Tensor, "b k n"]) -> Float[Tensor, "b k n"]:
-    """Maps times the mean self-attention of layers on one grid (DiffSegmenter, arXiv 2309.02773)."""
-    return torch.stack([layer.spread(maps) for layer in layers]).mean(0)
-
-
-def repeated(layers: Sequence[LayerAttention], maps: Float[Tensor, "b k n"], times: int) -> Float[Tensor, "b k n"]:
-    """The same several times: a power of the mean attention (GoCA, arXiv 2603.06178: twice)."""
-    for _ in range(times):
-        maps = mean_spread(layers, maps)
-    return maps
-
-
 def restarted(
     layers: Sequence[LayerAttention], maps: Float[Tensor, "b k n"], times: int, kept: float
 ) -> Float[Tensor, "b k n"]:
-    """A random walk that starts anew: each round keeps a share of the first maps (NERVE, arXiv 2511.08248).
-
-    Args:
-        kept: share of the first maps, 0 to 1; it is not published.
-    """
+    """A random walk that starts anew: each round keeps a share of the first maps (NERVE, arXiv 2511.08248)."""
     walked = maps
     for _ in range(times):
         walked = kept * maps + (1 - kept) * mean_spread(layers, walked)
@@ -126,13 +110,10 @@ def chain_of_heads(layers: Sequence[LayerAttention], maps: Float[Tensor, "b k n"
 def of_all_grids(
     grids: Sequence[tuple[float, Sequence[LayerAttention]]], maps: Float[Tensor, "b k y x"], power: float
 ) -> Float[Tensor, "b k y x"]:
-    """Maps times the self-attention of several grids at once (FA-Seg, arXiv 2506.23323).
+    """Maps times the self-attention of several weighed grids at once (FA-Seg, arXiv 2506.23323).
 
     What a place attends to is resized to the maps' grid bicubically, raised to a power, and each grid's matrix stretched
     to 0 ... 1; asking places repeat. So small differences count less, and the sum follows the fine grids' edges.
-
-    Args:
-        grids: for each grid its weight and its layers.
     """
     total = torch.zeros_like(maps)
     for weight, layers in grids:

@@ -33,12 +33,7 @@ class Shares:
 
 @torch.no_grad()
 def shares_of(models: Models, attention: Attention, level: int, token: int, weights: Mapping[int, float]) -> Shares:
-    """The weights of GoCA (arXiv 2603.06178) for a word in what was looked at.
-
-    Args:
-        level: the noise level or step, counted from 0.
-        token: whose map says which places count.
-        weights: of the strides in that map.
+    """The weights of GoCA (arXiv 2603.06178) for a token at a level; its map, with these weights, says which places count.
 
     Raises:
         ValueError: it was looked at with another backbone, or its layers have no output projection of their own.

@@ -265,11 +265,7 @@ def click_data(event_data: gr.EventData | None) -> Any:
 
 
 def read_own_files(page: gr.Blocks, number: int) -> None:
-    """Let a door take the address of a file of this server: Gradio would fetch it, which it may not from its own machine.
-
-    Args:
-        number: of the event that the door is on the page.
-    """
+    """Let a door take the address of a file of this server: Gradio would fetch it, which it may not from its own machine."""
     for part in page.fns[number].inputs:
         part.async_move_resource_to_block_cache = _own_or(part.async_move_resource_to_block_cache)
 
@@ -306,11 +302,7 @@ def take_bare_pictures(page: gr.Blocks) -> None:
 
 
 def describe_values(page: gr.Blocks, number: int, door: Callable) -> None:
-    """Give the values of a door the names and the descriptions of its docstring.
-
-    Args:
-        number: of the event that the door is on the page.
-    """
+    """Give the values of a door, an event of this number, the names and the descriptions of its docstring."""
     _, parameters, _ = get_function_description(door)
     for part, (name, words) in zip(page.fns[number].inputs, parameters.items(), strict=True):
         part.label = name

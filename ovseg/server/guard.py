@@ -61,13 +61,10 @@ def headers() -> dict[str, str]:
 
 
 def allowed_hosts(listens_on: str) -> tuple[str, ...]:
-    """The names under which the page may be asked for; none if under any.
+    """The names under which the page may be asked for on the address that the server listens on; none if under any.
 
     `OVSEG_HOSTS` names them. Without it, a page that listens on this machine alone answers to its local names: another
     name that leads here would be that of a website that wants to read it through a visitor's browser.
-
-    Args:
-        listens_on: the address that the server listens on.
     """
     named = tuple(name.strip().lower() for name in (variable("OVSEG_HOSTS") or "").split(",") if name.strip())
     return named or (LOCAL if listens_on in LOCAL else ())

@@ -56,13 +56,7 @@ class Listeners:
         return None if closed is None else self._clock() - closed
 
     def have_left(self, session: str, job: str, asked: float) -> bool:
-        """Whether nobody has listened to a job for `GRACE` seconds.
-
-        Args:
-            session: that asked for it.
-            job: its name.
-            asked: when, by the clock.
-        """
+        """Whether nobody has listened for `GRACE` seconds to a job that a session asked for at a time of the clock."""
         if self._process != os.getpid():  # in another process than the one that streams pass through
             return False
         with self._lock:

@@ -35,9 +35,6 @@ def picture_upload(elem_id: str, height: int) -> gr.Image:
 
     Gradio itself would open the picture first: what it cannot open would be an error without a sentence, and of greys of 16
     bits, transparency and animations it would make other pictures.
-
-    Args:
-        height: pixels.
     """
     part = gr.Image(
         label="Picture", type="filepath", format="png", sources=["upload", "clipboard"], elem_id=elem_id, height=height

@@ -31,11 +31,9 @@ class Visitors:
         self.callers: dict[str, str] = {}
 
     def refusal(self, keys: Iterable[str], at_once: Iterable[set[str]]) -> str:
-        """Why a visitor may not ask for one more job, in a sentence; empty where it may, and then the job is counted.
+        """Why a visitor of these keys may not ask for one more job, where visitors of those `at_once` wait, in a sentence.
 
-        Args:
-            keys: what the visitor is known by.
-            at_once: what those are known by who wait for each job.
+        Empty where it may, and then the job is counted.
         """
         keys, waiting, most, now = set(keys), list(at_once), limits(), self._clock()
         if any(sum(key in others for others in waiting) >= most.jobs for key in keys):

@@ -84,11 +84,7 @@ def photo_prompts(classes: Sequence[ClassWord]) -> list[str]:
 def look_for(
     models: Models, image: UInt8[np.ndarray, "H W 3"], classes: Sequence[ClassWord], caption: str = ""
 ) -> tuple[Presence, ...]:
-    """Which of the classes a picture shows; at least one is present.
-
-    Args:
-        caption: of the picture; empty to let CLIP alone decide.
-    """
+    """Which of the classes a picture shows; at least one is present. Without a caption CLIP alone decides."""
     return _verdicts(models, models.clip, image, classes, nearest_noun(models, classes, caption))
 
 

@@ -77,16 +77,12 @@ def _either(stem: str, known: frozenset[str], added: tuple[str, ...], otherwise:
     return next((stem + ending for ending in added if stem + ending in known), otherwise)
 
 
-RULES = (  # the first whose ending fits
+RULES = (  # the first of which an ending fits
     ("ves", lambda word: _either(word[:-3], OF_VES, ("f", "fe"), word[:-1])),
     ("ies", lambda word: _either(word[:-1], OF_IES, ("",), f"{word[:-3]}y" if len(word) > 4 else word[:-1])),
     ("oes", lambda word: _either(word[:-1], OF_OES, ("",), word[:-2])),
     ("ches", lambda word: _either(word[:-1], OF_CHES_AND_SHES, ("",), word[:-2])),
-    ("shes", lambda word: word[:-2]),
-    ("xes", lambda word: word[:-2]),
-    ("sses", lambda word: word[:-2]),
-    ("zzes", lambda word: word[:-2]),
-    ("tzes", lambda word: word[:-2]),
+    (("shes", "xes", "sses", "zzes", "tzes"), lambda word: word[:-2]),
     ("ouses", lambda word: word[:-1]),
     ("uses", lambda word: _either(word[:-1], OF_USES, ("",), word[:-2])),
     ("us", lambda word: _either(word[:-1], OF_US, ("",), word)),

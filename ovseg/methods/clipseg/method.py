@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from ovseg.methods.knobs import background_threshold
 from ovseg.methods.yardstick import ByWords
 from ovseg.pretrained.by_words import PhraseNetwork
 from ovseg.pretrained.clipseg import ClipSegNetwork
@@ -35,9 +36,7 @@ class CLIPSeg(ByWords):
         code="https://github.com/timojl/clipseg",
     )
 
-    threshold: float = knob(
-        0.5, "Probability that a pixel needs to belong to a class.", label="Background threshold", group="main"
-    )
+    threshold: float = background_threshold(0.5, "Probability that a pixel needs to belong to a class.")
     weights: str = knob(
         source, "The repository of the hub, or the folder, that the network is read from.", label="Weights", kind="network"
     )

@@ -1,8 +1,8 @@
 """Maps of the classes' phrases, for the method and for people to look at."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,21 +17,11 @@ class Rows:
     fused: Float[Tensor, "b y x"]
     per_stride: dict[int, Float[Tensor, "b _y _x"]]
 
-    def __add__(self, other: "Rows") -> "Rows":
-        strides = {s: m + other.per_stride[s] for s, m in self.per_stride.items()}
-        return Rows(self.refined + other.refined, self.fused + other.fused, strides)
-
-    def __truediv__(self, count: float) -> "Rows":
-        return Rows(self.refined / count, self.fused / count, {s: m / count for s, m in self.per_stride.items()})
-
     @classmethod
-    def join(cls, parts: list["Rows"]) -> "Rows":
-        """Rows of several passes one after the other."""
-        return cls(
-            torch.cat([part.refined for part in parts]),
-            torch.cat([part.fused for part in parts]),
-            {stride: torch.cat([part.per_stride[stride] for part in parts]) for stride in parts[0].per_stride},
-        )
+    def combined(cls, parts: Sequence["Rows"], by: Callable[[list[Tensor]], Tensor]) -> "Rows":
+        """Several of them as one: maps of one kind by this function, such as `sum` or `torch.cat`."""
+        refined, fused = (by([getattr(part, name) for part in parts]) for name in ("refined", "fused"))
+        return cls(refined, fused, {s: by([part.per_stride[s] for part in parts]) for s in parts[0].per_stride})
 
     def evidence(self, phrases: list[str], labels: list[str], was_refined: bool) -> tuple[Evidence, ...]:
         """What the viewer may look at: for each row its maps, under its phrase and the name of its class."""

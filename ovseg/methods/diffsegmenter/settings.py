@@ -2,6 +2,15 @@
 
 from dataclasses import dataclass
 
+from ovseg.methods.knobs import (
+    background_threshold,
+    captioner_name,
+    clip_name,
+    grid_weights,
+    read_layers,
+    refining_stride,
+    sampled_latent,
+)
 from ovseg.types import knob
 from ovseg.words.classes import check_prompt
 
@@ -10,12 +19,10 @@ from ovseg.words.classes import check_prompt
 class Settings:
     """The hyper-parameters of DiffSegmenter, with the values of the released code."""
 
-    threshold: float = knob(
+    threshold: float = background_threshold(
         0.5,
         "Constant score of the background: pixels where no class scores more are background. The released evaluation tries"
         " 0.30 to 0.74.",
-        label="Background threshold",
-        group="main",
     )
     timesteps: tuple[int, ...] = knob(
         (100,),
@@ -33,13 +40,11 @@ class Settings:
         low=1,
         high=16,
     )
-    stride_weights: tuple[float, ...] = knob(
+    stride_weights: tuple[float, ...] = grid_weights(
         (0.1, 0.1, 0.5, 0.3),
-        "How much the cross-attention of each resolution counts, from the finest to the coarsest. The released code's 0.1,"
-        " 0.1, 0.5, 0.3 are for the 64, 32, 16 and 8 grids of Stable Diffusion.",
-        label="Weights of the resolutions, finest first",
-        high=100,
+        ". The released code's 0.1, 0.1, 0.5, 0.3 are for the 64, 32, 16 and 8 grids of Stable Diffusion.",
     )
+    layers: tuple[int, ...] = read_layers("all")
     refinements: int = knob(
         1,
         "How often the maps are multiplied by the self-attention, which spreads them over whole objects. 0 leaves it out;"
@@ -48,13 +53,9 @@ class Settings:
         group="main",
         high=5,
     )
-    refine_stride: int = knob(
-        1,
+    refine_stride: int = refining_stride(
         "At which grid of self-attention the maps are refined: 1 is the finest, as in the released code, 2 has half of its"
-        " rows and columns, and so on.",
-        label="Grid of the refinement",
-        low=1,
-        high=8,
+        " rows and columns, and so on."
     )
     emphasis: float = knob(
         1.21,
@@ -81,12 +82,8 @@ class Settings:
         " with the class. The released code does both.",
         label="Prompts completed by the captioner",
     )
-    captioner: str = knob(
-        "",
-        "Which captioner completes the prompts and describes the picture to the filter: a name such as blip-large, or a"
-        " folder. Empty for the one that goes with the backbone. The released code uses BLIP large.",
-        label="Captioner",
-        kind="captioner",
+    captioner: str = captioner_name(
+        "completes the prompts and describes the picture to the filter", "blip-large", "BLIP large"
     )
     greedy: bool = knob(
         False,
@@ -100,23 +97,14 @@ class Settings:
         " its aspect.",
         label="Picture squashed to a square",
     )
-    sampled: bool = knob(
-        False,
-        "Draw the picture's latent from the distribution that the codec gives, as the released code does. Otherwise it is"
-        " the mean of it.",
-        label="Latent drawn at random",
-    )
+    sampled: bool = sampled_latent("the picture's")
     filtered: bool = knob(
         False,
         "Leave out classes that neither CLIP nor two captions of the picture find, as the released label files do.",
         label="Classes filtered by CLIP and captions",
     )
-    clip: str = knob(
-        "",
-        "Which CLIP the filter looks with, and in whose text network it compares words: what open_clip calls it. Empty for"
-        " the one that goes with the backbone. The released code uses OpenAI's ViT-L/14.",
-        label="CLIP of the filter",
-        kind="clip",
+    clip: str = clip_name(
+        "the filter looks with, and in whose text network it compares words", "ViT-L/14", label="CLIP of the filter"
     )
 
     def check(self) -> None:

@@ -25,7 +25,8 @@ from typing import ClassVar
 from ovseg.backbones import Checkpoint
 from ovseg.backbones.base import Backbone
 from ovseg.maths.maps import of_strides
-from ovseg.methods.base import Network, noise_level
+from ovseg.methods.base import Network
+from ovseg.methods.knobs import background_threshold, grid_weights, noise_level
 from ovseg.methods.reader import Reader
 from ovseg.methods.records import Floor
 from ovseg.models import Models
@@ -51,11 +52,8 @@ class FASeg(Reader):
     floor: ClassVar[Floor | None] = Floor(0.83)
     caption_use: ClassVar[str] = "as published tells it to the network before the words"
 
-    threshold: float = knob(
-        0.55,
-        "Constant score of the background. The released code uses 0.55 on VOC, 0.5 on Context, 0.6 on COCO.",
-        label="Background threshold",
-        group="main",
+    threshold: float = background_threshold(
+        0.55, "Constant score of the background. The released code uses 0.55 on VOC, 0.5 on Context, 0.6 on COCO."
     )
     timestep: int = noise_level(0, "The released code adds none.")
     twin: bool = knob(
@@ -69,17 +67,9 @@ class FASeg(Reader):
         label="Caption before the words",
         group="main",
     )
-    stride_weights: tuple[float, ...] = knob(
-        (0.0, 0.15, 0.7, 0.15),
-        "How much the cross-attention of each resolution counts, from the finest to the coarsest, as in the released code.",
-        label="Weights of the resolutions, finest first",
-        high=100,
-    )
-    self_weights: tuple[float, ...] = knob(
-        (0.3, 0.5, 0.1, 0.1),
-        "How much the self-attention of each resolution counts, from the finest to the coarsest, as in the released code.",
-        label="Weights of self-attention, finest first",
-        high=100,
+    stride_weights: tuple[float, ...] = grid_weights((0.0, 0.15, 0.7, 0.15), ", as in the released code.")
+    self_weights: tuple[float, ...] = grid_weights(
+        (0.3, 0.5, 0.1, 0.1), ", as in the released code.", kind="self", of="self-attention"
     )
     power: float = knob(
         2.0,

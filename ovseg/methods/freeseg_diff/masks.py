@@ -16,12 +16,7 @@ from ovseg.pictures import shrunk
 def scores_of(
     masks: Sequence[Float[Tensor, "H W"]], chosen: Sequence[int | None], count: int
 ) -> Float[Tensor, "labels H W"]:
-    """The scores of background and of `count` names. An earlier mask is never painted over by a later one.
-
-    Args:
-        masks: probabilities of each cluster's mask.
-        chosen: for each mask its name, from 0, or None.
-    """
+    """The scores of background and of `count` names, one or none for each mask. No later mask paints over an earlier one."""
     scores = torch.zeros(count + 1, *masks[0].shape)
     painted = torch.zeros(masks[0].shape, dtype=torch.bool)
     for mask, name in zip(masks, chosen, strict=True):

@@ -48,8 +48,7 @@ from ovseg.backbones.base import Text
 from ovseg.maths.maps import principal
 from ovseg.methods.base import Method, Network, Prepared
 from ovseg.methods.freeseg_diff import about, naming
-from ovseg.methods.freeseg_diff.ablations import ABLATIONS
-from ovseg.methods.freeseg_diff.evaluation import PROTOCOL
+from ovseg.methods.freeseg_diff.evaluation import ABLATIONS, PROTOCOL
 from ovseg.methods.freeseg_diff.masks import refined, scores_of
 from ovseg.methods.freeseg_diff.regions import clusters_of, features_of, masks_of, picture_of
 from ovseg.methods.freeseg_diff.settings import Settings

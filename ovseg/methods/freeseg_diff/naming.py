@@ -42,9 +42,6 @@ def with_words_of(caption: str, classes: tuple[ClassWord, ...], all_allowed: boo
 
     A given class may be found if the caption names it. Beside the caption's own words it stands for itself alone, not for
     whatever comes nearest to it.
-
-    Args:
-        all_allowed: every given class may be found.
     """
     phrases = noun_phrases(caption)
     names = {phrase.described: {phrase.described, phrase.name, phrase.head} for phrase in phrases}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ovseg.limits import quoted
+from ovseg.methods.knobs import captioner_name, clip_name, sampled_latent
 from ovseg.models import Models
 from ovseg.types import knob
 
@@ -26,13 +27,7 @@ class Settings:
         label="Vocabulary",
         group="main",
     )
-    captioner: str = knob(
-        "",
-        "Which captioner describes the picture: a name such as blip-base, or a folder. Empty for the one that goes with the"
-        " backbone. The released code uses BLIP base.",
-        label="Captioner",
-        kind="captioner",
-    )
+    captioner: str = captioner_name("describes the picture", "blip-base", "BLIP base")
     beginning: str = knob(
         "",
         "How the captioner's sentence begins; it is taken off again. The released code begins every caption with"
@@ -52,25 +47,14 @@ class Settings:
         " written, and with each adjective: brown dog, dog, kitchen, floor. Otherwise each thing counts once.",
         label="Every noun votes",
     )
-    clip: str = knob(
-        "",
-        "Which CLIP names the clusters: what open_clip calls it. Empty for the one that goes with the backbone. The released"
-        " code uses OpenAI's ViT-B/32.",
-        label="CLIP",
-        kind="clip",
-    )
+    clip: str = clip_name("names the clusters", "ViT-B/32")
     squashed: bool = knob(
         False,
         "Give pictures to the networks as the released code does: squashed to a square for the diffusion network, and cut to"
         " a middle square of whole pixels for CLIP. Otherwise the diffusion network sees their aspect.",
         label="Square for the diffusion network",
     )
-    sampled: bool = knob(
-        False,
-        "Draw a squashed picture's latent from the distribution that the codec gives, as the released code does. Otherwise"
-        " it is the mean of it.",
-        label="Latent drawn at random",
-    )
+    sampled: bool = sampled_latent("a squashed picture's")
     features: Literal["diffusion", "clip", "dino", "pixels"] = knob(
         "diffusion",
         "What is clustered: queries of the diffusion network, as in the released code, keys of CLIP or of DINO, or the"

@@ -25,6 +25,7 @@ from typing import ClassVar, Literal
 
 from ovseg.backbones import Checkpoint
 from ovseg.backbones.base import Backbone
+from ovseg.methods.knobs import refining_stride
 from ovseg.methods.reader import Reader
 from ovseg.methods.records import Floor
 from ovseg.reading.layers import middle_of_second_grid
@@ -105,12 +106,8 @@ class GoCA(Reader):
         label="Refinements by self-attention",
         high=5,
     )
-    refine_stride: int = knob(
-        1,
-        "At which grid of self-attention the maps are refined: 1 is the finest, as in the released code.",
-        label="Grid of the refinement",
-        low=1,
-        high=8,
+    refine_stride: int = refining_stride(
+        "At which grid of self-attention the maps are refined: 1 is the finest, as in the released code."
     )
 
     @classmethod

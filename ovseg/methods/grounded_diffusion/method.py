@@ -38,6 +38,7 @@ from ovseg.backbones.base import Sampling, Text, query_states
 from ovseg.maths.maps import best_of_each, principal
 from ovseg.methods.base import Method, Network, Prepared
 from ovseg.methods.grounded_diffusion import about
+from ovseg.methods.knobs import background_threshold
 from ovseg.methods.records import Floor
 from ovseg.models import Models
 from ovseg.pretrained.grounding import QUERY, Grounding, WordMaps, features_of_pair, sentence_pair
@@ -75,11 +76,8 @@ class GroundedDiffusion(Method):
     floor: ClassVar[Floor | None] = Floor(0.77)
     strip = about.strip
 
-    threshold: float = knob(
-        0.5,
-        "Probability that a pixel needs to belong to a class. The released code uses 0.5.",
-        label="Background threshold",
-        group="main",
+    threshold: float = background_threshold(
+        0.5, "Probability that a pixel needs to belong to a class. The released code uses 0.5."
     )
     timestep: int = knob(
         1,

@@ -19,14 +19,16 @@ The mode "released" has the settings of the released code on Stable Diffusion 2.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import ClassVar, Literal
 
 from ovseg.backbones import Checkpoint
 from ovseg.backbones.base import Backbone, Text
 from ovseg.maths.maps import of_strides
+from ovseg.methods.knobs import grid_weights, refining_stride
 from ovseg.methods.reader import Reader
 from ovseg.methods.records import Floor
-from ovseg.reading.prompts import Sentence, all_in_one, as_few
+from ovseg.reading.prompts import Sentence, all_in_one, as_few, owners_of
 from ovseg.reading.recipe import Recipe, told
 from ovseg.types import Paper, knob
 
@@ -60,12 +62,8 @@ class ISeg(Reader):
         "Score that a pixel needs to belong to a class, where the background is a threshold. The released code uses 0.45.",
         label="Threshold, where it is one",
     )
-    stride_weights: tuple[float, ...] = knob(
-        (0.0, 0.3, 0.7, 0.0),
-        "How much the cross-attention of each resolution counts, from the finest to the coarsest; the released code's"
-        " 0.3 and 0.7 are for the 32 and 16 grids of Stable Diffusion.",
-        label="Weights of the resolutions, finest first",
-        high=100,
+    stride_weights: tuple[float, ...] = grid_weights(
+        (0.0, 0.3, 0.7, 0.0), "; the released code's 0.3 and 0.7 are for the 32 and 16 grids of Stable Diffusion."
     )
     rounds: int = knob(
         8,
@@ -83,13 +81,7 @@ class ISeg(Reader):
         group="main",
         step=0.001,
     )
-    refine_stride: int = knob(
-        1,
-        "Which grid of self-attention is read: 1 is the finest, as in the released code.",
-        label="Grid of the refinement",
-        low=1,
-        high=8,
-    )
+    refine_stride: int = refining_stride("Which grid of self-attention is read: 1 is the finest, as in the released code.")
     heads_read: tuple[int, ...] = knob(
         (),
         "Numbers of the heads of self-attention that are read, counted from 0; all if none is named. The released code reads"
@@ -144,10 +136,8 @@ class ISeg(Reader):
         text = told(backbone, sentences)
         if self.emphasis == 1:
             return text
-        states, spans = text.embeddings.clone(), iter(text.spans)
-        for row, sentence in enumerate(sentences):
-            for number in range(len(sentence.phrases)):
-                span = next(spans)
-                if number < len(sentence.phrases) - sentence.others:
-                    states[row, text.columns(row, span)] *= self.emphasis
+        states, owners = text.embeddings.clone(), owners_of(sentences, count())
+        for row, span, owner in zip(text.slots[0], text.spans, owners, strict=True):
+            if owner >= 0:
+                states[row, text.columns(row, span)] *= self.emphasis
         return replace(text, embeddings=states)

@@ -4,5 +4,5 @@
 `features`: what three networks make of a picture. `prototypes`: means of that over the class. `store`: what is kept of a
 class on disk, in files that `word_folder` reads and writes. `prefilter`: which classes are compared. `matching`: pixels and
 prototypes. `evidence`: what can be looked at. `cost`: what it takes to make prototypes. `random_prototypes`: what stands in
-for them where time is measured. `ablations`, `evaluation` and `about`: what is said of it elsewhere.
+for them where time is measured. `evaluation` and `about`: what is said of it elsewhere.
 """

@@ -45,10 +45,7 @@ class Extractor:
         return cls(name, models, settings, nothing, is_support)
 
     def features(self, images: Sequence[Picture], seed: int) -> Iterator[Float[Tensor, "_d _y _x"]]:
-        """Features of pictures or crops of one size, which go through the network several at a time.
-
-        Args:
-            seed: of the noise; the same for each picture.
+        """Features of pictures or crops of one size, several at a time through the network, with the same noise for each.
 
         Raises:
             ValueError: `sites` names layers that the backbone does not have.

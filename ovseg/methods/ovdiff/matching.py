@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from ovseg.limits import limits
-from ovseg.maths.maps import resize, window_starts
+from ovseg.maths.maps import resize, window_starts, windows
 from ovseg.methods.ovdiff.features import Extractor, resized
 from ovseg.methods.ovdiff.settings import Settings
 from ovseg.methods.ovdiff.store import Prototypes, Side
@@ -137,13 +137,9 @@ def compare(
     count: int,
     seed: int,
 ) -> tuple[Float[Tensor, "labels h w"], dict[str, Float[Tensor, "_d _y _x"]]]:
-    """Compare a picture, in windows and as a whole, with the tables of all extractors, by their names.
+    """Compare a picture, in windows and as a whole, with the tables of all extractors, which speak of `count` classes.
 
     Windows of one size go through each network together, several at a time.
-
-    Args:
-        count: of the classes that the tables' labels speak of.
-        seed: of the noise on the picture.
 
     Returns:
         the mean cosine of background and each class over crops and extractors, and the features of the whole picture, by
@@ -186,6 +182,4 @@ def boxes_of(settings: Settings, hw: tuple[int, int]) -> Iterator[tuple[slice, s
     """The windows on a picture of (h, w), as rows and columns; those that hold the whole picture if `windows_always`."""
     for side in settings.windows:
         if side < max(hw) or settings.windows_always:
-            for top in window_starts(hw[0], side, settings.window_stride):
-                for left in window_starts(hw[1], side, settings.window_stride):
-                    yield slice(top, top + side), slice(left, left + side)
+            yield from windows(hw, side, settings.window_stride)

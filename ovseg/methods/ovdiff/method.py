@@ -51,8 +51,7 @@ from ovseg.maths.maps import resize
 from ovseg.maths.refine import pamr
 from ovseg.methods.base import Method, Network, Prepared
 from ovseg.methods.ovdiff import about, cost
-from ovseg.methods.ovdiff.ablations import ABLATIONS
-from ovseg.methods.ovdiff.evaluation import PROTOCOL
+from ovseg.methods.ovdiff.evaluation import ABLATIONS, PROTOCOL
 from ovseg.methods.ovdiff.evidence import evidence_of
 from ovseg.methods.ovdiff.features import Extractor, resized
 from ovseg.methods.ovdiff.matching import PrototypeTable, Source, compare, count_boxes, sources_of, working_hw
@@ -63,6 +62,7 @@ from ovseg.methods.ovdiff.settings import Settings
 from ovseg.methods.protocol import Protocol
 from ovseg.methods.records import AblationRow, Floor, ShownRun
 from ovseg.models import Models
+from ovseg.pretrained.proposals import CutlerWeights
 from ovseg.progress import Report, Stages, silent, within
 from ovseg.reading.layers import last_in_a_row
 from ovseg.types import Paper, Scene, Segmentation
@@ -150,7 +150,7 @@ class OVDiff(Settings, Method):
         if self.masks == "maskcut" or "dino" in self.extractors:
             networks["dino"] = lambda: models.dino
         if self.masks == "cutler":
-            networks["cutler"] = models.cutler_weights
+            networks["cutler"] = CutlerWeights
         return networks
 
     def rows(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:

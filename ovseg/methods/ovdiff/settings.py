@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ovseg.limits import check_count, limits, quoted
+from ovseg.methods.knobs import clip_name, sampled_latent
 from ovseg.models import Models
 from ovseg.types import knob
 from ovseg.words.classes import check_prompt
@@ -100,19 +101,8 @@ class Settings:
         " their aspect.",
         label="Squares for the diffusion network",
     )
-    sampled: bool = knob(
-        False,
-        "Draw a picture's latent from the distribution that the codec gives, as the released code does. Otherwise it is the"
-        " mean of it.",
-        label="Latent drawn at random",
-    )
-    clip: str = knob(
-        "",
-        "Which CLIP chooses the classes and gives features: what open_clip calls it. Empty for the one that goes with the"
-        " backbone. The released code uses OpenAI's ViT-B/16.",
-        label="CLIP",
-        kind="clip",
-    )
+    sampled: bool = sampled_latent("a picture's")
+    clip: str = clip_name("chooses the classes and gives features", "ViT-B/16")
     clip_sides: tuple[int, ...] = knob(
         (0, 0),
         "Pixels of the side of the square in which CLIP's features are read: for a picture and its windows, and for a"
@@ -255,11 +245,7 @@ class Settings:
         return f"sites must name some of 0 to {crossing - 1} on this backbone, but got {quoted(self.sites)}."
 
     def made_by(self, models: Models, kind: str) -> dict[str, Any]:
-        """All that decides the pictures of a class, their masks, or an extractor's prototypes, JSON-ready.
-
-        Args:
-            kind: "pictures", "masks" or the name of an extractor.
-        """
+        """All that decides the "pictures" of a class, their "masks", or the prototypes of a named extractor, JSON-ready."""
         deciding: dict[str, Any] = {
             name: getattr(self, name) for name in ("prompt", "negative", "steps", "guidance", "first_seed")
         }

@@ -18,6 +18,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ovseg.maths.maps import resize
+from ovseg.methods.knobs import background_threshold
 from ovseg.methods.yardstick import ByWords
 from ovseg.pretrained.by_words import PhraseNetwork
 from ovseg.pretrained.sam3 import Concept, Sam3Network
@@ -41,11 +42,8 @@ class SAM3(ByWords):
         code="https://github.com/facebookresearch/sam3",
     )
 
-    threshold: float = knob(
-        0.5,
-        "Probability that a pixel of an instance's mask needs to belong to its class. transformers takes 0.5.",
-        label="Background threshold",
-        group="main",
+    threshold: float = background_threshold(
+        0.5, "Probability that a pixel of an instance's mask needs to belong to its class. transformers takes 0.5."
     )
     least_score: float = knob(
         0.3,

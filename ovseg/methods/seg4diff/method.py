@@ -29,13 +29,14 @@ from ovseg.attention.spreading import affinity_evidence
 from ovseg.backbones import Checkpoint
 from ovseg.backbones.base import Backbone, Capture, Site, Text, sibling
 from ovseg.maths.maps import best_of_each, normalise, resize
-from ovseg.methods.base import Method, Prepared, noise_level
+from ovseg.methods.base import Method, Prepared
+from ovseg.methods.knobs import background_threshold, noise_level
 from ovseg.methods.seg4diff.slots import regions
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
 from ovseg.reading.layers import middle_of_second_grid
 from ovseg.reading.prompts import Sentence, all_in_one, as_few
-from ovseg.reading.recipe import crossing_of, told
+from ovseg.reading.recipe import crossing_at, told
 from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
 from ovseg.words.classes import ClassWord, rows_of
 
@@ -71,11 +72,8 @@ class Seg4Diff(Method):
         label="Scale of words",
         group="main",
     )
-    threshold: float = knob(
-        0.5,
-        "Score that a pixel needs to belong to a class. The released code has no background, which is 0.",
-        label="Background threshold",
-        group="main",
+    threshold: float = background_threshold(
+        0.5, "Score that a pixel needs to belong to a class. The released code has no background, which is 0."
     )
     layer: int = knob(
         9,
@@ -129,10 +127,7 @@ class Seg4Diff(Method):
         Raises:
             ValueError: the backbone has no such layer.
         """
-        crossing = crossing_of(backbone)
-        if not 0 <= self.layer < len(crossing):
-            raise ValueError(f"layer must be one of 0 to {len(crossing) - 1} on this backbone, but got {self.layer}.")
-        return crossing[self.layer]
+        return crossing_at(backbone, self.layer, "layer must be one of")
 
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedSeg4Diff":
         stages = Stages(report)
