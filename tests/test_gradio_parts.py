@@ -19,13 +19,49 @@ from gradio.queueing import Event, ProcessTime
 from gradio.routes import App
 from gradio.state_holder import SessionState, StateHolder
 
-from ovseg.server.gradio_parts import PRIVATE_PARTS, PRIVATE_ROUTES, RECENT_RUNS, click_data, expect_recent_times
+from ovseg.server.gradio_parts import RECENT_RUNS, click_data, expect_recent_times
 from ovseg.server.page import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 USERS = sorted([*(ROOT / "ovseg" / "server").glob("*.py"), *(ROOT / "ovseg" / "demo").glob("*.py"), ROOT / "app.py"])
 HOME = ROOT / "ovseg" / "server" / "gradio_parts.py"
 PUBLIC = {"gradio", "gradio.components"}
+PARTS_OF: dict[str, tuple[str, ...]] = {
+    "gradio.block_function.BlockFunction": ("api_name", "api_visibility", "fn", "inputs"),
+    "gradio.blocks.Block": ("_id", "async_move_resource_to_block_cache", "stateful"),
+    "gradio.blocks.Blocks": ("_queue", "fns", "mcp_server_obj", "preprocess_data", "process_api", "state_holder"),
+    "gradio.components.Component": ("api_info", "preprocess"),
+    "gradio.context.LocalContext": ("blocks", "event_id"),
+    "gradio.data_classes.ImageData": ("path",),
+    "gradio.events.EventData": ("_data",),
+    "gradio.mcp.GradioMCPServer": ("convert_strings_to_filedata", "postprocess_output_data"),
+    "gradio.queueing.Event": ("_id", "alive", "concurrency_id", "enqueue_time", "request", "session_hash"),
+    "gradio.queueing.EventQueue": ("queue",),
+    "gradio.queueing.Queue": (
+        "active_jobs", "event_ids_to_events", "event_queue_per_concurrency_id",
+        "pending_event_ids_session", "pending_messages_per_session", "process_time_per_fn",
+    ),
+    "gradio.queueing.ProcessTime": ("add", "avg_time"),
+    "gradio.route_utils": ("FnIndexInferError",),
+    "gradio.routes.App": ("get_blocks",),
+    "gradio.state_holder.SessionState": ("__contains__", "__getitem__"),
+    "gradio.state_holder.StateHolder": ("lock", "session_data", "time_last_used"),
+    "gradio.utils": ("get_function_description", "get_upload_folder"),
+    "gradio_client.utils": ("is_file_obj_with_meta",),
+}  # fmt: skip
+PRIVATE_PARTS: tuple[str, ...] = tuple(f"{owner}.{name}" for owner, names in PARTS_OF.items() for name in names)
+"""Modules, classes and attributes by their names in Gradio."""
+
+PRIVATE_ROUTES: tuple[str, ...] = (
+    "/gradio_api/call/{api_name}",
+    "/gradio_api/call/{api_name}/{event_id}",
+    "/gradio_api/call/v2/{api_name}/{event_id}",
+    "/gradio_api/heartbeat/{session_hash}",
+    "/gradio_api/queue/data",
+    "/gradio_api/queue/join",
+    "/gradio_api/upload",
+)
+"""The addresses that requests are told apart by."""
 PRIVATE_NAMES = {name.rpartition(".")[2] for name in PRIVATE_PARTS}
 # Names of ours, of Python's and of Gradio's public parts that are attributes in that file.
 OTHERS = {
