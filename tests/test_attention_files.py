@@ -17,7 +17,7 @@ from ovseg.attention import Attention, Inspection, heads_of, look_inside
 from ovseg.files import RunFolder
 from ovseg.models import Models
 from ovseg.output import view
-from ovseg.output.attention_files import Inside, arrays_of, attention_card, files_of_attention
+from ovseg.output.attention_files import Inside, arrays_of, attention_card, files_of_attention, levels_sheet
 from ovseg.output.cost import Cost
 from ovseg.output.files import zipped
 from ovseg.pictures import read_image
@@ -53,6 +53,12 @@ def test_every_token_has_a_map_over_the_picture(inside: Inside, attention: Atten
     assert [entry["token"] for entry in card["tokens"]][5] == "cat" and card["cost"]["passes"] == 3
     for line in re.findall(r"^(\S+)\s{2,}", (tmp_path / "README.txt").read_text(), re.MULTILINE):
         assert (tmp_path / line).exists(), line
+
+
+@pytest.mark.parametrize(("levels", "said"), [((50,), "at noise level 50, res"), ((50, 100), "at 2 noise levels, res")])
+def test_a_sheet_names_its_level_or_counts_them(models: Models, levels: tuple[int, ...], said: str) -> None:
+    attention = look_inside(models, from_image(models, np.zeros((64, 64, 3), np.uint8)), Inspection(PROMPT), levels)
+    assert said in levels_sheet(attention, WEIGHTS).sentences[0]
 
 
 def test_the_arrays_have_named_axes_and_hold_everything(models: Models, inside: Inside, attention: Attention) -> None:

@@ -311,8 +311,17 @@ def test_sheet_says_what_failed_and_wraps() -> None:
     assert one.shape[1] == 2 * MARGIN + 5 * 400 + 4 * GAP
     six = typeset(Sheet([[panel]] * 6))
     assert six.shape[1] == 2 * MARGIN + 3 * 400 + 2 * GAP and six.shape[0] > 2 * 100 + one.shape[0] - 100 - MARGIN
+    tall = [[Panel(np.full((60, 200, 3), shade, np.uint8)) for shade in (10, 70)]]
+    inside = typeset(Sheet(tall))[MARGIN:-MARGIN, MARGIN]
+    assert len(inside) == 2 * 60 + GAP // 2 and (inside[:60] == 10).all() and (inside[-60:] == 70).all()
+    long = [("Classes", [Key(np.full((26, 40, 3), k, np.uint8), "a name that is long") for k in range(8)])]
+    lined = typeset(Sheet(tall, long))[MARGIN + len(inside) + GAP :]
+    tops = [int(np.argwhere((lined == k).all(-1).sum(1) > 10)[0, 0]) for k in range(1, 8)]  # one swatch a line, 10 px apart
+    assert tops == [36 * k + 1 for k in range(1, 8)] and (lined[0] < 255).any()
     keys = [("Classes", [Key(np.zeros((26, 40, 3), np.uint8), f"name {k}") for k in range(40)])]
     assert typeset(Sheet([[panel]] * 5, keys)).shape[0] > one.shape[0] + 2 * 26
+    heading, forty = keys[0]
+    assert typeset(Sheet([[panel]] * 5, [(heading, forty[:2])])).shape[0] == one.shape[0] + GAP + 26  # both on one line
     failed = replace(ALL, failures=(Failure("four", "It must be B. " * 40),))
     assert comparison_sheet(failed).shape[0] > comparison_sheet(replace(ALL, failures=())).shape[0] + 40
 

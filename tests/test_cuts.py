@@ -52,6 +52,13 @@ def test_the_background_is_the_half_with_the_corners() -> None:
     assert np.array_equal(foreground(vector), inside)
 
 
+@pytest.mark.parametrize("corner", [(0, 0), (0, -1), (-1, 0), (-1, -1)])
+def test_three_corners_are_background_whichever_is_missing(corner: tuple[int, int]) -> None:
+    vector = np.full((6, 8), 0.9, np.float32)  # the larger magnitude, so that the corners alone decide
+    vector[2:4, 3:6], vector[corner] = -0.6, -0.5
+    assert np.array_equal(foreground(vector), vector == np.float32(-0.6))
+
+
 def test_parts_that_touch_at_a_corner_are_two() -> None:
     vector = np.full((6, 8), 0.5, np.float32)
     vector[2:4, 3:6] = -0.9

@@ -286,6 +286,8 @@ def test_a_detector_is_trained_on_scenes_of_seen_things_alone(tmp_path: Path) ->
 def test_size_follows_the_backbone() -> None:
     assert size_for({8: 15_360, 4: 14_080, 2: 8_320, 1: 5_120}, 768).model == 512
     assert size_for({4: 1344, 2: 880, 1: 576}, 128).model == 128
+    lone, large = size_for({2: 2304}, 512), size_for({2: 73_728}, 4096)
+    assert (lone.model, lone.fused, large.model, large.fused) == (128, {2: 64}, 512, {2: 128})
 
 
 @pytest.fixture(scope="module")

@@ -90,6 +90,22 @@ def test_it_learns_a_mask_and_keeps_its_statistics() -> None:
     assert all(torch.equal(before[name], value) for name, value in built.state_dict().items())
 
 
+@torch.no_grad()
+def test_where_nothing_is_on_the_latent_grid_the_finest_features_are_enlarged() -> None:
+    torch.manual_seed(0)
+    lone = GroundingModule(GroundingSize({2: 12}, 16, {2: 8}, model=32, heads=4, feed_forward=48, layers=1)).eval()
+    features, words = {2: captured(2)[2]}, torch.randn(2, 3, 16)
+    (level,) = lone.levels(features)
+    enlarged = F.interpolate(lone.reduce["2"](features[2]), scale_factor=2, mode="bilinear")
+    assert level.shape == (2, 8, 16, 24) and torch.allclose(level, lone.blocks[0](enlarged), atol=1e-5)
+    assert lone(features, words, (64, 96)).shape == (2, 3, 64, 96) and len(lone.blocks) == 1
+    two = GroundingModule(
+        GroundingSize({4: 20, 2: 12}, 16, {4: 4, 2: 8}, model=32, heads=4, feed_forward=48, layers=1)
+    ).eval()
+    both = two.levels({stride: captured(2)[stride] for stride in (4, 2)})
+    assert [level.shape[1:] for level in both] == [(4, 8, 12), (12, 16, 24)] and len(two.blocks) == 2
+
+
 def test_strides_must_agree() -> None:
     with pytest.raises(ValueError, match="fused must have the strides of channels"):
         GroundingSize({8: 4, 1: 4}, text=8, fused={8: 4})

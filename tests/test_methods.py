@@ -167,6 +167,19 @@ def test_maps_are_refined_at_the_grid_that_is_asked_for(models: Models, scene: S
     assert affinity.grid == grid
 
 
+def test_the_layers_that_are_named_are_read_alone(models: Models, scene: Scene) -> None:
+    crossing = [site for site in models.backbone.sites if site.kind == "cross"]
+    own = [number for number, site in enumerate(crossing) if site.stride == 2][1:]
+    method = DiffSegmenter(layers=tuple(own), refinements=0, stride_weights=(0.0, 1.0))
+    result = method.segment(models, scene, parse_classes("cat"))
+    grid = next(item.map for item in result.evidence if item.group.endswith("grid"))
+    text = models.backbone.encode_text(["a photograph of cat"], ["cat"], 1.21)
+    trace = models.backbone.trace(scene.latent, text, 100, Capture(phrases=(2,)), seed=4)
+    expected = torch.stack([trace.phrases[crossing[number]][0] for number in own]).mean(0).numpy()
+    assert 0 < len(own) < len(trace.phrases) and np.allclose(grid, expected, atol=1e-5)
+    assert len([item for item in result.evidence if item.group.endswith("grid")]) == 1
+
+
 def test_phrases_of_one_class_count_as_their_highest(models: Models, scene: Scene) -> None:
     plain = DiffSegmenter(refinements=0)
     both = plain.segment(models, scene, parse_classes("cat|dog"))
@@ -232,6 +245,7 @@ def test_draws_average_over_noise(models: Models, scene: Scene) -> None:
             "one of 1, 2, 4, 8, where this backbone has self-attention, but got 3",
         ),
         ("diffsegmenter", {"stride_weights": (0.0, 0.0)}, "must have a weight above 0"),
+        ("diffsegmenter", {"layers": (0, 99)}, r"layers must be of 0 to \d+ on this backbone, but got 99"),
         ("freeseg-diff", {"template": "a photo"}, r"must hold \{\} once"),
         ("freeseg-diff", {"draws": 0}, "must be 1 or more, but got 0 and 4"),
         ("freeseg-diff", {"query_stride": 3}, "query_stride must be one of this backbone's, 1, 2, 4, 8, but got 3"),

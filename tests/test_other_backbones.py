@@ -405,9 +405,14 @@ def test_a_folder_is_read_by_the_family_that_its_index_names(
     assert len(joint.backbone.sites) == 2 * JOINT_LAYERS + 1  # one block has attention of its places alone besides
     shutil.copytree(folders("joint"), tmp_path / "other")
     index = tmp_path / "other" / "model_index.json"
-    index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": "KandinskyPipeline"}))
-    with pytest.raises(ValueError, match=r"must be one of StableDiffusionPipeline, .* but got 'Kandinsky"):
-        _ = Models(str(tmp_path / "other"), "cpu").backbone
+    for told, sentence in (
+        ({"_class_name": "KandinskyPipeline"}, r"must be one of StableDiffusionPipeline, .* but got 'Kandinsky"),
+        ({}, "model_index.json must name a class of diffusers' pipelines, but does not"),
+    ):
+        named = {name: value for name, value in json.loads(index.read_text()).items() if name != "_class_name"}
+        index.write_text(json.dumps(named | told))
+        with pytest.raises(ValueError, match=sentence):
+            _ = Models(str(tmp_path / "other"), "cpu").backbone
 
 
 def test_joint_attention_shares_a_row_among_words_places_and_rows_of_nothing(joint: Models) -> None:

@@ -14,7 +14,7 @@ from ovseg.evaluation.datasets import find_dataset
 from ovseg.pocket import textures
 from ovseg.pocket.captions import names_in
 from ovseg.pocket.examples import EXAMPLES, words_of
-from ovseg.pocket.placing import Pose, _draw
+from ovseg.pocket.placing import Placed, Pose, _draw, recoloured
 from ovseg.pocket.sprites import FINER, _fine_rasters, load_sprites, strip_name
 from ovseg.pocket.textures import STUFF
 from ovseg.pocket.tokenizer import build_tokenizer, world_words
@@ -136,6 +136,21 @@ def test_a_fine_sprite_is_halved_where_it_is_drawn_small() -> None:
     height, width = sprite.height_width
     assert [sprite.raster(scale, fine=True).box_hw[0] / height for scale in (0.9, 1.4, 1.6, 4.0)] == [1, 1.5, 3, 3]
     assert sprite.raster(4.0, fine=False).pixels.shape == (height, width, 4)
+
+
+def test_things_may_have_other_colours_and_nothing_else_changes() -> None:
+    kept = set()
+    for index in range(8):
+        usual, turned, some = scene("train", index), scene("train", index, recolour=1.0), scene("train", index, recolour=0.5)
+        assert (turned.instances == usual.instances).all() and turned.caption == usual.caption
+        differs, inside = (turned.image != usual.image).any(-1), usual.instances > 0
+        assert differs[inside].mean() > 0.3 and differs[~inside].mean() < 0.05  # a soft edge is the thing's, too
+        for number in range(1, len(usual.things) + 1):
+            kept.add(bool((some.image == usual.image)[usual.instances == number].mean() > 0.98))
+    assert kept == {True, False}
+    greys = np.array([[[0.2, 0.2, 0.2, 0.5], [0.5, 0.0, 0.0, 0.5]]], np.float32)
+    grey, red = recoloured(Placed(greys, 0, 0, 0), 2 * np.pi / 3).rgba[0]
+    assert np.allclose(grey, greys[0, 0], atol=1e-6) and np.allclose(red, [0, 0.5, 0, 0.5], atol=1e-6)
 
 
 def test_a_folder_of_other_sprites_makes_a_world_of_them(tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ from tests.networks import ON_A_UNET
 RELEASED = {
     "diffsegmenter": {
         "threshold": 0.5, "timesteps": (100,), "draws": 1, "stride_weights": (0.1, 0.1, 0.5, 0.3), "refinements": 1,
-        "refine_stride": 1, "emphasis": 1.21, "prompt": "a photograph of {}", "last_token": True, "continued": True,
-        "captioner": "blip-large", "greedy": True, "squashed": True, "sampled": True, "filtered": True,
+        "layers": (), "refine_stride": 1, "emphasis": 1.21, "prompt": "a photograph of {}", "last_token": True,
+        "continued": True, "captioner": "blip-large", "greedy": True, "squashed": True, "sampled": True, "filtered": True,
         "clip": "ViT-L-14-quickgelu/openai",
     },
     "ovdiff": {

@@ -82,7 +82,7 @@ def write_grounding(models: Models, folder: Path, scale: Scale) -> None:
     model = scale.width(512)
     size = GroundingSize(
         channels=channels, text=query_states(backbone, ["cat"], QUERY).shape[-1],
-        fused={stride: scale.width(SD1_FUSED[stride]) for stride in channels}, model=model,
+        fused={stride: scale.width(SD1_FUSED[stride // min(channels)]) for stride in channels}, model=model,
         heads=max(1, scale.width(8)), feed_forward=4 * model, layers=scale.depth(3),
     )  # fmt: skip
     training = {"split": "S1", "seen": ["cat"], "backbone": backbone.fingerprint}

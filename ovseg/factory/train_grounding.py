@@ -23,16 +23,16 @@ BATCH = 8
 BATCH_BYTES = {"cpu": 2 * 2**30, "accelerator": 8 * 2**30}  # that the pictures of a batch may take, beside the networks
 FUSED_COPIES = 8  # maps of all fused channels on the latent grid that one picture has at once on the way back
 MASK_COPIES = 6  # maps at the picture's size for each word
-SMALL_CHANNELS = 2000  # a backbone with fewer channels at every stride gets a small module
+SMALL_CHANNELS = 4000  # a backbone with fewer channels at every stride gets a small module
 
 
 def size_for(channels: dict[int, int], text: int) -> GroundingSize:
     """Widths of the module for a backbone's channels at each stride: those of the released code, or small ones."""
+    finest = min(channels)
     if max(channels.values()) >= SMALL_CHANNELS:
-        return GroundingSize(channels, text, {s: SD1_FUSED[s] for s in channels})
-    return GroundingSize(
-        channels, text, {s: 64 if s == 1 else 32 for s in channels}, model=128, heads=4, feed_forward=256, layers=2
-    )
+        return GroundingSize(channels, text, {s: SD1_FUSED[s // finest] for s in channels})
+    fused = {s: 64 if s == finest else 32 for s in channels}
+    return GroundingSize(channels, text, fused, model=128, heads=4, feed_forward=256, layers=2)
 
 
 def grounding_loss(
@@ -66,7 +66,11 @@ def bytes_of_item(size: GroundingSize, item: Features, picture_hw: tuple[int, in
     the 1x1 convolutions and at the picture's size. An upper estimate.
     """
     features = sum(maps.numel() * maps.element_size() for maps in item.values())
-    fused = sum(size.fused.values()) * math.prod(item[1].shape[-2:])
+    finest = min(item)
+    places = math.prod(item[finest].shape[-2:]) * (
+        1 if finest == 1 else 4
+    )  # of the last level: see `GroundingModule.levels`
+    fused = sum(size.fused.values()) * places
     return features + 4 * (FUSED_COPIES * fused + MASK_COPIES * MOST_WORDS * math.prod(picture_hw))
 
 

@@ -24,6 +24,12 @@ def grid_weights(default: tuple[float, ...], released: str, kind: str = "cross",
     return knob(default, told, label=f"Weights of {of}, finest first", high=100)
 
 
+def read_layers(released: str) -> Any:
+    """The numbers of the layers of cross-attention that are read."""
+    told = f"Numbers of the layers that are read, counted from 0; all if none is named. The released code reads {released}."
+    return knob((), told, label="Layers", high=99)
+
+
 def refining_stride(told: str) -> Any:
     """The grid of self-attention by which maps are spread."""
     return knob(1, told, label="Grid of the refinement", low=1, high=8)

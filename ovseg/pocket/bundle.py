@@ -88,7 +88,8 @@ def pack(root: Path, to: Path) -> None:
     if pipeline.is_dir():
         _pack_pipeline(StableDiffusionPipeline.from_pretrained(pipeline, dtype=torch.float16), to / "stable-diffusion")
     if transformer.is_dir():
-        parts = StableDiffusion3Pipeline.from_pretrained(transformer, dtype=torch.float16)
+        without_t5 = {"text_encoder_3": None, "tokenizer_3": None}
+        parts = StableDiffusion3Pipeline.from_pretrained(transformer, dtype=torch.float16, **without_t5)
         _pack_pipeline(parts, to / "stable-diffusion-3")
     if clip.is_dir():
         tokenizer = CLIPTokenizer.from_pretrained(clip)

@@ -41,14 +41,19 @@ class Stage:
     batch: int  # samples of a step on a CPU
     scenes: int  # factor on the number of scenes that the budget asks for
     zoom: float  # of the things, see `world.scene`
+    recolour: float = 0.0  # share of the things in other colours, as there
 
 
 def encoded(
-    folder: Path, vae: AutoencoderKL, images: UInt8[np.ndarray, "n size size 3"], device: str
+    folder: Path, vae: AutoencoderKL, images: UInt8[np.ndarray, "n size size 3"], device: str, what: str = ""
 ) -> Float16[np.ndarray, "n 4 y x"]:
-    """Scaled latents of all pictures: the first call with a codec writes them to a file, later calls map it."""
+    """Scaled latents of all pictures: the first call with a codec writes them to a file, later calls map it.
+
+    Args:
+        what: tells other pictures of the same size and number apart.
+    """
     weights = b"".join(tensor.detach().cpu().numpy().tobytes() for tensor in vae.state_dict().values())
-    path = folder / f"latents-{images.shape[1]}px-{len(images)}-{hashlib.sha256(weights).hexdigest()[:8]}.npy"
+    path = folder / f"latents-{images.shape[1]}px-{len(images)}{what}-{hashlib.sha256(weights).hexdigest()[:8]}.npy"
     if path.exists():
         return np.load(path, mmap_mode="r")
     edge = images.shape[1] // 2 ** (len(vae.config.block_out_channels) - 1)
@@ -134,8 +139,9 @@ def stage_rates(stages: Sequence[Stage], rate: float) -> Iterator[tuple[Stage, f
 def latent_batches(budget: Budget, parts: StableDiffusionPipeline, stage: Stage) -> LatentBatches:
     """The training data of a stage: its scenes, rendered and encoded by the first run."""
     count, size = budget.scenes * stage.scenes, round(budget.size * stage.side)
-    pictures = rendered(budget.root / "scenes", "train", count, size, zoom=stage.zoom)
-    latents = encoded(budget.root / "denoiser", parts.vae, pictures.images, budget.device)
+    pictures = rendered(budget.root / "scenes", "train", count, size, zoom=stage.zoom, recolour=stage.recolour)
+    what = f"-recolour-{round(100 * stage.recolour)}" * bool(stage.recolour)
+    latents = encoded(budget.root / "denoiser", parts.vae, pictures.images, budget.device, what)
     grounds = [describe_ground(np.random.default_rng([4, row]), stuff) for row, stuff in enumerate(pictures.stuff)]
     return LatentBatches(latents, pictures.captions, grounds, parts.tokenizer, stage.batch)
 

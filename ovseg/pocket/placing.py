@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -140,6 +140,14 @@ def lay_over(image: np.ndarray, thing: Placed, shadow: float) -> None:
         image *= (1 - np.float32(shadow) * falloff)[..., None]
     there, here = _window(thing, size)
     image[there] = image[there] * (1 - thing.rgba[here][..., 3:]) + thing.rgba[here][..., :3]
+
+
+def recoloured(thing: Placed, turn: float) -> Placed:
+    """The thing in other colours: they are turned around the axis of greys, by an angle in radians."""
+    across = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+    turned = np.eye(3) * math.cos(turn) + across * math.sin(turn) + (1 - math.cos(turn)) / 3
+    colours, alpha = thing.rgba[..., :3] @ turned.T.astype(np.float32), thing.rgba[..., 3:]
+    return replace(thing, rgba=np.concatenate([np.clip(colours, 0, alpha), alpha], -1))
 
 
 def label(labels: np.ndarray, instances: np.ndarray, thing: Placed, index: int) -> None:

@@ -1,7 +1,8 @@
 """The second pocket denoiser: a small transformer with joint attention, of the classes of Stable Diffusion 3.
 
 It is trained by flow matching on the latents and words of the U-Net's recipe: first on pictures of half the size, then of
-the full size. Nothing that it learns from holds a mask. Three things teach it where words belong:
+the full size, where a quarter of the things has other colours than their sprites: a word is more than a colour. Nothing that
+it learns from holds a mask. Three things teach it where words belong:
 
 - The pooled state is zero, so that what the words say reaches the picture by attention alone.
 - In most rows the tokens behind the words say nothing, as in the U-Net's recipe.
@@ -55,7 +56,7 @@ TEACHER_BLOCK = "up_blocks.1"  # its last block on the grid of the patches, one 
 NULL_ROWS, MANY_NULL_ROWS, MANY_SHARE = 1, 256, 0.25  # see `null_rows`
 STAGES = (
     Stage("half", time=0.3, side=0.5, batch=64, scenes=2, zoom=1.4),
-    Stage("full", time=0.7, side=1.0, batch=32, scenes=1, zoom=1.0),
+    Stage("full", time=0.7, side=1.0, batch=32, scenes=1, zoom=1.0, recolour=0.25),
 )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ovseg.pocket.captions import describe
-from ovseg.pocket.placing import FLYING, label, lay_over, place_all
+from ovseg.pocket.placing import FLYING, label, lay_over, place_all, recoloured
 from ovseg.pocket.sprites import SHIPPED, Sprite, load_sprites
 from ovseg.pocket.textures import STUFF
 from ovseg.types import named
@@ -48,12 +48,15 @@ class WorldScene:
     sprites: tuple[str, ...] = field(default=())  # key of each instance's sprite
 
 
-def scene(split: str, index: int, size: int = 128, zoom: float = 1.0, sprites: Path = SHIPPED) -> WorldScene:
+def scene(
+    split: str, index: int, size: int = 128, zoom: float = 1.0, recolour: float = 0.0, *, sprites: Path = SHIPPED
+) -> WorldScene:
     """Scene `index` of a split at `size` x `size` pixels; the same composition at every size, with more detail above 128.
 
     Args:
         zoom: factor on the things' share of the picture. A small picture with larger things shows them at a scale nearer
             to that of a large picture.
+        recolour: share of the things that have other colours than their sprites: what they are is then seen by their shapes.
         sprites: folder of the atlas that things are from.
 
     Raises:
@@ -63,14 +66,16 @@ def scene(split: str, index: int, size: int = 128, zoom: float = 1.0, sprites: P
     if index < 0:
         raise ValueError(f"The scene index must be 0 or more, but got {index}.")
     # A stream for each part: none of them then depends on how many numbers another draws, which varies with the size.
-    choosing, painting, placing, telling = (
-        np.random.Generator(np.random.PCG64([SPLITS[split], index, part])) for part in range(4)
+    choosing, painting, placing, telling, colouring = (
+        np.random.Generator(np.random.PCG64([SPLITS[split], index, part])) for part in range(5)
     )
     chosen = _choose_sprites(choosing, sprites, novel=split == "novel")
     upper, lower, horizon = _choose_ground(choosing, [sprite.thing for sprite in chosen])
     image, labels = _paint_ground(painting, size, (upper, lower), horizon)
     instances = np.zeros((size, size), np.uint8)
     for sprite, placed in zip(chosen, place_all(placing, chosen, size, (upper, horizon), zoom), strict=True):
+        if colouring.random() < recolour:
+            placed = recoloured(placed, float(colouring.uniform(-np.pi, np.pi)))
         shadow = float(painting.uniform(0.2, 0.45)) * (not (sprite.thing in FLYING and upper == "sky"))
         lay_over(image, placed, shadow)
         label(labels, instances, placed, THINGS.index(sprite.thing))

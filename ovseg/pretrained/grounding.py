@@ -11,6 +11,8 @@ Differs from the released code, with the same result unless said:
   other words are asked for. The default is the code's way.
 - The normalisation uses the statistics of training, or with `own` those of the picture itself, as the code does, which
   never leaves training mode. The vectors of its spectral norm then go on moving a little; here they stand.
+- Where a network has no features on the latent grid, as a transformer with patches, the finest are enlarged to twice their
+  own grid, and one more block of convolutions follows.
 """
 
 import shutil
@@ -44,7 +46,7 @@ class GroundingSize:
     """Widths of the module.
 
     Raises:
-        ValueError: `fused` and `channels` have different strides, or not stride 1.
+        ValueError: `fused` and `channels` have different strides.
     """
 
     # For each stride of the latent grid the channels of its features, both rows of guidance together
@@ -57,8 +59,8 @@ class GroundingSize:
     layers: int = 3
 
     def __post_init__(self) -> None:
-        if set(self.channels) != set(self.fused) or 1 not in self.channels:
-            raise ValueError(f"fused must have the strides of channels, with 1, but got {set(self.fused)}.")
+        if set(self.channels) != set(self.fused):
+            raise ValueError(f"fused must have the strides of channels, {set(self.channels)}, but got {set(self.fused)}.")
 
 
 SD1_FUSED = {8: 16, 4: 32, 2: 64, 1: 128}  # the released widths
@@ -124,7 +126,8 @@ class GroundingModule(nn.Module):
         )
         widths = [sum(size.fused[s] for s in self.strides[: k + 1]) for k in range(len(self.strides))]
         self.width = widths[-1]
-        self.blocks = nn.ModuleList(SegmentationBlock(width) for width in widths[1:])
+        enlarged = widths[-1:] * (self.strides[-1] > 1)
+        self.blocks = nn.ModuleList(SegmentationBlock(width) for width in (*widths[1:], *enlarged))
         self.tokens = nn.Linear(self.width * PATCH * PATCH, size.model, bias=False)
         self.query = nn.Linear(size.text, size.model, bias=False)
         self.layers = nn.ModuleList(DecoderLayer(size) for _ in range(size.layers))
@@ -136,12 +139,17 @@ class GroundingModule(nn.Module):
     def levels(
         self, features: Mapping[int, Float[Tensor, "b _c _y _x"]], own: bool = False
     ) -> list[Float[Tensor, "b _w _y _x"]]:
-        """The fused features after each stride, coarsest first, the last on the latent grid; `own` as in the blocks."""
+        """The fused features after each stride, coarsest first; `own` as in the blocks.
+
+        The last are on the latent grid, or where no features are, on twice the finest grid.
+        """
         fused, levels = None, []
         for number, stride in enumerate(self.strides):
             reduced = self._reduced(stride, features[stride])
-            if stride > 1:  # every level but the finest enters at twice its own grid
-                reduced = resize(reduced, features[stride // 2].shape[-2:])
+            if stride > 1:  # such a level enters at twice its own grid
+                next_finer = features.get(stride // 2)
+                doubled = [2 * side for side in reduced.shape[-2:]]
+                reduced = resize(reduced, doubled if next_finer is None else next_finer.shape[-2:])
             if fused is None:
                 fused = reduced
             else:
@@ -149,6 +157,8 @@ class GroundingModule(nn.Module):
                     fused = resize(fused, reduced.shape[-2:])
                 fused = self.blocks[number - 1](torch.cat([fused, reduced], 1), own)
             levels.append(fused)
+        if self.strides[-1] > 1:
+            levels[-1] = self.blocks[-1](fused, own)
         return levels
 
     def _reduced(self, stride: int, features: Float[Tensor, "b _c y x"]) -> Float[Tensor, "b _w y x"]:

@@ -102,6 +102,15 @@ def crossing_at(backbone: Backbone, number: int, must_be: str) -> Site:
     return crossing[number]
 
 
+def crossing_named(backbone: Backbone, numbers: Sequence[int]) -> tuple[Site, ...]:
+    """Those of these numbers, or all where none is named.
+
+    Raises:
+        ValueError: the backbone has no such layer; the sentence calls them `layers`, as methods do.
+    """
+    return tuple(crossing_at(backbone, number, "layers must be of") for number in numbers) or crossing_of(backbone)
+
+
 @dataclass(frozen=True)
 class Maps:
     """What is read of one pass: a map for each phrase of its text, on the latent grid.

@@ -24,13 +24,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovseg.backbones import Checkpoint
-from ovseg.backbones.base import Backbone, Capture, Site, Text, grid_at, query_states
+from ovseg.backbones.base import Capture, Text, grid_at, query_states
 from ovseg.maths.maps import best_of_each, resize
 from ovseg.methods.base import Method, Prepared
-from ovseg.methods.knobs import noise_level
+from ovseg.methods.knobs import noise_level, read_layers
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
-from ovseg.reading.recipe import crossing_at, crossing_of
+from ovseg.reading.recipe import crossing_named
 from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
 from ovseg.words.classes import ClassWord, rows_of
 
@@ -65,13 +65,7 @@ class ConceptAttention(Method):
         label="Words that are no class",
         group="main",
     )
-    layers: tuple[int, ...] = knob(
-        (),
-        "Numbers of the layers that are read, counted from 0; all if none is named. The released code reads 15 to 18 of"
-        " Flux.1, and all of Stable Diffusion 3.5.",
-        label="Layers",
-        high=99,
-    )
+    layers: tuple[int, ...] = read_layers("15 to 18 of Flux.1, and all of Stable Diffusion 3.5")
 
     @classmethod
     def suited(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
@@ -83,19 +77,10 @@ class ConceptAttention(Method):
         """One: all words ride along."""
         return 1
 
-    def sites(self, backbone: Backbone) -> tuple[Site, ...]:
-        """The layers that are read.
-
-        Raises:
-            ValueError: the backbone has no such layer.
-        """
-        named = tuple(crossing_at(backbone, number, "layers must be of") for number in self.layers)
-        return named or crossing_of(backbone)
-
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedConceptAttention":
         stages, phrases = Stages(report), rows_of(classes)[0]
         with stages.stage("encoding the words"):
-            self.sites(models.backbone)
+            crossing_named(models.backbone, self.layers)  # refuses what the backbone does not have
             taken = {phrase.lower() for phrase in phrases}
             others = [word for word in self.others if word.lower() not in taken]
             states = query_states(models.backbone, [*phrases, *others])
@@ -117,7 +102,7 @@ class PreparedConceptAttention(Prepared):
         with stages.stage("encoding the picture"):
             _ = scene.latent
         with stages.stage("reading the network's attention"):
-            sites = method.sites(backbone)
+            sites = crossing_named(backbone, method.layers)
             trace = backbone.trace(scene.latent, self.text, method.timestep, Capture(outputs=sites), seed=scene.seed)
             shares = torch.stack([word_shares(*trace.outputs[site]) for site in sites]).mean(0)
         with stages.stage("scoring", 1.0):

@@ -41,8 +41,9 @@ from jaxtyping import UInt8
 
 from ovseg.attention.spreading import affinity_evidence, spreading_sites
 from ovseg.backbones import Checkpoint
-from ovseg.backbones.base import Backbone, Capture, Text, Trace, grid_at
+from ovseg.backbones.base import Backbone, Capture, Site, Text, Trace, grid_at
 from ovseg.backbones.phrases import filled
+from ovseg.backbones.trace import mean_by_stride
 from ovseg.maths import maps
 from ovseg.methods.base import Method, Network, Prepared
 from ovseg.methods.diffsegmenter import about
@@ -53,6 +54,7 @@ from ovseg.methods.protocol import Protocol
 from ovseg.methods.records import AblationRow, Floor, ShownRun
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
+from ovseg.reading.recipe import crossing_named
 from ovseg.scene import latent_of
 from ovseg.types import Paper, Scene, Segmentation
 from ovseg.words.class_filter import look_as_released
@@ -174,7 +176,8 @@ class DiffSegmenter(Settings, Method):
         """Trace every row at every timestep and draw, and average what comes of it."""
         backbone = models.backbone
         refining = spreading_sites(backbone, self.refine_stride) if self.refinements else ()
-        capture = Capture(phrases=backbone.strides, states=refining)
+        crossing = crossing_named(backbone, self.layers)
+        capture = Capture(phrases=tuple(sorted({site.stride for site in crossing})), states=refining)
         parts = list(text.split(backbone.rows_per_pass(tuple(scene.latent.shape[-2:]), capture)))
         passes = [(t, draw) for t in self.timesteps for draw in range(self.draws)]
         done: list[Rows] = []
@@ -184,14 +187,14 @@ class DiffSegmenter(Settings, Method):
                 share = (number * len(passes) + count) / (len(parts) * len(passes))
                 with stages.stage("reading the network's attention", share):
                     trace = backbone.trace(scene.latent, part, timestep, capture, seed=scene.seed + draw)
-                    rows = self.analyse(trace)
+                    rows = self.analyse(trace, crossing)
                     total = rows if total is None else Rows.combined([total, rows], sum)
             done.append(Rows.combined([total], lambda one: one[0] / len(passes)))
         return Rows.combined(done, torch.cat)
 
-    def analyse(self, trace: Trace) -> "Rows":
+    def analyse(self, trace: Trace, crossing: Sequence[Site]) -> "Rows":
         """Steps 8 to 13 of the method: what of each resolution, fused; where, by the self-attention at `refine_stride`."""
-        per_stride = trace.phrases_by_stride()
+        per_stride = mean_by_stride({site: trace.phrases[site] for site in crossing})
         fused = maps.fuse_strides(per_stride, maps.of_strides(self.stride_weights), trace.latent_hw)
         if not self.refinements:
             return Rows(fused, fused, per_stride)

@@ -7,6 +7,7 @@ from ovseg.methods.knobs import (
     captioner_name,
     clip_name,
     grid_weights,
+    read_layers,
     refining_stride,
     sampled_latent,
 )
@@ -43,6 +44,7 @@ class Settings:
         (0.1, 0.1, 0.5, 0.3),
         ". The released code's 0.1, 0.1, 0.5, 0.3 are for the 64, 32, 16 and 8 grids of Stable Diffusion.",
     )
+    layers: tuple[int, ...] = read_layers("all")
     refinements: int = knob(
         1,
         "How often the maps are multiplied by the self-attention, which spreads them over whole objects. 0 leaves it out;"
