@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ovseg.maths.maps import place_at
 from ovseg.output.sheet import shortened
 from ovseg.types import Evidence, Neighbours, Segmentation
 
@@ -260,7 +261,7 @@ def affinity_at(evidence: Evidence, x: float, y: float) -> np.ndarray:
     """
     if evidence.kind != "affinity":
         raise ValueError(f'The evidence must be an "affinity" map, but {evidence.title!r} is {evidence.kind!r}.')
-    return evidence.affinity.at(*_place_at(evidence.affinity.grid, x, y))
+    return evidence.affinity.at(*place_at(evidence.affinity.grid, x, y))
 
 
 def neighbours_at(neighbours: Neighbours, x: float, y: float) -> list[tuple[np.ndarray, str]]:
@@ -273,20 +274,13 @@ def neighbours_at(neighbours: Neighbours, x: float, y: float) -> list[tuple[np.n
     Raises:
         ValueError: the point is outside.
     """
-    at, found = _place_at(neighbours.nearest.shape[:2], x, y), []
+    at, found = place_at(neighbours.nearest.shape[:2], x, y), []
     for candidate, cosine in zip(neighbours.nearest[at], neighbours.closeness[at], strict=True):
         picture = neighbours.pictures[neighbours.picture_of[candidate]]
         place = Image.fromarray(neighbours.places[candidate]).resize(picture.shape[1::-1], Image.Resampling.NEAREST)
         bright = np.where(np.asarray(place)[..., None], 1.0, 0.25)
         found.append(((picture * bright).astype(np.uint8), f"{neighbours.titles[candidate]}: {cosine:.3f}"))
     return found
-
-
-def _place_at(grid: tuple[int, int], x: float, y: float) -> tuple[int, int]:
-    """Row and column of a grid (y, x) at a point in shares of the picture, which must lie within it."""
-    if not (0 <= x <= 1 and 0 <= y <= 1):
-        raise ValueError(f"The point must lie within the picture, 0 to 1, but got x {x} and y {y}.")
-    return min(int(y * grid[0]), grid[0] - 1), min(int(x * grid[1]), grid[1] - 1)
 
 
 def evidence_picture(evidence: Evidence, image: np.ndarray) -> np.ndarray | None:
