@@ -154,6 +154,7 @@ def test_figures_as_markdown_csv_and_json() -> None:
     record = json.loads(json.dumps(ALL.record(), allow_nan=False))
     assert record["entries"][0]["settings"] == {"draws": 1} and record["entries"][1]["iou"]["dog"] == pytest.approx(1 / 3)
     assert record["failures"] == [{"title": "four", "sentence": "It must be B, but got A|C."}]
+    assert record["agreement_on_classes"] == pytest.approx(ALL.agreement_on_classes) and ALL.agreement_on_classes > 0
     assert record["agreement"] == 0.625 and record["mutual_iou"][0][1] == pytest.approx(0.8056, abs=1e-4)
 
 

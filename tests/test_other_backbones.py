@@ -531,6 +531,7 @@ def riding(joint: Models, words: tuple[str, ...] = ("cat", "potted plant", "sky"
 @pytest.mark.parametrize("family", ["joint", "klein"])
 def test_nothing_sees_the_words_that_ride_along(families: Callable[[str], Models], family: str) -> None:
     """The picture is the same with and without them; were they seen, it would not be."""
+    assert (riding(families(family))[1].token_of[:, -3:] == -1).all()
     backbone, stride = families(family).backbone, families(family).backbone.coarsest_stride
     latent = latent_of(backbone, 24, 40)
     (plain, with_words), predicted = riding(families(family)), []
