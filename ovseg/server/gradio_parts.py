@@ -43,6 +43,7 @@ PARTS_OF: dict[str, tuple[str, ...]] = {
     "gradio.queueing.Queue": (
         "active_jobs", "event_ids_to_events", "event_queue_per_concurrency_id",
         "pending_event_ids_session", "pending_messages_per_session", "process_time_per_fn",
+        "progress_update_sleep_when_free", "sleep_when_free",
     ),
     "gradio.queueing.ProcessTime": ("add", "avg_time"),
     "gradio.route_utils": ("FnIndexInferError",),
@@ -68,6 +69,8 @@ PRIVATE_ROUTES: tuple[str, ...] = (
 
 CALLER = "x-ovseg-caller"
 """The header of `ovseg.server.visitors`."""
+LOOKS_EVERY = 0.02
+"""Seconds between two looks for jobs."""
 RECENT_RUNS = 20
 """How many runs say what the next one takes."""
 NETWORK_LINE = "network"
@@ -157,6 +160,11 @@ class RecentTimes:
 def expect_recent_times(page: gr.Blocks) -> None:
     """Tell visitors in line the wait that recent runs let expect."""
     page._queue.process_time_per_fn.default_factory = RecentTimes
+
+
+def look_for_jobs_less_often(page: gr.Blocks) -> None:
+    """Let a page that nobody asks for anything rest: to look every millisecond takes a twentieth of a processor."""
+    page._queue.sleep_when_free = page._queue.progress_update_sleep_when_free = LOOKS_EVERY
 
 
 def page_of(scope: Mapping[str, Any]) -> gr.Blocks:
