@@ -59,6 +59,7 @@ class DiffusersBackbone(ClipText, Backbone):
         self.pipeline = pipeline.to(device)
         self.pipeline.set_progress_bar_config(disable=True)
         self.network, self.vae = getattr(pipeline, self.parts[0]), pipeline.vae
+        self.dtype: torch.dtype = self.network.dtype  # looked up once: diffusers walks over all modules for it
         self.vae_stride = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self._lock, self._there = threading.RLock(), ""
 
@@ -125,7 +126,7 @@ class DiffusersBackbone(ClipText, Backbone):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = type(self.network).from_config(self.network.config)
-        pipeline = self._pipeline_with({part: network.to(self.device, self.network.dtype).eval()})
+        pipeline = self._pipeline_with({part: network.to(self.device, self.dtype).eval()})
         return type(self)(pipeline, self.name, self.device)
 
     @classmethod
@@ -208,7 +209,7 @@ class DiffusersBackbone(ClipText, Backbone):
         posterior = self.vae.encode((pixels.float() / 127.5 - 1).to(self.vae.dtype)).latent_dist
         latent = posterior.mean if sample_seed is None else posterior.sample(generator(sample_seed))
         check_finite("The picture's latents", self.vae.dtype, latent)
-        return self._scaled(latent).to(self.network.dtype)
+        return self._scaled(latent).to(self.dtype)
 
     @torch.no_grad()
     def trace_noised(
@@ -219,7 +220,7 @@ class DiffusersBackbone(ClipText, Backbone):
             self._alone("network")
             self._run(noised.expand(len(text.prompts), -1, -1, -1), timestep, text)
         trace = recorder.trace(timestep, noised)
-        check_finite("The network's attention and features", self.network.dtype, *trace.tensors())
+        check_finite("The network's attention and features", self.dtype, *trace.tensors())
         return trace
 
     @torch.no_grad()
@@ -292,7 +293,7 @@ class DiffusersBackbone(ClipText, Backbone):
                 **self._told(sampling, len(seeds)),
             )
         latents = on_grid(done["latents"], self.latent_shape(self.square_hw())[1:])  # as the network knows them
-        check_finite("The generated latents", self.network.dtype, latents)
+        check_finite("The generated latents", self.dtype, latents)
         maps = attribution.mean() if phrase else [None] * len(seeds)
         return tuple(
             Generated(self.decode(latent), latent, where) for latent, where in zip(latents.split(1), maps, strict=True)
