@@ -59,7 +59,6 @@ class DiffusersBackbone(ClipText, Backbone):
         self.pipeline = pipeline.to(device)
         self.pipeline.set_progress_bar_config(disable=True)
         self.network, self.vae = getattr(pipeline, self.parts[0]), pipeline.vae
-        self.dtype: torch.dtype = self.network.dtype  # looked up once: diffusers walks over all modules for it
         self.vae_stride = 2 ** (len(self.vae.config.block_out_channels) - 1)
         self._lock, self._there = threading.RLock(), ""
 
@@ -159,6 +158,11 @@ class DiffusersBackbone(ClipText, Backbone):
     @abstractmethod
     def row_bytes(self, latent_hw: tuple[int, int], capture: Capture) -> int:
         """What one row of a pass takes at most: activations, and what is recorded."""
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """The network's precision, looked up once: diffusers walks over all modules for it."""
+        return self.network.dtype
 
     @property
     def weights(self) -> dict[str, int]:
