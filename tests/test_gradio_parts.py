@@ -19,7 +19,9 @@ from gradio.queueing import Event, ProcessTime
 from gradio.routes import App
 from gradio.state_holder import SessionState, StateHolder
 
-from ovseg.server.gradio_parts import RECENT_RUNS, click_data, expect_recent_times
+from ovseg.demo.build import build
+from ovseg.models import Models
+from ovseg.server.gradio_parts import LOOKS_EVERY, RECENT_RUNS, click_data, expect_recent_times
 from ovseg.server.page import Page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,6 +42,7 @@ PARTS_OF: dict[str, tuple[str, ...]] = {
     "gradio.queueing.Queue": (
         "active_jobs", "event_ids_to_events", "event_queue_per_concurrency_id",
         "pending_event_ids_session", "pending_messages_per_session", "process_time_per_fn",
+        "progress_update_sleep_when_free", "sleep_when_free",
     ),
     "gradio.queueing.ProcessTime": ("add", "avg_time"),
     "gradio.route_utils": ("FnIndexInferError",),
@@ -145,6 +148,20 @@ def test_a_wait_is_told_from_the_last_runs_and_not_from_the_first(things: dict[s
     queue.broadcast_estimations("network")
     told = [queue.pending_messages_per_session[one.session_hash].get_nowait().rank_eta for one in waiting]
     assert told == [2.0, 4.0, 6.0]
+
+
+def test_a_page_that_nobody_asks_seldom_looks_for_jobs(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, rests = build(models)._queue, []
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+        queue.stopped = True
+
+    monkeypatch.setattr(asyncio, "sleep", rest)
+    for look in (queue.start_processing, queue.start_progress_updates):
+        queue.stopped = False
+        asyncio.run(look())
+    assert rests == [LOOKS_EVERY] * 2 and LOOKS_EVERY >= 0.005
 
 
 def test_the_page_overrides_what_gradio_calls() -> None:

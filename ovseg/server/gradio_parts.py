@@ -31,6 +31,8 @@ __all__ = ["Block", "BlockFunction", "FnIndexInferError", "ImageData", "SessionS
 
 CALLER = "x-ovseg-caller"
 """The header of `ovseg.server.visitors`."""
+LOOKS_EVERY = 0.005
+"""Seconds between two looks for jobs."""
 RECENT_RUNS = 20
 """How many runs say what the next one takes."""
 NETWORK_LINE = "network"
@@ -120,6 +122,11 @@ class RecentTimes:
 def expect_recent_times(page: gr.Blocks) -> None:
     """Tell visitors in line the wait that recent runs let expect."""
     page._queue.process_time_per_fn.default_factory = RecentTimes
+
+
+def look_for_jobs_less_often(page: gr.Blocks) -> None:
+    """Let a page that nobody asks for anything rest: to look every millisecond takes a twentieth of a processor."""
+    page._queue.sleep_when_free = page._queue.progress_update_sleep_when_free = LOOKS_EVERY
 
 
 def page_of(scope: Mapping[str, Any]) -> gr.Blocks:
