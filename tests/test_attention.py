@@ -243,13 +243,16 @@ def test_heads_count_where_the_word_is(models: Models, joint: Models) -> None:
 
 def test_heads_apart_are_those_whose_mean_was_kept(network: Models) -> None:
     _, drawn = draw_inside(network, INSPECTION, Sampling(2, 3.0))
+    apart = 0
     for site in drawn.cross:
         with counting() as count:
             heads = heads_of(network, drawn, site, 1)
         assert (count.passes, count.rows) == (1, 1)
-        assert len(heads.maps) > 1 and heads.maps.shape[1:] == drawn.cross[site].shape[1:]
+        assert heads.maps.shape[1:] == drawn.cross[site].shape[1:]
         assert np.allclose(heads.maps.astype(np.float32).mean(0), drawn.cross[site][1].astype(np.float32), **HALF)
-        assert not np.array_equal(heads.maps[0], heads.maps[1])
+        apart += len(heads.maps) > 1
+        assert len(heads.maps) == 1 or not np.array_equal(heads.maps[0], heads.maps[1])
+    assert apart > 1
     with pytest.raises(ValueError, match=r"must be one of the .* that were looked at, but got 'elsewhere'"):
         heads_of(network, drawn, Site("elsewhere", 1, "cross"), 0)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFont
 
 from ovseg.__main__ import main
 from ovseg.compare import (
@@ -36,7 +36,7 @@ from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.output.files import Result, files_of
-from ovseg.output.sheet import GAP, MARGIN, Key, Panel, Sheet, typeset
+from ovseg.output.sheet import GAP, MARGIN, Key, Panel, Sheet, shortened, typeset
 from ovseg.progress import StoppedError
 from ovseg.scene import from_image
 from ovseg.types import Scene, Segmentation
@@ -154,6 +154,7 @@ def test_figures_as_markdown_csv_and_json() -> None:
     record = json.loads(json.dumps(ALL.record(), allow_nan=False))
     assert record["entries"][0]["settings"] == {"draws": 1} and record["entries"][1]["iou"]["dog"] == pytest.approx(1 / 3)
     assert record["failures"] == [{"title": "four", "sentence": "It must be B, but got A|C."}]
+    assert record["agreement_on_classes"] == pytest.approx(ALL.agreement_on_classes) and ALL.agreement_on_classes > 0
     assert record["agreement"] == 0.625 and record["mutual_iou"][0][1] == pytest.approx(0.8056, abs=1e-4)
 
 
@@ -303,6 +304,15 @@ def test_sheet_shows_the_picture_and_every_entrys_masks() -> None:
     hatched = panels_of(comparison_sheet(known, hatched=True), 200)
     assert np.array_equal(hatched[0], panels[0]) and not np.array_equal(hatched[1], panels[1])
     assert comparison_sheet(replace(known, truth=None)).shape[0] < sheet.shape[0]
+
+
+def test_a_text_that_is_too_long_ends_with_dots() -> None:
+    font, text = ImageFont.load_default(20), "a title that is far too long"
+    assert shortened(text, font, round(font.getlength(text)) + 1) == text
+    for width in (60, 120):
+        short = shortened(text, font, width)
+        assert text.startswith(short.removesuffix("…")) and short.endswith("…")
+        assert font.getlength(short) <= width < font.getlength(text[: len(short) + 1] + "…")
 
 
 def test_sheet_says_what_failed_and_wraps() -> None:

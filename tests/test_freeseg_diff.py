@@ -1,5 +1,6 @@
 """FreeSeg-Diff on tiny networks of random weights: its steps one by one, and the whole of it."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -80,6 +81,9 @@ def test_every_class_has_a_cluster_at_most(with_clip: Models, wide: Scene, refin
     assert np.array_equal(result.scores(), again.scores())
     titles = [item.title for item in result.evidence]
     assert titles[0].startswith("No caption was needed") and sum(t.startswith("Cluster ") for t in titles) == 4
+    for title in titles:  # names in the order of their probabilities
+        shares = [int(share) for share in re.findall(r"(\d+)%", title)]
+        assert shares == sorted(shares, reverse=True) and len(shares) == 3 * title.startswith("Cluster ")
     if refinement == "none":
         regions = torch.from_numpy(result.evidence[0].map)[None, None].float()
         grown = torch.nn.functional.interpolate(regions, (80, 128), mode="nearest")[0, 0].numpy()

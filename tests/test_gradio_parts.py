@@ -19,13 +19,52 @@ from gradio.queueing import Event, ProcessTime
 from gradio.routes import App
 from gradio.state_holder import SessionState, StateHolder
 
-from ovseg.server.gradio_parts import PRIVATE_PARTS, PRIVATE_ROUTES, RECENT_RUNS, click_data, expect_recent_times
+from ovseg.demo.build import build
+from ovseg.models import Models
+from ovseg.server.gradio_parts import LOOKS_EVERY, RECENT_RUNS, click_data, expect_recent_times
 from ovseg.server.page import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 USERS = sorted([*(ROOT / "ovseg" / "server").glob("*.py"), *(ROOT / "ovseg" / "demo").glob("*.py"), ROOT / "app.py"])
 HOME = ROOT / "ovseg" / "server" / "gradio_parts.py"
 PUBLIC = {"gradio", "gradio.components"}
+PARTS_OF: dict[str, tuple[str, ...]] = {
+    "gradio.block_function.BlockFunction": ("api_name", "api_visibility", "fn", "inputs"),
+    "gradio.blocks.Block": ("_id", "async_move_resource_to_block_cache", "stateful"),
+    "gradio.blocks.Blocks": ("_queue", "fns", "mcp_server_obj", "preprocess_data", "process_api", "state_holder"),
+    "gradio.components.Component": ("api_info", "preprocess"),
+    "gradio.context.LocalContext": ("blocks", "event_id"),
+    "gradio.data_classes.ImageData": ("path",),
+    "gradio.events.EventData": ("_data",),
+    "gradio.mcp.GradioMCPServer": ("convert_strings_to_filedata", "postprocess_output_data"),
+    "gradio.queueing.Event": ("_id", "alive", "concurrency_id", "enqueue_time", "request", "session_hash"),
+    "gradio.queueing.EventQueue": ("queue",),
+    "gradio.queueing.Queue": (
+        "active_jobs", "event_ids_to_events", "event_queue_per_concurrency_id",
+        "pending_event_ids_session", "pending_messages_per_session", "process_time_per_fn",
+        "progress_update_sleep_when_free", "sleep_when_free",
+    ),
+    "gradio.queueing.ProcessTime": ("add", "avg_time"),
+    "gradio.route_utils": ("FnIndexInferError",),
+    "gradio.routes.App": ("get_blocks",),
+    "gradio.state_holder.SessionState": ("__contains__", "__getitem__"),
+    "gradio.state_holder.StateHolder": ("lock", "session_data", "time_last_used"),
+    "gradio.utils": ("get_function_description", "get_upload_folder"),
+    "gradio_client.utils": ("is_file_obj_with_meta",),
+}  # fmt: skip
+PRIVATE_PARTS: tuple[str, ...] = tuple(f"{owner}.{name}" for owner, names in PARTS_OF.items() for name in names)
+"""Modules, classes and attributes by their names in Gradio."""
+
+PRIVATE_ROUTES: tuple[str, ...] = (
+    "/gradio_api/call/{api_name}",
+    "/gradio_api/call/{api_name}/{event_id}",
+    "/gradio_api/call/v2/{api_name}/{event_id}",
+    "/gradio_api/heartbeat/{session_hash}",
+    "/gradio_api/queue/data",
+    "/gradio_api/queue/join",
+    "/gradio_api/upload",
+)
+"""The addresses that requests are told apart by."""
 PRIVATE_NAMES = {name.rpartition(".")[2] for name in PRIVATE_PARTS}
 # Names of ours, of Python's and of Gradio's public parts that are attributes in that file.
 OTHERS = {
@@ -109,6 +148,20 @@ def test_a_wait_is_told_from_the_last_runs_and_not_from_the_first(things: dict[s
     queue.broadcast_estimations("network")
     told = [queue.pending_messages_per_session[one.session_hash].get_nowait().rank_eta for one in waiting]
     assert told == [2.0, 4.0, 6.0]
+
+
+def test_a_page_that_nobody_asks_seldom_looks_for_jobs(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue, rests = build(models)._queue, []
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+        queue.stopped = True
+
+    monkeypatch.setattr(asyncio, "sleep", rest)
+    for look in (queue.start_processing, queue.start_progress_updates):
+        queue.stopped = False
+        asyncio.run(look())
+    assert rests == [LOOKS_EVERY] * 2 and LOOKS_EVERY >= 0.005
 
 
 def test_the_page_overrides_what_gradio_calls() -> None:

@@ -33,6 +33,13 @@ def test_fuse_strides_normalises_after_expanding_and_weighs() -> None:
         maps.fuse_strides({1: torch.ones(1, 1, 1)}, {1: 0.0, 4: 1.0}, (1, 1))
 
 
+def test_a_place_is_found_on_a_grid_up_to_its_edges() -> None:
+    places = ((0.0, 0.0), (0.5, 0.49), (0.99, 0.26), (1.0, 1.0))
+    assert [maps.place_at((4, 6), x, y) for x, y in places] == [(0, 0), (1, 3), (1, 5), (3, 5)]
+    with pytest.raises(ValueError, match="must lie within the picture, 0 to 1, but got x 2 and y 0"):
+        maps.place_at((4, 6), 2, 0)
+
+
 def test_features_are_resized_as_maps_are() -> None:
     torch.manual_seed(0)
     features = torch.randn(2, 3, 4, 5)

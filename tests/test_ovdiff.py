@@ -31,6 +31,15 @@ from ovseg.words.classes import parse_classes
 from ovseg.words.stuff import is_stuff
 from tests.networks import stop_at, with_folder
 
+
+def test_it_asks_for_the_networks_that_its_settings_read(models: Models) -> None:
+    asked = {
+        (masks, extractors): sorted(OVDiff(masks=masks, extractors=extractors, prefilter=False).helpers(models))
+        for masks in ("otsu", "maskcut") for extractors in (("diffusion",), ("diffusion", "dino"), ("clip",))
+    }  # fmt: skip
+    assert list(asked.values()) == [[], ["dino"], ["clip"], ["dino"], ["dino"], ["clip", "dino"]]
+
+
 SMALL = OVDiff(images=3, steps=1, parts=2, masks="otsu", sites="0, 2-3", short_side=0, windows=())
 CLASSES = parse_classes("cat, dog, sky")
 

@@ -15,7 +15,7 @@ from jaxtyping import Float16, Float32, UInt8
 
 from ovseg.backbones.base import NOTHING, Ablation, Backbone, Capture, Site, Text, Token, Trace, grid_at
 from ovseg.layer_attention import LayerAttention
-from ovseg.maths.maps import fuse_strides
+from ovseg.maths.maps import fuse_strides, place_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,13 +137,12 @@ class Attention:
         Raises:
             ValueError: the place is outside, or the level's self-attention was not kept.
         """
-        if not (0 <= x <= 1 and 0 <= y <= 1):
-            raise ValueError(f"The place must lie within the picture, 0 to 1, but got x {x} and y {y}.")
+        rows, columns = self.grid(site.stride)
+        row, column = place_at((rows, columns), x, y)
         if level not in self.kept:
             known = ", ".join(self.level_name(k) for k in self.kept) or "no level"
             raise ValueError(f"Self-attention was kept at {known}, but {self.level_name(level)} was asked for.")
-        rows, columns = self.grid(site.stride)
-        place = min(int(y * rows), rows - 1) * columns + min(int(x * columns), columns - 1)
+        place = row * columns + column
         attended = self.states[site].probabilities(slice(place, place + 1))[self.kept.index(level)]
         return attended.reshape(-1, rows, columns).numpy()
 

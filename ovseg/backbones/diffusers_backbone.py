@@ -121,7 +121,7 @@ class DiffusersBackbone(ClipText, Backbone):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = type(self.network).from_config(self.network.config)
-        pipeline = self._pipeline_with({part: network.to(self.device, self.network.dtype).eval()})
+        pipeline = self._pipeline_with({part: network.to(self.device, self.dtype).eval()})
         return type(self)(pipeline, self.name, self.device)
 
     @classmethod
@@ -154,6 +154,11 @@ class DiffusersBackbone(ClipText, Backbone):
     @abstractmethod
     def row_bytes(self, latent_hw: tuple[int, int], capture: Capture) -> int:
         """What one row of a pass takes at most: activations, and what is recorded."""
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """The network's precision, looked up once: diffusers walks over all modules for it."""
+        return self.network.dtype
 
     @property
     def weights(self) -> dict[str, int]:
@@ -204,7 +209,7 @@ class DiffusersBackbone(ClipText, Backbone):
         posterior = self.vae.encode((pixels.float() / 127.5 - 1).to(self.vae.dtype)).latent_dist
         latent = posterior.mean if sample_seed is None else posterior.sample(generator(sample_seed))
         check_finite("The picture's latents", self.vae.dtype, latent)
-        return self._scaled(latent).to(self.network.dtype)
+        return self._scaled(latent).to(self.dtype)
 
     @torch.no_grad()
     def trace_noised(
@@ -215,7 +220,7 @@ class DiffusersBackbone(ClipText, Backbone):
             self._alone("network")
             self._run(noised.expand(len(text.prompts), -1, -1, -1), timestep, text)
         trace = recorder.trace(timestep, noised)
-        check_finite("The network's attention and features", self.network.dtype, *trace.tensors())
+        check_finite("The network's attention and features", self.dtype, *trace.tensors())
         return trace
 
     @torch.no_grad()
@@ -288,7 +293,7 @@ class DiffusersBackbone(ClipText, Backbone):
                 **self._told(sampling, len(seeds)),
             )
         latents = on_grid(done["latents"], self.latent_shape(self.square_hw())[1:])  # as the network knows them
-        check_finite("The generated latents", self.network.dtype, latents)
+        check_finite("The generated latents", self.dtype, latents)
         maps = attribution.mean() if phrase else [None] * len(seeds)
         return tuple(
             Generated(self.decode(latent), latent, where) for latent, where in zip(latents.split(1), maps, strict=True)

@@ -84,7 +84,7 @@ class Flux2Klein(JointAttention):
         return Encoded(states, {}, torch.arange(self.room, device=states.device).expand(len(prompts), -1))
 
     def _run(self, noised: Float[Tensor, "b c y x"], timestep: float, text: Text) -> None:
-        time = torch.tensor(timestep / CLOCK, dtype=self.network.dtype, device=noised.device)
+        time = torch.tensor(timestep / CLOCK, dtype=self.dtype, device=noised.device)
         self.network(
             hidden_states=noised.flatten(2).mT,
             timestep=time.expand(len(noised)),
@@ -95,7 +95,7 @@ class Flux2Klein(JointAttention):
 
     def timesteps(self, sampling: Sampling) -> tuple[float, ...]:
         exact = torch.tensor(super().timesteps(sampling))
-        return tuple(CLOCK * time for time in (exact.to(self.network.dtype) / CLOCK).tolist())
+        return tuple(CLOCK * time for time in (exact.to(self.dtype) / CLOCK).tolist())
 
     def _shifting(self, steps: int) -> dict[str, Any]:
         return {"sigmas": np.linspace(1.0, 1 / steps, steps), "mu": compute_empirical_mu(self.trained_places**2, steps)}

@@ -45,7 +45,7 @@ class JointAttention(DiffusersBackbone):
 
     def row_bytes(self, latent_hw: tuple[int, int], capture: Capture) -> int:
         rows = math.prod(grid_at(latent_hw, self.coarsest_stride)) + self._text_columns
-        vectors = rows * self.network.inner_dim * self.network.dtype.itemsize
+        vectors = rows * self.network.inner_dim * self.dtype.itemsize
         # Of a captured layer queries, keys and values are kept; two more are made of them, for one layer at a time.
         return (3 * len({site.name for site in capture.states}) + 2 * bool(capture.states) + ACTIVATIONS) * vectors
 

@@ -122,7 +122,7 @@ class StableDiffusion(DiffusersBackbone):
         return type(self.pipeline.scheduler).from_config(config)
 
     def row_bytes(self, latent_hw: tuple[int, int], capture: Capture) -> int:
-        size = self.network.dtype.itemsize
+        size = self.dtype.itemsize
         # What a site was given is kept; its queries and keys, and what they are multiplied by, are there for one at a time.
         inputs = [math.prod(grid_at(latent_hw, site.stride)) * self.width(site) * size for site in capture.states]
         activations = self.network.config.block_out_channels[0] * math.prod(latent_hw) * size * ACTIVATIONS

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
@@ -153,16 +154,17 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def read_whole(kind: type, source: str, dtype: torch.dtype | None = None) -> torch.nn.Module:
+def read_whole(kind: type, source: str, dtype: torch.dtype | None = None, **options: Any) -> torch.nn.Module:
     """A network of a class of transformers, read from a folder or a repository of the hub; numbers alone are read.
 
     Args:
-        dtype: the precision; that of the files if not given.
+        dtype: the precision; that of the files if not given. The class takes what `options` there are.
 
     Raises:
         ValueError: some of its tensors are not there.
     """
-    network, info = kind.from_pretrained(source, dtype=dtype, weights_only=True, output_loading_info=True)
+    reading = {"dtype": dtype, "weights_only": True, "output_loading_info": True}
+    network, info = kind.from_pretrained(source, **reading, **options)
     check_complete(source, info["missing_keys"])
     say_if_pickled(source)
     return network

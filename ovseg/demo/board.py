@@ -307,5 +307,5 @@ def _legend(labels: list[str], hues: Sequence[str]) -> list[dict]:
 
 def data_url(picture: Image.Image, kind: str) -> str:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **({"quality": 92} if kind == "JPEG" else {}))
+    picture.save(buffer, kind, **({"quality": 92} if kind == "JPEG" else {"compress_level": view.PNG_EFFORT}))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -22,7 +22,7 @@ from ovseg.demo.worked_example import WorkedExample
 from ovseg.limits import limits
 from ovseg.models import Models
 from ovseg.server.durations import Durations
-from ovseg.server.gradio_parts import expect_recent_times, take_bare_pictures, write_mcp_answers
+from ovseg.server.gradio_parts import expect_recent_times, look_for_jobs_less_often, take_bare_pictures, write_mcp_answers
 from ovseg.server.guard import HANDLERS, Guard, allowed_hosts
 from ovseg.server.housekeeping import housekeeping
 from ovseg.server.listeners import ListeningMiddleware
@@ -62,6 +62,7 @@ def build(models: Models, example: WorkedExample | None = None, durations: Durat
     # Nothing goes past the line.
     page.queue(default_concurrency_limit=8, max_size=limits().queue, api_open=False)
     expect_recent_times(page)
+    look_for_jobs_less_often(page)
     return page
 
 

@@ -129,7 +129,9 @@ def _wire_run(models: Models, tab: CompareTab, durations: Durations) -> gr.event
                 yield status_line(stage, share), gr.skip(), gr.skip(), gr.skip()
         yield done_line(models, made, time.monotonic() - begun), gr.skip(), gr.skip(), gr.skip()
 
-    def below(results: Results, words: str) -> tuple[Any, ...]:
+    def below(results: Results | None, words: str) -> tuple[Any, ...]:
+        if results is None:  # no run came before
+            return tuple(gr.skip() for _ in (0, 1, 2, *tab.looks.outputs))
         # Words that stand there stay: this may come late, when the visitor has typed others.
         names = gr.skip() if words else ", ".join("|".join(word.phrases) for word in results.classes)
         return names, results.caption, gr.HTML(estimates=estimates_of(models, durations)), *first_views(results)

@@ -13,7 +13,7 @@ import gradio as gr
 
 from ovseg.backbones import BACKBONES, find_checkpoint
 from ovseg.demo.static_files import static
-from ovseg.evaluation.baselines import BASELINES, MEASURABLE
+from ovseg.evaluation.baselines import MEASURABLE
 from ovseg.evaluation.results import FIGURES, SHIPPED, FigurePair, Measured, ResultFiles
 from ovseg.methods import METHODS, Method, find_method
 from ovseg.methods.records import METRICS
@@ -88,7 +88,7 @@ class _Page:
         if len(measured) < 2:
             return ""
         titles = [find_checkpoint(next(iter(runs.values())).record["backbone"]).short_title for runs in measured]
-        kinds = [kind for kind in (*METHODS, *BASELINES) if any(kind.name in runs for runs in measured)]
+        kinds = [kind for kind in METHODS if not kind.yardstick and any(kind.name in runs for runs in measured)]
         rows = [[escape(kind.full_title()), *(_on_a_network(runs.get(kind.name)) for runs in measured)] for kind in kinds]
         title, data = "One method on several networks", _data(next(iter(measured[0].values())))
         table = _table(title, ("Method", *titles), rows)

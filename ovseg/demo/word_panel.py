@@ -81,9 +81,14 @@ def build_word_panel(
     return WordPanel(box, chips, caption, captioner, tuple(rest)), [saying, checking]
 
 
-def _left_out(words: str, value: dict[str, Any]) -> tuple[str, gr.Button]:
+def _left_out(words: str, value: Any) -> tuple[str, gr.Button]:
     """The words without those that the chips do not find, and the button hidden."""
-    kept = [w for w in parse_classes(words) if value["present"].get(w.name, {"present": True})["present"]]
+    with as_sentences():
+        classes = parse_classes(words)
+        try:
+            kept = [w for w in classes if value["present"].get(w.name, {"present": True})["present"]]
+        except (KeyError, TypeError, AttributeError):
+            raise ValueError("What is found must be what the page's own chips say, but got something else.") from None
     return ", ".join("|".join(word.phrases) for word in kept), gr.Button(visible=False)
 
 

@@ -58,16 +58,16 @@ def _text(backbone: "DiffusersBackbone") -> Text:
         columns = len(backbone.tokens("a photo of a cat"))
         states = torch.empty(1, columns, backbone.network.config["joint_attention_dim"], device="meta")
         order = torch.arange(columns, device="meta")[None]
-        return Text(("",), states.to(backbone.network.dtype), ((),), token_of=order)
+        return Text(("",), states.to(backbone.dtype), ((),), token_of=order)
 
 
 def counted(backbone: "DiffusersBackbone") -> Iterator[str]:
     """Lines on the size of each network, and on the largest pass: one row, on a picture of training, to the last block."""
     for part, weights in backbone.weights.items():
-        yield f"{part}: {weights / 1e6:,.1f} M weights, {weights * backbone.network.dtype.itemsize / 1e9:.2f} GB"
+        yield f"{part}: {weights / 1e6:,.1f} M weights, {weights * backbone.dtype.itemsize / 1e9:.2f} GB"
     channels, *grid = backbone.latent_shape(backbone.square_hw())
     text = _text(backbone)
-    latent = torch.empty(1, channels, *grid, device="meta", dtype=backbone.network.dtype)
+    latent = torch.empty(1, channels, *grid, device="meta", dtype=backbone.dtype)
     capture, timestep = Capture(features=backbone.feature_strides), backbone.timesteps(Sampling(2, 1.0))[-1]
     with flop_counter() as count:
         trace = backbone.trace_noised(latent, text, timestep, capture)

@@ -82,6 +82,13 @@ def windows(hw: tuple[int, int], side: int, stride: int) -> list[tuple[slice, sl
     return [(slice(top, top + side), slice(left, left + side)) for top in tops for left in lefts]
 
 
+def place_at(grid: tuple[int, int], x: float, y: float) -> tuple[int, int]:
+    """Row and column of a grid (y, x) at a place in shares of the picture's width and height, which must lie within it."""
+    if not (0 <= x <= 1 and 0 <= y <= 1):
+        raise ValueError(f"The place must lie within the picture, 0 to 1, but got x {x} and y {y}.")
+    return min(int(y * grid[0]), grid[0] - 1), min(int(x * grid[1]), grid[1] - 1)
+
+
 def principal(features: Float[Tensor, "c y x"]) -> UInt8[np.ndarray, "y x 3"]:
     """The three principal components of the features as red, green, blue, each stretched to 0 ... 255."""
     rows = features.flatten(1).T.double()

@@ -10,7 +10,7 @@ import torch
 import transformers  # its classes are named below as text, since naming one in code would import its network
 from jaxtyping import UInt8
 
-from ovseg.backbones.weights import check_complete, check_tokenizer, loading, say_if_pickled
+from ovseg.backbones.weights import check_tokenizer, loading, read_whole
 from ovseg.pretrained.frozen import Frozen
 
 WHOLE = 20  # tokens of a sentence that `go_on` gives: the library's default for BLIP
@@ -53,12 +53,9 @@ class Captioner(Frozen):
             check_tokenizer(Path(source))
         with loading(f"The captioner {source}"):
             self._processor = transformers.AutoProcessor.from_pretrained(source)
-            network = getattr(transformers, ARCHITECTURES[kind])
-            model, info = network.from_pretrained(source, dtype=dtype, weights_only=True, output_loading_info=True)
+            model = read_whole(getattr(transformers, ARCHITECTURES[kind]), source, dtype)
         self._model = model.to(self.device).eval().requires_grad_(False)
         self._splits_words = kind == "blip"
-        check_complete(source, info["missing_keys"])
-        say_if_pickled(source)
 
     def go_on(self, image: UInt8[np.ndarray, "h w 3"], prefix: str = "") -> str:
         """The sentence that begins with `prefix`, greedily and with `WHOLE` tokens at most, those of the prefix included.

@@ -12,7 +12,7 @@ import transformers
 from jaxtyping import Float, Num
 from torch import Tensor
 
-from ovseg.backbones.weights import check_complete, check_finite, loading, say_if_pickled
+from ovseg.backbones.weights import check_finite, loading, read_whole
 from ovseg.maths.maps import enlarged
 from ovseg.pretrained.frozen import Frozen
 from ovseg.pretrained.outputs import outputs_of
@@ -36,12 +36,8 @@ class Dino(Frozen):
             raise ValueError(f"The self-supervised network must be a vit, but {source} is a {kind}.")
         with loading(f"DINO at {source}"):
             pixels = transformers.AutoImageProcessor.from_pretrained(source)
-            model, info = transformers.ViTModel.from_pretrained(
-                source, dtype=dtype, add_pooling_layer=False, weights_only=True, output_loading_info=True
-            )
+            model = read_whole(transformers.ViTModel, source, dtype, add_pooling_layer=False)
         self._model = model.to(self.device).eval().requires_grad_(False)
-        check_complete(source, info["missing_keys"])
-        say_if_pickled(source)
         self._mean, self._std = (torch.tensor(v, device=self.device) for v in (pixels.image_mean, pixels.image_std))
 
     @property

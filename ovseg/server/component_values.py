@@ -17,14 +17,19 @@ from ovseg.server.gradio_parts import Block
 LISTED = "a list of its choices"
 
 
-def check_values(parts: Sequence[Block], values: Sequence[Any]) -> None:
-    """Pass if each value is there and one that its part of the page can hold; raises ValueError where one is not."""
+def checked_values(parts: Sequence[Block], values: Sequence[Any]) -> list[Any]:
+    """The values, where each is there and one that its part of the page can hold; raises ValueError where one is not.
+
+    Nothing in place of a text is the empty text.
+    """
     if len(values) < len(parts):
         raise ValueError(f"The page sends {len(parts)} values here, but got {len(values)}.")
     check_characters(values)
     for part, value in zip(parts, values, strict=False):
         if isinstance(part, Component) and not isinstance(part, gr.State):
             check_value(part, value)
+    texts = {number for number, part in enumerate(parts) if isinstance(part, gr.Textbox)}
+    return ["" if value is None and number in texts else value for number, value in enumerate(values)]
 
 
 def check_characters(value: Any) -> None:
@@ -70,7 +75,8 @@ def _wanted(part: Component, value: Any) -> str:
             fits = isinstance(chosen, list) and all(_is_choice(part, x) or (free and isinstance(x, str)) for x in chosen)
             return "" if fits else LISTED
         case gr.Radio() | gr.Dropdown():
-            return "" if value is None or _is_choice(part, value) else "one of its choices"
+            may_be_empty = value is None and part.value is None
+            return "" if may_be_empty or _is_choice(part, value) else "one of its choices"
         case gr.Textbox():
             return "" if value is None or isinstance(value, (str, int, float)) else "text"
         case gr.Image():

@@ -1,6 +1,6 @@
 """What is used of Gradio's private parts, all of it: no other file of the project reads them.
 
-Gradio promises nothing of them. `PRIVATE_PARTS` lists them, and a test looks for each in the Gradio that is installed.
+Gradio promises nothing of them. `tests/test_gradio_parts.py` lists them, and looks for each in the Gradio that is installed.
 """
 
 import datetime
@@ -29,45 +29,10 @@ from ovseg.doors.inputs import written_file
 
 __all__ = ["Block", "BlockFunction", "FnIndexInferError", "ImageData", "SessionState"]
 
-PARTS_OF: dict[str, tuple[str, ...]] = {
-    "gradio.block_function.BlockFunction": ("api_name", "api_visibility", "fn", "inputs"),
-    "gradio.blocks.Block": ("_id", "async_move_resource_to_block_cache", "stateful"),
-    "gradio.blocks.Blocks": ("_queue", "fns", "mcp_server_obj", "preprocess_data", "process_api", "state_holder"),
-    "gradio.components.Component": ("api_info", "preprocess"),
-    "gradio.context.LocalContext": ("blocks", "event_id"),
-    "gradio.data_classes.ImageData": ("path",),
-    "gradio.events.EventData": ("_data",),
-    "gradio.mcp.GradioMCPServer": ("convert_strings_to_filedata", "postprocess_output_data"),
-    "gradio.queueing.Event": ("_id", "alive", "concurrency_id", "enqueue_time", "request", "session_hash"),
-    "gradio.queueing.EventQueue": ("queue",),
-    "gradio.queueing.Queue": (
-        "active_jobs", "event_ids_to_events", "event_queue_per_concurrency_id",
-        "pending_event_ids_session", "pending_messages_per_session", "process_time_per_fn",
-    ),
-    "gradio.queueing.ProcessTime": ("add", "avg_time"),
-    "gradio.route_utils": ("FnIndexInferError",),
-    "gradio.routes.App": ("get_blocks",),
-    "gradio.state_holder.SessionState": ("__contains__", "__getitem__"),
-    "gradio.state_holder.StateHolder": ("lock", "session_data", "time_last_used"),
-    "gradio.utils": ("get_function_description", "get_upload_folder"),
-    "gradio_client.utils": ("is_file_obj_with_meta",),
-}  # fmt: skip
-PRIVATE_PARTS: tuple[str, ...] = tuple(f"{owner}.{name}" for owner, names in PARTS_OF.items() for name in names)
-"""Modules, classes and attributes by their names in Gradio."""
-
-PRIVATE_ROUTES: tuple[str, ...] = (
-    "/gradio_api/call/{api_name}",
-    "/gradio_api/call/{api_name}/{event_id}",
-    "/gradio_api/call/v2/{api_name}/{event_id}",
-    "/gradio_api/heartbeat/{session_hash}",
-    "/gradio_api/queue/data",
-    "/gradio_api/queue/join",
-    "/gradio_api/upload",
-)
-"""The addresses that requests are told apart by."""
-
 CALLER = "x-ovseg-caller"
 """The header of `ovseg.server.visitors`."""
+LOOKS_EVERY = 0.005
+"""Seconds between two looks for jobs."""
 RECENT_RUNS = 20
 """How many runs say what the next one takes."""
 NETWORK_LINE = "network"
@@ -157,6 +122,11 @@ class RecentTimes:
 def expect_recent_times(page: gr.Blocks) -> None:
     """Tell visitors in line the wait that recent runs let expect."""
     page._queue.process_time_per_fn.default_factory = RecentTimes
+
+
+def look_for_jobs_less_often(page: gr.Blocks) -> None:
+    """Let a page that nobody asks for anything rest: to look every millisecond takes a twentieth of a processor."""
+    page._queue.sleep_when_free = page._queue.progress_update_sleep_when_free = LOOKS_EVERY
 
 
 def page_of(scope: Mapping[str, Any]) -> gr.Blocks:

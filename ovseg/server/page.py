@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 from httpx import HTTPError, InvalidURL
 
-from ovseg.server.component_values import check_characters, check_values
+from ovseg.server.component_values import check_characters, checked_values
 from ovseg.server.gradio_parts import BlockFunction, SessionState, click_data, door_of, is_door, parts_now
 from ovseg.server.listeners import Listeners
 from ovseg.server.sentences import as_sentences
@@ -41,11 +41,7 @@ class Page(gr.Blocks):
             gr.Error: there are too many values or too few, or one is not what its part of the page can hold.
         """
         with as_sentences():
-            if is_door(block_fn):
-                given = completed(block_fn, inputs)
-            else:
-                given = inputs
-                check_values(parts_now(block_fn, state), given)
+            given = completed(block_fn, inputs) if is_door(block_fn) else checked_values(parts_now(block_fn, state), inputs)
         try:
             return await super().preprocess_data(block_fn, given, state, explicit_call)
         except FILE_ERRORS as error:
