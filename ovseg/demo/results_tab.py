@@ -11,9 +11,10 @@ from pathlib import Path
 
 import gradio as gr
 
-from ovseg.backbones import BACKBONES, find_checkpoint
+from ovseg.backbones import find_checkpoint
 from ovseg.demo.static_files import static
 from ovseg.evaluation.baselines import MEASURABLE
+from ovseg.evaluation.benchmark import USUAL
 from ovseg.evaluation.results import FIGURES, SHIPPED, FigurePair, Measured, ResultFiles
 from ovseg.methods import METHODS, Method, find_method
 from ovseg.methods.records import METRICS
@@ -221,7 +222,7 @@ def _picture(name: str, title: str, note: str, rows: Sequence[tuple[str, tuple[f
 
 def _title(row: Measured) -> str:
     title = find_method(row.record["method"], MEASURABLE).full_title()
-    title += "" if row.record["backbone"] == next(iter(BACKBONES)) else f" on {row.record['backbone']}"
+    title += "" if row.record["backbone"] == USUAL["backbone"] else f" on {row.record['backbone']}"
     return f"{title}: {row.what}" if row.what else title
 
 

@@ -7,10 +7,9 @@ from functools import cached_property
 from pathlib import Path
 
 from ovseg.assets import ASSETS
-from ovseg.backbones import BACKBONES
 from ovseg.evaluation.ablations import AblationTable
 from ovseg.evaluation.baselines import MEASURABLE, ClipCentrePrior
-from ovseg.evaluation.benchmark import Benchmark
+from ovseg.evaluation.benchmark import USUAL, Benchmark
 from ovseg.evaluation.datasets import find_dataset
 from ovseg.files import as_json, read_text, write_whole
 from ovseg.methods import METHODS, Method, find_method, obstacle_to, suited_to
@@ -45,7 +44,7 @@ def _runs_of(kind: type[Method]) -> Iterator[Run]:
 
 def kept_folder(models: Models) -> Path:
     """Where the files of a backbone ship: those of the usual one in the folder itself, of another in its own below it."""
-    return SHIPPED if models.name == next(iter(BACKBONES)) else SHIPPED / models.folder_name
+    return SHIPPED if models.name == USUAL["backbone"] else SHIPPED / models.folder_name
 
 
 RUNS: tuple[Run, ...] = tuple(run for kind in (*METHODS, ClipCentrePrior) for run in _runs_of(kind))

@@ -121,7 +121,6 @@ class LavisCaptioner:
         with self._lock:
             if self._process is None or self._process.poll() is not None:
                 self._start()
-                self._ask(LOADING_SECONDS, "load", self.zoo_name, self.model_type, self.device)
             # As bytes: an array of today's numpy cannot be read by LAVIS's.
             text = self._ask(self.seconds, "caption", image.tobytes(), image.shape[1::-1], prefix)
         return as_sentence(text, prefix)
@@ -156,6 +155,11 @@ class LavisCaptioner:
             variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
             keep = {"env": variables, "cwd": environment(), "pass_fds": [theirs.fileno()]}
             self._process = subprocess.Popen(command, stdout=2, **keep)  # what libraries print goes to standard error
+        try:
+            self._ask(LOADING_SECONDS, "load", self.zoo_name, self.model_type, self.device)
+        except ValueError:
+            self.close()  # the next picture must load again, not ask a process without a model
+            raise
 
     def _ask(self, seconds: float, method: str, *values: object) -> str | None:
         """What a method of the process's `Worker` answers."""

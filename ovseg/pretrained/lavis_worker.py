@@ -8,6 +8,7 @@ error in words, where there was one. It ends when the connection does.
 
 import argparse
 import importlib.util
+import os
 import runpy
 import sys
 import types
@@ -35,6 +36,7 @@ def main() -> None:
             except Exception as error:  # LAVIS may raise anything; the error becomes an answer, and the other side decides
                 answer = "", f"{type(error).__name__}: {error}"
             asked.send(answer)
+    os._exit(0)  # nothing is left to save, and taking the libraries down one by one can take seconds
 
 
 def prepare() -> None:
