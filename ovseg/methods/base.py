@@ -113,7 +113,7 @@ class Method(ABC):
     """For groups of its evidence, by a part of their name, which step of the paper they are, in a line."""
     label_source: ClassVar[str] = ""
     """The name of its released label filter, which says what the released pipeline is `asked`; empty where it has none."""
-    floor: ClassVar[Floor | None] = None
+    floors: ClassVar[tuple[Floor, ...]] = ()
 
     @classmethod
     def as_released(cls) -> "Method":

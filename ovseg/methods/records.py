@@ -1,4 +1,4 @@
-"""What a method's folder says of its method beside the code: rows of ablations, the paper's figures, runs, a floor."""
+"""What a method's folder says of its method beside the code: rows of ablations, the paper's figures, runs, floors."""
 
 import json
 from collections.abc import Mapping
@@ -49,10 +49,11 @@ class ShownRun:
 
 @dataclass(frozen=True)
 class Floor:
-    """What the method must reach with the weights that ship: a mean IoU, and the settings that make it quick to measure."""
+    """What the method must reach with weights that ship: a mean IoU, and the settings that make it quick to measure."""
 
     mean_image_miou: float
     settings: Mapping[str, Any] = field(default_factory=dict)
+    backbone: str = "pocket"
 
 
 @dataclass(frozen=True)

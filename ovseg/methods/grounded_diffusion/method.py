@@ -73,7 +73,7 @@ class GroundedDiffusion(Method):
     }  # fmt: skip
 
     caption_use: ClassVar[str] = "takes it for the prompt"
-    floor: ClassVar[Floor | None] = Floor(0.77)
+    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.77),)
     strip = about.strip
 
     threshold: float = background_threshold(

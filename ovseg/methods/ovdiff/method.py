@@ -111,7 +111,7 @@ class OVDiff(Settings, Method):
     ablations: ClassVar[tuple[AblationRow, ...]] = ABLATIONS
     runs: ClassVar[tuple[ShownRun, ...]] = (ShownRun("ovdiff-variants", of_ablations=True),)
     protocols: ClassVar[tuple[Protocol, ...]] = (PROTOCOL,)
-    floor: ClassVar[Floor | None] = Floor(0.88, {"images": 2, "steps": 5, "parts": 4})
+    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.88, {"images": 2, "steps": 5, "parts": 4}),)
     strip = about.strip
 
     @classmethod

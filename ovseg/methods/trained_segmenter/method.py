@@ -47,7 +47,7 @@ class TrainedSegmenter(Yardstick):
         arxiv="1807.10221",
         code="https://github.com/CSAILVision/unifiedparsing",
     )
-    floor: ClassVar[Floor | None] = Floor(0.84)
+    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.84),)
 
     background: Literal["stuff", "all"] = knob(
         "stuff",
