@@ -116,13 +116,12 @@ def pack(root: Path, to: Path) -> None:
 
 
 def _pack_pipeline(pipeline: StableDiffusionPipeline | StableDiffusion3Pipeline, to: Path) -> None:
-    # transformers loads a model in the precision of its file, diffusers in float32. With a half-precision text encoder,
-    # `from_pretrained` without a dtype would give a pipeline of two precisions, which cannot run.
-    for name, part in pipeline.components.items():
-        if part is not None and name.startswith("text_encoder"):
-            part.float()
     with whole_folder(to) as folder:
         pipeline.save_pretrained(folder, max_shard_size=LARGEST_FILE)
+        # transformers loads a model in the precision that its configuration names, diffusers in float32. Where that were
+        # half of it, `from_pretrained` without a dtype would give a pipeline of two precisions, which cannot run.
+        for path in folder.glob("text_encoder*/config.json"):
+            write_whole(path, as_json(read_json(path, dict) | {"dtype": "float32"}))
 
 
 def _trainings(root: Path) -> list[dict[str, Any]]:
