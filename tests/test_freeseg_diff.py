@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from ovseg.methods.freeseg_diff.method import FreeSegDiff
 from ovseg.methods.freeseg_diff.naming import assign, meanings_of, nouns_of, spoken_of
 from ovseg.methods.freeseg_diff.regions import features_of
 from ovseg.models import Models
+from ovseg.reading.recipe import crossing_of
 from ovseg.scene import from_image
 from ovseg.types import Scene
 from ovseg.words.classes import parse_classes
@@ -171,6 +173,18 @@ def test_what_is_clustered_can_be_exchanged(with_clip: Models, wide: Scene, feat
     assert found.shape[1:] == tuple(side // 2 for side in wide.latent.shape[-2:])
     assert {"diffusion": 2 * 16, "clip": 192, "dino": 24, "pixels": 3}[features] <= found.shape[0]
     assert len(np.unique(method.segment(with_clip, wide, CLASSES).evidence[0].map)) == 3
+
+
+def test_the_layers_that_are_named_are_clustered_whatever_their_grids(with_clip: Models, wide: Scene) -> None:
+    nothing, crossing = with_clip.backbone.encode_text([""], [""]), crossing_of(with_clip.backbone)
+    at_stride = tuple(k for k, site in enumerate(crossing) if site.stride == 2)
+    read = partial(features_of, with_clip, scene=wide, nothing=nothing)
+    every = read(settings=FreeSegDiff(query_stride=2))
+    assert torch.equal(every, read(settings=FreeSegDiff(query_stride=4, layers=at_stride)))
+    alone = [read(settings=FreeSegDiff(layers=(k,))) for k in (at_stride[-1], len(crossing) - 1)]
+    assert torch.equal(every[-len(alone[0]) :], alone[0]) and crossing[-1].stride == 1
+    both = read(settings=FreeSegDiff(layers=(at_stride[-1], len(crossing) - 1)))
+    assert len(both) == sum(map(len, alone)) and torch.equal(both[: len(alone[0])], alone[0])
 
 
 def test_best_effort_gives_a_class_several_clusters(with_clip: Models, wide: Scene) -> None:

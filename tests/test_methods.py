@@ -249,6 +249,7 @@ def test_draws_average_over_noise(models: Models, scene: Scene) -> None:
         ("freeseg-diff", {"template": "a photo"}, r"must hold \{\} once"),
         ("freeseg-diff", {"draws": 0}, "must be 1 or more, but got 0 and 4"),
         ("freeseg-diff", {"query_stride": 3}, "query_stride must be one of this backbone's, 1, 2, 4, 8, but got 3"),
+        ("freeseg-diff", {"layers": (99,)}, r"layers must be of 0 to \d+ on this backbone, but got 99"),
         ("ovdiff", {"extractors": ("dino", "magic")}, "must be some of diffusion, dino, clip, but got 'dino, magic'"),
         ("ovdiff", {"prompt": "a cat"}, r"must hold \{\} once"),
         ("ovdiff", {"images": 0}, "must be 1 or more"),

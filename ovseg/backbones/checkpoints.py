@@ -109,6 +109,12 @@ class Checkpoint:
         """The stride of cross-attention at which a picture of its training has nearest to so many places a side."""
         return min(sorted(set(self.cross_strides)), key=lambda stride: abs(self.latent_side / stride - places))
 
+    @property
+    def last_third(self) -> tuple[int, ...]:
+        """The numbers of the last third of its layers of cross-attention."""
+        count = len(self.cross_strides)
+        return tuple(range(count - count // 3, count))
+
     def sampling(self, steps: int | None = None, guidance: float | None = None, negative: str = "") -> Sampling:
         """How pictures are sampled: with the steps and guidance that suit the backbone where none are given."""
         return Sampling(self.steps if steps is None else steps, self.guidance if guidance is None else guidance, negative)

@@ -24,9 +24,10 @@ def grid_weights(default: tuple[float, ...], released: str, kind: str = "cross",
     return knob(default, told, label=f"Weights of {of}, finest first", high=100)
 
 
-def read_layers(released: str) -> Any:
-    """The numbers of the layers of cross-attention that are read."""
-    told = f"Numbers of the layers that are read, counted from 0; all if none is named. The released code reads {released}."
+def read_layers(released: str, otherwise: str = "all") -> Any:
+    """The numbers of the layers of cross-attention that are read; `otherwise` are those that are read without numbers."""
+    told = f"Numbers of the layers that are read, counted from 0; {otherwise} if none is named. The released code reads"
+    told += f" {released}."
     return knob((), told, label="Layers", high=99)
 
 

@@ -110,7 +110,8 @@ class FreeSegDiff(Settings, Method):
             return cls._grids(checkpoint)
         # Larger pictures gain nothing from finer edges: the masks come from a coarse grid.
         small = {"vocabulary": "open", "timestep": 200, "refinement": "pamr", "refine_side": checkpoint.side}
-        return cls._grids(checkpoint) | small
+        last = {"layers": checkpoint.last_third, "timestep": 100, "clusters": 6} if checkpoint.joint else {}
+        return cls._grids(checkpoint) | small | last
 
     @classmethod
     def stand_ins(cls, checkpoint: Checkpoint) -> Mapping[str, object]:

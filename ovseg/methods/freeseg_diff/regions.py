@@ -12,6 +12,7 @@ from ovseg.maths.cluster import agglomerate, kmeans, library_kmeans
 from ovseg.maths.maps import box_of, resize
 from ovseg.methods.freeseg_diff.settings import Settings
 from ovseg.models import Models
+from ovseg.reading.recipe import crossing_named, crossing_of
 from ovseg.types import Scene
 
 
@@ -31,13 +32,15 @@ def features_of(models: Models, settings: Settings, scene: Scene, nothing: Text)
 
 
 def _queries(models: Models, settings: Settings, scene: Scene, nothing: Text) -> Tensor:
-    """Queries (channels, y, x) of every cross-attention at `query_stride`, one after the other."""
+    """Queries (channels, y, x) of the layers that are read, one after the other."""
     backbone = models.backbone
-    sites = tuple(s for s in backbone.sites if s.stride == settings.query_stride and s.kind == "cross")
+    at_stride = tuple(site for site in crossing_of(backbone) if site.stride == settings.query_stride)
+    sites = crossing_named(backbone, settings.layers) if settings.layers else at_stride
     total = 0.0
     for draw in range(settings.draws):
         trace = backbone.trace(scene.latent, nothing, settings.timestep, Capture(queries=sites), scene.seed + draw)
-        total = total + torch.cat([queries[0] for queries in trace.queries.values()]) / settings.draws
+        grid = next(iter(trace.queries.values())).shape[-2:]
+        total = total + torch.cat([resize(queries, grid)[0] for queries in trace.queries.values()]) / settings.draws
     return total.float()
 
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ovseg.limits import quoted
-from ovseg.methods.knobs import captioner_name, clip_name, sampled_latent
+from ovseg.methods.knobs import captioner_name, clip_name, read_layers, sampled_latent
 from ovseg.models import Models
+from ovseg.reading.recipe import crossing_named
 from ovseg.types import knob
 
 
@@ -82,6 +83,7 @@ class Settings:
         low=1,
         high=8,
     )
+    layers: tuple[int, ...] = read_layers("all of that stride", "all of the stride")
     grid_stride: int = knob(
         2,
         "How fine the clusters are: 2 means a 32 x 32 grid where the latent has 64 x 64, as in the released code.",
@@ -156,6 +158,7 @@ class Settings:
             raise ValueError(f"draws and clusters must be 1 or more, but got {self.draws} and {self.clusters}.")
         if obstacle := self.unfit(models):
             raise ValueError(obstacle)
+        crossing_named(models.backbone, self.layers)  # refuses what the backbone does not have
         if self.grid_stride < 1:
             raise ValueError(f"grid_stride must be 1 or more, but got {self.grid_stride}.")
 
