@@ -97,13 +97,14 @@ class DiffSegmenter(Settings, Method):
     def suited(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
         """The grids by what they tell, refined at the finest that does; a known form of captions is the prompt.
 
-        The threshold of a small world was chosen on scenes that nothing was trained on (docs/pocket.md).
+        What suits a small world was chosen on scenes that nothing was trained on (docs/pocket.md).
         """
+        small = {"threshold": 0.55, "timesteps": (300,)} if checkpoint.joint else {"threshold": 0.45}
         return (
             {"stride_weights": checkpoint.grid_weights, "refine_stride": checkpoint.finest_stride}
             | ({"prompt": checkpoint.template} if checkpoint.template else {})
             | ({"emphasis": 1.0} if checkpoint.one_token_words else {})
-            | ({"threshold": 0.45} if checkpoint.is_small_world else {})
+            | (small if checkpoint.is_small_world else {})
         )
 
     @property

@@ -88,7 +88,8 @@ class FASeg(Reader):
         if checkpoint.grid_weights == Checkpoint.grid_weights:
             return {}
         own = {"stride_weights": checkpoint.grid_weights, "self_weights": checkpoint.grid_weights}
-        small = {"prompt": checkpoint.template, "between": " and ", "timestep": 100, "threshold": 0.4, "power": 1.0}
+        small = {"prompt": checkpoint.template, "between": " and ", "power": 1.0}
+        small |= {"timestep": 500, "threshold": 0.5} if checkpoint.joint else {"timestep": 100, "threshold": 0.4}
         return own | (small if checkpoint.is_small_world else {})
 
     @classmethod

@@ -98,11 +98,15 @@ class Seg4Diff(Method):
 
     @classmethod
     def suited(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
-        """A layer as deep as 9 of 24 of joint attention; of cross-attention the middle of the last at the second grid."""
-        strides = checkpoint.cross_strides
+        """A layer as deep as 9 of 24 of joint attention; of cross-attention the middle of the last at the second grid.
+
+        What suits a small world was chosen on scenes that nothing was trained on (docs/pocket.md).
+        """
+        strides, small = checkpoint.cross_strides, checkpoint.is_small_world
         layer = round(9 * (len(strides) - 1) / 23) if checkpoint.joint else middle_of_second_grid(strides)
-        small = {"prompt": checkpoint.template, "between": " and "} if checkpoint.is_small_world else {}
-        return {"layer": layer} | small
+        own = {"prompt": checkpoint.template, "between": " and "} if small else {}
+        deeper = {"layer": len(strides) // 2, "threshold": 0.1} if small and checkpoint.joint else {}
+        return {"layer": layer} | own | deeper
 
     @classmethod
     def stand_ins(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
