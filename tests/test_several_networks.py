@@ -224,7 +224,7 @@ def test_what_is_ticked_is_taken_to_the_other_network_with_what_was_changed(
     assert [(one["title"], one["used"]) for one in grown["variants"]] == [
         ("kept", False), ("DiffSegmenter on joint, background threshold 0.7", True),
     ]  # fmt: skip
-    assert chosen(board, grown)[-1].method == suited_to(board.beside("joint"), DiffSegmenter, {"threshold": 0.7})
+    assert chosen(board, grown)[1].method == suited_to(board.beside("joint"), DiffSegmenter, {"threshold": 0.7})
     assert on_other_networks(board, grown) == grown  # nothing is left to add
     monkeypatch.setattr("ovseg.demo.method_panel.limits", lambda: replace(limits(), methods=1))
     with pytest.raises(ValueError, match="The variants must be"):

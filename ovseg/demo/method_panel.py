@@ -86,7 +86,7 @@ def _about_on(models: Models, kind: type[Method]) -> dict[str, Any]:
 
 
 def chosen(models: Models, value: Any) -> tuple[Variant, ...]:
-    """The ticked methods and variants of a panel's value.
+    """The ticked methods and variants of a panel's value; a variant stands behind its method, to be seen beside it.
 
     Raises:
         ValueError: a setting is no value of its kind or names a network that visitors may not choose, nothing is ticked, or
@@ -103,7 +103,7 @@ def chosen(models: Models, value: Any) -> tuple[Variant, ...]:
         raise ValueError("At least one method must be ticked, but none is.")
     for variant in variants:
         check_networks(models.beside(variant.backbone), variant.method)
-    return tuple(variants)
+    return tuple(sorted(variants, key=lambda variant: METHODS.index(type(variant.method))))
 
 
 def _read(models: Models, kind: type[Method], held: Any) -> Variant:
