@@ -52,6 +52,11 @@ def rows_of_t5(transformer: SD3Transformer2DModel) -> int:
     return 1 if transformer.config.joint_attention_dim == transformer.config.pooled_projection_dim else 256
 
 
+def parts_left_out(folder: Path) -> dict[str, None]:
+    """T5, larger than all the rest, is read where the folder has it; else `from_pretrained` has to be told that it is not."""
+    return {} if (folder / "text_encoder_3").is_dir() else dict.fromkeys(("text_encoder_3", "tokenizer_3"))
+
+
 class StableDiffusion3(JointAttention):
     """A transformer whose blocks all keep words and places apart but for their attention."""
 
@@ -67,8 +72,7 @@ class StableDiffusion3(JointAttention):
 
     @classmethod
     def _unread(cls, source: Path) -> dict[str, Any]:
-        """T5, larger than all the rest, is read where the folder has it."""
-        return {} if (source / "text_encoder_3").is_dir() else {"text_encoder_3": None, "tokenizer_3": None}
+        return parts_left_out(source)
 
     @classmethod
     def traits(cls, folder: Path) -> dict[str, Any]:

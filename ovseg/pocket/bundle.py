@@ -14,6 +14,7 @@ from diffusers import (
 )
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
+from ovseg.backbones.stable_diffusion_3 import parts_left_out
 from ovseg.files import as_json, read_json, whole_folder, write_whole
 from ovseg.pocket import checkpoint
 from ovseg.pocket.open_clip_export import export_open_clip
@@ -88,8 +89,7 @@ def pack(root: Path, to: Path) -> None:
     if pipeline.is_dir():
         _pack_pipeline(StableDiffusionPipeline.from_pretrained(pipeline, dtype=torch.float16), to / "stable-diffusion")
     if transformer.is_dir():
-        without_t5 = {"text_encoder_3": None, "tokenizer_3": None}
-        parts = StableDiffusion3Pipeline.from_pretrained(transformer, dtype=torch.float16, **without_t5)
+        parts = StableDiffusion3Pipeline.from_pretrained(transformer, dtype=torch.float16, **parts_left_out(transformer))
         _pack_pipeline(parts, to / "stable-diffusion-3")
     if clip.is_dir():
         tokenizer = CLIPTokenizer.from_pretrained(clip)
