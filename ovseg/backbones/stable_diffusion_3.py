@@ -53,7 +53,7 @@ def rows_of_t5(transformer: SD3Transformer2DModel) -> int:
 
 
 def parts_left_out(folder: Path) -> dict[str, None]:
-    """T5, larger than all the rest, is read where the folder has it; else `from_pretrained` has to be told that it is not."""
+    """T5, larger than all the rest, is read where the folder has it; else `from_pretrained` must be told of its absence."""
     return {} if (folder / "text_encoder_3").is_dir() else dict.fromkeys(("text_encoder_3", "tokenizer_3"))
 
 
