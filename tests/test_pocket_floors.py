@@ -83,9 +83,10 @@ def test_self_attention_makes_the_maps_better(pocket: Models) -> None:
     assert mean_image_miou(pocket, without) < mean_image_miou(pocket, suited_to(pocket, DiffSegmenter)) - 0.02
 
 
-def test_every_word_of_the_world_ships_with_its_prototypes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", SHIP)
+def test_every_word_of_the_world_ships_with_its_prototypes(name: str, tmp_path: Path) -> None:
     """So OVDiff's first run draws nothing; its support images are looked at on the sheets that ship."""
-    models = Models("pocket", device="cpu")
+    models = Models(name, device="cpu")
     models.prototype_folders = (tmp_path, models.prototype_folders[1])
     method = suited_to(models, OVDiff)
     assert without_prototypes(models, method, LABELS) == ()

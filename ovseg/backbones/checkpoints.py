@@ -184,6 +184,7 @@ BACKBONES: dict[str, Checkpoint] = {
         about="A small transformer with joint attention that this project trained on the same emoji scenes, with the same"
         " codec and the same words as the U-Net's. It knows 24 things and 8 kinds of stuff at 128 px, and nothing else.",
         gigabytes=0.03,
+        has_prototypes=True,
         guidance=7.0,
         **POCKET_WORLD | grid_traits(128, 32, 2, 6),
     ),

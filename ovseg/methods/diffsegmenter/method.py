@@ -99,7 +99,7 @@ class DiffSegmenter(Settings, Method):
 
         What suits a small world was chosen on scenes that nothing was trained on (docs/pocket.md).
         """
-        small = {"threshold": 0.55, "timesteps": (300,)} if checkpoint.joint else {"threshold": 0.45}
+        small = {"threshold": 0.55, "timesteps": (400,)} if checkpoint.joint else {"threshold": 0.45}
         return (
             {"stride_weights": checkpoint.grid_weights, "refine_stride": checkpoint.finest_stride}
             | ({"prompt": checkpoint.template} if checkpoint.template else {})

@@ -117,6 +117,7 @@ class GoCA(Reader):
             "prompt": checkpoint.template, "between": " and ", "offset": -0.2, "refinements": 1,
             "others": ("sky", "grass", "water", "sand", "snow", "road", "bricks", "wood"),
         }  # fmt: skip
+        small |= {"timestep": 500} if checkpoint.joint else {}
         own = {"reference": middle_of_second_grid(checkpoint.cross_strides), "refine_stride": checkpoint.finest_stride}
         return own | (small if checkpoint.is_small_world else {})
 

@@ -111,7 +111,7 @@ class ISeg(Reader):
             return {}
         own = {"stride_weights": checkpoint.grid_weights, "refine_stride": checkpoint.finest_stride}
         small = {"prompt": checkpoint.template, "others": ("sky", "grass"), "emphasis": 1.0, "rounds": 1}
-        small |= {"timestep": 300} if checkpoint.joint else {}
+        small |= {"timestep": 500} if checkpoint.joint else {}
         return own | (small if checkpoint.is_small_world else {})
 
     @classmethod

@@ -121,11 +121,13 @@ class OVDiff(Settings, Method):
         What suits a small world was chosen on scenes that nothing was trained on (docs/pocket.md).
         """
         first, last = last_in_a_row(checkpoint.cross_strides, checkpoint.stride_of(16))
+        layers = len(checkpoint.cross_strides)
+        small = SMALL_WORLD | ({"sites": f"{layers // 2}-{layers - 1}", "timestep": 100} if checkpoint.joint else {})
         return (
             ({} if len(checkpoint.cross_strides) == RELEASED_LAYERS else {"sites": f"{first}-{last}"})
             | ({"prompt": checkpoint.template, "negative": ""} if checkpoint.template else {})
             | ({"short_side": checkpoint.side, "windows": ()} if checkpoint.side < min(cls.windows) else {})
-            | (SMALL_WORLD if checkpoint.is_small_world else {})
+            | (small if checkpoint.is_small_world else {})
         )
 
     @classmethod
