@@ -99,7 +99,11 @@ def test_helper_networks_that_are_named_are_in_the_tables() -> None:
     for kind in (DiffSegmenter, OVDiff, FreeSegDiff):
         name, _, tag = kind.as_released().clip.partition("/")
         assert (name, tag) in open_clip.list_pretrained()
-    assert {kind.released_on for kind in METHODS if not kind.yardstick} == {"sd14", "sd15", "sd21"} <= set(BACKBONES)
+    assert (
+        {kind.released_on for kind in METHODS if not kind.yardstick}
+        == {"sd14", "sd15", "sd21", "sd3m", "sd35m"}
+        <= set(BACKBONES)
+    )
     assert BACKBONES["sd14"].source == "CompVis/stable-diffusion-v1-4" and FreeSegDiff.released_on == "sd14"
 
 

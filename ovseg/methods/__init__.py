@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
+from ovseg.backbones import BACKBONES
 from ovseg.limits import quoted
 from ovseg.methods.base import Method
 from ovseg.methods.clipseg.method import CLIPSeg
@@ -102,8 +103,13 @@ def at_first(models: Models) -> tuple[type[Method], ...]:
 
 
 def runs_on(models: Models, kind: type[Method]) -> Models:
-    """The first network of the board that a method runs on; the usual one where it runs on none."""
-    return next((own for own in models.board if not obstacle_to(own, kind)), models)
+    """The first network of the board that a method runs on; the usual one where it runs on none.
+
+    What was made for joint attention takes a network of joint attention where there is one, and so for cross-attention.
+    """
+    fit = [own for own in models.board if not obstacle_to(own, kind)]
+    joint = kind.released_on != "" and BACKBONES[kind.released_on].joint
+    return next((own for own in fit if own.checkpoint.joint == joint), next(iter(fit), models))
 
 
 def obstacle_to(models: Models, kind: type[Method]) -> str:

@@ -27,14 +27,14 @@ from ovseg.backbones import Checkpoint
 from ovseg.backbones.base import Capture, Text, grid_at, query_states
 from ovseg.maths.maps import best_of_each, resize
 from ovseg.methods.base import Method, Prepared
+from ovseg.methods.concept_attention import about
+from ovseg.methods.concept_attention.about import SHARE
 from ovseg.methods.knobs import noise_level, read_layers
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
 from ovseg.reading.recipe import crossing_named
 from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
 from ovseg.words.classes import ClassWord, rows_of
-
-SHARE = "Share of the word"
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class ConceptAttention(Method):
         arxiv="2502.04320",
         code="https://github.com/helblazer811/ConceptAttention",
     )
+    released_on: ClassVar[str] = "sd35m"  # of the networks in the table the nearest: Flux.1 and 3.5 large are not there
+    strip = about.strip
 
     timestep: int = noise_level(500, "The released code takes the third of four steps, which is 500.")
     others: tuple[str, ...] = knob(

@@ -124,7 +124,7 @@ class OVDiff(Settings, Method):
         layers = len(checkpoint.cross_strides)
         small = SMALL_WORLD | ({"sites": f"{layers // 2}-{layers - 1}", "timestep": 100} if checkpoint.joint else {})
         return (
-            ({} if len(checkpoint.cross_strides) == RELEASED_LAYERS else {"sites": f"{first}-{last}"})
+            ({} if layers == RELEASED_LAYERS else {"sites": f"{first}-{last}"})
             | ({"prompt": checkpoint.template, "negative": ""} if checkpoint.template else {})
             | ({"short_side": checkpoint.side, "windows": ()} if checkpoint.side < min(cls.windows) else {})
             | (small if checkpoint.is_small_world else {})

@@ -31,6 +31,8 @@ from ovseg.backbones.base import Backbone, Capture, Site, Text, sibling
 from ovseg.maths.maps import best_of_each, normalise, resize
 from ovseg.methods.base import Method, Prepared
 from ovseg.methods.knobs import background_threshold, noise_level
+from ovseg.methods.seg4diff import about
+from ovseg.methods.seg4diff.about import RECEIVED, WORDLESS
 from ovseg.methods.seg4diff.slots import regions
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
@@ -39,8 +41,6 @@ from ovseg.reading.prompts import Sentence, all_in_one, as_few
 from ovseg.reading.recipe import crossing_at, told
 from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
 from ovseg.words.classes import ClassWord, rows_of
-
-RECEIVED, WORDLESS = "What the words receive", "Segments without words"
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ class Seg4Diff(Method):
         code="https://github.com/cvlab-kaist/Seg4Diff",
     )
     released: ClassVar[Mapping[str, object]] = {"scale": "none", "threshold": 0.0}
+    released_on: ClassVar[str] = "sd3m"
+    strip = about.strip
 
     scale: Literal["min-max", "none"] = knob(
         "min-max",
