@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 
-from ovseg.assets import ASSETS, kept_in, variable
+from ovseg.assets import kept_in, variable
 from ovseg.backbones import BACKBONES, Backbone, find_checkpoint, load_backbone
 from ovseg.backbones.network_check import NetworkCheck, check_network
 from ovseg.backbones.weights import is_cached
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ovseg.pretrained.lavis import LavisCaptioner
     from ovseg.pretrained.proposals import Proposals
 
-SHIPPED = ASSETS / "pocket" / "prototypes"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 Loaded = TypeVar("Loaded")
@@ -218,8 +217,10 @@ class Models:
 
     @cached_property
     def prototype_folders(self) -> tuple[Path, Path | None]:
-        """Where OVDiff's prototypes are kept, `OVSEG_PROTOTYPES` or a folder of the user's cache, and the shipped ones."""
-        return kept_in("OVSEG_PROTOTYPES", "prototypes"), SHIPPED
+        """Where OVDiff's prototypes are kept, `OVSEG_PROTOTYPES` or a folder of the user's cache, and those that ship."""
+        return kept_in("OVSEG_PROTOTYPES", "prototypes"), Path(
+            self.checkpoint.prototypes
+        ) if self.checkpoint.prototypes else None
 
     def proposals(self, name: str) -> "Proposals":
         """What finds objects of any class in a picture: "maskcut", or "cutler" from the folder that `OVSEG_CUTLER` names.

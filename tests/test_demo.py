@@ -475,7 +475,7 @@ def test_the_page_ticks_what_can_run_at_once(with_clip: Models) -> None:
     assert any(not kind.listed_first and not obstacle_to(models, kind) for kind in METHODS)  # and stays unticked
     assert OVDiff in can_run
     assert at_first(models) == tuple(kind for kind in can_run if not kind.draws_first) != can_run
-    models.checkpoint = replace(models.checkpoint, has_prototypes=True)
+    models.checkpoint = replace(models.checkpoint, prototypes="shipped")
     assert at_first(models) == can_run
 
 

@@ -38,7 +38,7 @@ def find_checkpoint(name: str) -> Checkpoint:
         if not Path(lora).is_file():
             raise ValueError(f"The LoRA behind the backbone {base} must be a file, but got {quoted(lora)}.")
         row = find_checkpoint(base)
-        return replace(row, title=f"{row.title} with {Path(lora).stem}", lora=lora, has_prototypes=False)
+        return replace(row, title=f"{row.title} with {Path(lora).stem}", lora=lora, prototypes="")
     raise ValueError(
         f"The backbone must be one of {', '.join(BACKBONES)} or a local diffusers folder, but got {quoted(name)}."
     )

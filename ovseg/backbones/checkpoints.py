@@ -27,7 +27,7 @@ class Checkpoint:
     `has_half` says whether files in it can be fetched. `lora` is a file of changes to its weights.
 
     `about` is what it knows, where that is anything else than photographs; `classes` are the words that it knows, where
-    they can be counted, `has_prototypes` says whether prototypes of them ship, and `world` is what knows them, in a
+    they can be counted, `prototypes` is the folder of theirs, where such ship, and `world` is what knows them, in a
     sentence. `clip` is the model that looks at pictures beside it, as open_clip names one ("local-dir:FOLDER", or
     "NAME/TAG" of its table), and `clip_ratio` the share of the best class's logit that a class must reach to be taken
     for present; `captioner` and `dino` are the folders or repositories of a BLIP or BLIP-2 and of a self-supervised
@@ -53,7 +53,7 @@ class Checkpoint:
     has_half: bool = True
     lora: str = ""
     classes: str = ""
-    has_prototypes: bool = False
+    prototypes: str = ""
     world: str = "this backbone"
     steps: int = 25
     guidance: float = 7.5
@@ -171,7 +171,7 @@ BACKBONES: dict[str, Checkpoint] = {
         " stuff at 128 px, and nothing else: on a photograph its masks mean little. It segments things better than stuff,"
         " and draws one thing better than two, which often run into each other.",
         gigabytes=0.05,
-        has_prototypes=True,
+        prototypes=str(POCKET / "prototypes"),
         guidance=9.0,
         cross_strides=(2, 4, 4, 4, 4, 2, 2, 1, 1),
         grid_weights=(0.0, 1.0, 0.0),
@@ -184,7 +184,7 @@ BACKBONES: dict[str, Checkpoint] = {
         about="A small transformer with joint attention that this project trained on the same emoji scenes, with the same"
         " codec and the same words as the U-Net's. It knows 24 things and 8 kinds of stuff at 128 px, and nothing else.",
         gigabytes=0.03,
-        has_prototypes=True,
+        prototypes=str(POCKET / "sd3" / "prototypes"),
         guidance=7.0,
         **POCKET_WORLD | grid_traits(128, 32, 2, 6),
     ),

@@ -76,7 +76,7 @@ def _about(models: Models, kind: type[Method]) -> dict[str, Any]:
 def _about_on(models: Models, kind: type[Method]) -> dict[str, Any]:
     """What the browser is told of a method on one network."""
     obstacle = obstacle_to(models, kind)
-    draws = kind.draws_first and not models.checkpoint.has_prototypes and not obstacle
+    draws = kind.draws_first and not models.checkpoint.prototypes and not obstacle
     return {
         "network": models.board_name, "title": models.checkpoint.short_title, "obstacle": obstacle,
         "note": FIRST_DRAWING if draws else kind.yardstick,

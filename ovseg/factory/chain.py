@@ -28,6 +28,7 @@ from ovseg.progress import Report, StoppedError, silent
 NEXT = """All networks are trained and packed. What follows from new weights:
   python -m ovseg ablate --method NAME --out runs/ablate-NAME    settings that suit, for `suited` of the method
   python -m ovseg prototypes ship --to assets/pocket/prototypes  the prototypes of all words, which ship
+  (and again with --backbone pocket-sd3, whose own go to assets/pocket/sd3/prototypes)
   python -m ovseg pocket-report --out runs/card                  the card: every figure, and a sheet of samples
 The protocols of the data factory are in docs/factory.md."""
 

@@ -98,7 +98,7 @@ def what_runs(models: Models) -> str:
 
 def at_first(models: Models) -> tuple[type[Method], ...]:
     """What is compared where nobody names a method: of those listed first what can run, and has nothing to draw first."""
-    kinds = [kind for kind in METHODS if kind.listed_first and (models.checkpoint.has_prototypes or not kind.draws_first)]
+    kinds = [kind for kind in METHODS if kind.listed_first and (models.checkpoint.prototypes or not kind.draws_first)]
     return tuple(kind for kind in kinds if not obstacle_to(models, kind))
 
 

@@ -30,6 +30,7 @@ from ovseg.methods.base import Method, Prepared
 from ovseg.methods.concept_attention import about
 from ovseg.methods.concept_attention.about import SHARE
 from ovseg.methods.knobs import noise_level, read_layers
+from ovseg.methods.records import Floor
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
 from ovseg.reading.recipe import crossing_named
@@ -57,6 +58,7 @@ class ConceptAttention(Method):
         code="https://github.com/helblazer811/ConceptAttention",
     )
     released_on: ClassVar[str] = "sd35m"  # of the networks in the table the nearest: Flux.1 and 3.5 large are not there
+    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.54, backbone="pocket-sd3"),)
     strip = about.strip
 
     timestep: int = noise_level(500, "The released code takes the third of four steps, which is 500.")

@@ -90,7 +90,7 @@ class DiffSegmenter(Settings, Method):
     runs: ClassVar[tuple[ShownRun, ...]] = (ShownRun("diffsegmenter-filtered", labels="clip-caption"),)
     protocols: ClassVar[tuple[Protocol, ...]] = (PROTOCOL,)
     label_source: ClassVar[str] = "released-filter"
-    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.81),)
+    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.81), Floor(0.82, backbone="pocket-sd3"))
     strip = about.strip
 
     @classmethod

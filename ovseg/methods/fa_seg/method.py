@@ -49,7 +49,7 @@ class FASeg(Reader):
         code="https://github.com/chequanghuy/FA-Seg",
     )
     released: ClassVar[Mapping[str, object]] = {"captioned": True}
-    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.83),)
+    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.83), Floor(0.81, backbone="pocket-sd3"))
     caption_use: ClassVar[str] = "as published tells it to the network before the words"
 
     threshold: float = background_threshold(

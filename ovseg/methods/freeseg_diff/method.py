@@ -100,7 +100,7 @@ class FreeSegDiff(Settings, Method):
     ablations: ClassVar[tuple[AblationRow, ...]] = ABLATIONS
     runs: ClassVar[tuple[ShownRun, ...]] = (ShownRun("freeseg-diff-captioned", labels="all"),)
     protocols: ClassVar[tuple[Protocol, ...]] = (PROTOCOL,)
-    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.8),)
+    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.8), Floor(0.75, backbone="pocket-sd3"))
     strip = about.strip
 
     @classmethod

@@ -48,7 +48,7 @@ class GoCA(Reader):
         code="https://github.com/Darkbblue/goca",
     )
     released: ClassVar[Mapping[str, object]] = {"renormalised": False}
-    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.81),)
+    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.81), Floor(0.73, backbone="pocket-sd3"))
 
     offset: float = knob(
         0.0,

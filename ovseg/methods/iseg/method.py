@@ -48,7 +48,7 @@ class ISeg(Reader):
     )
     released: ClassVar[Mapping[str, object]] = {"heads_read": (1, 2)}
     released_on: ClassVar[str] = "sd21"
-    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.83),)
+    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.83), Floor(0.8, backbone="pocket-sd3"))
 
     background: Literal["left-over", "threshold"] = knob(
         "left-over",

@@ -73,6 +73,7 @@ SMALL_WORLD = {
     "images": 16, "steps": 10, "guidance": 6.0, "masks": "otsu", "extractors": ("diffusion", "clip"), "parts": 16,
     "prefilter": False, "refinement": "pamr",
 }  # fmt: skip
+FEW = {"images": 2, "steps": 5, "parts": 4}  # with which its floors are quick to measure
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class OVDiff(Settings, Method):
     ablations: ClassVar[tuple[AblationRow, ...]] = ABLATIONS
     runs: ClassVar[tuple[ShownRun, ...]] = (ShownRun("ovdiff-variants", of_ablations=True),)
     protocols: ClassVar[tuple[Protocol, ...]] = (PROTOCOL,)
-    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.88, {"images": 2, "steps": 5, "parts": 4}),)
+    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.88, FEW), Floor(0.9, FEW, backbone="pocket-sd3"))
     strip = about.strip
 
     @classmethod
@@ -122,7 +123,7 @@ class OVDiff(Settings, Method):
         """
         first, last = last_in_a_row(checkpoint.cross_strides, checkpoint.stride_of(16))
         layers = len(checkpoint.cross_strides)
-        small = SMALL_WORLD | ({"sites": f"{layers // 2}-{layers - 1}", "timestep": 100} if checkpoint.joint else {})
+        small = SMALL_WORLD | ({"sites": f"{layers - 1}", "timestep": 100} if checkpoint.joint else {})
         return (
             ({} if layers == RELEASED_LAYERS else {"sites": f"{first}-{last}"})
             | ({"prompt": checkpoint.template, "negative": ""} if checkpoint.template else {})

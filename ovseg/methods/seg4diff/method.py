@@ -31,6 +31,7 @@ from ovseg.backbones.base import Backbone, Capture, Site, Text, sibling
 from ovseg.maths.maps import best_of_each, normalise, resize
 from ovseg.methods.base import Method, Prepared
 from ovseg.methods.knobs import background_threshold, noise_level
+from ovseg.methods.records import Floor
 from ovseg.methods.seg4diff import about
 from ovseg.methods.seg4diff.about import RECEIVED, WORDLESS
 from ovseg.methods.seg4diff.slots import regions
@@ -65,6 +66,7 @@ class Seg4Diff(Method):
     )
     released: ClassVar[Mapping[str, object]] = {"scale": "none", "threshold": 0.0}
     released_on: ClassVar[str] = "sd3m"
+    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.7), Floor(0.72, backbone="pocket-sd3"))
     strip = about.strip
 
     scale: Literal["min-max", "none"] = knob(
