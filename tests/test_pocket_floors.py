@@ -15,7 +15,7 @@ from diffusers import DiffusionPipeline
 
 from ovseg.assets import ASSETS, SHIPPED
 from ovseg.backbones import BACKBONES
-from ovseg.backbones.stable_diffusion_3 import parts_left_out
+from ovseg.backbones.loading import parts_left_out
 from ovseg.evaluation.baselines import AllBackground, CentrePrior, OneClass
 from ovseg.maths.overlap import confusion, image_miou
 from ovseg.methods import METHODS, DiffSegmenter, OVDiff, obstacle_to, suited_to
@@ -97,7 +97,7 @@ def test_every_word_of_the_world_ships_with_its_prototypes(name: str, tmp_path: 
 
 def test_trivial_answers_stay_below_the_floors(pocket: Models) -> None:
     for trivial in (AllBackground(), OneClass(), CentrePrior()):
-        assert mean_image_miou(pocket, trivial) < min(floor.mean_image_miou for _, floor in FLOORS) - 0.15
+        assert mean_image_miou(pocket, trivial) < min(floor.mean_image_miou for _, floor in FLOORS) - 0.08
 
 
 @pytest.mark.parametrize("name", SHIP)

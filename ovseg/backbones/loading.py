@@ -134,3 +134,8 @@ def _check_vocabulary(folder: Path, part: str, pipeline: DiffusionPipeline) -> N
         raise ValueError(
             f"The {tokenizer} in {folder} must number its tokens below {rows}, which its {part} has, but one is {highest}."
         )
+
+
+def parts_left_out(folder: Path) -> dict[str, None]:
+    """T5 of Stable Diffusion 3, larger than all the rest, is read where the folder has it; else diffusers has to be told."""
+    return {} if (folder / "text_encoder_3").is_dir() else dict.fromkeys(("text_encoder_3", "tokenizer_3"))

@@ -19,7 +19,7 @@ from ovseg.backbones.base import Sampling
 from ovseg.backbones.checkpoints import grid_traits
 from ovseg.backbones.joint_attention import JointAttention
 from ovseg.backbones.layout import Layout
-from ovseg.backbones.loading import read_config, side_of
+from ovseg.backbones.loading import parts_left_out, read_config, side_of
 from ovseg.backbones.phrases import QUOTES, columns_between
 from ovseg.backbones.saved_words import Encoded
 from ovseg.backbones.text import Text
@@ -50,11 +50,6 @@ def rows_of_t5(transformer: SD3Transformer2DModel) -> int:
     told is enough, `max_sequence_length=1`.
     """
     return 1 if transformer.config.joint_attention_dim == transformer.config.pooled_projection_dim else 256
-
-
-def parts_left_out(folder: Path) -> dict[str, None]:
-    """T5, larger than all the rest, is read where the folder has it; else `from_pretrained` must be told of its absence."""
-    return {} if (folder / "text_encoder_3").is_dir() else dict.fromkeys(("text_encoder_3", "tokenizer_3"))
 
 
 class StableDiffusion3(JointAttention):

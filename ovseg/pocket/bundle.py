@@ -14,7 +14,7 @@ from diffusers import (
 )
 from transformers import CLIPModel, CLIPTextModel, CLIPTokenizer
 
-from ovseg.backbones.stable_diffusion_3 import parts_left_out
+from ovseg.backbones.loading import parts_left_out
 from ovseg.files import as_json, read_json, whole_folder, write_whole
 from ovseg.pocket import checkpoint
 from ovseg.pocket.open_clip_export import export_open_clip
