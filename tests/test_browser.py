@@ -334,7 +334,7 @@ def test_at_four_sizes_the_masks_come_first_and_few_controls_stand_there(visit: 
         assert first + 200 < height and visit.sideways() <= 0, (width, first)
         if width >= 1400:
             assert max(box["y"] + box["height"] for box in boxes) <= height
-            assert page.evaluate(CONTROLS) <= 37
+            assert page.evaluate(CONTROLS) <= 38
 
 
 def test_the_page_the_command_and_the_library_give_the_same_masks(

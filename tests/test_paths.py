@@ -62,7 +62,7 @@ class Keyboard(Mouse):
     def reach(self, selector: str) -> None:
         """Go to a control by the tabulator, forwards and over the end of the page to its beginning."""
         there = "selector => document.activeElement === document.querySelector(selector)"
-        for _ in range(120):
+        for _ in range(160):
             if self.page.evaluate(there, selector):
                 return
             self.page.keyboard.press("Tab")

@@ -61,7 +61,8 @@ RELEASED = {
         "words": "caption", "vocabulary": "closed", "captioner": "blip-base", "beginning": "a picture of ",
         "least_tokens": 10, "every_vote": True, "clip": "ViT-B-32-quickgelu/openai", "squashed": True, "sampled": True,
         "features": "diffusion", "timestep": 0, "draws": 1,
-        "query_stride": 4, "layers": (), "grid_stride": 2, "clusters": 4, "adaptive": False, "algorithm": "scikit-learn", "crop": "whole",
+        "query_stride": 4, "layers": (), "grid_stride": 2, "clusters": 4, "adaptive": False,
+        "algorithm": "scikit-learn", "crop": "whole",
         "template": "{}", "ensemble": False, "one_each": True, "refinement": "crf", "refine_side": 0,
     },
     "grounded-diffusion": {

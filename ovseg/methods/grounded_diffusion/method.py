@@ -73,7 +73,7 @@ class GroundedDiffusion(Method):
     }  # fmt: skip
 
     caption_use: ClassVar[str] = "takes it for the prompt"
-    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.77),)
+    floors: ClassVar[tuple[Floor, ...]] = (Floor(0.77), Floor(0.82, backbone="pocket-sd3"))
     strip = about.strip
 
     threshold: float = background_threshold(
