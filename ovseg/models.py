@@ -218,9 +218,8 @@ class Models:
     @cached_property
     def prototype_folders(self) -> tuple[Path, Path | None]:
         """Where OVDiff's prototypes are kept, `OVSEG_PROTOTYPES` or a folder of the user's cache, and those that ship."""
-        return kept_in("OVSEG_PROTOTYPES", "prototypes"), Path(
-            self.checkpoint.prototypes
-        ) if self.checkpoint.prototypes else None
+        shipped = self.checkpoint.prototypes
+        return kept_in("OVSEG_PROTOTYPES", "prototypes"), Path(shipped) if shipped else None
 
     def proposals(self, name: str) -> "Proposals":
         """What finds objects of any class in a picture: "maskcut", or "cutler" from the folder that `OVSEG_CUTLER` names.

@@ -96,8 +96,9 @@ def test_every_word_of_the_world_ships_with_its_prototypes(name: str, tmp_path: 
 
 
 def test_trivial_answers_stay_below_the_floors(pocket: Models) -> None:
+    weakest, *others = sorted(floor.mean_image_miou for _, floor in FLOORS)  # ConceptAttention on the small transformer
     for trivial in (AllBackground(), OneClass(), CentrePrior()):
-        assert mean_image_miou(pocket, trivial) < min(floor.mean_image_miou for _, floor in FLOORS) - 0.08
+        assert mean_image_miou(pocket, trivial) < min(weakest - 0.08, min(others) - 0.15)
 
 
 @pytest.mark.parametrize("name", SHIP)

@@ -17,6 +17,7 @@ import torch
 from playwright.sync_api import BrowserContext, expect
 
 import ovseg.models
+from ovseg.assets import SHIPPED
 from ovseg.backbones import find_checkpoint
 from ovseg.compare import board_of, compare, read_variants
 from ovseg.compare.variants import saved_words_of
@@ -32,9 +33,10 @@ from ovseg.demo.run import Results, RunRequest, entries_of, run
 from ovseg.demo.what_if import change_of
 from ovseg.doors import About, CompareRequest, SegmentRequest, inputs
 from ovseg.limits import limits
-from ovseg.methods import DiffSegmenter, find_method, suited_to
+from ovseg.methods import DiffSegmenter, find_method, runs_on, suited_to
 from ovseg.methods.concept_attention.method import ConceptAttention
 from ovseg.methods.grammar import Configuration, read_method
+from ovseg.methods.seg4diff.method import Seg4Diff
 from ovseg.models import Models
 from ovseg.progress import Report, silent
 from ovseg.scene import from_image, from_prompt
@@ -383,3 +385,11 @@ def test_in_the_browser_a_variant_of_another_network_is_made_and_run(
         assert visit.canvas("DiffSegmenter on joint").count() == 1
         visit.well()
         page.close()
+
+
+def test_a_method_takes_the_network_that_it_was_made_for() -> None:
+    models = board_of(SHIPPED, "cpu")
+    strange = type("Strange", (DiffSegmenter,), {"name": "strange", "released_on": "a network that nobody knows"})
+    taken = [runs_on(models, kind).name for kind in (DiffSegmenter, Seg4Diff, ConceptAttention, strange)]
+    assert taken == ["pocket", "pocket-sd3", "pocket-sd3", "pocket"]
+    assert runs_on(Models("pocket", "cpu"), Seg4Diff).name == "pocket"  # where there is no other

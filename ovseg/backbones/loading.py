@@ -136,6 +136,10 @@ def _check_vocabulary(folder: Path, part: str, pipeline: DiffusionPipeline) -> N
         )
 
 
+T5 = ("text_encoder_3", "tokenizer_3")
+"""The parts of Stable Diffusion 3 that may be left out, larger than all the rest."""
+
+
 def parts_left_out(folder: Path) -> dict[str, None]:
-    """T5 of Stable Diffusion 3, larger than all the rest, is read where the folder has it; else diffusers has to be told."""
-    return {} if (folder / "text_encoder_3").is_dir() else dict.fromkeys(("text_encoder_3", "tokenizer_3"))
+    """T5 is read where the folder has it; else diffusers has to be told that it is not there."""
+    return {} if (folder / T5[0]).is_dir() else dict.fromkeys(T5)

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from transformers import AutoConfig, PreTrainedModel
 
 from ovseg.backbones import pipeline_class_of
-from ovseg.backbones.loading import Configs, configs_of
+from ovseg.backbones.loading import T5, Configs, configs_of
 from ovseg.doctor.published import Scale, built, clip_pictures, write_json
 from ovseg.doctor.vocabularies import write_clip_vocabulary, write_qwen_vocabulary
 from ovseg.files import read_json
@@ -184,9 +184,6 @@ def _second(scale: Scale, scheduler: dict[str, Any], own: Mapping[str, Any]) -> 
     }  # fmt: skip
     parts = {"text_encoder": words, "unet": unet, "vae": _codec(scale) | {"sample_size": 512}, "scheduler": scheduler}
     return Published("StableDiffusionPipeline", parts, {"tokenizer": CLIP_TOKENIZERS["tokenizer_2"]})
-
-
-T5 = ("text_encoder_3", "tokenizer_3")
 
 
 def _joint(scale: Scale, own: Mapping[str, Any]) -> Published:

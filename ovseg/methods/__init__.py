@@ -107,9 +107,10 @@ def runs_on(models: Models, kind: type[Method]) -> Models:
 
     What was made for joint attention takes a network of joint attention where there is one, and so for cross-attention.
     """
-    fit = [own for own in models.board if not obstacle_to(own, kind)]
-    joint = kind.released_on != "" and BACKBONES[kind.released_on].joint
-    return next((own for own in fit if own.checkpoint.joint == joint), next(iter(fit), models))
+    made_for = BACKBONES.get(kind.released_on)  # a stranger's method may name a network that is not in the table
+    joint = made_for is not None and made_for.joint
+    fit = (own for own in models.board if not obstacle_to(own, kind))
+    return min(fit, key=lambda own: own.checkpoint.joint != joint, default=models)
 
 
 def obstacle_to(models: Models, kind: type[Method]) -> str:

@@ -123,7 +123,7 @@ class OVDiff(Settings, Method):
         """
         first, last = last_in_a_row(checkpoint.cross_strides, checkpoint.stride_of(16))
         layers = len(checkpoint.cross_strides)
-        small = SMALL_WORLD | ({"sites": f"{layers - 1}", "timestep": 100} if checkpoint.joint else {})
+        small = SMALL_WORLD | ({"sites": str(layers - 1), "timestep": 100} if checkpoint.joint else {})
         return (
             ({} if layers == RELEASED_LAYERS else {"sites": f"{first}-{last}"})
             | ({"prompt": checkpoint.template, "negative": ""} if checkpoint.template else {})
