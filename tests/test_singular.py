@@ -106,7 +106,7 @@ def test_the_work_does_not_grow_with_the_square_of_the_input(monkeypatch: pytest
     from ovseg.words import nouns
 
     given: list[str] = []
-    tagger = nouns._tagger()
+    tagger = nouns.tagger()
     monkeypatch.setattr(tagger, "tag_sent", lambda words: given.extend(words) or [(word, word, "NN1") for word in words])
     looked = []
     monkeypatch.setattr(nouns, "_fixed_at", lambda words, place: looked.append(place) or (1, ""))

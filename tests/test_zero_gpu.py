@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import HanTa.HanoverTagger
 import numpy as np
 import pytest
 import spaces
@@ -50,6 +51,7 @@ LOADERS = {
     "dino": (ovseg.pretrained.dino, "Dino"),
     "captioner": (ovseg.pretrained.captioner, "Captioner"),
     "grounding": (ovseg.pretrained.grounding, "Grounding"),
+    "the tagger of captions": (HanTa.HanoverTagger, "HanoverTagger"),
 }
 
 

@@ -6,6 +6,7 @@ from functools import partial
 from ovseg.methods import METHODS, obstacle_to, suited_to
 from ovseg.models import Models
 from ovseg.output.run_card import own_network
+from ovseg.words.nouns import tagger
 
 
 def on_zero_gpu() -> bool:
@@ -18,6 +19,7 @@ def load_everything(models: Models) -> None:
 
     On ZeroGPU this must run in the main thread: the place of the accelerator is taken by a stand-in, thread by thread.
     """
+    tagger()
     for own in models.board:
         loads = [partial(own_network, own, name) for name in ("clip", "dino", "captioner") if not own.obstacle(name)]
         for kind in METHODS:

@@ -14,6 +14,7 @@ from ovseg.methods import at_first, suited_to
 from ovseg.models import Models
 from ovseg.progress import silent
 from ovseg.server.durations import Durations
+from ovseg.words.nouns import tagger
 
 
 class WorkedExample:
@@ -61,7 +62,8 @@ class WorkedExample:
 
     def _make(self) -> Results:
         models = self._models
+        tagger()  # this and the networks before the methods, so that the seconds of the first run are its own
         for kind in at_first(models):
             for load in suited_to(models, kind).helpers(models).values():
-                load()  # before the methods, so that the seconds of the first run are its own
+                load()
         return run_at_first(models, of_scene(self._scene), self._durations, silent)

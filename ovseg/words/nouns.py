@@ -122,7 +122,7 @@ def _tagged(caption: str) -> list[tuple[str, str, str]]:
     are left out.
     """
     words = [word for word in re.findall(r"[a-z]+(?:['-][a-z]+)*|[^\sa-z]", caption.lower()) if len(word) <= LONGEST]
-    tags = [tag for _, _, tag in _tagger().tag_sent(words)] if words else []
+    tags = [tag for _, _, tag in tagger().tag_sent(words)] if words else []
     tagged: list[tuple[str, str, str]] = []
     place = 0
     while place < len(words):
@@ -160,7 +160,8 @@ def _as_noun(tags: list[str], place: int) -> str:
 
 
 @cache
-def _tagger() -> Any:
+def tagger() -> Any:
+    """What tells nouns from other words. Loading it takes a second: call this before a run that is timed, or a fork."""
     from HanTa.HanoverTagger import HanoverTagger  # here, because its model takes a moment to load
 
     return HanoverTagger("morphmodel_en.pgz")
