@@ -21,7 +21,7 @@ from ovseg.pocket.train_clip import CaptionedBatches, average_precision, build_c
 from ovseg.pocket.train_codec import build_codec, codec_loss, crops, peak_signal_to_noise, reconstructed, to_tensor
 from ovseg.pocket.train_denoiser import Painter, build_denoiser, build_text_encoder, hasten_attention, loss_weights
 from ovseg.pocket.train_judge import Judge, accuracy, build_judge, judge_loss, truth_of
-from ovseg.pocket.training import Training
+from ovseg.pocket.training import Training, autocast
 from ovseg.pocket.world import THINGS, scene
 from ovseg.pretrained.clip import Clip
 
@@ -129,6 +129,18 @@ def test_the_hastened_attention_computes_the_same_at_both_sizes() -> None:
             hasten_attention(unet, edge)
             assert torch.allclose(unet(x, t, encoder_hidden_states=text).sample, usual, atol=1e-5)
             assert len({type(processor) for processor in unet.attn_processors.values()}) == kinds
+
+
+@pytest.mark.parametrize(
+    ("can", "dtype"),
+    [({}, "float32"), ({"avx512_bf16": False}, "float32"), ({"amx_bf16": True}, "bfloat16"), ({"bf16": True}, "bfloat16")],
+)
+def test_a_cpu_trains_in_half_precision_only_where_it_has_it(
+    can: dict[str, bool], dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: can)
+    with autocast("cpu"):
+        assert nn.functional.linear(torch.ones(2, 2), torch.ones(2, 2)).dtype == getattr(torch, dtype)
 
 
 def test_the_finest_attention_has_two_heads() -> None:

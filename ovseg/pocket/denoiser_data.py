@@ -19,7 +19,7 @@ from ovseg.pocket.captions import describe_ground
 from ovseg.pocket.data import rendered
 from ovseg.pocket.tokenizer import tokenize
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Budget, batch_size
+from ovseg.pocket.training import Budget, autocast, batch_size
 
 WORDS_ONLY_SHARE = 0.7  # of the rows; see `words_alone`
 UNCONDITIONAL_SHARE = 0.1  # of captions, replaced by the empty one, for classifier-free guidance
@@ -60,7 +60,7 @@ def encoded(
     vae = vae.to(device)
     with whole_array(path, np.float16, (len(images), 4, edge, edge)) as latents:
         for start in range(0, len(images), 64):
-            with torch.no_grad(), torch.autocast(torch.device(device).type, torch.bfloat16):
+            with torch.no_grad(), autocast(device):
                 mean = vae.encode(to_tensor(images[start : start + 64], device)).latent_dist.mean
             latents[start : start + 64] = (mean.float() * vae.config.scaling_factor).cpu().numpy()
             if start % 3200 == 0:

@@ -42,7 +42,7 @@ from ovseg.pocket.denoiser_data import (
 )
 from ovseg.pocket.optimizers import OptimizerPair
 from ovseg.pocket.tokenizer import tokenize
-from ovseg.pocket.training import Budget, Training
+from ovseg.pocket.training import Budget, Training, autocast
 from ovseg.pretrained.outputs import outputs_of
 
 START = ASSETS / "pocket" / "stable-diffusion"
@@ -235,7 +235,7 @@ def teacher_features(
             latents = torch.from_numpy(batches.latents[start : start + 64].astype(np.float32)).to(device)
             noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(start)).to(device)
             text = teacher.text_encoder(batches.ids[start : start + 64].to(device)).last_hidden_state
-            with torch.autocast(torch.device(device).type, torch.bfloat16):
+            with autocast(device):
                 unet(noiser.add_noise(latents, noise, timesteps), TEACHER_T, encoder_hidden_states=text)
             own = outputs.pop()[0].flatten(2).transpose(1, 2).float()
             middle = own.mean((0, 1)) if middle is None else middle

@@ -43,8 +43,18 @@ class Budget:
 
     @property
     def autocast(self) -> torch.autocast:
-        """A context in which networks compute in bfloat16 where that is safe."""
-        return torch.autocast(torch.device(self.device).type, torch.bfloat16)
+        """A context in which networks compute in bfloat16 where that is safe and fast."""
+        return autocast(self.device)
+
+
+def autocast(device: str) -> torch.autocast:
+    """A context in which networks compute in bfloat16 where that is safe; not on a CPU that only imitates it.
+
+    There a step of the segmenter takes twice as long in bfloat16 as in float32, and one of the U-Net 1.8 times.
+    """
+    kind, can = torch.device(device).type, torch.cpu.get_capabilities()
+    fast = kind != "cpu" or any(can.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))  # the last one: of ARM
+    return torch.autocast(kind, torch.bfloat16, enabled=fast)
 
 
 def batch_size(on_cpu: int, device: str) -> int:
