@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from shutil import copytree
+from shutil import copytree, ignore_patterns
 
 import pytest
 
@@ -22,7 +22,7 @@ from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import PocketDataset
 from ovseg.evaluation.protocols import PROTOCOLS
 from ovseg.evaluation.results import FIGURES, SHIPPED, ResultFiles, kept_folder
-from ovseg.methods import METHODS, DiffSegmenter, OVDiff, find_method, suited_to
+from ovseg.methods import METHODS, DiffSegmenter, OVDiff, find_method, obstacle_to, suited_to
 from ovseg.methods.records import METRICS
 from ovseg.models import PARTS, Models
 from tests.networks import with_traits
@@ -124,8 +124,10 @@ def test_every_row_has_a_command_that_gives_it(shown: Shown) -> None:
     assert set(commands) <= set(shown.codes)
     parser = ArgumentParser()
     evaluate.add_options(parser)
-    networks = Models("pocket", "cpu")
+    shipped = {name: Models(name, "cpu") for name in ("pocket", "pocket-sd3")}
+    assert {row["backbone"] for row in kept()} == set(shipped)
     for row in kept():
+        networks = shipped[row["backbone"]]
         options = parser.parse_args(shlex.split(row["command"])[4:])
         assert (options.method, options.dataset, options.count, options.labels or PROTOCOLS[options.protocol].labels) == (
             row["method"], row["dataset"], row["count"], row["labels"],
@@ -166,13 +168,13 @@ def test_figures_of_other_weights_are_marked(tmp_path: Path) -> None:
     rows[0]["weight files"]["captioner"] = "another"
     (tmp_path / "freeseg-diff.json").write_text(json.dumps(rows))
     html = results_html(networks, tmp_path)
-    assert f"1 of our {len(kept())} rows were {OTHER_WEIGHTS}" in html
+    assert f"1 of our {len(kept(tmp_path))} rows were {OTHER_WEIGHTS}" in html
     assert html.count(f'<small class="old">{OTHER_WEIGHTS}</small>') == 1
     assert "FreeSeg-Diff" in html.rpartition(f'<small class="old">{OTHER_WEIGHTS}')[0].rpartition("<tr")[2]
 
 
 def test_a_page_with_another_backbone_or_without_results_says_so(models: Models, tmp_path: Path) -> None:
-    assert "Ours are of pocket; this page uses another backbone, Local checkpoint" in results_html(models)
+    assert "Ours are of pocket, pocket-sd3; this page uses another backbone, Local checkpoint" in results_html(models)
     without = results_html(models, tmp_path)
     assert (
         "Nothing of ours was measured yet" in without and "results-claims" not in without and "results-levels" not in without
@@ -182,7 +184,7 @@ def test_a_page_with_another_backbone_or_without_results_says_so(models: Models,
 
 
 def test_one_method_on_several_networks_stands_in_one_table(tmp_path: Path) -> None:
-    copytree(SHIPPED, tmp_path, dirs_exist_ok=True)
+    copytree(SHIPPED, tmp_path, dirs_exist_ok=True, ignore=ignore_patterns("pocket-sd3"))
     (tmp_path / "sd15").mkdir()
     for name in ("diffsegmenter", "ovdiff-variants"):
         rows = json.loads((SHIPPED / f"{name}.json").read_text())
@@ -201,6 +203,14 @@ def test_one_method_on_several_networks_stands_in_one_table(tmp_path: Path) -> N
 
 def test_a_networks_figures_ship_in_a_folder_of_their_own() -> None:
     assert (kept_folder(Models("pocket", "cpu")), kept_folder(Models("sd15", "cpu"))) == (SHIPPED, SHIPPED / "sd15")
+
+
+@pytest.mark.parametrize("name", ["pocket", "pocket-sd3"])
+def test_every_method_was_measured_on_the_networks_that_ship(name: str) -> None:
+    networks = Models(name, "cpu")
+    measured = ResultFiles(kept_folder(networks)).plain()
+    assert {kind.name for kind in METHODS if not kind.yardstick and not obstacle_to(networks, kind)} <= set(measured)
+    assert all(row.is_of(networks.weight_files(PARTS)) and row.record["count"] == 64 for row in measured.values())
 
 
 def test_the_picture_says_of_each_change_whether_ours_goes_the_same_way() -> None:
