@@ -8,6 +8,7 @@ from ovseg.evaluation.benchmark import Benchmark
 from ovseg.files import as_json, write_whole
 from ovseg.limits import quoted
 from ovseg.methods import METHODS, Method, modes_of
+from ovseg.output.tables import Table
 from ovseg.progress import Report, about, silent, within
 
 
@@ -80,15 +81,13 @@ class AblationTable:
 
 def as_markdown(rows: list[dict]) -> str:
     """The rows as a Markdown table, in percent."""
-    lines = [
-        "| variant | dataset mIoU | per-image mIoU | pixel accuracy | best threshold | mIoU with it | the paper | command |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        if "obstacle" in row:
-            lines.append(f"| {row['what']} | not run: {row['obstacle']} | | | | | {row['paper']} | |")
-            continue
-        best = f"{row['best_threshold']} | {row['miou_at_best']:.1%}" if row["best_threshold"] else " | "
-        figures = f"{row['miou']:.1%} | {row['mean_image_miou']:.1%} | {row['pixel_accuracy']:.1%}"
-        lines.append(f"| {row['what']} | {figures} | {best} | {row['paper']} | `{row['command']}` |")
-    return "\n".join(lines) + "\n"
+    columns = ("dataset mIoU", "per-image mIoU", "pixel accuracy", "best threshold", "mIoU with it", "the paper", "command")
+    return Table(("variant", *columns), tuple(map(_cells, rows)), {}).markdown()
+
+
+def _cells(row: dict) -> tuple[str, ...]:
+    if "obstacle" in row:
+        return row["what"], f"not run: {row['obstacle']}", "", "", "", "", row["paper"], ""
+    figures = (f"{row[key]:.1%}" for key in ("miou", "mean_image_miou", "pixel_accuracy"))
+    best = (row["best_threshold"], f"{row['miou_at_best']:.1%}") if row["best_threshold"] else ("", "")
+    return row["what"], *figures, *best, row["paper"], f"`{row['command']}`"

@@ -322,15 +322,14 @@ def as_markdown(table: dict) -> str:
     words = f" with {table['background_words']} background words" if table["background_words"] else ""
     yardstick = table.get("yardstick")  # tables written before there were any have none
     apart = f", {yardstick}" if yardstick else ""
-    lines = [
+    text = (
         f"{table['method']} ({settings or 'no settings'}){apart} on {table['dataset']}, {table['count']} pictures; backbone"
         f" {table['backbone']}, {table['dtype']}; labels {table['labels']}, names {table['names']}; background"
         f" {table['background']}{words}, its threshold {table['threshold']}; protocol {table['protocol']}; picture"
-        f" {table['picture']}, windows {table['windows']}; refinement {table['refinement']}; seed {table['seed']}.",
-        *figures_markdown(table),
-    ]
+        f" {table['picture']}, windows {table['windows']}; refinement {table['refinement']}; seed {table['seed']}.\n\n"
+    ) + figures_markdown(table)
     if "miou_at_threshold" in table:
         swept = table["miou_at_threshold"]
         best = max(swept, key=swept.get)
-        lines += ["", f"Best threshold on these pictures: {best} (dataset mIoU {swept[best]:.1%})."]
-    return "\n".join(lines) + "\n"
+        text += f"\nBest threshold on these pictures: {best} (dataset mIoU {swept[best]:.1%}).\n"
+    return text

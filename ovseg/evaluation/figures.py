@@ -8,6 +8,7 @@ from jaxtyping import Integer, UInt8
 
 from ovseg.evaluation.datasets import Dataset, Sample
 from ovseg.maths.overlap import IGNORED, dataset_miou, iou_per_label, pixel_accuracy
+from ovseg.output.tables import Table
 from ovseg.types import BACKGROUND
 from ovseg.words.classes import ClassWord
 
@@ -38,10 +39,9 @@ def figures_of(
     }  # fmt: skip
 
 
-def figures_markdown(table: Mapping[str, Any]) -> list[str]:
-    """Such figures as lines of Markdown, in percent, with a blank one before each of the two tables."""
-    return [
-        "", "| dataset mIoU | mean per-image mIoU | pixel accuracy |", "|---|---|---|",
-        f"| {table['miou']:.1%} | {table['mean_image_miou']:.1%} | {table['pixel_accuracy']:.1%} |", "",
-        "| label | IoU |", "|---|---|", *(f"| {label} | {value:.1%} |" for label, value in table["iou"].items()),
-    ]  # fmt: skip
+def figures_markdown(table: Mapping[str, Any]) -> str:
+    """Such figures as two tables in Markdown, in percent."""
+    figures = tuple(f"{table[key]:.1%}" for key in ("miou", "mean_image_miou", "pixel_accuracy"))
+    whole = Table(("dataset mIoU", "mean per-image mIoU", "pixel accuracy"), (figures,), {})
+    each = Table(("label", "IoU"), tuple((label, f"{value:.1%}") for label, value in table["iou"].items()), {})
+    return f"{whole.markdown()}\n{each.markdown()}"

@@ -26,6 +26,7 @@ from ovseg.files import as_json, as_npz, write_or_check_settings, write_whole
 from ovseg.maths.maps import of_strides
 from ovseg.maths.overlap import confusion, dataset_miou
 from ovseg.models import Models
+from ovseg.output.tables import Table
 from ovseg.processes import one_thread
 from ovseg.progress import Report, silent
 from ovseg.reading.heads import token_maps
@@ -284,15 +285,15 @@ class Pass:
 
 def parts_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """The tables in Markdown, in percent; the spread is the standard deviation over the noises."""
-    lines = [f"{rows[0]['count']} pictures of {rows[0]['dataset']}, {rows[0]['backbone']}; {rows[0]['seeds']} noise(s)."]
+    text = f"{rows[0]['count']} pictures of {rows[0]['dataset']}, {rows[0]['backbone']}; {rows[0]['seeds']} noise(s).\n"
     for table in dict.fromkeys(row["table"] for row in rows):
-        lines += ["", f"| {table} | mIoU | change | spread |", "|---|---|---|---|"]
-        lines += [
-            f"| {row['what']} | {row['miou']:.1%} | {100 * row['change']:+.1f} | {100 * row['spread']:.1f} |"
+        cells = tuple(
+            (row["what"], f"{row['miou']:.1%}", f"{100 * row['change']:+.1f}", f"{100 * row['spread']:.1f}")
             for row in rows
             if row["table"] == table
-        ]
-    return "\n".join(lines) + "\n"
+        )
+        text += "\n" + Table((table, "mIoU", "change", "spread"), cells, {}).markdown()
+    return text
 
 
 def parts_plot(title: str, rows: Sequence[dict[str, Any]]) -> str:

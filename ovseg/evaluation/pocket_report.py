@@ -1,6 +1,5 @@
 """The figures of the pocket bundle's card: `python -m ovseg pocket-report`."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,10 +10,11 @@ from ovseg.assets import ASSETS
 from ovseg.evaluation.baselines import BASELINES, ClipCentrePrior
 from ovseg.evaluation.benchmark import Benchmark
 from ovseg.evaluation.datasets import Dataset, find_dataset
-from ovseg.files import read_json, write_whole
+from ovseg.files import as_json, read_json, write_whole
 from ovseg.methods import METHODS, Method, obstacle_to, suited_to
 from ovseg.models import Models
 from ovseg.output import view
+from ovseg.output.tables import Table
 from ovseg.pocket.train_captioner import f1_of_things
 from ovseg.pocket.train_clip import average_precision, labels_held, name_prompts
 from ovseg.pocket.train_codec import peak_signal_to_noise
@@ -160,14 +160,10 @@ class PocketReport:
 
     def _write(self, figures: list[Figure]) -> None:
         other = {row["what"]: row["value"] for row in read_json(self.beside, list)} if self.beside else {}
-        names = [self.models.short_name, self.beside.parent.name] if self.beside else ["value"]
-        lines = [f"| figure | {' | '.join(names)} | aim |", "|---" * (len(names) + 2) + "|"]
-        for figure in figures:
-            cells = [figure.what, figure.value, *([other.get(figure.what, "")] if self.beside else []), figure.aim]
-            lines.append(f"| {' | '.join(cells)} |")
-        write_whole(self.out / "card.md", ("\n".join(lines) + "\n").encode())
-        content = json.dumps([asdict(figure) for figure in figures], indent=2) + "\n"
-        write_whole(self.out / "card.json", content.encode())
+        names = (self.models.short_name, self.beside.parent.name) if self.beside else ("value",)
+        rows = ((f.what, f.value, *([other.get(f.what, "")] if self.beside else []), f.aim) for f in figures)
+        write_whole(self.out / "card.md", Table(("figure", *names, "aim"), tuple(rows), {}).markdown().encode())
+        write_whole(self.out / "card.json", as_json([asdict(figure) for figure in figures]))
         shown = [*((thing,) for thing in THINGS), *self._two_things()[:PAIRS_SHOWN]]
         pictures = [np.asarray(Image.open(self._picture_file(things))) for things in shown]
         titles = [", ".join(things) for things in shown]

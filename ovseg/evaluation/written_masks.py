@@ -58,4 +58,4 @@ class WrittenMasks:
 def written_markdown(table: Mapping[str, Any]) -> str:
     """The table as Markdown, in percent."""
     first = f"Masks of the folder {table['masks']} on {table['dataset']}, {table['count']} pictures."
-    return "\n".join([first, *figures_markdown(table)]) + "\n"
+    return f"{first}\n\n{figures_markdown(table)}"

@@ -23,6 +23,7 @@ from ovseg.maths.maps import normalise, resize
 from ovseg.maths.overlap import iou
 from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
 from ovseg.models import Models
+from ovseg.output.tables import Table
 from ovseg.pretrained.detector import Detector
 from ovseg.progress import Report, silent
 from ovseg.types import Scene
@@ -165,12 +166,9 @@ def as_markdown(table: Mapping[str, Any]) -> str:
         of_both = objects.setdefault((row["masks"], row["judge"]), {"seen": [], "unseen": []})
         for name, values in of_both.items():
             values += row[name]
-    lines = [
+    every = {key: [f"{np.mean(v):.1%} of {len(v)}" if v else "-" for v in own.values()] for key, own in objects.items()}
+    cells = tuple((*key, *(figures[group] for group in GROUPS), *every[key]) for key, figures in rows.items())
+    return (
         f"Split {table['split']}, {table['pictures']} pictures in each group; mean IoU over those in which the judge finds"
-        " all objects, and how many these are; last, over every object that it finds.", "",
-        "| masks | judge | " + " | ".join(GROUPS) + " | seen objects | unseen objects |", "|---" * (4 + len(GROUPS)) + "|",
-    ]  # fmt: skip
-    for (masks, judge), figures in rows.items():
-        every = [f"{np.mean(v):.1%} of {len(v)}" if v else "-" for v in objects[masks, judge].values()]
-        lines.append(f"| {masks} | {judge} | " + " | ".join([*(figures[group] for group in GROUPS), *every]) + " |")
-    return "\n".join(lines) + "\n"
+        " all objects, and how many these are; last, over every object that it finds.\n\n"
+    ) + Table(("masks", "judge", *GROUPS, "seen objects", "unseen objects"), cells, {}).markdown()

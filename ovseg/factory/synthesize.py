@@ -22,6 +22,7 @@ from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.output.coco import coco_file
+from ovseg.output.tables import Table
 from ovseg.progress import Report, silent, within
 from ovseg.types import BACKGROUND, Scene
 from ovseg.words.classes import ClassWord
@@ -115,7 +116,6 @@ class Synthesis:
         for item in annotations["annotations"]:
             counts[self.classes[item["category_id"] - 1]] += 1
         empty = sum(1 for k in range(self.count) if not read_mask(out, k).any())
-        rows = [f"| {name} | {number} |" for name, number in counts.items()]
         return "\n".join([
             "# A synthetic segmentation data set", "",
             f"{self.count} generated pictures with masks of {len(self.classes)} classes. No picture and no mask was drawn,"
@@ -129,7 +129,7 @@ class Synthesis:
             "- A class is in a picture's masks only if its prompt names it: what else is drawn counts as background.",
             "- Layout of PASCAL VOC 2012 (`JPEGImages`, `SegmentationClass`, `ImageSets/Segmentation/train.txt`, label k is"
             " line k of `labels.txt`) and of COCO (`annotations.json`, run lengths); `prompts/` has the prompts.",
-            "", "| class | masks |", "|---|---|", *rows, "",
+            "", Table(("class", "masks"), tuple(counts.items()), {}).markdown(),
         ])  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from ovseg.factory.splits import find_split
 from ovseg.factory.synthesize import prompt_path, read_mask, read_picture
 from ovseg.files import as_json, read_json, read_text, write_whole
+from ovseg.output.tables import Table
 from ovseg.pocket.train_segmenter import Masked, iou_of_labels, real_scenes, train_segmenter
 from ovseg.pocket.training import Budget
 from ovseg.pocket.world import THINGS
@@ -108,12 +109,9 @@ def numbers_of(names: Sequence[str]) -> UInt8[np.ndarray, " labels"]:
 
 def as_markdown(table: Mapping[str, Any]) -> str:
     """The table for people, in percent."""
-    lines = [
+    figures = ("seen", "unseen", "harmonic_mean")
+    rows = tuple((row["student"], row["pictures"], *(f"{row[key]:.1%}" for key in figures)) for row in table["rows"])
+    return (
         f"Split {table['split']}, {table['minutes']:g} minutes of training each, tested on {table['count']} real pocket-val"
-        " scenes; mean IoU of the things.",
-        "", "| student | pictures | seen | unseen | harmonic mean |", "|---|---|---|---|---|",
-    ]  # fmt: skip
-    for row in table["rows"]:
-        figures = " | ".join(f"{row[key]:.1%}" for key in ("seen", "unseen", "harmonic_mean"))
-        lines.append(f"| {row['student']} | {row['pictures']} | {figures} |")
-    return "\n".join(lines) + "\n"
+        " scenes; mean IoU of the things.\n\n"
+    ) + Table(("student", "pictures", "seen", "unseen", "harmonic mean"), rows, {}).markdown()
