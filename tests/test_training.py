@@ -238,9 +238,9 @@ def test_windows_of_the_codec_are_cut_inside_and_half_of_them_mirrored() -> None
 
 
 def test_scenes_are_rendered_once(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    first = rendered(tmp_path, "val", 3, 32, workers=1)
+    first = rendered(tmp_path, "val", 3, 32)
     assert "3/3" in capsys.readouterr().out
-    again = rendered(tmp_path, "val", 3, 32, workers=1)
+    again = rendered(tmp_path, "val", 3, 32)
     assert capsys.readouterr().out == ""
     assert np.array_equal(first.images, again.images) and first.captions == again.captions
     last = scene("val", 2, 32)
@@ -249,7 +249,7 @@ def test_scenes_are_rendered_once(tmp_path: Path, capsys: pytest.CaptureFixture)
 
 def test_latents_are_kept_for_the_codec_that_made_them(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    pictures = rendered(tmp_path, "val", 2, 32, workers=1).images
+    pictures = rendered(tmp_path, "val", 2, 32).images
     first, second = build_codec().eval(), build_codec().eval()
     mine, other = (np.array(encoded(tmp_path, codec, pictures, "cpu")) for codec in (first, second))
     assert mine.shape == (2, 4, 8, 8) and not np.array_equal(mine, other)
@@ -304,7 +304,7 @@ def test_every_caption_that_fits_is_a_positive(tmp_path: Path) -> None:
 
 
 def test_captions_of_a_batch_are_true_of_their_pictures(tmp_path: Path) -> None:
-    pictures, tokenizer = rendered(tmp_path, "val", 12, 32, workers=1), build_tokenizer(tmp_path)
+    pictures, tokenizer = rendered(tmp_path, "val", 12, 32), build_tokenizer(tmp_path)
     images, ids, fits = CaptionedBatches(pictures, tokenizer).draw(3, "cpu")
     again = CaptionedBatches(pictures, tokenizer).draw(3, "cpu")
     assert all(torch.equal(one, other) for one, other in zip((images, ids, fits), again, strict=True))

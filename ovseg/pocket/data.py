@@ -35,21 +35,18 @@ class ScenePictures:
         return np.where(rng.random(len(rows))[:, None, None, None] < 0.5, images, images[:, :, ::-1])
 
 
-def rendered(
-    folder: Path, split: str, count: int, size: int, *, workers: int = WORKERS, zoom: float = 1.0, recolour: float = 0.0
-) -> ScenePictures:
+def rendered(folder: Path, split: str, count: int, size: int, *, zoom: float = 1.0, recolour: float = 0.0) -> ScenePictures:
     """The first `count` scenes of a split: the first call renders them into `folder`, later calls map its files.
 
     Args:
         size: of a side, in pixels.
-        workers: processes that render.
         zoom: of the things, as in `world.scene`.
         recolour: share of the things in other colours, as there.
     """
     name = f"{split}-{size}px-{count}" + (f"-zoom-{round(100 * zoom)}" if zoom != 1 else "")
     stem = folder / (name + (f"-recolour-{round(100 * recolour)}" if recolour else ""))
     if not stem.with_suffix(".json").exists():
-        _render(stem, split, count, look=(size, zoom, recolour), workers=workers)
+        _render(stem, split, count, look=(size, zoom, recolour))
     words = read_json(stem.with_suffix(".json"), list)
     return ScenePictures(
         np.load(stem.with_suffix(".npy"), mmap_mode="r"),
@@ -63,16 +60,16 @@ def rendered_labels(folder: Path, split: str, count: int, size: int) -> UInt8[np
     """The label maps of the same scenes, rendered and mapped in the same way."""
     path = folder / f"{split}-{size}px-{count}-labels.npy"
     if not path.exists():
-        parts = _by_parts(_label_part, "labels of", split, count, look=(size, 1.0, 0.0), workers=WORKERS)
+        parts = _by_parts(_label_part, "labels of", split, count, look=(size, 1.0, 0.0))
         with whole_array(path, np.uint8, (count, size, size)) as maps:
             for rows, part in parts:
                 maps[rows] = part
     return np.load(path, mmap_mode="r")
 
 
-def _render(stem: Path, split: str, count: int, *, look: Look, workers: int) -> None:
+def _render(stem: Path, split: str, count: int, *, look: Look) -> None:
     words: list[dict] = []
-    parts = _by_parts(_render_part, "rendering", split, count, look=look, workers=workers)
+    parts = _by_parts(_render_part, "rendering", split, count, look=look)
     with whole_array(stem.with_suffix(".npy"), np.uint8, (count, look[0], look[0], 3)) as images:
         for rows, (pictures, entries) in parts:
             images[rows] = pictures
@@ -82,11 +79,11 @@ def _render(stem: Path, split: str, count: int, *, look: Look, workers: int) -> 
 
 
 def _by_parts(
-    work: Callable[[str, range, Look], Any], what: str, split: str, count: int, *, look: Look, workers: int
+    work: Callable[[str, range, Look], Any], what: str, split: str, count: int, *, look: Look
 ) -> Iterator[tuple[slice, Any]]:
     """Call `work(split, indices, look)` for `PART` scenes at a time in several processes; yields rows and results."""
     parts = [range(start, min(start + PART, count)) for start in range(0, count, PART)]
-    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
+    with ProcessPoolExecutor(WORKERS, initializer=end_with_parent) as pool:
         for part, result in zip(parts, pool.map(work, repeat(split), parts, repeat(look)), strict=True):
             yield slice(part.start, part.stop), result
             print(f"\r{what} {split} scenes: {part.stop}/{count}", end="", flush=True)

@@ -1,7 +1,7 @@
-"""What both denoisers learn from: latents of scenes with captions, in stages of two sizes; and a sheet of what they draw."""
+"""What both denoisers share: latents of scenes with captions, training in stages of two sizes, a sheet of what they draw."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,16 +10,17 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusion3Pipeline, StableDiffusionPipeline
 from jaxtyping import Bool, Float, Float16, Int, UInt8
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from ovseg.backbones import BACKBONES
-from ovseg.files import whole_array, whole_folder
+from ovseg.files import whole_array
 from ovseg.pocket.captions import describe_ground
 from ovseg.pocket.data import rendered
+from ovseg.pocket.optimizers import AnyOptimizer
 from ovseg.pocket.tokenizer import tokenize
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Budget, autocast, batch_size
+from ovseg.pocket.training import Budget, Training, autocast, batch_size, save_whole
 
 WORDS_ONLY_SHARE = 0.7  # of the rows; see `words_alone`
 UNCONDITIONAL_SHARE = 0.1  # of captions, replaced by the empty one, for classifier-free guidance
@@ -128,14 +129,6 @@ def words_alone(
     return torch.where((after_words & rows[:, None])[..., None], neutral, states)
 
 
-def stage_rates(stages: Sequence[Stage], rate: float) -> Iterator[tuple[Stage, float, float]]:
-    """Each stage with its first and last learning rate: one straight line over all stages, from `rate` to 0."""
-    done = 0.0
-    for stage in stages:
-        yield stage, rate * (1 - done), rate * (1 - done - stage.time)
-        done += stage.time
-
-
 def latent_batches(budget: Budget, parts: StableDiffusionPipeline, stage: Stage) -> LatentBatches:
     """The training data of a stage: its scenes, rendered and encoded by the first run."""
     count, size = budget.scenes * stage.scenes, round(budget.size * stage.side)
@@ -144,6 +137,53 @@ def latent_batches(budget: Budget, parts: StableDiffusionPipeline, stage: Stage)
     latents = encoded(budget.root / "denoiser", parts.vae, pictures.images, budget.device, what)
     grounds = [describe_ground(np.random.default_rng([4, row]), stuff) for row, stuff in enumerate(pictures.stuff)]
     return LatentBatches(latents, pictures.captions, grounds, parts.tokenizer, stage.batch)
+
+
+Loss = Callable[[int, Tensor, Tensor], Tensor]
+"""That of a step, from its number, latents and the token ids of their captions."""
+
+
+def train_stages(
+    painter: nn.Module,
+    parts: StableDiffusionPipeline,
+    stages: Sequence[Stage],
+    rate: float,
+    budget: Budget,
+    *,
+    out: Path,
+    loss_in: Callable[[nn.Module, Stage, LatentBatches], Loss],
+    optimizer_of: Callable[[nn.Module, float], AnyOptimizer | None] = lambda _module, _rate: None,
+) -> nn.Module | None:
+    """Train (or go on training) a painter in stages, whose learning rates are one straight line from `rate` to 0.
+
+    Args:
+        parts: whose codec and tokenizer make the training data.
+        loss_in: begins a stage with the painter that is trained in it.
+        optimizer_of: as `Training` takes one, for a painter and its stage's first learning rate.
+
+    Returns:
+        The trained painter; None where a stage is left. A piece trains one stage at most.
+    """
+    done = 0.0
+    for stage in stages:
+        painter, first, last = painter.to(budget.device), rate * (1 - done), rate * (1 - done - stage.time)
+        training = Training(
+            painter, out / stage.name, budget.minutes * stage.time, first, last_rate=last, piece=budget.piece,
+            optimizer=optimizer_of(painter, first),
+        )  # fmt: skip
+        if not training.finished:
+            batches = latent_batches(budget, parts, stage)
+            loss_of = loss_in(painter, stage, batches)
+            for step in training:
+                torch.manual_seed(step)
+                latents, ids = batches.draw(step, budget.device)
+                with budget.autocast:
+                    loss = loss_of(step, latents, ids)
+                training.update(loss, len(latents))
+            if not training.finished or (budget.piece and stage is not stages[-1]):
+                return None
+        painter, done = training.averaged.module.eval(), done + stage.time
+    return painter
 
 
 def keep_pipeline(
@@ -158,8 +198,7 @@ def keep_pipeline(
         name: of the row whose guidance suits it.
         max_sequence_length: rows in T5's place, for a pipeline of Stable Diffusion 3.
     """
-    with whole_folder(out / "pipeline") as folder:
-        pipeline.save_pretrained(folder)
+    save_whole(out / "pipeline", pipeline)
     options = {} if max_sequence_length is None else {"max_sequence_length": max_sequence_length}
     generators = [torch.Generator().manual_seed(seed) for seed in range(len(SAMPLE_PROMPTS))]
     images = pipeline(

@@ -1,7 +1,6 @@
 """A `transformers` CLIP as a folder that open_clip loads by `local-dir:`."""
 
 import itertools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import CLIPModel, CLIPTokenizer
+
+from ovseg.files import as_json, write_whole
 
 _BLOCK = {
     "layer_norm1": "ln_1", "layer_norm2": "ln_2", "self_attn.out_proj": "attn.out_proj", "mlp.fc1": "mlp.c_fc",
@@ -97,9 +98,7 @@ def open_clip_config(model: CLIPModel, tokenizer: CLIPTokenizer) -> dict:
 
 def export_open_clip(model: CLIPModel, tokenizer: CLIPTokenizer, folder: Path, dtype: torch.dtype = torch.float32) -> None:
     """Write weights, configuration and tokenizer; open_clip loads them as the model "local-dir:FOLDER"."""
-    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "open_clip_config.json", as_json(open_clip_config(model, tokenizer)))
     weights = {name: tensor.to(dtype) for name, tensor in open_clip_weights(model).items()}
     save_file(weights, folder / "open_clip_model.safetensors")
-    config = json.dumps(open_clip_config(model, tokenizer), indent=2) + "\n"
-    (folder / "open_clip_config.json").write_text(config, encoding="utf-8")
     tokenizer.save_pretrained(folder)

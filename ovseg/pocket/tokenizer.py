@@ -5,7 +5,6 @@ words become the same tokens as in Stable Diffusion, and other words become more
 """
 
 import gzip
-import json
 from collections.abc import Sequence
 from importlib.resources import files
 from itertools import pairwise
@@ -15,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from ovseg.files import as_json, write_whole
 from ovseg.pocket.captions import OPENINGS, PLURALS
 from ovseg.pocket.world import LABELS
 from ovseg.words.notes import SYNONYMS
@@ -77,9 +77,6 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     chosen = [merge for merge in merges if merge in kept]
     letters = list(bytes_to_unicode().values())
     tokens = [*letters, *(f"{letter}</w>" for letter in letters), *(m.replace(" ", "") for m in chosen), START, END]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(
-        json.dumps({token: k for k, token in enumerate(tokens)}, ensure_ascii=False), encoding="utf-8"
-    )
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *chosen]) + "\n", encoding="utf-8")
+    write_whole(folder / "vocab.json", as_json({token: k for k, token in enumerate(tokens)}, None))
+    write_whole(folder / "merges.txt", ("\n".join(["#version: 0.2", *chosen]) + "\n").encode())
     return CLIPTokenizer.from_pretrained(folder, model_max_length=CONTEXT_LENGTH, pad_token=PAD)

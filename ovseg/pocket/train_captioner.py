@@ -21,12 +21,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from ovseg.files import whole_folder
 from ovseg.pocket.captions import names_in
 from ovseg.pocket.tokenizer import world_words
 from ovseg.pocket.train_clip import build_tower
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Budget, Training, batch_size, some_patches, trainable
+from ovseg.pocket.training import Budget, Training, batch_size, save_whole, some_patches, trainable
 from ovseg.pocket.world import THINGS, scene
 from ovseg.pretrained.captioner import Captioner
 
@@ -35,6 +34,10 @@ SCENES = 3  # times as many as other networks see, as for CLIP
 QUERIES = 16
 WIDTH = 160
 LONGEST = 24  # tokens of a caption
+OF_TOWER = (  # what the captioner's image tower has in common with CLIP's
+    "hidden_size", "intermediate_size", "image_size", "num_hidden_layers", "num_attention_heads", "patch_size", "hidden_act",
+    "layer_norm_eps",
+)  # fmt: skip
 
 
 def build_processor(size: int = 128) -> Blip2Processor:
@@ -53,17 +56,11 @@ def build_processor(size: int = 128) -> Blip2Processor:
 
 def build_captioner(processor: Blip2Processor) -> Blip2ForConditionalGeneration:
     """ViT, Q-Former and OPT of one width; the layout of `Salesforce/blip2-opt-2.7b`."""
-    heads, wide = WIDTH // 32, 4 * WIDTH
+    heads, wide, tokenizer = WIDTH // 32, 4 * WIDTH, processor.tokenizer
     tower = build_tower(processor.image_processor.size["height"])
-    tokenizer, size = processor.tokenizer, processor.image_processor.size["height"]
     no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     config = Blip2Config(
-        vision_config={
-            "hidden_size": tower.hidden_size, "intermediate_size": tower.intermediate_size, "image_size": size,
-            "num_hidden_layers": tower.num_hidden_layers, "num_attention_heads": tower.num_attention_heads,
-            "patch_size": tower.patch_size, "hidden_act": tower.hidden_act, "layer_norm_eps": tower.layer_norm_eps,
-            "initializer_range": 0.02,
-        },
+        vision_config={**{name: getattr(tower, name) for name in OF_TOWER}, "initializer_range": 0.02},
         qformer_config={
             "vocab_size": len(tokenizer), "hidden_size": WIDTH, "num_hidden_layers": 3, "num_attention_heads": heads,
             "intermediate_size": wide, "encoder_hidden_size": tower.hidden_size, "cross_attention_frequency": 1,
@@ -167,10 +164,7 @@ def train_captioner(budget: Budget) -> bool:
         training.update(loss, len(rows))
     if not training.finished:
         return False
-    best = training.averaged.module.eval()
-    with whole_folder(out / "captioner") as folder:
-        best.save_pretrained(folder)
-        processor.save_pretrained(folder)
+    save_whole(out / "captioner", training.averaged.module.eval(), processor)
     f1 = f1_of_things(Captioner(str(out / "captioner"), device), "val", budget.tested)
     print(f"F1 of the things named on {budget.tested} val scenes: {f1:.3f}")
     return True

@@ -20,7 +20,7 @@ from ovseg.pocket.data import ScenePictures
 from ovseg.pocket.open_clip_export import export_open_clip, load_open_clip
 from ovseg.pocket.tokenizer import tokenize
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Budget, Training, batch_size, some_patches, trainable
+from ovseg.pocket.training import Budget, Training, batch_size, save_whole, some_patches, trainable
 from ovseg.pocket.world import LABELS, THINGS, WorldScene, scene
 from ovseg.words.classes import indefinite
 
@@ -160,9 +160,7 @@ def train_clip(budget: Budget, start: Path | None = None) -> bool:
         return False
     best = training.averaged.module.eval()
     processor = CLIPImageProcessor(size={"shortest_edge": size}, crop_size=size, image_mean=[0.5] * 3, image_std=[0.5] * 3)
-    with whole_folder(out / "clip") as folder:
-        for part in (best, tokenizer, processor):
-            part.save_pretrained(folder)
+    save_whole(out / "clip", best, tokenizer, processor)
     with whole_folder(out / "open_clip") as folder:
         export_open_clip(best, tokenizer, folder)
     figure = mean_average_precision(best, tokenizer, device, budget.tested)

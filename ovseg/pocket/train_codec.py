@@ -7,9 +7,8 @@ from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
-from ovseg.files import whole_folder
 from ovseg.pocket.data import rendered
-from ovseg.pocket.training import Budget, Training, batch_size
+from ovseg.pocket.training import Budget, Training, batch_size, save_whole
 
 CROP, BATCH = 64, 16  # pixels of a side, and crops of a step on a CPU
 KL_WEIGHT, GRADIENT_WEIGHT = 1e-3, 0.5  # of the terms of `codec_loss`
@@ -98,8 +97,7 @@ def train_codec(budget: Budget) -> bool:
     with torch.no_grad():
         deviation = float(best.encode(to_tensor(pictures[:256], device)).latent_dist.mean.std())
     best.register_to_config(scaling_factor=round(1 / deviation, 4))
-    with whole_folder(out / "vae") as folder:
-        best.save_pretrained(folder)
+    save_whole(out / "vae", best)
     decoded = reconstructed(best, held_out, device)
     print(f"PSNR on {TESTED} val scenes: {peak_signal_to_noise(held_out, decoded):.2f} dB")
     rows = [np.concatenate(row[:6], 1) for row in (held_out, decoded.round().astype(np.uint8))]

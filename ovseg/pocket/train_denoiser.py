@@ -13,11 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from ovseg.pocket import denoiser_data
 from ovseg.pocket.bundle import build_pipeline, scheduler_settings
-from ovseg.pocket.denoiser_data import Stage
+from ovseg.pocket.denoiser_data import WORDS_ONLY_SHARE, LatentBatches, Loss, Stage, keep_pipeline, train_stages, words_alone
 from ovseg.pocket.tokenizer import CONTEXT_LENGTH, build_tokenizer, tokenize
-from ovseg.pocket.training import Budget, Training
+from ovseg.pocket.training import Budget
 
 TEXT_WIDTH = 128
 RATE, LATER_RATE = 1e-3, 6e-4  # learning rates of a new network, and of one that goes on from saved weights
@@ -87,15 +86,13 @@ class Painter(nn.Module):
 
     def text_states(self, ids: Int[Tensor, "b tokens"], words_only: Bool[Tensor, " b"]) -> Float[Tensor, "b tokens width"]:
         """States of the prompts' tokens; see `words_alone` for the rows of `words_only`."""
-        return denoiser_data.words_alone(
-            lambda some: self.text_encoder(some).last_hidden_state, ids, self.empty, self.end, words_only
-        )
+        return words_alone(lambda some: self.text_encoder(some).last_hidden_state, ids, self.empty, self.end, words_only)
 
     def forward(
         self, noised: Float[Tensor, "b 4 y x"], timesteps: Int[Tensor, " b"], ids: Int[Tensor, "b tokens"]
     ) -> Float[Tensor, "b 4 y x"]:
         """The predicted noise in noised latents, given the prompts' token ids."""
-        words_only = torch.rand(len(ids), device=ids.device) < denoiser_data.WORDS_ONLY_SHARE
+        words_only = torch.rand(len(ids), device=ids.device) < WORDS_ONLY_SHARE
         return self.unet(noised, timesteps, encoder_hidden_states=self.text_states(ids, words_only)).sample
 
 
@@ -133,26 +130,26 @@ def train_denoiser(budget: Budget, start: Path | None = None) -> bool:
         ValueError: there is no codec.
     """
     torch.manual_seed(0)
-    out, device, piece = budget.root / "denoiser", budget.device, budget.piece
+    out = budget.root / "denoiser"
     parts = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32) if start else _untrained(budget)
     parts.vae.eval()
     edge = parts.unet.config.sample_size
     unet, words = build_denoiser(edge, parts.unet.config.cross_attention_dim), parts.text_encoder
     unet.load_state_dict(parts.unet.state_dict())
     words.requires_grad_(start is None)
-    empty = tokenize(parts.tokenizer, [""])[0]
-    for stage, first, last in denoiser_data.stage_rates(STAGES, LATER_RATE if start else RATE):
-        if device == "cpu":
-            hasten_attention(unet, round(edge * stage.side))
-        painter = Painter(unet, words, empty, parts.tokenizer.eos_token_id).to(device)
-        training = Training(painter, out / stage.name, budget.minutes * stage.time, first, last_rate=last, piece=piece)
-        steps = 0 if training.finished else _run(training, denoiser_data.latent_batches(budget, parts, stage), budget)
-        if not training.finished or (piece and steps and stage is not STAGES[-1]):
-            return False  # a piece trains one stage at most
-        best = training.averaged.module.eval()
-        unet, words = best.unet, best.text_encoder
-    unet.set_default_attn_processor()
-    denoiser_data.keep_pipeline(build_pipeline(parts.vae, words, parts.tokenizer, unet), out, "pocket")
+    noiser = DDPMScheduler(**scheduler_settings())
+
+    def loss_in(painter: Painter, stage: Stage, _batches: LatentBatches) -> Loss:
+        if budget.device == "cpu":
+            hasten_attention(painter.unet, round(edge * stage.side))
+        return lambda _step, latents, ids: denoiser_loss(painter, noiser, latents, ids)
+
+    painter = Painter(unet, words, tokenize(parts.tokenizer, [""])[0], parts.tokenizer.eos_token_id)
+    painter = train_stages(painter, parts, STAGES, LATER_RATE if start else RATE, budget, out=out, loss_in=loss_in)
+    if painter is None:
+        return False
+    painter.unet.set_default_attn_processor()
+    keep_pipeline(build_pipeline(parts.vae, painter.text_encoder, parts.tokenizer, painter.unet), out, "pocket")
     return True
 
 
@@ -165,15 +162,3 @@ def _untrained(budget: Budget) -> StableDiffusionPipeline:
     tokenizer = build_tokenizer(root / "denoiser" / "tokenizer")
     edge = budget.size // 2 ** (len(vae.config.block_out_channels) - 1)
     return build_pipeline(vae, build_text_encoder(tokenizer), tokenizer, build_denoiser(edge))
-
-
-def _run(training: Training, batches: denoiser_data.LatentBatches, budget: Budget) -> int:
-    """Train until the training or its piece ends; returns the number of steps made."""
-    noiser, first = DDPMScheduler(**scheduler_settings()), training.step
-    for step in training:
-        torch.manual_seed(step)
-        latents, ids = batches.draw(step, budget.device)
-        with budget.autocast:
-            loss = denoiser_loss(training.module, noiser, latents, ids)
-        training.update(loss, len(latents))
-    return training.step - first

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
-from ovseg.files import whole_folder
 from ovseg.maths.cuts import mask_cut
 from ovseg.maths.overlap import iou
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Budget, Training, batch_size, trainable
+from ovseg.pocket.training import Budget, Training, batch_size, save_whole, trainable
 from ovseg.pocket.world import scene
 from ovseg.pretrained.dino import Dino
 
@@ -137,9 +136,7 @@ def train_dino(budget: Budget) -> bool:
     if not training.finished:
         return False
     pixels = ViTImageProcessor(size={"height": size, "width": size}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
-    with whole_folder(out / "dino") as folder:
-        training.averaged.module.vit.save_pretrained(folder)
-        pixels.save_pretrained(folder)
+    save_whole(out / "dino", training.averaged.module.vit, pixels)
     count = min(budget.tested, 64)  # a cut takes a tenth of a second
     overlap = best_mask_iou(Dino(str(out / "dino"), device), "val", count)
     print(f"MaskCut's best mask of each thing, {count} val scenes: mean IoU {overlap:.3f}")

@@ -13,9 +13,8 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from transformers import ResNetConfig, ResNetForImageClassification
 
-from ovseg.files import whole_folder
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Budget, Training, batch_size
+from ovseg.pocket.training import Budget, Training, batch_size, save_whole
 from ovseg.pocket.world import THINGS, scene
 
 BATCH = 64
@@ -106,9 +105,7 @@ def train_judge(budget: Budget) -> bool:
         training.update(loss, len(rows))
     if not training.finished:
         return False
-    best = training.averaged.module.eval()
-    with whole_folder(out / "judge") as folder:
-        best.save_pretrained(folder)
+    save_whole(out / "judge", training.averaged.module.eval())
     figures = accuracy_on(Judge(out / "judge", device), "val", budget.tested)
     print(f"on {budget.tested} real val scenes: " + ", ".join(f"{name} {value:.1%}" for name, value in figures.items()))
     return True

@@ -11,11 +11,10 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from transformers import ResNetConfig, UperNetConfig, UperNetForSemanticSegmentation
 
-from ovseg.files import whole_folder
 from ovseg.maths.overlap import confusion, iou_per_label
 from ovseg.pocket.data import rendered_labels
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Budget, Training, batch_size
+from ovseg.pocket.training import Budget, Training, batch_size, save_whole
 from ovseg.pocket.world import LABELS, THINGS, scene
 from ovseg.pretrained.detector import SemanticDetector
 from ovseg.types import BACKGROUND
@@ -24,9 +23,7 @@ BATCH = 16
 GRID = 4  # pixels of a side for each place of the network's own grid
 WIDEST = 256  # channels of the last stage
 SHIPPED_WIDEST = 224  # of the segmenter that ships: 2.8 MB in half precision
-GROUND_WEIGHT = (
-    0.2  # in the loss, of what is no thing: it has most pixels, and from few pictures little else would be learnt
-)
+GROUND_WEIGHT = 0.2  # in the loss, of what is no thing: most pixels are, and from few pictures little else would be learnt
 
 
 @dataclass(frozen=True)
@@ -127,8 +124,7 @@ def train_segmenter(data: Sequence[Masked], names: Sequence[str], out: Path, bud
             loss = segmenter_loss(training.module, batch, truth, own_grid=ships)
         training.update(loss, len(batch))
     if training.finished:
-        with whole_folder(out / "segmenter") as folder:
-            training.averaged.module.eval().save_pretrained(folder)
+        save_whole(out / "segmenter", training.averaged.module.eval())
     return training.finished
 
 

@@ -31,18 +31,10 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from ovseg.assets import ASSETS
 from ovseg.files import whole_array
-from ovseg.pocket.denoiser_data import (
-    WORDS_ONLY_SHARE,
-    LatentBatches,
-    Stage,
-    keep_pipeline,
-    latent_batches,
-    stage_rates,
-    words_alone,
-)
+from ovseg.pocket.denoiser_data import WORDS_ONLY_SHARE, LatentBatches, Loss, Stage, keep_pipeline, train_stages, words_alone
 from ovseg.pocket.optimizers import OptimizerPair
 from ovseg.pocket.tokenizer import tokenize
-from ovseg.pocket.training import Budget, Training, autocast
+from ovseg.pocket.training import Budget, autocast
 from ovseg.pretrained.outputs import outputs_of
 
 START = ASSETS / "pocket" / "stable-diffusion"
@@ -254,17 +246,22 @@ def train_transformer(budget: Budget, start: Path = START) -> bool:
     torch.manual_seed(0)
     out, device = budget.root / "transformer", budget.device
     teacher = StableDiffusionPipeline.from_pretrained(start, dtype=torch.float32)
+
+    def loss_in(painter: JointPainter, _stage: Stage, batches: LatentBatches) -> Loss:
+        features = teacher_features(out, teacher, batches, device)
+        attention = next(iter(painter.transformer.attn_processors.values()))
+
+        def loss(step: int, latents: Tensor, ids: Tensor) -> Tensor:
+            attention.nulls = null_rows(step)
+            own = torch.from_numpy(features[batches.rows(step, device)]).to(device).float()
+            return transformer_loss(painter, latents, ids, own)
+
+        return loss
+
     painter = new_painter(teacher, tokenize(teacher.tokenizer, [""])[0])
-    for stage, first, last in stage_rates(STAGES, RATE):
-        painter = painter.to(device)
-        training = Training(
-            painter, out / stage.name, budget.minutes * stage.time, first, last_rate=last, piece=budget.piece,
-            optimizer=new_optimizer(painter, first),
-        )  # fmt: skip
-        steps = 0 if training.finished else _run(training, budget, teacher, stage)
-        if not training.finished or (budget.piece and steps and stage is not STAGES[-1]):
-            return False  # a piece trains one stage at most
-        painter = training.averaged.module.eval()
+    painter = train_stages(painter, teacher, STAGES, RATE, budget, out=out, loss_in=loss_in, optimizer_of=new_optimizer)
+    if painter is None:
+        return False
     keep_pipeline(build_pipeline(teacher.vae, painter, teacher.tokenizer), out, "pocket-sd3", NULL_ROWS)
     return True
 
@@ -303,19 +300,3 @@ def build_pipeline(vae: AutoencoderKL, painter: JointPainter, tokenizer: CLIPTok
         text_encoder_3=None,
         tokenizer_3=None,
     )
-
-
-def _run(training: Training, budget: Budget, teacher: StableDiffusionPipeline, stage: Stage) -> int:
-    """Train until the training or its piece ends; returns the number of steps made."""
-    batches, first, device = latent_batches(budget, teacher, stage), training.step, budget.device
-    features = teacher_features(budget.root / "transformer", teacher, batches, device)
-    attention = next(iter(training.module.transformer.attn_processors.values()))
-    for step in training:
-        torch.manual_seed(step)
-        attention.nulls = null_rows(step)
-        latents, ids = batches.draw(step, device)
-        own = torch.from_numpy(features[batches.rows(step, device)]).to(device).float()
-        with budget.autocast:
-            loss = transformer_loss(training.module, latents, ids, own)
-        training.update(loss, len(latents))
-    return training.step - first

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from transformers import PreTrainedModel
 
+from ovseg.files import whole_folder
 from ovseg.pocket import checkpoint
 from ovseg.pocket.data import ScenePictures, rendered
 from ovseg.pocket.optimizers import AnyOptimizer
@@ -60,6 +62,13 @@ def autocast(device: str) -> torch.autocast:
 def batch_size(on_cpu: int, device: str) -> int:
     """Samples of a step: on an accelerator eight times as many as on a CPU, to keep it busy."""
     return on_cpu if device == "cpu" else 8 * on_cpu
+
+
+def save_whole(folder: Path, *parts: Any) -> None:
+    """Write networks, and what prepares pictures and words for them, to a folder, in place of what is there."""
+    with whole_folder(folder) as partial:
+        for part in parts:
+            part.save_pretrained(partial)
 
 
 def trainable(model: PreTrainedModel, device: str) -> PreTrainedModel:
@@ -161,13 +170,11 @@ class Training:
 
     def save(self) -> None:
         """Write the checkpoint; a stop while writing leaves the one before."""
-        state = checkpoint.State(self.module, self.averaged, self.optimizer)
-        counters = {name: getattr(self, name) for name in COUNTERS}
+        state, counters = (self.module, self.averaged, self.optimizer), {name: getattr(self, name) for name in COUNTERS}
         checkpoint.save(self.folder, state, counters, compact=self.piece is not None)
 
     def _load(self) -> None:
-        state = checkpoint.State(self.module, self.averaged, self.optimizer)
-        for name, value in checkpoint.load(self.folder, state).items():
+        for name, value in checkpoint.load(self.folder, (self.module, self.averaged, self.optimizer)).items():
             setattr(self, name, value)
         print(f"resuming {self.folder} at step {self.step}, {self.spent / 60:.1f} minutes in")
 
