@@ -56,7 +56,7 @@ class Halves(Detector):
 @pytest.fixture
 def factory(with_clip: Models, monkeypatch: pytest.MonkeyPatch) -> Factory:
     monkeypatch.setattr(triplets, "SHARD", 3)
-    return Factory(with_clip, Halves(), CLASSES, 5, pairs=0.5, seed=7)
+    return Factory(with_clip, Halves(), CLASSES, 5, with_clip.checkpoint.sampling(), pairs=0.5, seed=7)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def whole(with_clip: Models, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(triplets, "SHARD", 3)
-        Factory(with_clip, Halves(), CLASSES, 5, pairs=0.5, seed=7).run(folder)
+        Factory(with_clip, Halves(), CLASSES, 5, with_clip.checkpoint.sampling(), pairs=0.5, seed=7).run(folder)
     return folder
 
 
@@ -236,7 +236,7 @@ def test_a_stop_between_a_shard_and_its_note_loses_nothing(factory: Factory, who
 def test_what_was_planted_beside_the_files_of_a_data_set_changes_nothing(
     with_clip: Models, grounding_folder: Path, tmp_path: Path
 ) -> None:
-    task = Synthesis(with_clip, GroundedDiffusion(module="S1"), ("cat", "dog"), 2, seed=3)
+    task = Synthesis(with_clip, GroundedDiffusion(module="S1"), ("cat", "dog"), 2, with_clip.checkpoint.sampling(), seed=3)
     task.run(tmp_path)
     before = digest(tmp_path)
     for part in ("JPEGImages", "SegmentationClass", "prompts"):
@@ -292,7 +292,7 @@ def test_size_follows_the_backbone() -> None:
 
 @pytest.fixture(scope="module")
 def data_set(with_clip: Models) -> Synthesis:
-    return Synthesis(with_clip, GroundedDiffusion(threshold=0.3), ("cat", "dog"), 4, seed=2)
+    return Synthesis(with_clip, GroundedDiffusion(threshold=0.3), ("cat", "dog"), 4, with_clip.checkpoint.sampling(), seed=2)
 
 
 @pytest.fixture(scope="module")

@@ -117,7 +117,7 @@ def test_precision_is_the_same_through_the_chain(
 
 def test_a_batch_holds_items_of_the_set(tiny_folder: Path, coco_detector: Path, tmp_path: Path) -> None:
     models, classes = Models(str(tiny_folder), "cpu"), ("diningtable", "cat")
-    Factory(models, load_detector(str(coco_detector)), classes, 4, sampling=models.checkpoint.sampling(1)).run(tmp_path)
+    Factory(models, load_detector(str(coco_detector)), classes, 4, models.checkpoint.sampling(1)).run(tmp_path)
     index(tmp_path, 4)
     data = TripletSet(tmp_path)
     batches = TripletBatches(data, models)
@@ -189,7 +189,7 @@ def test_a_shard_is_joined_without_holding_it(
     tiny_folder: Path, coco_detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     models, detector = Models(str(tiny_folder), "cpu"), load_detector(str(coco_detector))
-    factory = Factory(models, detector, ("aeroplane", "cat"), 3, sampling=models.checkpoint.sampling(1))
+    factory = Factory(models, detector, ("aeroplane", "cat"), 3, models.checkpoint.sampling(1))
     monkeypatch.setattr(Factory, "_bind", lambda *_: None)
     monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)
     factory.run(tmp_path)
@@ -211,7 +211,7 @@ def test_a_shard_is_joined_without_holding_it(
 
 def test_features_that_overflow_are_not_kept(tiny_folder: Path, coco_detector: Path, tmp_path: Path) -> None:
     models, detector = Models(str(tiny_folder), "cpu"), load_detector(str(coco_detector))
-    factory = Factory(models, detector, ("aeroplane", "cat"), 1, sampling=models.checkpoint.sampling(1))
+    factory = Factory(models, detector, ("aeroplane", "cat"), 1, models.checkpoint.sampling(1))
     weight = next(weight for weight in models.backbone.unet.conv_in.parameters())
     weight.data.mul_(1e7)
     with pytest.raises(ValueError, match=r"must be finite in half precision, .*use --latents"):

@@ -34,7 +34,7 @@ class LeftHalves(Detector):
 
 def test_prompts_have_so_many_seen_and_unseen_classes(with_clip: Models, tmp_path: Path) -> None:
     judges = {"all": LeftHalves(*THINGS), "seen": LeftHalves(*find_split("S1").seen)}
-    task = GroundedGeneration(with_clip, GroundedDiffusion(), "S1", judges, count=2)
+    task = GroundedGeneration(with_clip, GroundedDiffusion(), "S1", judges, with_clip.checkpoint.sampling(), count=2)
     table = task.run(tmp_path)
     assert len(table["rows"]) == len(GROUPS) * 2 * 2 and {row["group"] for row in table["rows"]} == set(GROUPS)
     for row in table["rows"]:
@@ -55,7 +55,9 @@ def test_prompts_have_so_many_seen_and_unseen_classes(with_clip: Models, tmp_pat
 
 
 def test_the_baseline_takes_what_is_near_the_highest_attention(with_clip: Models, tmp_path: Path) -> None:
-    task = GroundedGeneration(with_clip, GroundedDiffusion(), "S1", {"judge": LeftHalves(*THINGS)}, count=1)
+    task = GroundedGeneration(
+        with_clip, GroundedDiffusion(), "S1", {"judge": LeftHalves(*THINGS)}, with_clip.checkpoint.sampling(), 1
+    )
     rows = [row for row in task.run(tmp_path)["rows"] if row["masks"] == "cross-attention"]
     for row in rows:
         own = [path for path in (tmp_path / "pictures").glob("*.npz") if row["group"] == group_of(path)]
@@ -92,7 +94,9 @@ def test_the_table_says_how_many_pictures_count() -> None:
 def synthetic(with_clip: Models, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic set of eight pictures whose masks cover everything."""
     out = tmp_path_factory.mktemp("synthetic")
-    Synthesis(with_clip, GroundedDiffusion(threshold=0.0), ("dog", "cat"), 8, seed=2).run(out)
+    Synthesis(with_clip, GroundedDiffusion(threshold=0.0), ("dog", "cat"), 8, with_clip.checkpoint.sampling(), seed=2).run(
+        out
+    )
     return out
 
 

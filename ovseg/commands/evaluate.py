@@ -73,8 +73,7 @@ def run(options: argparse.Namespace) -> None:
     protocol = named(PROTOCOLS, "protocol", options.protocol)
     configuration = configuration_of(options, options.method, MEASURABLE)
     models = models.beside(configuration.backbone)
-    layout = getattr(dataset, "layout", None)
-    method = protocol.fitted(configuration.build(models), layout.names if layout else "", configuration.settings)
+    method = protocol.fitted(configuration.build(models), dataset.entry, configuration.settings)
     task = Benchmark(models, method, dataset, count, seed=options.seed, labels=options.labels, protocol=protocol)
     if options.threshold_from:
         task = with_best_threshold(task, options.threshold_from)

@@ -30,8 +30,7 @@ def run(options: argparse.Namespace) -> None:
     if not sources["judge"]:
         raise ValueError("The pocket world needs --judge, a folder that `train detector` left, but none was given.")
     judges = {name: load_detector(source, models.device) for name, source in sources.items() if source}
-    sampling = method.sampling(models, options.steps)
-    task = GroundedGeneration(models, method, split.source, judges, options.count, sampling=sampling)
+    task = GroundedGeneration(models, method, split.source, judges, method.sampling(models, options.steps), options.count)
     table = task.run(options.out, with_time_left(show_progress))
     show_progress("measured", 1.0)
     print(as_markdown(table))

@@ -29,15 +29,8 @@ def run(options: argparse.Namespace) -> None:
     """Make the data set, or what is missing of it."""
     models = models_of(options)
     method = replace(method_of(options, models), threshold=options.threshold)
-    task = Synthesis(
-        models,
-        method,
-        classes_of(options) or split_of(options, models).classes,
-        options.count,
-        pairs=options.pairs,
-        seed=options.seed,
-        sampling=method.sampling(models, options.steps),
-    )
+    classes, sampling = classes_of(options) or split_of(options, models).classes, method.sampling(models, options.steps)
+    task = Synthesis(models, method, classes, options.count, sampling, options.pairs, options.seed)
     task.run(options.out, with_time_left(show_progress))
     show_progress("data set made", 1.0)
     print(f"{options.count} pictures in {options.out}, content {digest(options.out)}; README.md there is its card")

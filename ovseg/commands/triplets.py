@@ -67,12 +67,12 @@ def _factory(options: argparse.Namespace, models: Models) -> Factory:
         load_detector(source, models.device),
         classes,
         options.count,
+        method.sampling(models, options.steps),
         pairs=options.pairs,
         seed=options.seed,
         timestep=options.timestep,
         single=options.single or method.top_instance,
         features=not options.latents,
-        sampling=method.sampling(models, options.steps),
     )
 
 

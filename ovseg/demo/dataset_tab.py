@@ -86,7 +86,8 @@ def _maker(models: Models, durations: Durations) -> Any:
     def made(asked: Asked, folder: Path, report: Report) -> tuple[np.ndarray, str]:
         report("loading the network", 0.0)
         own = models.beside(asked.network)
-        task = Synthesis(own, suited_to(own, SEGMENTER), asked.classes, asked.count, asked.pairs, asked.seed)
+        method, sampling = suited_to(own, SEGMENTER), own.checkpoint.sampling()
+        task = Synthesis(own, method, asked.classes, asked.count, sampling, asked.pairs, asked.seed)
         task.run(folder / "data", report)
         zipped = shutil.make_archive(str(folder / "dataset"), "zip", folder / "data")
         sheet = preview(folder / "data", asked.classes, min(asked.count, SHOWN))

@@ -69,13 +69,7 @@ class Benchmark:
     @cached_property
     def names(self) -> str:
         """The variant of the class names."""
-        return (self.protocol.names or {}).get(self.benchmark, "plain")
-
-    @property
-    def benchmark(self) -> str:
-        """The data set's entry of names.json, or nothing where it has none of the published benchmarks."""
-        layout = getattr(self.dataset, "layout", None)
-        return layout.names if layout else ""
+        return (self.protocol.names or {}).get(self.dataset.entry, "plain")
 
     @cached_property
     def classes(self) -> tuple[ClassWord, ...]:
@@ -122,20 +116,12 @@ class Benchmark:
         On a CPU this uses one thread, so that the figures do not depend on the number of processes (`workers`).
         """
         write_or_check_settings(out, self.settings())
-        with one_thread(self.models.device):
-            self._measure_missing(out, indices, report)
-
-    def _measure_missing(self, out: Path, indices: range, report: Report) -> None:
         missing = [index for index in indices if not self.path(out, index).exists()]
         report, count = with_time_left(report), len(indices)
-        for done, (index, sample) in enumerate(read_ahead(missing, self.dataset.sample), count - len(missing)):
-            report(f"{self.dataset.name} {done + 1}/{count}", done / count)
-            write_whole(self.path(out, index), as_npz(self._measure(sample.result())), lasting=True)
-
-    def keep(self, out: Path, index: int, content: bytes) -> None:
-        """Take over a sample's file that another process wrote elsewhere."""
-        if not self.path(out, index).exists():
-            write_whole(self.path(out, index), content)
+        with one_thread(self.models.device):
+            for done, (index, sample) in enumerate(read_ahead(missing, self.dataset.sample), count - len(missing)):
+                report(f"{self.dataset.name} {done + 1}/{count}", done / count)
+                write_whole(self.path(out, index), as_npz(self._measure(sample.result())), lasting=True)
 
     def summarise(self, out: Path) -> dict:
         """Write `table.md`, `table.json` and `sheet.png` of a measured run, and return the table."""
@@ -219,7 +205,7 @@ class Benchmark:
             self._prepared(words),
             sample.image,
             seed=self.seed,
-            benchmark=self.benchmark,
+            benchmark=self.dataset.entry,
             words=len(self._background_words),
         )
         label_of = np.array([0, *(k + 1 for k in asked), *(0 for _ in self._background_words)], np.uint8)

@@ -38,6 +38,8 @@ class Dataset(ABC):
     background: Rule
     length: int | None
     """Number of samples; None where there is no end of them."""
+    entry: str = ""
+    """Its entry of names.json; none where it is none of the published benchmarks."""
 
     @abstractmethod
     def classes(self, variant: str = "plain") -> tuple[ClassWord, ...]:
@@ -164,6 +166,10 @@ class FolderDataset(Dataset):
     @property
     def name(self) -> str:
         return f"{self.benchmark} {self.split}"
+
+    @property
+    def entry(self) -> str:
+        return self.layout.names
 
     @property
     def background(self) -> Rule:

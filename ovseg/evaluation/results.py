@@ -1,6 +1,5 @@
 """The results that the page shows: runs of `evaluate` and `ablate`, kept as small files, beside the papers' figures."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
@@ -11,7 +10,7 @@ from ovseg.evaluation.ablations import AblationTable
 from ovseg.evaluation.baselines import MEASURABLE, ClipCentrePrior
 from ovseg.evaluation.benchmark import USUAL, Benchmark
 from ovseg.evaluation.datasets import find_dataset
-from ovseg.files import as_json, read_text, write_whole
+from ovseg.files import as_json, read_json, write_whole
 from ovseg.methods import METHODS, Method, find_method, obstacle_to, suited_to
 from ovseg.methods.records import PaperFigure, ShownRun
 from ovseg.models import Models
@@ -149,7 +148,7 @@ class ResultFiles:
         """The rows of each file, by its name without the ending, in the order of `RUNS`."""
         order = {run.name: number for number, run in enumerate(RUNS)}
         paths = sorted(self.folder.glob("*.json"), key=lambda path: (order.get(path.stem, len(order)), path.stem))
-        rows = {path.stem: json.loads(read_text(path)) for path in paths}
+        rows = {path.stem: read_json(path, list) for path in paths}
         return {name: tuple(Measured(row) for row in of_file if "obstacle" not in row) for name, of_file in rows.items()}
 
     def all_rows(self) -> Iterator[Measured]:

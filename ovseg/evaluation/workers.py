@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ovseg.evaluation.benchmark import Benchmark
+from ovseg.files import write_whole
 from ovseg.processes import end_with_parent, joined, launched, on_device
 from ovseg.progress import Report, silent
 
@@ -65,5 +66,6 @@ def _run_as_one_of_many(task: Benchmark, out: Path, report: Report) -> dict | No
         if gathered is None:
             return None
         for index, content in gathered.items():
-            task.keep(out, index, content)
+            if not task.path(out, index).exists():  # it was written elsewhere
+                write_whole(task.path(out, index), content)
         return task.summarise(out)

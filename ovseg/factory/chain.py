@@ -1,6 +1,5 @@
 """The whole bundle in one chain: every recipe in order, then its packing. It can be stopped and taken up at any point."""
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from ovseg.backbones import BACKBONES
 from ovseg.factory.splits import find_split
 from ovseg.factory.train_grounding import train_grounding
 from ovseg.factory.triplets import Factory, index
-from ovseg.files import write_or_check_settings, write_whole
+from ovseg.files import as_json, write_or_check_settings, write_whole
 from ovseg.models import Models
 from ovseg.pocket.bundle import pack
 from ovseg.pocket.recipes import MINUTES, RECIPES
@@ -75,8 +74,7 @@ class Chain:
             report(name, number / len(steps))
             if not step():
                 return False
-            finished = {"finished": datetime.now(UTC).isoformat(timespec="seconds")}
-            write_whole(note, json.dumps(finished).encode(), lasting=True)
+            write_whole(note, as_json({"finished": datetime.now(UTC).isoformat(timespec="seconds")}), lasting=True)
             if self.budget.piece and number + 1 < len(steps):
                 return False
         return True
@@ -135,7 +133,7 @@ class Chain:
         models, triplets = self._models(name), self._triplets(name)
         detector = load_detector(str(self.budget.root / f"detector-{self.split}" / "segmenter"), models.device)
         sampling = models.checkpoint.sampling(self.steps)
-        factory = Factory(models, detector, find_split(self.split).seen, self.triplets, sampling=sampling)
+        factory = Factory(models, detector, find_split(self.split).seen, self.triplets, sampling)
         try:
             factory.run(triplets, _stopping_after(self.budget.piece))
         except StoppedError:

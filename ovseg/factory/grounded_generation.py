@@ -8,6 +8,7 @@ draws two objects, few pictures count, so the mean over all objects that the tru
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,8 @@ class GroundedGeneration:
     method: GroundedDiffusion
     split: str  # its name, or the path of a JSON file, as `find_split` reads them
     judges: Mapping[str, Detector]  # the segmenters whose output is the truth, by name
+    sampling: Sampling  # how pictures are drawn
     count: int = 24
-    sampling: Sampling | None = None  # how pictures are drawn; as suits the backbone if not given
-
-    @property
-    def _sampling(self) -> Sampling:
-        return self.sampling or self.models.checkpoint.sampling()
 
     def run(self, out: Path, report: Report = silent) -> dict[str, Any]:
         """Measure; writes `table.json` and `table.md`, and returns the table.
@@ -73,8 +70,8 @@ class GroundedGeneration:
             raise ValueError(f"The split must have 2 seen and 2 unseen classes, but {self.split} has fewer of one.")
         if self.count < 1:
             raise ValueError(f"There must be 1 picture or more in each group, but got {self.count}.")
-        self.models.backbone.timesteps(self._sampling)  # refuses too few steps, and too many
-        drawn_by = {"backbone": self.models.backbone.fingerprint, **self._sampling.described()}
+        self.models.backbone.timesteps(self.sampling)  # refuses too few steps, and too many
+        drawn_by = {"backbone": self.models.backbone.fingerprint, **self.sampling.described()}
         write_or_check_settings(out / "pictures", drawn_by)
         orders = {group: self._orders(number, group) for number, group in enumerate(GROUPS)}
         total, done, rows = sum(map(len, orders.values())), 0, []
@@ -103,11 +100,8 @@ class GroundedGeneration:
     def _sample(self, out: Path, order: Order) -> Sample:
         path = out / "pictures" / f"{order.prompt.replace(' ', '_')}-{order.seed}.npz"
         if not path.exists():
-            sampling = self._sampling
-            drawn = [
-                self.models.backbone.generate(order.prompt, [order.seed], sampling, word, start=order.start_of(number))[0]
-                for number, word in enumerate(order.words)
-            ]
+            generate = partial(self.models.backbone.generate, order.prompt, [order.seed], self.sampling)
+            drawn = [generate(word, start=order.start_of(number))[0] for number, word in enumerate(order.words)]
             kept = {
                 "image": drawn[0].image, "latent": drawn[0].latent.cpu().float().numpy(),
                 "attribution": np.stack([one.attribution.float().cpu().numpy() for one in drawn]),

@@ -3,7 +3,6 @@
 The files of a picture are written whole, its prompt last. A stopped run goes on after the last complete picture.
 """
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from PIL import Image
 
 from ovseg.backbones.base import Sampling
 from ovseg.factory.orders import Order, order
-from ovseg.files import alone_in, as_json, read_json, write_or_check_settings, write_whole
+from ovseg.files import alone_in, as_json, checksum, read_json, write_or_check_settings, write_whole
 from ovseg.methods.base import Method
 from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
 from ovseg.models import Models
@@ -41,13 +40,9 @@ class Synthesis:
     method: Method  # segments the pictures into the classes of their prompts
     classes: tuple[str, ...]  # words that prompts are made of; label k + 1 is class k
     count: int  # pictures
+    sampling: Sampling  # how pictures are drawn
     pairs: float = 0.5  # share of prompts with two classes
     seed: int = 0  # of the first picture; the others follow
-    sampling: Sampling | None = None  # how pictures are drawn; as suits the backbone if not given
-
-    @property
-    def _sampling(self) -> Sampling:
-        return self.sampling or self.models.checkpoint.sampling()
 
     def run(self, out: Path, report: Report = silent) -> None:
         """Make the pictures that are missing; then write the lists, the annotations, the card and the sheet.
@@ -57,40 +52,37 @@ class Synthesis:
         """
         self._check(out)
         with alone_in(out):
-            self._run(out, report)
-
-    def _run(self, out: Path, report: Report) -> None:
-        if prompt_path(out, self.count).exists():
-            raise ValueError(
-                f"The folder {out} must be new or hold {self.count} pictures at most, but an earlier run made more: ask for"
-                " as many, or take another folder."
-            )
-        for number in range(self.count):
-            if not prompt_path(out, number).exists():
-                what = f"picture {number + 1} of {self.count}"
-                report(what, number / self.count)
-                item = order(number, self.classes, self.pairs, self.seed)
-                self._make(out, item, within(report, number / self.count, (number + 1) / self.count, what))
-        report("lists and annotations", 0.99)
-        self._finish(out)
+            if prompt_path(out, self.count).exists():
+                raise ValueError(
+                    f"The folder {out} must be new or hold {self.count} pictures at most, but an earlier run made more: ask"
+                    " for as many, or take another folder."
+                )
+            for number in range(self.count):
+                if not prompt_path(out, number).exists():
+                    what = f"picture {number + 1} of {self.count}"
+                    report(what, number / self.count)
+                    item = order(number, self.classes, self.pairs, self.seed)
+                    self._make(out, item, within(report, number / self.count, (number + 1) / self.count, what))
+            report("lists and annotations", 0.99)
+            self._finish(out)
 
     def settings(self) -> dict[str, Any]:
         """All that the pictures and masks depend on, JSON-ready; without the count, which may grow."""
         masks = {"method": self.method.name, **asdict(self.method)}
         settings = {"classes": self.classes, "pairs": self.pairs, "seed": self.seed, "masks": masks}
-        settings |= {"backbone": self.models.backbone.fingerprint, **self._sampling.described()}
+        settings |= {"backbone": self.models.backbone.fingerprint, **self.sampling.described()}
         return json.loads(json.dumps(settings))
 
     def _check(self, out: Path) -> None:
         if self.count < 1:
             raise ValueError(f"A data set must have 1 picture or more, but got {self.count}.")
         order(0, self.classes, self.pairs, self.seed)
-        self.models.backbone.timesteps(self._sampling)  # refuses too few steps, and too many
+        self.models.backbone.timesteps(self.sampling)  # refuses too few steps, and too many
         write_or_check_settings(out, self.settings())
 
     def _make(self, out: Path, item: Order, report: Report) -> None:
         (drawn,) = self.models.backbone.generate(
-            item.prompt, [item.seed], self._sampling, on_step=lambda done, total: report("drawing", 0.8 * done / total)
+            item.prompt, [item.seed], self.sampling, on_step=lambda done, total: report("drawing", 0.8 * done / total)
         )
         scene = Scene(drawn.image, drawn.latent, item.prompt, item.seed)
         classes = tuple(ClassWord((word,)) for word in item.words)
@@ -170,7 +162,5 @@ def coco(out: Path, classes: Sequence[str], count: int) -> dict[str, Any]:
 
 def digest(out: Path) -> str:
     """A checksum of a data set's pictures, masks and prompts, 12 digits."""
-    total = hashlib.sha256()
-    for path in sorted(p for part in ("JPEGImages", "SegmentationClass", "prompts") for p in (out / part).glob("[0-9]*.*")):
-        total.update(path.name.encode() + path.read_bytes())
-    return total.hexdigest()[:12]
+    parts = ("JPEGImages", "SegmentationClass", "prompts")
+    return checksum((path for part in parts for path in (out / part).glob("[0-9]*.*")), out)

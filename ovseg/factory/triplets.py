@@ -56,16 +56,12 @@ class Factory:
     detector: Detector  # segments the pictures
     classes: tuple[str, ...]  # words that prompts are made of
     count: int  # items of the set, numbered from 0
+    sampling: Sampling  # how pictures are drawn
     pairs: float = 0.5  # share of prompts with two classes
     seed: int = 0  # of the first item; the others follow
     timestep: int = 1  # noise level at which features are taken
     single: bool = False  # a word's surest instance is its mask, as in the released code, in place of all
     features: bool = True  # keep the features (for Stable Diffusion 1.x, 34 million numbers an item), not the latent alone
-    sampling: Sampling | None = None  # how pictures are drawn; as suits the backbone if not given
-
-    @property
-    def _sampling(self) -> Sampling:
-        return self.sampling or self.models.checkpoint.sampling()
 
     def run(self, out: Path, report: Report = silent, rank: int = 0, world: int = 1) -> None:
         """Make the missing shards that belong to process `rank` of `world`; `index` then completes the set.
@@ -97,7 +93,7 @@ class Factory:
         """All that the items depend on, JSON-ready; without the count, which may grow."""
         settings = {name: getattr(self, name) for name in ("classes", "pairs", "seed", "timestep", "single", "features")}
         settings |= {"backbone": self.models.backbone.fingerprint, "dtype": self.models.dtype_name}
-        settings |= {"detector": self.detector.fingerprint, "format": FORMAT, **self._sampling.described()}
+        settings |= {"detector": self.detector.fingerprint, "format": FORMAT, **self.sampling.described()}
         return json.loads(json.dumps(settings))
 
     def _check(self, out: Path) -> None:
@@ -108,7 +104,7 @@ class Factory:
                 f" but got {unknown[0]}."
             )
         order(0, self.classes, self.pairs, self.seed)
-        self.models.backbone.timesteps(self._sampling)  # refuses too few steps, and too many
+        self.models.backbone.timesteps(self.sampling)  # refuses too few steps, and too many
         write_or_check_settings(out, self.settings())
 
     def _item(self, out: Path, number: int) -> None:
@@ -116,7 +112,7 @@ class Factory:
         if path.exists():
             return
         item = order(number, self.classes, self.pairs, self.seed)
-        drawn = self.models.backbone.generate(item.prompt, [item.seed], self._sampling)[0]
+        drawn = self.models.backbone.generate(item.prompt, [item.seed], self.sampling)[0]
         write_whole(path, _packed(self._triplet(item, drawn)), lasting=True)
 
     def _triplet(self, item: Order, drawn: Generated) -> Triplet:
