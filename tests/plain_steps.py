@@ -60,12 +60,12 @@ def plain_scores(backbone: StableDiffusion, scene: Scene, text: Text, timestep: 
     noised, grid = backbone.noised(scene.latent, timestep, scene.seed), tuple(scene.latent.shape[-2:])
     for row, span in enumerate(text.spans):
         kept: dict[tuple[int, str], list[Tensor]] = {}
-        before = dict(backbone.unet.attn_processors)
+        before = dict(backbone.network.attn_processors)
         chosen = {f"{s.name}.processor": Keeping(kept.setdefault((s.stride, s.kind), [])) for s in backbone.sites}
-        backbone.unet.set_attn_processor(chosen)
+        backbone.network.set_attn_processor(chosen)
         both = torch.cat([empty, text.embeddings[row : row + 1]])
-        backbone.unet(noised.expand(2, -1, -1, -1), timestep, encoder_hidden_states=both)
-        backbone.unet.set_attn_processor(before)
+        backbone.network(noised.expand(2, -1, -1, -1), timestep, encoder_hidden_states=both)
+        backbone.network.set_attn_processor(before)
         fused: Tensor | float = 0.0
         for stride, weight in WEIGHTS.items():
             cross = torch.stack(kept[stride, "cross"]).mean(0)[:, list(span)].mean(-1)

@@ -58,7 +58,7 @@ def test_the_blocks_of_stable_diffusion_are_those_of_its_first_code() -> None:
 def test_sites_come_in_the_order_of_computing(backbone: StableDiffusion) -> None:
     text, ran = backbone.encode_text([""], [""]), []
     hooks = [
-        backbone.unet.get_submodule(site.name).register_forward_hook(lambda *_, site=site: ran.append(site))
+        backbone.network.get_submodule(site.name).register_forward_hook(lambda *_, site=site: ran.append(site))
         for site in backbone.sites
     ]
     backbone.trace(latents((1, 4, 16, 16)), text, 100, Capture(), seed=0)
@@ -69,7 +69,7 @@ def test_sites_come_in_the_order_of_computing(backbone: StableDiffusion) -> None
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_traced_equals_untraced(backbone: StableDiffusion, dtype: torch.dtype) -> None:
-    unet = copy.deepcopy(backbone.unet).to(dtype)
+    unet = copy.deepcopy(backbone.network).to(dtype)
     x, text = latents((2, 4, 16, 24)).to(dtype), latents((2, 7, 16), 1).to(dtype)
     with torch.no_grad():
         plain = unet(x, 100, encoder_hidden_states=text).sample
@@ -114,7 +114,7 @@ def test_features_are_the_blocks_outputs_in_the_order_of_computing(backbone: Sta
         "up_blocks.1.upsamplers.0", "up_blocks.2.attentions.0", "up_blocks.2.attentions.1",
     )  # fmt: skip
     hooks = [
-        backbone.unet.get_submodule(path).register_forward_hook(
+        backbone.network.get_submodule(path).register_forward_hook(
             lambda _module, _inputs, output: outputs.append(output if torch.is_tensor(output) else output[0])
         )
         for path in paths
@@ -133,7 +133,7 @@ def test_attention_to_phrases_needs_a_phrase_in_each_prompt(backbone: StableDiff
 
 
 def test_processors_and_hooks_are_as_before_after_an_exception(backbone: StableDiffusion) -> None:
-    unet = backbone.unet
+    unet = backbone.network
     before = dict(unet.attn_processors)
     capture = Capture(cross=(1,), features=(8,))
     off = Ablation(((backbone.sites[0], 0),), (backbone.sites[1],), (2,))
@@ -213,7 +213,7 @@ def test_a_picture_takes_more_memory_where_self_attention_is_kept(backbone: Stab
 
 
 def test_weights_have_a_name_that_follows_them(backbone: StableDiffusion) -> None:
-    network = copy.deepcopy(backbone.unet)
+    network = copy.deepcopy(backbone.network)
     name = fingerprint(network)
     in_memory = StableDiffusion(backbone.pipeline, "not from files", "cpu")
     assert name in in_memory.fingerprint and fingerprint(network.double()) == name
@@ -223,9 +223,9 @@ def test_weights_have_a_name_that_follows_them(backbone: StableDiffusion) -> Non
 
 
 def test_attribution_is_the_mean_attention_of_the_phrase_on_conditional_rows(backbone: StableDiffusion) -> None:
-    prompt, before = "a photo of a potted plant", dict(backbone.unet.attn_processors)
+    prompt, before = "a photo of a potted plant", dict(backbone.network.attn_processors)
     made = backbone.generate(prompt, [1, 2], Sampling(1, 4.0, "blurry", dpm_solver=True), phrase="potted plant")
-    assert dict(backbone.unet.attn_processors) == before
+    assert dict(backbone.network.attn_processors) == before
     text, scheduler = backbone.encode_text([prompt], ["potted plant"]), backbone.pipeline.scheduler
     scheduler.set_timesteps(1)
     assert len(text.spans[0]) >= 2
@@ -241,7 +241,7 @@ def test_attribution_is_the_mean_attention_of_the_phrase_on_conditional_rows(bac
 
 
 def test_a_watcher_stops_a_generation(backbone: StableDiffusion) -> None:
-    seen, before = [], dict(backbone.unet.attn_processors)
+    seen, before = [], dict(backbone.network.attn_processors)
 
     def stop_at_two(trace: Trace) -> None:
         seen.append(trace)
@@ -250,8 +250,8 @@ def test_a_watcher_stops_a_generation(backbone: StableDiffusion) -> None:
 
     with pytest.raises(StoppedError):
         backbone.generate("a cat", [1], Sampling(5, 2.0), watch=Watch(Capture(cross=(1,)), stop_at_two))
-    assert len(seen) == 2 and dict(backbone.unet.attn_processors) == before
-    assert not any(module._forward_hooks or module._forward_pre_hooks for module in backbone.unet.modules())
+    assert len(seen) == 2 and dict(backbone.network.attn_processors) == before
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in backbone.network.modules())
 
 
 def test_tokens_say_what_each_column_reads(backbone: StableDiffusion) -> None:

@@ -151,7 +151,7 @@ def test_a_picture_of_one_colour_and_more_clusters_than_places(with_clip: Models
 
 
 def test_the_network_stops_after_the_last_query_that_is_read(with_clip: Models, wide: Scene) -> None:
-    unet, ran = with_clip.backbone.unet, []
+    unet, ran = with_clip.backbone.network, []
     hooks = [
         module.register_forward_pre_hook(lambda module, inputs, name=name: ran.append(name))
         for name, module in unet.named_modules()

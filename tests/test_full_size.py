@@ -78,11 +78,11 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusion:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_two_classes_at_512_px_in_one_pass(full: StableDiffusion, tmp_path: Path) -> None:
-    assert sum(p.numel() for p in full.unet.parameters()) == 859_520_964
+    assert sum(p.numel() for p in full.network.parameters()) == 859_520_964
     models = Models("pocket", device="cpu")
     models._backbone = full
     batches = []
-    hook = full.unet.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].shape))
+    hook = full.network.register_forward_pre_hook(lambda _, inputs: batches.append(inputs[0].shape))
     image = np.random.default_rng(0).integers(0, 256, (375, 500, 3), dtype=np.uint8)
     scene = from_image(models, image)
     assert scene.latent.shape == (1, 4, 56, 72)

@@ -212,7 +212,7 @@ def test_a_shard_is_joined_without_holding_it(
 def test_features_that_overflow_are_not_kept(tiny_folder: Path, coco_detector: Path, tmp_path: Path) -> None:
     models, detector = Models(str(tiny_folder), "cpu"), load_detector(str(coco_detector))
     factory = Factory(models, detector, ("aeroplane", "cat"), 1, models.checkpoint.sampling(1))
-    weight = next(weight for weight in models.backbone.unet.conv_in.parameters())
+    weight = next(weight for weight in models.backbone.network.conv_in.parameters())
     weight.data.mul_(1e7)
     with pytest.raises(ValueError, match=r"must be finite in half precision, .*use --latents"):
         factory.run(tmp_path)

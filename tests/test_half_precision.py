@@ -100,7 +100,7 @@ def test_what_overflows_is_said(tiny_folder: Path, picture: np.ndarray, part: st
     with torch.no_grad():
         if part == "unet":
             for site in (site for site in backbone.sites if site.kind == "self"):
-                backbone.unet.get_submodule(site.name).to_q.weight.fill_(float("inf"))
+                backbone.network.get_submodule(site.name).to_q.weight.fill_(float("inf"))
             calls = [
                 lambda: backbone.trace(latent, text, 100, Capture(cross=(8,)), 0),
                 lambda: backbone.trace(latent, text, 100, Capture(phrases=(8,)), 0),
@@ -109,7 +109,7 @@ def test_what_overflows_is_said(tiny_folder: Path, picture: np.ndarray, part: st
                 lambda: backbone.trace(latent, text, 100, Capture(queries=backbone.sites[:1]), 0),
             ]
         elif part == "sampling":
-            backbone.unet.conv_out.weight.fill_(float("inf"))
+            backbone.network.conv_out.weight.fill_(float("inf"))
             calls = [lambda: backbone.generate("a cat", [0], Sampling(1, 1.0))]
         elif part == "text_encoder":
             next(p for n, p in backbone.pipeline.text_encoder.named_parameters() if "token" in n).fill_(float("inf"))
@@ -136,10 +136,10 @@ def test_the_codec_is_in_float32_where_its_configuration_forces_it(tiny_folder: 
     assert said in config.read_text()
     for dtype in HALF:
         backbone = Models(str(folder), "cpu", dtype).backbone
-        assert backbone.vae.dtype == (torch.float32 if forced else backbone.unet.dtype) != torch.float64
-        assert backbone.unet.dtype == backbone.pipeline.text_encoder.dtype == getattr(torch, dtype)
+        assert backbone.vae.dtype == (torch.float32 if forced else backbone.network.dtype) != torch.float64
+        assert backbone.network.dtype == backbone.pipeline.text_encoder.dtype == getattr(torch, dtype)
         (made,) = backbone.generate("a cat", [1], Sampling(1, 1.0))
-        assert made.latent.dtype == backbone.unet.dtype and made.image.std() > 0
+        assert made.latent.dtype == backbone.network.dtype and made.image.std() > 0
     weight = Models(str(folder), "cpu", "float16").backbone.vae.encoder.conv_in.weight
     exact = Models(str(folder), "cpu", "float32").backbone.vae.encoder.conv_in.weight
     assert torch.equal(weight.float(), exact) == forced  # not rounded to half on the way
@@ -152,7 +152,7 @@ def test_a_folder_with_halves_alone_is_read_in_every_precision(tiny_folder: Path
     assert (tmp_path / "unet" / "diffusion_pytorch_model.fp16.safetensors").is_file()
     for dtype in ("float32", "float16"):
         backbone = Models(str(tmp_path), "cpu", dtype).backbone
-        assert isinstance(backbone, StableDiffusion) and backbone.unet.dtype == getattr(torch, dtype)
+        assert isinstance(backbone, StableDiffusion) and backbone.network.dtype == getattr(torch, dtype)
 
 
 def test_what_clip_and_dino_cannot_compute_is_said(clip_folder: Path, dino_folder: Path, picture: np.ndarray) -> None:

@@ -107,10 +107,10 @@ def test_words_are_prepared_once_for_many_pictures(
 
 @pytest.mark.parametrize("kind", METHODS, ids=lambda kind: kind.name)
 def test_every_method_can_be_stopped(kind: type, every_network: Models, scene: Scene) -> None:
-    before = dict(every_network.backbone.unet.attn_processors)
+    before = dict(every_network.backbone.network.attn_processors)
     with pytest.raises(StoppedError):
         kind(**QUICK.get(kind.name, {})).segment(every_network, scene, CLASSES, stop_at("", StoppedError))
-    assert every_network.backbone.unet.attn_processors == before
+    assert every_network.backbone.network.attn_processors == before
 
 
 def test_a_method_says_which_network_it_lacks(with_clip: Models) -> None:

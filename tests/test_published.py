@@ -53,9 +53,9 @@ def test_stable_diffusion(tmp_path: Path, picture: np.ndarray, generation: int, 
     embedding = next(p for n, p in backbone.pipeline.text_encoder.named_parameters() if "token_embedding" in n)
     assert torch.equal(embedding, text["text_model.embeddings.token_embedding.weight"])
     assert type(backbone.pipeline.scheduler).__name__ == "PNDMScheduler" and backbone.vae.dtype == torch.float32
-    assert {backbone.unet.get_submodule(s.name).upcast_attention for s in backbone.sites} == {generation == 2}
+    assert {backbone.network.get_submodule(s.name).upcast_attention for s in backbone.sites} == {generation == 2}
     assert backbone.pipeline.safety_checker is None
-    latent = torch.randn(1, 4, 8, 16, generator=torch.Generator().manual_seed(0)).to(backbone.unet.dtype)
+    latent = torch.randn(1, 4, 8, 16, generator=torch.Generator().manual_seed(0)).to(backbone.network.dtype)
     prompt = backbone.encode_text(["a photo of a traffic light"], ["traffic light"])
     assert prompt.spans == ((5, 6),) and prompt.embeddings.shape[1] == 77
     trace = backbone.trace(latent, prompt, 100, Capture(cross=(1, 2, 4, 8), states=selves(backbone, 1)), 0)

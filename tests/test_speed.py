@@ -206,7 +206,7 @@ def test_five_classes_take_70_mb_more_than_the_plain_pass_at_most(monkeypatch: p
             models._backbone = backbone = full_size_network()
             latent, states = torch.zeros(1, 4, 64, 64), torch.zeros(5, 77, 768)
             with LiveMemory() as plain:
-                backbone.unet(latent.expand(5, -1, -1, -1), 100, encoder_hidden_states=states)
+                backbone.network(latent.expand(5, -1, -1, -1), 100, encoder_hidden_states=states)
             text = Text(("a cat",) * 5, states, ((2,),) * 5)
             scene = Scene(np.zeros((512, 512, 3), np.uint8), latent)
             with LiveMemory() as traced, counting() as count:

@@ -106,7 +106,7 @@ def test_a_repository_is_known_by_its_revision_whichever_files_are_read(
         models = Models("sd15", "cpu", dtype)
         models.checkpoint = replace(models.checkpoint, source="someone/diffusion")
         backbone = models.checkpoint.load("someone/diffusion", "sd15", "cpu", models.dtype)
-        assert backbone.unet.dtype == models.dtype
+        assert backbone.network.dtype == models.dtype
         names.add(backbone.fingerprint)
     assert names == {f"someone/diffusion@{COMMIT[:12]}"}
     assert Dino("someone/dino", dtype=torch.float16).fingerprint == f"someone/dino@{COMMIT[:12]}"

@@ -5,8 +5,7 @@ import math
 import threading
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -280,8 +279,11 @@ class DiffusersBackbone(ClipText, Backbone):
                 on_step(step + 1, sampling.steps)
             return values
 
-        attribution = Attribution(self.sites, apart=sampling.heads_apart)
-        with self._lock, self._watched(attribution.watch if phrase else watch, text, self._passes(sampling)):
+        attribution, grid = Attribution(self.sites, apart=sampling.heads_apart), self.latent_shape(self.square_hw())[1:]
+        if watch := attribution.watch if phrase else watch:
+            passes = self._passes(sampling)
+            seen = watching(self.network, self.layout, watch, text, latent_hw=grid, passes=passes)
+        with self._lock, seen if watch else counted(self.network):
             self._alone("pipeline")
             pipeline(
                 prompt=[prompt] * len(seeds),
@@ -292,23 +294,12 @@ class DiffusersBackbone(ClipText, Backbone):
                 callback_on_step_end=step_done,
                 **self._told(sampling, len(seeds)),
             )
-        latents = on_grid(done["latents"], self.latent_shape(self.square_hw())[1:])  # as the network knows them
+        latents = on_grid(done["latents"], grid)  # as the network knows them
         check_finite("The generated latents", self.dtype, latents)
         maps = attribution.mean() if phrase else [None] * len(seeds)
         return tuple(
             Generated(self.decode(latent), latent, where) for latent, where in zip(latents.split(1), maps, strict=True)
         )
-
-    @contextmanager
-    def _watched(self, watch: Watch | None, text: Text, passes: int) -> Iterator[None]:
-        """Count the passes of a drawing, and hand over a trace of each where somebody watches."""
-        if watch is None:
-            with counted(self.network):
-                yield
-        else:
-            grid = self.latent_shape(self.square_hw())[1:]
-            with watching(self.network, self.layout, watch, text, latent_hw=grid, passes=passes):
-                yield
 
     def _passes(self, sampling: Sampling) -> int:
         """How many passes a step of sampling takes: with guidance one has both kinds of rows, in most families."""
@@ -336,8 +327,7 @@ class DiffusersBackbone(ClipText, Backbone):
         self._alone("vae")
         decoded = self.vae.decode(self._unscaled(latent).to(self.vae.dtype)).sample[0].float()
         check_finite("The pixels", self.vae.dtype, decoded)
-        decoded = decoded.clamp(-1, 1)
-        return ((decoded + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+        return ((decoded.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
 
     def _scaled(self, latent: Float[Tensor, "b c y x"]) -> Float[Tensor, "b _c _y _x"]:
         """The codec's latents as the network knows them."""

@@ -56,7 +56,7 @@ class Flux2Klein(JointAttention):
     ignores_case = False
     trained_places: ClassVar[int] = 64
     """Along a side of a picture of its training; the pipeline's own default, as no configuration says it."""
-    room: ClassVar[int] = 512
+    _room: ClassVar[int] = 512
     """Tokens of every prompt, those of the template included; the network sees those that fill it up, too."""
 
     def __init__(self, pipeline: Flux2KleinPipeline, name: str, device: torch.device | str, source: str = "") -> None:
@@ -78,10 +78,10 @@ class Flux2Klein(JointAttention):
 
     def _encoded(self, prompts: Sequence[str]) -> Encoded:
         parts = [prompts[begin : begin + PROMPTS_AT_ONCE] for begin in range(0, len(prompts), PROMPTS_AT_ONCE)]
-        told = {"device": self.device, "max_sequence_length": self.room}
+        told = {"device": self.device, "max_sequence_length": self._room}
         states = torch.cat([self.pipeline.encode_prompt(list(part), **told)[0] for part in parts])
         # Of each column the place in the prompt, which the network minds: by it words stay apart whatever their order.
-        return Encoded(states, {}, torch.arange(self.room, device=states.device).expand(len(prompts), -1))
+        return Encoded(states, {}, torch.arange(self._room, device=states.device).expand(len(prompts), -1))
 
     def _run(self, noised: Float[Tensor, "b c y x"], timestep: float, text: Text) -> None:
         time = torch.tensor(timestep / CLOCK, dtype=self.dtype, device=noised.device)
@@ -102,7 +102,7 @@ class Flux2Klein(JointAttention):
 
     def _told(self, sampling: Sampling, pictures: int) -> dict[str, Any]:
         height, width = self.square_hw()
-        told = {"height": height, "width": width, "max_sequence_length": self.room}
+        told = {"height": height, "width": width, "max_sequence_length": self._room}
         if sampling.negative and self._passes(sampling) == 2:
             told["negative_prompt_embeds"] = self._encoded([sampling.negative] * pictures).embeddings
         return told
@@ -124,10 +124,6 @@ class Flux2Klein(JointAttention):
         deviation = torch.sqrt(norm.running_var + self.vae.config.batch_norm_eps)
         return tuple(values.view(1, -1, 1, 1).to(latent) for values in (norm.running_mean, deviation))
 
-    @property
-    def _room(self) -> int:
-        return self.room
-
     def _chat(self, prompt: str) -> str:
         """A prompt inside the template, as a question whose answer shall begin without thinking aloud."""
         return self.pipeline.tokenizer.apply_chat_template(
@@ -136,7 +132,7 @@ class Flux2Klein(JointAttention):
 
     def _tokenise(self, prompts: Sequence[str]) -> BatchEncoding:
         encoding = self.pipeline.tokenizer(
-            [self._chat(prompt) for prompt in prompts], padding="max_length", max_length=self.room, truncation=True,
+            [self._chat(prompt) for prompt in prompts], padding="max_length", max_length=self._room, truncation=True,
             return_offsets_mapping=True, return_tensors="pt",
         )  # fmt: skip
         shifted = encoding.offset_mapping - self._chat("prompt").index("prompt")

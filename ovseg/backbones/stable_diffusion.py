@@ -89,11 +89,6 @@ class StableDiffusion(DiffusersBackbone):
         latent = config["sample_size"]
         return unet_traits(side_of(latent, codec), latent, tuple(site.stride for site in sites if site.kind == "cross"))
 
-    @property
-    def unet(self) -> UNet2DConditionModel:
-        """The denoiser."""
-        return self.network
-
     def _encoded(self, prompts: Sequence[str]) -> Encoded:
         encoder, ids = self.pipeline.text_encoder, self._tokenise(prompts).input_ids.to(self.device)
         return Encoded(torch.cat([encoder(part)[0] for part in ids.split(TEXT_ROWS)]), {})

@@ -43,15 +43,6 @@ def _output(output: tuple[Tensor | None, Tensor], grid: tuple[int, int]) -> Tens
     return output[1].mT.unflatten(2, grid)
 
 
-def rows_of_t5(transformer: SD3Transformer2DModel) -> int:
-    """How many rows stand behind the words for T5, of zeros where it is left out: 256, as in the plain pipeline.
-
-    A network that never had T5 takes words no wider than the pooled states of both CLIPs: the least that the pipeline can be
-    told is enough, `max_sequence_length=1`.
-    """
-    return 1 if transformer.config.joint_attention_dim == transformer.config.pooled_projection_dim else 256
-
-
 class StableDiffusion3(JointAttention):
     """A transformer whose blocks all keep words and places apart but for their attention."""
 
@@ -63,7 +54,10 @@ class StableDiffusion3(JointAttention):
         super().__init__(pipeline, name, device, source)
         self.layout = layout_of(self.network)
         self.coarsest_stride = self.network.config.patch_size
-        self.t5_rows = rows_of_t5(self.network)
+        # For T5 rows stand behind the words, of zeros where it is left out: 256, as in the plain pipeline. A network that
+        # never had T5 takes words no wider than the pooled states of both CLIPs: the least that the pipeline can be told.
+        never_had_t5 = self.network.config.joint_attention_dim == self.network.config.pooled_projection_dim
+        self.t5_rows = 1 if never_had_t5 else 256
 
     @classmethod
     def _unread(cls, source: Path) -> dict[str, Any]:

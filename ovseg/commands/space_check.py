@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import metadata_load
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -114,16 +115,14 @@ def missing(clean: Path) -> Iterator[str]:
 def front_matter(clean: Path) -> dict[str, Any]:
     """What stands between the lines of dashes at the top of README.md."""
     path = clean / "README.md"
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    block = re.match(r"---\n(.*?)\n---\n", text, re.DOTALL)
-    if not block:
-        raise ValueError("README.md must begin with a Space's settings between lines of three dashes, but it does not.")
     try:
-        front = yaml.safe_load(block.group(1))
+        front = metadata_load(path) if path.is_file() else None
     except yaml.YAMLError as error:
         raise ValueError(f"The settings in README.md must be YAML, but are not: {' '.join(str(error).split())}.") from error
-    if not isinstance(front, dict):
-        raise ValueError("The settings in README.md must be names with values, but are not.")
+    except ValueError as error:
+        raise ValueError("The settings in README.md must be names with values, but are not.") from error
+    if front is None:
+        raise ValueError("README.md must begin with a Space's settings between lines of three dashes, but it does not.")
     return front
 
 

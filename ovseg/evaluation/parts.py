@@ -243,11 +243,7 @@ class PartsTable:
         for index in range(self.count):
             with np.load(self._path(out, seed, index)) as file:
                 halves[index % 2].reshape(-1)[file[f"{name} places"]] += file[f"{name} counts"]
-        return dataset_miou(sum(halves[k][_best(halves[1 - k])] for k in range(2)))
-
-
-def _best(matrices: Int64[np.ndarray, "t k k"]) -> int:
-    return int(np.argmax([dataset_miou(matrix) for matrix in matrices]))
+        return dataset_miou(sum(halves[k][np.argmax(list(map(dataset_miou, halves[1 - k])))] for k in range(2)))
 
 
 class Pass:

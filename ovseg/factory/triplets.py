@@ -37,18 +37,6 @@ MOST_WORDS = 2  # of a prompt
 
 
 @dataclass(frozen=True)
-class Triplet:
-    """One item of a set."""
-
-    order: Order
-    detected: tuple[str, ...]  # the words of the order that the detector found; `masks` has a row for each
-    image: UInt8[np.ndarray, "h w 3"]
-    latent: Float16[np.ndarray, "c y x"]
-    masks: Bool[np.ndarray, "n h w"]
-    features: Mapping[int, np.ndarray]  # by stride (channels, y, x); empty in a set that keeps the latent alone
-
-
-@dataclass(frozen=True)
 class Factory:
     """Makes a set of triplets."""
 
@@ -113,22 +101,26 @@ class Factory:
             return
         item = order(number, self.classes, self.pairs, self.seed)
         drawn = self.models.backbone.generate(item.prompt, [item.seed], self.sampling)[0]
-        write_whole(path, _packed(self._triplet(item, drawn)), lasting=True)
+        write_whole(path, self._packed(item, drawn), lasting=True)
 
-    def _triplet(self, item: Order, drawn: Generated) -> Triplet:
-        by_word = self.detector.masks(drawn.image, item.words, self.single)
-        words = tuple(word for word in item.words if word in by_word)
-        masks = np.stack([by_word[word] for word in words]) if words else np.zeros((0, *drawn.image.shape[:2]), bool)
-        backbone, features = self.models.backbone, {}
+    def _packed(self, item: Order, drawn: Generated) -> bytes:
+        """An item as a safetensors file of one row, masks of the words that were detected padded to `MOST_WORDS`."""
+        by_word, features = self.detector.masks(drawn.image, item.words, self.single), {}
+        detected = [word for word in item.words if word in by_word]
+        masks = np.zeros((1, MOST_WORDS, *drawn.image.shape[:2]), np.uint8)
+        for place, word in enumerate(detected):
+            masks[0, place] = by_word[word]
         if self.features:
-            features = step_features(backbone, drawn.latent, item.prompt, self.timestep, item.seed)
-        halves = {stride: maps[0].cpu().to(torch.float16).numpy() for stride, maps in features.items()}
+            features = step_features(self.models.backbone, drawn.latent, item.prompt, self.timestep, item.seed)
+        halves = {f"features.{stride}": maps.cpu().to(torch.float16).numpy() for stride, maps in features.items()}
         if not all(np.isfinite(maps).all() for maps in halves.values()):
             raise ValueError(
                 f"The features must be finite in half precision, in which they are kept, but those of {item.prompt!r}, seed"
                 f" {item.seed}, are not: use --latents."
             )
-        return Triplet(item, words, drawn.image, drawn.latent[0].cpu().to(torch.float16).numpy(), masks, halves)
+        latent = drawn.latent.cpu().to(torch.float16).numpy()
+        arrays = {"image": drawn.image[None], "latent": latent, "masks": masks, **halves}
+        return save(arrays, _content([{**asdict(item), "detected": detected}]))
 
     def _bind(self, out: Path, shard: int, numbers: range) -> None:
         """Write the items of a shard to one file."""
@@ -261,16 +253,6 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 def _item_path(out: Path, number: int) -> Path:
     return out / "items" / f"{number:07d}.safetensors"
-
-
-def _packed(item: Triplet) -> bytes:
-    """An item as a safetensors file of one row, masks padded to `MOST_WORDS`."""
-    masks = np.zeros((MOST_WORDS, *item.image.shape[:2]), np.uint8)
-    masks[: len(item.masks)] = item.masks
-    arrays = {"image": item.image, "latent": item.latent, "masks": masks}
-    arrays |= {f"features.{stride}": maps for stride, maps in item.features.items()}
-    content = _content([{**asdict(item.order), "detected": item.detected}])
-    return save({name: np.stack([array]) for name, array in arrays.items()}, content)
 
 
 def _content(orders: Sequence[Mapping[str, Any]]) -> dict[str, str]:

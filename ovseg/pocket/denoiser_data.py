@@ -177,7 +177,7 @@ def train_stages(
             for step in training:
                 torch.manual_seed(step)
                 latents, ids = batches.draw(step, budget.device)
-                with budget.autocast:
+                with autocast(budget.device):
                     loss = loss_of(step, latents, ids)
                 training.update(loss, len(latents))
             if not training.finished or (budget.piece and stage is not stages[-1]):

@@ -30,7 +30,7 @@ def write_examples(out: Path) -> None:
     """
     for name, index in EXAMPLES.items():
         item = scene("val", index, SIZE)
-        labels = example_labels(name, item)
+        labels = ("background", *words_of(name), *item.stuff)  # what the values 0, 1, ... of the truth mean
         legend = [{"index": k, "label": label} for k, label in enumerate(labels)]
         write_whole(out / f"{name}.png", png(item.image))
         write_whole(out / f"{name}-truth.png", indexed_png(_truth(item, labels), palette(len(labels))))
@@ -40,11 +40,6 @@ def write_examples(out: Path) -> None:
 def words_of(name: str) -> tuple[str, ...]:
     """The things that an example shows."""
     return tuple(name.split("-"))
-
-
-def example_labels(name: str, item: WorldScene) -> tuple[str, ...]:
-    """What the values 0, 1, ... of an example's truth mean."""
-    return ("background", *words_of(name), *item.stuff)
 
 
 def _truth(item: WorldScene, labels: tuple[str, ...]) -> np.ndarray:

@@ -25,7 +25,7 @@ from ovseg.pocket.captions import names_in
 from ovseg.pocket.tokenizer import world_words
 from ovseg.pocket.train_clip import build_tower
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Budget, Training, batch_size, save_whole, some_patches, trainable
+from ovseg.pocket.training import Budget, Training, autocast, batch_size, save_whole, some_patches, trainable
 from ovseg.pocket.world import THINGS, scene
 from ovseg.pretrained.captioner import Captioner
 
@@ -159,7 +159,7 @@ def train_captioner(budget: Budget) -> bool:
         rows = rng.integers(0, len(ids), batch_size(BATCH, device))
         batch = to_tensor(pictures.mirrored(rows, rng), device)
         patches = some_patches(training.module.vision_model.embeddings, training)
-        with budget.autocast, patches:
+        with autocast(device), patches:
             loss = caption_loss(training.module, batch, ids[rows].to(device))
         training.update(loss, len(rows))
     if not training.finished:

@@ -20,7 +20,7 @@ from ovseg.pocket.data import ScenePictures
 from ovseg.pocket.open_clip_export import export_open_clip, load_open_clip
 from ovseg.pocket.tokenizer import tokenize
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Budget, Training, batch_size, save_whole, some_patches, trainable
+from ovseg.pocket.training import Budget, Training, autocast, batch_size, save_whole, some_patches, trainable
 from ovseg.pocket.world import LABELS, THINGS, WorldScene, scene
 from ovseg.words.classes import indefinite
 
@@ -151,7 +151,7 @@ def train_clip(budget: Budget, start: Path | None = None) -> bool:
     batches, embeddings = CaptionedBatches(pictures, tokenizer), model.vision_model.embeddings
     for step in training:
         picture, ids, fits = batches.draw(step, device)
-        with budget.autocast, some_patches(embeddings, training):
+        with autocast(device), some_patches(embeddings, training):
             loss = clip_loss(training.module, picture, ids, fits)
         training.update(loss, len(picture))
         if step % 300 == 299:

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from ovseg.pocket.data import rendered
-from ovseg.pocket.training import Budget, Training, batch_size, save_whole
+from ovseg.pocket.training import Budget, Training, autocast, batch_size, save_whole
 
 CROP, BATCH = 64, 16  # pixels of a side, and crops of a step on a CPU
 KL_WEIGHT, GRADIENT_WEIGHT = 1e-3, 0.5  # of the terms of `codec_loss`
@@ -84,7 +84,7 @@ def train_codec(budget: Budget) -> bool:
     for step in training:
         rng = np.random.default_rng([1, step])
         batch = to_tensor(crops(pictures, rng, batch_size(BATCH, device)), device)
-        with budget.autocast:
+        with autocast(device):
             loss = codec_loss(codec, batch)
         training.update(loss, len(batch))
         if step % 500 == 499:

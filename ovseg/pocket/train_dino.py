@@ -17,7 +17,7 @@ from transformers import ViTConfig, ViTImageProcessor, ViTModel
 from ovseg.maths.cuts import mask_cut
 from ovseg.maths.overlap import iou
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Budget, Training, batch_size, save_whole, trainable
+from ovseg.pocket.training import Budget, Training, autocast, batch_size, save_whole, trainable
 from ovseg.pocket.world import scene
 from ovseg.pretrained.dino import Dino
 
@@ -130,7 +130,7 @@ def train_dino(budget: Budget) -> bool:
         batch, generator = to_tensor(pictures.images[rows], device), torch.Generator().manual_seed(step)
         large = [crops(batch, generator, LARGE, SIDES[0]) for _ in range(2)]
         small = [crops(batch, generator, SMALL, SIDES[1]) for _ in range(SMALL_CROPS)]
-        with budget.autocast:
+        with autocast(device):
             loss = dino_loss(training.module, training.averaged.module, large, small)
         training.update(loss, len(rows))
     if not training.finished:

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import ResNetConfig, ResNetForImageClassification
 
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Budget, Training, batch_size, save_whole
+from ovseg.pocket.training import Budget, Training, autocast, batch_size, save_whole
 from ovseg.pocket.world import THINGS, scene
 
 BATCH = 64
@@ -100,7 +100,7 @@ def train_judge(budget: Budget) -> bool:
         rows = rng.integers(0, len(pictures.images), batch_size(BATCH, device))
         batch = to_tensor(pictures.images[rows], device)
         batch = batch.flip(-1) if rng.random() < 0.5 else batch
-        with budget.autocast:
+        with autocast(device):
             loss = judge_loss(training.module, batch, torch.from_numpy(truth[rows]).to(device))
         training.update(loss, len(rows))
     if not training.finished:

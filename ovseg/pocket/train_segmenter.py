@@ -14,7 +14,7 @@ from transformers import ResNetConfig, UperNetConfig, UperNetForSemanticSegmenta
 from ovseg.maths.overlap import confusion, iou_per_label
 from ovseg.pocket.data import rendered_labels
 from ovseg.pocket.train_codec import to_tensor
-from ovseg.pocket.training import Budget, Training, batch_size, save_whole
+from ovseg.pocket.training import Budget, Training, autocast, batch_size, save_whole
 from ovseg.pocket.world import LABELS, THINGS, scene
 from ovseg.pretrained.detector import SemanticDetector
 from ovseg.types import BACKGROUND
@@ -120,7 +120,7 @@ def train_segmenter(data: Sequence[Masked], names: Sequence[str], out: Path, bud
         )
         if rng.random() < 0.5:
             batch, truth = batch.flip(-1), truth.flip(-1)
-        with budget.autocast:
+        with autocast(device):
             loss = segmenter_loss(training.module, batch, truth, own_grid=ships)
         training.update(loss, len(batch))
     if training.finished:

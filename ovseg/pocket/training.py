@@ -43,11 +43,6 @@ class Budget:
         """The training scenes, or so many times as many, rendered by the first recipe that asks for them."""
         return rendered(self.root / "scenes", "train", times * self.scenes, self.size)
 
-    @property
-    def autocast(self) -> torch.autocast:
-        """A context in which networks compute in bfloat16 where that is safe and fast."""
-        return autocast(self.device)
-
 
 def autocast(device: str) -> torch.autocast:
     """A context in which networks compute in bfloat16 where that is safe; not on a CPU that only imitates it.
