@@ -13,6 +13,7 @@ from PIL import Image
 from ovseg.__main__ import main
 from ovseg.backbones import BACKBONES
 from ovseg.backbones.base import Sampling
+from ovseg.backbones.outputs import outputs_of
 from ovseg.factory.splits import UNSEEN
 from ovseg.methods import METHODS, find_method, modes_of, released_for, words_on_released
 from ovseg.methods.diffsegmenter.method import DiffSegmenter
@@ -31,7 +32,6 @@ from ovseg.pocket.world import THINGS
 from ovseg.pocket.world import scene as pocket_scene
 from ovseg.pretrained.captioner import WHOLE, Captioner
 from ovseg.pretrained.clip import Clip
-from ovseg.pretrained.outputs import outputs_of
 from ovseg.scene import POSTERIOR, from_image, latent_of
 from ovseg.types import Scene
 from ovseg.words import class_filter

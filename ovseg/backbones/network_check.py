@@ -1,14 +1,14 @@
 """Whether a loaded network keeps to what is read from it: two passes over the smallest grid, in a fraction of a second."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from ovseg.backbones.base import Backbone, Capture, Sampling, Trace, grid_at
+from ovseg.backbones.outputs import outputs_of
 from ovseg.layer_attention import LayerAttention
 
 NEAR = {torch.float64: 1e-6, torch.float32: 1e-3}  # differences that rounding explains
@@ -28,12 +28,12 @@ class NetworkCheck:
 
 @dataclass(frozen=True)
 class Passes:
-    """A pass, the same with the words' states in the order `turn`, and what the layers put out, by the sites' names."""
+    """A pass, the same with the words' states in the order `turn`, and all that layers put out, by the sites' names."""
 
     plain: Trace
     turned: Trace
     turn: Tensor
-    outputs: Mapping[str, Tensor]
+    outputs: Mapping[str, Sequence[Tensor | tuple]]
 
     def is_near(self, differences: Tensor, scale: float = 1.0) -> bool:
         """Whether rounding explains the differences of values as large as `scale`."""
@@ -54,26 +54,15 @@ def check_network(backbone: Backbone) -> NetworkCheck:
     turn = torch.randperm(text.embeddings.shape[1], generator=drawn).to(latent.device)
     timestep = backbone.timesteps(Sampling(2, 1.0))[-1]
     everything = Capture(cross=backbone.strides, features=backbone.feature_strides, states=backbone.sites)
-    with _outputs_of(backbone) as outputs:
+    modules = dict(getattr(backbone, "network", torch.nn.Module()).named_modules())
+    with ExitStack() as undo:  # networks whose sites are named by their modules' paths
+        named = {site.name for site in backbone.sites} & set(modules)
+        outputs = {name: undo.enter_context(outputs_of(modules[name])) for name in named}
         plain = backbone.trace_noised(latent, text, timestep, everything)
     token_of = None if text.token_of is None else text.token_of[:, turn.to(text.token_of.device)]
     other = replace(text, embeddings=text.embeddings[:, turn], token_of=token_of)
     turned = backbone.trace_noised(latent, other, timestep, Capture(cross=backbone.strides))
     return NetworkCheck(tuple(name for name, holds in CHECKS.items() if not holds(Passes(plain, turned, turn, outputs))))
-
-
-@contextmanager
-def _outputs_of(backbone: Backbone) -> Iterator[dict[str, Tensor]]:
-    """What the layers of the sites put out, of networks whose sites are named by their modules' paths."""
-    modules, outputs = dict(getattr(backbone, "network", torch.nn.Module()).named_modules()), dict[str, Tensor]()
-
-    def keep(name: str, _module: torch.nn.Module, _inputs: tuple, output: Tensor | tuple) -> None:
-        outputs[name] = output[0] if isinstance(output, tuple) else output
-
-    with ExitStack() as undo:
-        for name in {site.name for site in backbone.sites} & set(modules):
-            undo.enter_context(modules[name].register_forward_hook(partial(keep, name)))
-        yield outputs
 
 
 def _rows_sum_to_one(passes: Passes) -> bool:
@@ -85,13 +74,14 @@ def _rows_sum_to_one(passes: Passes) -> bool:
 def _outputs_come_back(passes: Passes) -> bool:
     """Up to the bias of the output projection, which is the same everywhere."""
 
-    def comes_back(layer: LayerAttention, output: Tensor) -> bool:
+    def comes_back(layer: LayerAttention, output: Tensor | tuple) -> bool:
+        output = output[0] if isinstance(output, tuple) else output
         mixed = (layer.query @ layer.key.mT).softmax(-1) @ layer.value()
         apart = (output - mixed.transpose(1, 2).flatten(2) @ layer.out.mT).float()
         return passes.is_near(apart - apart.mean(1, keepdim=True), float(output.abs().max()))
 
     layers = ((layer, passes.outputs.get(site.name)) for site, layer in passes.plain.states.items())
-    return all(comes_back(layer, output) for layer, output in layers if output is not None and layer.out is not None)
+    return all(comes_back(layer, given[-1]) for layer, given in layers if given and layer.out is not None)
 
 
 def _order_is_kept(passes: Passes) -> bool:

@@ -94,10 +94,8 @@ def run(options: argparse.Namespace) -> None:
         _train_detector(options)
     elif network == "grounding":
         _train_grounding(options)
-    elif options.start:
-        RECIPES[network](_budget(options), start=options.start)
     else:
-        RECIPES[network](_budget(options))
+        RECIPES[network](_budget(options), **_start(options))
 
 
 def _check_options(options: argparse.Namespace) -> None:
@@ -129,10 +127,13 @@ def _budget(options: argparse.Namespace) -> Budget:
     return Budget(options.out or POCKET, minutes, options.device or "cpu", options.scenes, options.piece)
 
 
+def _start(options: argparse.Namespace) -> dict[str, Path]:
+    return {"start": options.start} if options.start else {}
+
+
 def _train_all(options: argparse.Namespace) -> None:
-    given = {"start": options.start} if options.start else {}
     split = named({name: name for name in UNSEEN}, "class split", options.split or "S1")
-    chain = Chain(_budget(options), options.to, _minutes(options), options.anew, split=split, **given)
+    chain = Chain(_budget(options), options.to, _minutes(options), options.anew, split=split, **_start(options))
     finished = chain.run(lambda step, share: print(f"{step}, {share:.0%} of the steps are done", flush=True))
     print(NEXT if finished else "stopped; run the same command again to continue")
 

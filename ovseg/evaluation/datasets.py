@@ -203,10 +203,9 @@ class FolderDataset(Dataset):
         """The sample of this number."""
         name = self.samples[index]
         image, mask = (self._path(pattern, name) for pattern in (self.layout.images, self.layout.masks))
-        if not image.is_file():
-            raise ValueError(f"The picture of {name} must be {image}, but there is no such file.")
-        if not mask.is_file():
-            raise ValueError(f"The mask of {name} must be {mask}, but there is no such file.")
+        for what, path in (("picture", image), ("mask", mask)):
+            if not path.is_file():
+                raise ValueError(f"The {what} of {name} must be {path}, but there is no such file.")
         picture, labels = read_image(image, as_stored=True), self._read_mask(mask)
         if is_turned(image):
             warnings.warn(f"{name} is not turned as its EXIF asks: its mask is on the pixels as stored.", stacklevel=2)

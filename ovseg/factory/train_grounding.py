@@ -67,9 +67,7 @@ def bytes_of_item(size: GroundingSize, item: Features, picture_hw: tuple[int, in
     """
     features = sum(maps.numel() * maps.element_size() for maps in item.values())
     finest = min(item)
-    places = math.prod(item[finest].shape[-2:]) * (
-        1 if finest == 1 else 4
-    )  # of the last level: see `GroundingModule.levels`
+    places = math.prod(item[finest].shape[-2:]) * (1 if finest == 1 else 4)  # of the last of `GroundingModule.levels`
     fused = sum(size.fused.values()) * places
     return features + 4 * (FUSED_COPIES * fused + MASK_COPIES * MOST_WORDS * math.prod(picture_hw))
 

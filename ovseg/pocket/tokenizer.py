@@ -5,6 +5,7 @@ words become the same tokens as in Stable Diffusion, and other words become more
 """
 
 import gzip
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from itertools import pairwise
@@ -46,25 +47,15 @@ def world_words() -> set[str]:
 
 def merges_of(word: str, ranks: dict[str, int]) -> set[str]:
     """The merges that BPE applies to one word, lowest rank first."""
-    pieces, used = [*word[:-1], f"{word[-1]}</w>"], set()
-    while len(pieces) > 1:
-        pairs = [f"{left} {right}" for left, right in pairwise(pieces)]
+    pieces, used = " ".join([*word[:-1], f"{word[-1]}</w>"]), set()
+    while " " in pieces:
+        pairs = [f"{left} {right}" for left, right in pairwise(pieces.split())]
         best = min(pairs, key=lambda pair: ranks.get(pair, len(ranks)))
         if best not in ranks:
             break
         used.add(best)
-        pieces = _merge(pieces, best)
+        pieces = re.sub(rf"(?<!\S){re.escape(best)}(?!\S)", best.replace(" ", ""), pieces)
     return used
-
-
-def _merge(pieces: list[str], pair: str) -> list[str]:
-    left, right = pair.split()
-    merged, k = [], 0
-    while k < len(pieces):
-        both = k + 1 < len(pieces) and (pieces[k], pieces[k + 1]) == (left, right)
-        merged.append(left + right if both else pieces[k])
-        k += 2 if both else 1
-    return merged
 
 
 def build_tokenizer(folder: Path) -> CLIPTokenizer:

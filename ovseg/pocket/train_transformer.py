@@ -30,12 +30,12 @@ from torch.optim import AdamW, Muon, Optimizer
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ovseg.assets import ASSETS
+from ovseg.backbones.outputs import outputs_of
 from ovseg.files import whole_array
 from ovseg.pocket.denoiser_data import WORDS_ONLY_SHARE, LatentBatches, Loss, Stage, keep_pipeline, train_stages, words_alone
 from ovseg.pocket.optimizers import OptimizerPair
 from ovseg.pocket.tokenizer import tokenize
 from ovseg.pocket.training import Budget, autocast
-from ovseg.pretrained.outputs import outputs_of
 
 START = ASSETS / "pocket" / "stable-diffusion"
 WIDTH, BLOCKS, HEADS, PATCH = 192, 6, 6, 2

@@ -13,11 +13,11 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
 
+from ovseg.backbones.outputs import outputs_of
 from ovseg.backbones.weights import check_finite, check_tokenizer, loading, name_of_weights
 from ovseg.files import read_json
 from ovseg.limits import quoted
 from ovseg.maths.maps import enlarged
-from ovseg.pretrained.outputs import outputs_of
 from ovseg.pretrained.prompt_tree import encode_tree, shares_prefixes
 from ovseg.pretrained.templates import TEMPLATES
 

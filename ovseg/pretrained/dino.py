@@ -12,10 +12,10 @@ import transformers
 from jaxtyping import Float, Num
 from torch import Tensor
 
+from ovseg.backbones.outputs import outputs_of
 from ovseg.backbones.weights import check_finite, loading, read_whole
 from ovseg.maths.maps import enlarged
 from ovseg.pretrained.frozen import Frozen
-from ovseg.pretrained.outputs import outputs_of
 
 
 class Dino(Frozen):
