@@ -60,7 +60,7 @@ def test_a_training_ends_with_its_time_and_its_rate_falls_to_nothing(tmp_path: P
     training = Training(line(), tmp_path, minutes=0.5 / 60, learning_rate=0.1)
     rates = []
     for _ in training:
-        rates.append(training.optimizer.param_groups[0]["lr"])
+        rates.append(training.optimizers[0].param_groups[0]["lr"])
         training.update((training.module(torch.ones(1, 2)) - 3).pow(2).mean(), samples=1)
     assert training.progress == 1 and rates[-1] < 0.05 * max(rates)
     assert list(Training(line(), tmp_path, minutes=0.5 / 60, learning_rate=0.1)) == []
@@ -82,7 +82,7 @@ def test_a_piece_stops_early_and_its_checkpoint_is_small(tmp_path: Path) -> None
     assert again.step == training.step and again.started == training.started
     for ours, theirs in zip(again.module.parameters(), wide.parameters(), strict=True):
         assert torch.equal(ours, theirs)
-        mine, other = again.optimizer.state[ours], training.optimizer.state[theirs]
+        mine, other = again.optimizers[0].state[ours], training.optimizers[0].state[theirs]
         assert mine["step"] == other["step"] and torch.allclose(mine["exp_avg"], other["exp_avg"], rtol=0.01, atol=1e-12)
 
 

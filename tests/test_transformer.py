@@ -19,7 +19,7 @@ from ovseg.pocket.train_transformer import (
     PlainJointAttention,
     build_pipeline,
     logit_normal,
-    new_optimizer,
+    new_optimizers,
     new_painter,
     null_rows,
     teacher_features,
@@ -118,7 +118,7 @@ def test_it_learns_and_goes_on_with_both_optimisers(teacher: StableDiffusionPipe
     def begun() -> Training:
         torch.manual_seed(0)
         made = new_painter(teacher, ids[0])
-        return Training(made, tmp_path, 10, 1e-3, optimizer=new_optimizer(made, 1e-3))
+        return Training(made, tmp_path, 10, 1e-3, optimizers=new_optimizers(made, 1e-3))
 
     def advance(training: Training, until: int) -> list[float]:
         losses = []
@@ -137,11 +137,12 @@ def test_it_learns_and_goes_on_with_both_optimisers(teacher: StableDiffusionPipe
     first.save()
     second = begun()
     assert second.step == 12
-    kept, found = (training.optimizer.state_dict()["state"] for training in (first, second))
-    assert kept.keys() == found.keys()
-    for mine, theirs in ((kept[index], found[index]) for index in kept):
-        assert mine.keys() == theirs.keys() and ("momentum_buffer" in mine or "exp_avg_sq" in mine)
-        assert all(torch.equal(torch.as_tensor(mine[key]), torch.as_tensor(theirs[key])) for key in mine)
+    for part, moment in enumerate(("momentum_buffer", "exp_avg_sq")):
+        kept, found = (training.optimizers[part].state_dict()["state"] for training in (first, second))
+        assert kept and kept.keys() == found.keys()
+        for mine, theirs in ((kept[index], found[index]) for index in kept):
+            assert mine.keys() == theirs.keys() and moment in mine
+            assert all(torch.equal(torch.as_tensor(mine[key]), torch.as_tensor(theirs[key])) for key in mine)
     advance(first, 15)
     advance(second, 15)
     for mine, theirs in zip(first.module.parameters(), second.module.parameters(), strict=True):

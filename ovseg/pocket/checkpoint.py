@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ovseg.files import write_whole
-from ovseg.pocket.optimizers import AnyOptimizer
 
 COUNTERS = "counted"  # the files' entry for the counters
 LARGEST_FILE = 15_500_000  # bytes of tensors; with its header a file stays under 16 MiB
@@ -24,9 +24,8 @@ COMPACT = {
 }  # fmt: skip
 """Precisions of a compact checkpoint: the average's values are of order 1, moments span many orders of size."""
 
-
-State = tuple[nn.Module, nn.Module, AnyOptimizer]
-"""What a checkpoint holds: the weights in training, their average, and the optimiser's moments."""
+State = tuple[nn.Module, nn.Module, Sequence[Optimizer]]
+"""What a checkpoint holds: the weights in training, their average, and the moments of optimisers, each of some weights."""
 
 
 def save(folder: Path, state: State, counters: Mapping[str, Any], *, compact: bool) -> None:
@@ -36,11 +35,12 @@ def save(folder: Path, state: State, counters: Mapping[str, Any], *, compact: bo
         counters: JSON-ready values to keep beside the tensors.
         compact: keep the average and Adam's moments in half precision: 10 bytes per parameter in place of 16.
     """
-    module, averaged, optimizer = state
+    module, averaged, optimizers = state
     tensors = {f"module/{name}": tensor for name, tensor in module.state_dict().items()}
     tensors |= {f"averaged/{name}": tensor for name, tensor in averaged.state_dict().items()}
-    for index, moments in optimizer.state_dict()["state"].items():
-        tensors |= {f"{key}/{index}": value for key, value in moments.items()}
+    for optimizer, numbers in _numbered(optimizers):
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"{key}/{numbers[index]}": value for key, value in moments.items()}
     if compact:
         tensors = {name: _rounded(name, tensor) for name, tensor in tensors.items()}
     new, old = folder.with_suffix(".new"), folder.with_suffix(".old")
@@ -56,8 +56,8 @@ def save(folder: Path, state: State, counters: Mapping[str, Any], *, compact: bo
 
 
 def load(folder: Path, state: State) -> dict[str, Any]:
-    """Load a saved state into the modules and the optimiser; returns the counters."""
-    (module, averaged, optimizer), groups = state, dict[str, dict[str, Tensor]]()
+    """Load a saved state into the modules and the optimisers; returns the counters."""
+    (module, averaged, optimizers), groups = state, dict[str, dict[str, Tensor]]()
     for path in _files(folder):
         for name, tensor in load_file(path).items():
             group, _, rest = name.partition("/")
@@ -68,8 +68,19 @@ def load(folder: Path, state: State) -> dict[str, Any]:
     for key in MOMENTS:
         for index, tensor in groups.get(key, {}).items():
             moments.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    for optimizer, numbers in _numbered(optimizers):
+        own = {index: moments[number] for index, number in enumerate(numbers) if number in moments}
+        optimizer.load_state_dict({"state": own, "param_groups": optimizer.state_dict()["param_groups"]})
     return counters_of(folder)
+
+
+def _numbered(optimizers: Sequence[Optimizer]) -> Iterator[tuple[Optimizer, range]]:
+    """Each optimiser with the numbers of its parameters in a checkpoint, which are counted on from one to the next."""
+    behind = 0
+    for optimizer in optimizers:
+        numbers = range(behind, behind + sum(len(group["params"]) for group in optimizer.param_groups))
+        yield optimizer, numbers
+        behind = numbers.stop
 
 
 def counters_of(folder: Path) -> dict[str, Any]:

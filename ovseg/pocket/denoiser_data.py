@@ -11,13 +11,13 @@ from diffusers import AutoencoderKL, StableDiffusion3Pipeline, StableDiffusionPi
 from jaxtyping import Bool, Float, Float16, Int, UInt8
 from PIL import Image
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from transformers import CLIPTokenizer
 
 from ovseg.backbones import BACKBONES
 from ovseg.files import whole_array
 from ovseg.pocket.captions import describe_ground
 from ovseg.pocket.data import rendered
-from ovseg.pocket.optimizers import AnyOptimizer
 from ovseg.pocket.tokenizer import tokenize
 from ovseg.pocket.train_codec import to_tensor
 from ovseg.pocket.training import Budget, Training, autocast, batch_size, save_whole
@@ -152,14 +152,14 @@ def train_stages(
     *,
     out: Path,
     loss_in: Callable[[nn.Module, Stage, LatentBatches], Loss],
-    optimizer_of: Callable[[nn.Module, float], AnyOptimizer | None] = lambda _module, _rate: None,
+    optimizers_of: Callable[[nn.Module, float], Sequence[Optimizer]] = lambda _module, _rate: (),
 ) -> nn.Module | None:
     """Train (or go on training) a painter in stages, whose learning rates are one straight line from `rate` to 0.
 
     Args:
         parts: whose codec and tokenizer make the training data.
         loss_in: begins a stage with the painter that is trained in it.
-        optimizer_of: as `Training` takes one, for a painter and its stage's first learning rate.
+        optimizers_of: as `Training` takes them, for a painter and its stage's first learning rate.
 
     Returns:
         The trained painter; None where a stage is left. A piece trains one stage at most.
@@ -169,7 +169,7 @@ def train_stages(
         painter, first, last = painter.to(budget.device), rate * (1 - done), rate * (1 - done - stage.time)
         training = Training(
             painter, out / stage.name, budget.minutes * stage.time, first, last_rate=last, piece=budget.piece,
-            optimizer=optimizer_of(painter, first),
+            optimizers=optimizers_of(painter, first),
         )  # fmt: skip
         if not training.finished:
             batches = latent_batches(budget, parts, stage)

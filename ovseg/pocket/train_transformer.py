@@ -33,7 +33,6 @@ from ovseg.assets import ASSETS
 from ovseg.backbones.outputs import outputs_of
 from ovseg.files import whole_array
 from ovseg.pocket.denoiser_data import WORDS_ONLY_SHARE, LatentBatches, Loss, Stage, keep_pipeline, train_stages, words_alone
-from ovseg.pocket.optimizers import OptimizerPair
 from ovseg.pocket.tokenizer import tokenize
 from ovseg.pocket.training import Budget, autocast
 
@@ -259,7 +258,7 @@ def train_transformer(budget: Budget, start: Path = START) -> bool:
         return loss
 
     painter = new_painter(teacher, tokenize(teacher.tokenizer, [""])[0])
-    painter = train_stages(painter, teacher, STAGES, RATE, budget, out=out, loss_in=loss_in, optimizer_of=new_optimizer)
+    painter = train_stages(painter, teacher, STAGES, RATE, budget, out=out, loss_in=loss_in, optimizers_of=new_optimizers)
     if painter is None:
         return False
     keep_pipeline(build_pipeline(teacher.vae, painter, teacher.tokenizer), out, "pocket-sd3", NULL_ROWS)
@@ -275,14 +274,14 @@ def new_painter(teacher: StableDiffusionPipeline, empty: Int[Tensor, " tokens"])
     return JointPainter(transformer, words, empty, teacher.tokenizer.eos_token_id, feature_width)
 
 
-def new_optimizer(painter: JointPainter, rate: float) -> OptimizerPair:
+def new_optimizers(painter: JointPainter, rate: float) -> tuple[Optimizer, Optimizer]:
     """Muon (Jordan et al. 2024) for the matrices that places and words go through, as large steps as AdamW's; else AdamW."""
     blocks = painter.transformer.transformer_blocks.named_parameters()
     inner = {weight for name, weight in blocks if weight.ndim == 2 and "norm" not in name}
     trained = [weight for weight in painter.parameters() if weight.requires_grad]
     matrices, others = [w for w in trained if w in inner], [w for w in trained if w not in inner]
-    first: Optimizer = Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
-    return OptimizerPair(first, AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01))
+    muon = Muon(matrices, lr=rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    return muon, AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)
 
 
 def build_pipeline(vae: AutoencoderKL, painter: JointPainter, tokenizer: CLIPTokenizer) -> StableDiffusion3Pipeline:

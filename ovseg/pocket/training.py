@@ -4,7 +4,7 @@ A recipe is a function that trains, or goes on training, and returns whether the
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
 from torch.optim.swa_utils import AveragedModel
 from transformers import PreTrainedModel
 
 from ovseg.files import whole_folder
 from ovseg.pocket import checkpoint
 from ovseg.pocket.data import ScenePictures, rendered
-from ovseg.pocket.optimizers import AnyOptimizer
 
 WARM_UP_STEPS = 200
 PATCHES_KEPT = 0.5  # share of a picture's patches that `some_patches` shows
@@ -86,7 +86,7 @@ class Training:
 
     Args:
         ema: decay of the average of the weights, `averaged`, which is what a recipe keeps.
-        optimizer: of the module's parameters; AdamW if not given.
+        optimizers: of the module's parameters, each of some of them; AdamW of all if not given.
     """
 
     def __init__(
@@ -99,16 +99,14 @@ class Training:
         last_rate: float = 0.0,
         ema: float = 0.999,
         piece: float | None = None,
-        optimizer: AnyOptimizer | None = None,
+        optimizers: Sequence[Optimizer] = (),
     ) -> None:
         self.module, self.out, self.seconds = module, out, minutes * 60
         self.piece = piece * 60 if piece else None
         self.learning_rate, self.last_rate = learning_rate, last_rate
         self.averaged = AveragedModel(module, multi_avg_fn=_warming_average(ema))
         # A parameter that is not trained gets no gradient, and AdamW leaves it as it is.
-        self.optimizer = optimizer or torch.optim.AdamW(
-            module.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01
-        )
+        self.optimizers = optimizers or (AdamW(module.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01),)
         self._on_cpu = next(module.parameters()).device.type == "cpu"
         self.step, self.spent, self.samples, self.smooth_loss = 0, 0.0, 0, 0.0
         self.started = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -135,8 +133,9 @@ class Training:
         begun = last_save = last_line = now = time.monotonic()
         last = self._clock()
         while not self.finished and (self.piece is None or now - begun < self.piece):
-            for group in self.optimizer.param_groups:
-                group["lr"] = self._rate()
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = self._rate()
             yield self.step
             now, clock = time.monotonic(), self._clock()
             self.step, self.spent, last = self.step + 1, self.spent + clock - last, clock
@@ -154,22 +153,24 @@ class Training:
         return time.process_time() / torch.get_num_threads() if self._on_cpu else time.monotonic()
 
     def update(self, loss: Tensor, samples: int) -> None:
-        """One optimiser step on `loss`, which `samples` pictures made."""
-        self.optimizer.zero_grad(set_to_none=True)
+        """One step of the optimisers on `loss`, which `samples` pictures made."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.averaged.update_parameters(self.module)
         self.samples += samples
         self.smooth_loss += (loss.item() - self.smooth_loss) * max(0.01, 1 / (self.step + 1))
 
     def save(self) -> None:
         """Write the checkpoint; a stop while writing leaves the one before."""
-        state, counters = (self.module, self.averaged, self.optimizer), {name: getattr(self, name) for name in COUNTERS}
+        state, counters = (self.module, self.averaged, self.optimizers), {name: getattr(self, name) for name in COUNTERS}
         checkpoint.save(self.folder, state, counters, compact=self.piece is not None)
 
     def _load(self) -> None:
-        for name, value in checkpoint.load(self.folder, (self.module, self.averaged, self.optimizer)).items():
+        for name, value in checkpoint.load(self.folder, (self.module, self.averaged, self.optimizers)).items():
             setattr(self, name, value)
         print(f"resuming {self.folder} at step {self.step}, {self.spent / 60:.1f} minutes in")
 
