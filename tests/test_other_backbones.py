@@ -71,7 +71,7 @@ def folders(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     root = tmp_path_factory.mktemp("families")
     with pytest.MonkeyPatch.context() as patch:  # no configuration says these of FLUX.2
         patch.setattr(Flux2Klein, "trained_places", 16)
-        patch.setattr(Flux2Klein, "room", 48)
+        patch.setattr(Flux2Klein, "_room", 48)
         yield cache(lambda family: write_tiny(FAMILIES[family], tiny_folder, root / family / "pipeline"))
 
 

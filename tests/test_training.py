@@ -171,6 +171,7 @@ def test_batches_depend_on_the_step_alone_and_drop_some_captions(tmp_path: Path)
     batches = LatentBatches(latents, captions, ["a photo of sky and grass"] * 40, tokenizer, 32)
     first, again, other = (batches.draw(step, "cpu") for step in (3, 3, 4))
     assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1]) and not torch.equal(first[0], other[0])
+    assert np.array_equal(first[0][:, 0, 0, 0], first[2])  # each latent is its number
     ids = torch.cat([batches.draw(step, "cpu")[1] for step in range(40)])
     for caption, low, high in ((batches.empty[0], 0.05, 0.15), (batches.ground_ids[0], 0.07, 0.17)):
         assert low < float((ids == caption).all(1).float().mean()) < high

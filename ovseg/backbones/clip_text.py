@@ -111,9 +111,9 @@ class ClipText(ABC):
         end_of_words = ids.index(self.pipeline.tokenizer.eos_token_id)
         return ["start", *["word"] * (end_of_words - 1), "end", *["padding"] * (len(ids) - end_of_words - 1)]
 
-    def _tokenise(self, prompts: Sequence[str]) -> BatchEncoding:
+    def _tokenise(self, prompts: Sequence[str], tokenizer: str = "tokenizer") -> BatchEncoding:
         plain = [prompt.translate(QUOTES) for prompt in prompts]
-        return self.pipeline.tokenizer(
+        return getattr(self.pipeline, tokenizer)(
             plain, padding="max_length", max_length=self._room, return_offsets_mapping=True, return_tensors="pt"
         )
 
@@ -126,11 +126,9 @@ class ClipText(ABC):
         Raises:
             ValueError: the two tokenizers do not agree, so that a column would be two tokens.
         """
-        plain, own = [prompt.translate(QUOTES) for prompt in prompts], self._tokenise(prompts).offset_mapping
-        second = self.pipeline.tokenizer_2(
-            plain, padding="max_length", max_length=self._room, return_offsets_mapping=True, return_tensors="pt"
-        )
-        if not torch.equal(own, second.offset_mapping):
+        plain = [prompt.translate(QUOTES) for prompt in prompts]
+        first, second = (self._tokenise(prompts, name).offset_mapping for name in ("tokenizer", "tokenizer_2"))
+        if not torch.equal(first, second):
             raise ValueError("The two CLIP tokenizers of the backbone must cut a prompt into the same tokens, but do not.")
         parts = []
         for begin in range(0, len(plain), TEXT_ROWS):

@@ -162,16 +162,10 @@ def _train_grounding(options: argparse.Namespace) -> None:
     budget = replace(_budget(options), root=root, device=str(models.device))
     is_own = not models.checkpoint.grounding  # else `train bundle` packs the module
     place = models.new_grounding(split.name)
-    if is_own:
-        _check_free(place, models)
+    config = place / "config.json"  # that of an earlier module of the same backbone and split may be there, and no other
+    if is_own and config.is_file() and read_json(config)["training"]["backbone"] != models.backbone.fingerprint:
+        raise ValueError(f"The place of the trained module must be free, but another backbone's module is in {place}.")
     if train_grounding(models, options.triplets, split.name, budget, options.rate) and is_own:
         copy_grounding(root / f"grounding-{split.name}" / "module", place)
         print(f"The module is in {place}.\nTo use it: --method grounded-diffusion --backbone {models.name}", end="")
         print(f" --set module={split.name}")
-
-
-def _check_free(place: Path, models: Models) -> None:
-    """A module may take the place of an earlier one of the same backbone and split, and of no other."""
-    config = place / "config.json"
-    if config.is_file() and read_json(config)["training"]["backbone"] != models.backbone.fingerprint:
-        raise ValueError(f"The place of the trained module must be free, but another backbone's module is in {place}.")

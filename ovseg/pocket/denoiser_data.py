@@ -91,21 +91,15 @@ class LatentBatches:
         self.ids, self.ground_ids = tokenize(tokenizer, captions), tokenize(tokenizer, grounds)
         self.empty = tokenize(tokenizer, [""])
 
-    def rows(self, step: int, device: str) -> Int[np.ndarray, " b"]:
-        """The numbers of the latents that a step sees."""
-        return self._drawn(step, device)[0]
-
-    def draw(self, step: int, device: str) -> tuple[Float[Tensor, "b 4 y x"], Int[Tensor, "b tokens"]]:
-        """Latents, and the token ids of a caption of each."""
-        rows, kind = self._drawn(step, device)
+    def draw(
+        self, step: int, device: str
+    ) -> tuple[Float[Tensor, "b 4 y x"], Int[Tensor, "b tokens"], Int[np.ndarray, " b"]]:
+        """Latents, the token ids of a caption of each, and the latents' numbers."""
+        rng, count = np.random.default_rng([3, step]), batch_size(self.batch, device)
+        rows, kind = rng.integers(0, len(self.latents), count), torch.from_numpy(rng.random(count))[:, None]
         ids = torch.where(kind < 1 - GROUND_SHARE, self.ids[rows], self.ground_ids[rows])
         ids = torch.where(kind < UNCONDITIONAL_SHARE, self.empty, ids)
-        return torch.from_numpy(self.latents[rows]).to(device).float(), ids.to(device)
-
-    def _drawn(self, step: int, device: str) -> tuple[Int[np.ndarray, " b"], Float[Tensor, "b 1"]]:
-        """The rows of a step, and for each a number from 0 to 1 that chooses its caption."""
-        rng, count = np.random.default_rng([3, step]), batch_size(self.batch, device)
-        return rng.integers(0, len(self.latents), count), torch.from_numpy(rng.random(count))[:, None]
+        return torch.from_numpy(self.latents[rows]).to(device).float(), ids.to(device), rows
 
 
 def words_alone(
@@ -139,8 +133,8 @@ def latent_batches(budget: Budget, parts: StableDiffusionPipeline, stage: Stage)
     return LatentBatches(latents, pictures.captions, grounds, parts.tokenizer, stage.batch)
 
 
-Loss = Callable[[int, Tensor, Tensor], Tensor]
-"""That of a step, from its number, latents and the token ids of their captions."""
+Loss = Callable[[int, Tensor, Tensor, np.ndarray], Tensor]
+"""That of a step, from its number and what is drawn for it."""
 
 
 def train_stages(
@@ -176,10 +170,10 @@ def train_stages(
             loss_of = loss_in(painter, stage, batches)
             for step in training:
                 torch.manual_seed(step)
-                latents, ids = batches.draw(step, budget.device)
+                drawn = batches.draw(step, budget.device)
                 with autocast(budget.device):
-                    loss = loss_of(step, latents, ids)
-                training.update(loss, len(latents))
+                    loss = loss_of(step, *drawn)
+                training.update(loss, len(drawn[0]))
             if not training.finished or (budget.piece and stage is not stages[-1]):
                 return None
         painter, done = training.averaged.module.eval(), done + stage.time

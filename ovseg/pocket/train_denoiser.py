@@ -142,7 +142,7 @@ def train_denoiser(budget: Budget, start: Path | None = None) -> bool:
     def loss_in(painter: Painter, stage: Stage, _batches: LatentBatches) -> Loss:
         if budget.device == "cpu":
             hasten_attention(painter.unet, round(edge * stage.side))
-        return lambda _step, latents, ids: denoiser_loss(painter, noiser, latents, ids)
+        return lambda _step, latents, ids, _rows: denoiser_loss(painter, noiser, latents, ids)
 
     painter = Painter(unet, words, tokenize(parts.tokenizer, [""])[0], parts.tokenizer.eos_token_id)
     painter = train_stages(painter, parts, STAGES, LATER_RATE if start else RATE, budget, out=out, loss_in=loss_in)

@@ -250,9 +250,9 @@ def train_transformer(budget: Budget, start: Path = START) -> bool:
         features = teacher_features(out, teacher, batches, device)
         attention = next(iter(painter.transformer.attn_processors.values()))
 
-        def loss(step: int, latents: Tensor, ids: Tensor) -> Tensor:
+        def loss(step: int, latents: Tensor, ids: Tensor, rows: np.ndarray) -> Tensor:
             attention.nulls = null_rows(step)
-            own = torch.from_numpy(features[batches.rows(step, device)]).to(device).float()
+            own = torch.from_numpy(features[rows]).to(device).float()
             return transformer_loss(painter, latents, ids, own)
 
         return loss
