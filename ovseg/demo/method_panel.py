@@ -112,7 +112,7 @@ def _read(models: Models, kind: type[Method], held: Any) -> Variant:
 
 
 def _held(models: Models, written: Configuration) -> dict[str, Any]:
-    own = models.beside(written.backbone)
+    own = written.networks(models)
     return {"network": own.board_name, "mode": written.mode, "values": values_of(written.build(own))}
 
 
@@ -127,7 +127,7 @@ def restored(models: Models, methods: Sequence[Configuration]) -> dict[str, Any]
     first: dict[type[Method], Configuration] = {}
     more: list[Configuration] = []
     for method in methods:
-        own = models.beside(method.backbone)
+        own = method.networks(models)
         check_networks(own, method.build(own))
         if first.setdefault(method.kind, method) is not method:
             more.append(Configuration.of(own, method.build(own)))

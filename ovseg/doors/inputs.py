@@ -116,7 +116,7 @@ def method(models: Models, text_of_method: Any, settings: Any) -> Variant:
         )
     mode = text("mode", given.get("mode", asked.mode))
     changed = {field: _setting(asked.kind, field, value) for field, value in given.items() if field != "mode"}
-    own = models.beside(asked.backbone)
+    own = asked.networks(models)
     made = variant_of(own, replace(asked, mode=mode, settings={**asked.settings, **changed}).build(own))
     check_networks(own, made.method)
     return made

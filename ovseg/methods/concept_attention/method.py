@@ -84,6 +84,8 @@ class ConceptAttention(Method):
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedConceptAttention":
         stages, phrases = Stages(report), rows_of(classes)[0]
         with stages.stage("encoding the words"):
+            if obstacle := models.obstacle("joint attention"):
+                raise ValueError(obstacle)
             crossing_named(models.backbone, self.layers)  # refuses what the backbone does not have
             taken = {phrase.lower() for phrase in phrases}
             others = [word for word in self.others if word.lower() not in taken]
