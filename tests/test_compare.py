@@ -28,6 +28,7 @@ from ovseg.compare import (
     run_variants,
     variant_of,
 )  # fmt: skip
+from ovseg.compare.sheet import _sentences
 from ovseg.files import RunFolder
 from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.methods.freeseg_diff.method import FreeSegDiff
@@ -332,6 +333,8 @@ def test_sheet_says_what_failed_and_wraps() -> None:
     assert typeset(Sheet([[panel]] * 5, keys)).shape[0] > one.shape[0] + 2 * 26
     heading, forty = keys[0]
     assert typeset(Sheet([[panel]] * 5, [(heading, forty[:2])])).shape[0] == one.shape[0] + GAP + 26  # both on one line
+    alone = replace(ALL, entries=ALL.entries[:1], failures=())
+    assert _sentences(alone) == [] and "All 3 say the same on" in _sentences(ALL)[0]
     failed = replace(ALL, failures=(Failure("four", "It must be B. " * 40),))
     assert comparison_sheet(failed).shape[0] > comparison_sheet(replace(ALL, failures=())).shape[0] + 40
 
