@@ -1,7 +1,6 @@
 """What looking inside takes, before it is done: passes of the network, bytes, seconds."""
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,7 +9,7 @@ import torch
 
 from ovseg.backbones.base import Backbone, Capture, Sampling, Site, Token, grid_at
 from ovseg.limits import check_count, limits, quoted
-from ovseg.maths.flops import settle
+from ovseg.maths.flops import seconds_of
 from ovseg.models import Models
 
 NOISE_LEVELS = (20, 50, 100, 200, 300, 400, 500, 600, 700, 800)
@@ -177,7 +176,5 @@ def measured_row_seconds(models: Models, shape: tuple[int, int, int]) -> float:
     text = backbone.encode_text([""], [""])
     latent = torch.zeros(1, *shape).to(text.embeddings)
     for _ in range(1 if models.device.type == "cpu" else 2):  # an accelerator's first pass chooses kernels
-        begun = time.perf_counter()
-        backbone.trace(latent, text, 100, Capture(), 0)
-        settle(models.device)
-    return time.perf_counter() - begun
+        seconds = seconds_of(lambda: backbone.trace(latent, text, 100, Capture(), 0), models.device)
+    return seconds

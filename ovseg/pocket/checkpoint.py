@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,8 @@ COMPACT = {
 """Precisions of a compact checkpoint: the average's values are of order 1, moments span many orders of size."""
 
 
-@dataclass(frozen=True)
-class State:
-    """What a checkpoint holds: the weights in training, their average, and Adam's moments."""
-
-    module: nn.Module
-    averaged: nn.Module
-    optimizer: AnyOptimizer
+State = tuple[nn.Module, nn.Module, AnyOptimizer]
+"""What a checkpoint holds: the weights in training, their average, and the optimiser with its moments."""
 
 
 def save(folder: Path, state: State, counters: Mapping[str, Any], *, compact: bool) -> None:
@@ -42,9 +36,10 @@ def save(folder: Path, state: State, counters: Mapping[str, Any], *, compact: bo
         counters: JSON-ready values to keep beside the tensors.
         compact: keep the average and Adam's moments in half precision: 10 bytes per parameter in place of 16.
     """
-    tensors = {f"module/{name}": tensor for name, tensor in state.module.state_dict().items()}
-    tensors |= {f"averaged/{name}": tensor for name, tensor in state.averaged.state_dict().items()}
-    for index, moments in state.optimizer.state_dict()["state"].items():
+    module, averaged, optimizer = state
+    tensors = {f"module/{name}": tensor for name, tensor in module.state_dict().items()}
+    tensors |= {f"averaged/{name}": tensor for name, tensor in averaged.state_dict().items()}
+    for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"{key}/{index}": value for key, value in moments.items()}
     if compact:
         tensors = {name: _rounded(name, tensor) for name, tensor in tensors.items()}
@@ -67,13 +62,14 @@ def load(folder: Path, state: State) -> dict[str, Any]:
         for name, tensor in load_file(path).items():
             group, _, rest = name.partition("/")
             groups.setdefault(group, {})[rest] = tensor
-    state.module.load_state_dict(groups["module"])
-    state.averaged.load_state_dict(groups["averaged"])
+    module, averaged, optimizer = state
+    module.load_state_dict(groups["module"])
+    averaged.load_state_dict(groups["averaged"])
     moments: dict[int, dict[str, Tensor]] = {}
     for key in MOMENTS:
         for index, tensor in groups.get(key, {}).items():
             moments.setdefault(int(index), {})[key] = tensor
-    state.optimizer.load_state_dict({"state": moments, "param_groups": state.optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     return counters_of(folder)
 
 

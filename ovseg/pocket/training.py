@@ -161,12 +161,12 @@ class Training:
 
     def save(self) -> None:
         """Write the checkpoint; a stop while writing leaves the one before."""
-        state = checkpoint.State(self.module, self.averaged, self.optimizer)
+        state = self.module, self.averaged, self.optimizer
         counters = {name: getattr(self, name) for name in COUNTERS}
         checkpoint.save(self.folder, state, counters, compact=self.piece is not None)
 
     def _load(self) -> None:
-        state = checkpoint.State(self.module, self.averaged, self.optimizer)
+        state = self.module, self.averaged, self.optimizer
         for name, value in checkpoint.load(self.folder, state).items():
             setattr(self, name, value)
         print(f"resuming {self.folder} at step {self.step}, {self.spent / 60:.1f} minutes in")

@@ -1,6 +1,5 @@
 """What it takes to make prototypes of some classes, before it is done."""
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +8,7 @@ import numpy as np
 import torch
 
 from ovseg.backbones.base import Capture
-from ovseg.maths.flops import flop_counter, settle
+from ovseg.maths.flops import flop_counter, seconds_of
 from ovseg.methods.ovdiff.settings import Settings
 from ovseg.methods.ovdiff.store import store_of
 from ovseg.models import Models
@@ -66,8 +65,4 @@ def _counted(work: Callable[[], object], device: torch.device) -> tuple[int, flo
     """Floating-point operations (two for each multiply-add) and seconds of some work, which is run twice."""
     with flop_counter() as counter:
         work()
-    settle(device)
-    begun = time.perf_counter()
-    work()
-    settle(device)
-    return counter.get_total_flops(), time.perf_counter() - begun
+    return counter.get_total_flops(), seconds_of(work, device)
