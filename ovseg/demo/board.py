@@ -61,7 +61,7 @@ from PIL import Image
 
 from ovseg.demo.static_files import script_of, static
 from ovseg.output import view
-from ovseg.types import BACKGROUND, Segmentation
+from ovseg.types import Segmentation
 
 SCRIPTS = (
     "elements", "board-maps", "board-paint", "board-words", "board-parts", "board-cards", "board-controls", "board-zoom",
@@ -102,16 +102,7 @@ def board_picture(
         labels: "background", then the classes in the order asked for.
         truth: indices into `labels`; 255 where it says nothing.
         seen: what `seen_of` gave of the picture, if it was encoded before.
-
-    Raises:
-        ValueError: the labels do not begin with the background, or the truth does not fit.
     """
-    if not labels or labels[0] != BACKGROUND:
-        raise ValueError(f"The labels must begin with {BACKGROUND!r}, but got {list(labels)[:1]}.")
-    if truth is not None and truth.shape != image.shape[:2]:
-        raise ValueError(f"The truth must have the picture's shape {image.shape[:2]}, but got {truth.shape}.")
-    if truth is not None and (wrong := set(np.unique(truth).tolist()) - {*range(len(labels)), 255}):
-        raise ValueError(f"The truth must hold labels below {len(labels)}, or 255, but it holds {sorted(wrong)}.")
     drawn = None if truth is None else data_url(Image.fromarray(truth.astype(np.uint8)), "PNG")
     return (seen or seen_of(image)) | {"labels": list(labels), "truth": drawn}
 
@@ -181,13 +172,7 @@ def board_value(picture: dict, entries: Sequence[dict], run: str) -> dict:
 
     Args:
         run: any name of this run; the same for all values that are states of it.
-
-    Raises:
-        ValueError: two entries have the same key.
     """
-    keys = [entry["key"] for entry in entries]
-    if len(set(keys)) != len(keys):
-        raise ValueError(f"Each key must be given once, but got {keys}.")
     found = (label for entry in entries for label in entry.get("labels", ()))
     labels = list(dict.fromkeys((*picture["labels"], *found)))
     return {
