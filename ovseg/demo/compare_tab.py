@@ -241,11 +241,11 @@ def plain_board(picture: Picture, words: str) -> tuple[dict[str, Any], str]:
 def _wire_zip(tab: CompareTab) -> None:
     """A downloaded zip opens as the board that it was made of; what led to its masks is not in it."""
 
+    @as_sentences()
     def opened(path: str | None) -> tuple[Any, ...]:
         if path is None:
             return tuple(gr.skip() for _ in outputs)
-        with as_sentences():
-            value = read_board(Path(path))
+        value = read_board(Path(path))
         said = "Opened: the masks of the file. Evidence and figures come with a run."
         return status_line(said, None), value, None, *first_views(None)
 
@@ -271,9 +271,9 @@ def _wire_stop(tab: CompareTab, events: list[gr.events.Dependency]) -> None:
 def _wire_link(models: Models, tab: CompareTab) -> None:
     """The button that puts everything chosen into the page's address; Run keeps it in the browser for the next visit."""
 
+    @as_sentences()
     def query(picture: Picture | None, words: str, seed: float | None, methods: Any) -> str:
-        with as_sentences():
-            return query_of(models, picture, words, seed, methods)
+        return query_of(models, picture, words, seed, methods)
 
     inputs = [tab.pictures.picture, tab.words.words, tab.seed, tab.lines]
     tab.link.click(query, inputs, tab.address, **QUIET).success(

@@ -42,7 +42,7 @@ DoorRequest = SegmentRequest | CompareRequest | CaptionRequest | GenerateRequest
 def announced(**types: Any) -> Callable[[Callable], Callable]:
     """Tell programs the types of a door's values, and which methods there are.
 
-    The door itself takes anything: what they send may be anything.
+    The door itself takes anything: what they send may be anything. What it raises of that is a sentence.
     """
 
     known = ", ".join(kind.name + SLOW * kind.draws_first for kind in METHODS)
@@ -50,7 +50,7 @@ def announced(**types: Any) -> Callable[[Callable], Callable]:
     def with_types(door: Callable) -> Callable:
         door.__doc__ = door.__doc__.replace("{methods}", known)
         door.__annotations__ = {**types, "return": door.__annotations__["return"]}
-        return door
+        return as_sentences()(door)
 
     return with_types
 
@@ -71,10 +71,9 @@ class Doors:
         """The answer to a request; how long it took is learned.
 
         Raises:
-            gr.Error: it asks for too much work.
+            ValueError: it asks for too much work.
         """
-        with as_sentences():
-            check_request(self._models, request)
+        check_request(self._models, request)
         progress, answer = gr.Progress(), None
         for stage, share, made in self._work(request):
             progress((round(100 * share), 100), desc=stage, unit="%")
@@ -117,12 +116,11 @@ class Doors:
         Returns:
             an object with labels, masks (label, mean score, area, bbox and COCO RLE of each class found), shares of the picture, the background's threshold, size (height, width), caption, seconds by stage, settings used
         """  # noqa: E501
-        with as_sentences():
-            image = picture_of(picture, longest_side)
-            about = About.of(self._models, image, classes=classes, caption=caption, captioner=captioner, seed=seed)
-            request = SegmentRequest(
-                about, inputs.method(self._models, method, settings), inputs.yes_or_no("only_present", only_present)
-            )
+        image = picture_of(picture, longest_side)
+        about = About.of(self._models, image, classes=classes, caption=caption, captioner=captioner, seed=seed)
+        request = SegmentRequest(
+            about, inputs.method(self._models, method, settings), inputs.yes_or_no("only_present", only_present)
+        )
         return self._answered(request)
 
     @announced(
@@ -147,10 +145,9 @@ class Doors:
         Returns:
             an object with results (one for each method, as segment answers), failures (title and reason), agreement (share of the picture where all say the same, 0 to 1) and mutual_iou (of every two results)
         """  # noqa: E501
-        with as_sentences():
-            image = picture_of(picture, longest_side)
-            about = About.of(self._models, image, classes=classes, caption=caption, captioner=captioner, seed=seed)
-            request = CompareRequest.of(self._models, about, methods)
+        image = picture_of(picture, longest_side)
+        about = About.of(self._models, image, classes=classes, caption=caption, captioner=captioner, seed=seed)
+        request = CompareRequest.of(self._models, about, methods)
         return self._answered(request)
 
     @announced(picture=FileData, prefix=str, captioner=str, longest_side=int)
@@ -167,8 +164,7 @@ class Doors:
         Returns:
             an object with caption, things and seconds
         """
-        with as_sentences():
-            request = CaptionRequest.of(self._models, picture_of(picture, longest_side), captioner=captioner, prefix=prefix)
+        request = CaptionRequest.of(self._models, picture_of(picture, longest_side), captioner=captioner, prefix=prefix)
         return self._answered(request)
 
     @announced(prompt=str, seed=int, steps=int | None, guidance=float | None, negative=str)
@@ -187,8 +183,7 @@ class Doors:
         Returns:
             the picture as a PNG file, and an object with prompt, seed, steps, guidance, size (height, width) and seconds
         """
-        with as_sentences():
-            request = GenerateRequest.of(prompt, seed=seed, steps=steps, guidance=guidance, negative=negative)
+        request = GenerateRequest.of(prompt, seed=seed, steps=steps, guidance=guidance, negative=negative)
         image, drawn = self._answered(request)
         path = new_folder() / "generated.png"
         path.write_bytes(view.png(image))

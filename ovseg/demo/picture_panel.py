@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from ovseg.demo.network_choice import network_choice, network_of
+from ovseg.demo.network_choice import network_choice
 from ovseg.demo.picture import Picture, example_gallery, example_names, of_example, of_file, of_scene
 from ovseg.demo.word_panel import colours_on
 from ovseg.demo.work import QUIET, on_the_network, sent_once, status_line, told, worker
@@ -97,15 +97,15 @@ def wire_picture_panel(
     def another() -> tuple[Any, ...]:
         return shown(of_scene(random.randrange(SCENES)), chips)
 
+    @as_sentences()
     def numbered(number: float | None) -> tuple[Any, ...]:
-        with as_sentences():
-            return shown(of_scene(inputs.whole("The scene's number", number)), chips)
+        return shown(of_scene(inputs.whole("The scene's number", number)), chips)
 
+    @as_sentences()
     def uploaded(path: str | None, truth: str | None, legend: str | None) -> tuple[Any, ...]:
         if path is None:
             return tuple(gr.skip() for _ in outputs)
-        with as_sentences():
-            return shown(with_truth(of_file(path), truth, legend), chips)
+        return shown(with_truth(of_file(path), truth, legend), chips)
 
     def example(event: gr.SelectData) -> tuple[Any, ...]:
         return shown(of_example(example_names()[event.index]), chips)
@@ -120,7 +120,7 @@ def wire_picture_panel(
         panel.examples.select(example, None, outputs, **QUIET),
         *(f.change(with_truth, [panel.picture, *files], panel.picture, **QUIET) for f in files),
     ]
-    panel.network.change(lambda network: network_of(models, network).checkpoint.steps, panel.network, panel.steps, **QUIET)
+    panel.network.change(lambda network: models.beside(network).checkpoint.steps, panel.network, panel.steps, **QUIET)
     drawing = panel.draw.click(
         _drawing(models, chips, durations), [panel.prompt, panel.draw_seed, panel.steps, panel.network],
         [status, *outputs], **on_the_network(status),
@@ -150,9 +150,8 @@ def _drawing(
 
     @sent_once
     def draw(prompt: str, seed: float | None, steps: float, network: str) -> Iterator[tuple[Any, ...]]:
-        with as_sentences():
-            asked = inputs.text("The prompt", prompt, needed=True), inputs.whole("The seed", seed), inputs.steps(steps)
-        (counted,) = to_draw(network_of(models, network), asked[2])
+        asked = inputs.text("The prompt", prompt, needed=True), inputs.whole("The seed", seed), inputs.steps(steps)
+        (counted,) = to_draw(models.beside(network), asked[2])
         said = status_line("Drawn. Check the words, then press Run.", None)
         events = learning(durations, counted, work(*asked, network))
         yield from told(events, 6, lambda made: (said, *shown(made, chips)))
