@@ -31,7 +31,8 @@ from ovseg.demo.method_panel import _about, chosen, estimates_of, on_other_netwo
 from ovseg.demo.picture import Picture
 from ovseg.demo.run import Results, RunRequest, entries_of, run
 from ovseg.demo.what_if import change_of
-from ovseg.doors import About, CompareRequest, SegmentRequest, inputs
+from ovseg.doors import inputs
+from ovseg.doors.requests import About, CompareRequest, SegmentRequest
 from ovseg.limits import limits
 from ovseg.methods import DiffSegmenter, find_method, runs_on, suited_to
 from ovseg.methods.concept_attention.method import ConceptAttention

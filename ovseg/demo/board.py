@@ -103,7 +103,7 @@ def board_picture(
         truth: indices into `labels`; 255 where it says nothing.
         seen: what `seen_of` gave of the picture, if it was encoded before.
     """
-    drawn = None if truth is None else data_url(Image.fromarray(truth.astype(np.uint8)), "PNG")
+    drawn = None if truth is None else data_url(truth.astype(np.uint8), "PNG")
     return (seen or seen_of(image)) | {"labels": list(labels), "truth": drawn}
 
 
@@ -111,7 +111,7 @@ def seen_of(image: UInt8[np.ndarray, "H W 3"]) -> dict:
     """What of `board_picture` says the picture alone."""
     kind = "JPEG" if image.size > 1_200_000 else "PNG"
     hues = view.hex_colours(view.hues_for(image))
-    return {"url": data_url(Image.fromarray(image), kind), "height": image.shape[0], "width": image.shape[1], "hues": hues}
+    return {"url": data_url(image, kind), "height": image.shape[0], "width": image.shape[1], "hues": hues}
 
 
 def waiting(key: str, title: str, seconds: float | None = None) -> dict:
@@ -173,8 +173,6 @@ def board_value(picture: dict, entries: Sequence[dict], run: str) -> dict:
     Args:
         run: any name of this run; the same for all values that are states of it.
     """
-    found = (label for entry in entries for label in entry.get("labels", ()))
-    labels = list(dict.fromkeys((*picture["labels"], *found)))
     return {
         "run": run,
         "picture": picture["url"],
@@ -184,7 +182,7 @@ def board_value(picture: dict, entries: Sequence[dict], run: str) -> dict:
         "asked": len(picture["labels"]),
         "steps": STEPS,
         "lines": list(view.hatch_size((picture["height"], picture["width"]))),
-        "legend": _legend(labels, picture["hues"]),
+        "legend": _legend(picture["labels"], entries, picture["hues"]),
         "hues": picture["hues"],
         "errors": list(ERROR_COLOURS),
         "entries": list(entries),
@@ -194,10 +192,9 @@ def board_value(picture: dict, entries: Sequence[dict], run: str) -> dict:
 
 def board_step(value: dict, entries: Sequence[dict], fresh: str) -> dict:
     """What a board of this value still needs to show all these entries: the legend, and the maps of the entry `fresh`."""
-    labels = (item["label"] for item in value["legend"])
-    found = (label for entry in entries for label in entry.get("labels", ()))
+    labels = [item["label"] for item in value["legend"]]
     told = [entry if entry["key"] == fresh else without_maps(entry) for entry in entries]
-    return {"run": value["run"], "legend": _legend([*dict.fromkeys((*labels, *found))], value["hues"]), "entries": told}
+    return {"run": value["run"], "legend": _legend(labels, entries, value["hues"]), "entries": told}
 
 
 def without_maps(entry: dict) -> dict:
@@ -281,7 +278,9 @@ def unpacked(url: str, image_hw: tuple[int, int]) -> tuple[UInt8[np.ndarray, "H 
     return labels.reshape(image_hw), steps.reshape(image_hw)
 
 
-def _legend(labels: list[str], hues: Sequence[str]) -> list[dict]:
+def _legend(known: Sequence[str], entries: Sequence[dict], hues: Sequence[str]) -> list[dict]:
+    """The labels that are known, then those that entries have besides."""
+    labels = list(dict.fromkeys([*known, *(label for entry in entries for label in entry.get("labels", ()))]))
     colours = view.palette(len(labels), [[*bytes.fromhex(hue[1:])] for hue in hues])
     lines = view.hex_colours(view.hatch_colours(colours))
     return [
@@ -290,7 +289,8 @@ def _legend(labels: list[str], hues: Sequence[str]) -> list[dict]:
     ]
 
 
-def data_url(picture: Image.Image, kind: str) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **({"quality": 92} if kind == "JPEG" else {"compress_level": view.PNG_EFFORT}))
+def data_url(picture: UInt8[np.ndarray, "H W *channels"], kind: str) -> str:
+    """A picture as its own address, as a "PNG" or a "JPEG"."""
+    buffer, options = io.BytesIO(), {"PNG": {"compress_level": view.PNG_EFFORT}, "JPEG": {"quality": 92}}
+    Image.fromarray(picture).save(buffer, kind, **options[kind])
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

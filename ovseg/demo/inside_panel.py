@@ -7,7 +7,6 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
-from PIL import Image
 
 from ovseg.attention import Attention, Inspection
 from ovseg.attention.plan import NOISE_LEVELS, parse_levels
@@ -224,7 +223,7 @@ def thumbnail_of(picture: Picture | None, words: str) -> str:
     """A small picture as HTML, with words for who cannot see it, or a sentence where there is none yet."""
     if picture is None:
         return '<p class="ov-note">No picture yet.</p>'
-    small = data_url(Image.fromarray(shrunk(picture.image, SHOWN_SIDE)), "PNG")
+    small = data_url(shrunk(picture.image, SHOWN_SIDE), "PNG")
     return f'<img class="ov-thumbnail" src="{small}" alt="{html.escape(words)}">'
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from PIL import Image
 
 from ovseg.compare import Comparison, Entry
 from ovseg.compare.correction import BY_HAND, Mark
@@ -140,7 +139,7 @@ def evidence_of(entry: Entry) -> str:
 def tiles_html(tiles: Tiles) -> str:
     """Pictures of one size beside each other, as HTML."""
     figures = (
-        f'<figure><img src="{data_url(Image.fromarray(shrunk(picture, TILE)), "JPEG")}" alt="{html.escape(title)}">'
+        f'<figure><img src="{data_url(shrunk(picture, TILE), "JPEG")}" alt="{html.escape(title)}">'
         f"<figcaption>{html.escape(title)}</figcaption></figure>"
         for picture, title in tiles
     )

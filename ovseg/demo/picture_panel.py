@@ -82,8 +82,13 @@ def build_picture_panel(models: Models) -> PicturePanel:
 
 def shown(picture: Picture, chips: dict[str, Any]) -> tuple[Any, ...]:
     """What choosing a picture changes: the picture, words, caption, chips and the scene's number."""
-    number = gr.skip() if picture.scene is None else picture.scene
-    return picture, picture.words or gr.skip(), picture.caption, chips | {"colours": colours_on(picture.image)}, number
+    coloured = chips | {"colours": colours_on(picture.image)}
+    return picture, picture.words or gr.skip(), picture.caption, coloured, number_of(picture)
+
+
+def number_of(picture: Picture | None) -> Any:
+    """The scene's number for its field; the field stays where the picture is no scene."""
+    return picture.scene if picture and picture.scene is not None else gr.skip()
 
 
 def wire_picture_panel(

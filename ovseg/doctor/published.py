@@ -18,6 +18,7 @@ from torch import nn
 from transformers import BlipConfig, BlipForConditionalGeneration, PreTrainedModel, ViTConfig, ViTModel
 
 from ovseg.doctor.vocabularies import SENTENCES
+from ovseg.files import as_json, write_whole
 
 HEAD = "text_decoder.cls.predictions"
 SHARED = {
@@ -162,5 +163,4 @@ def _save(network: PreTrainedModel, folder: Path, as_pickle: bool = False) -> No
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """A file of a repository."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, as_json(content))
