@@ -62,7 +62,9 @@ class Doors:
         Raises:
             ValueError: it asks for too much work.
         """
-        check_request(self._models, request)
+        if isinstance(request, (SegmentRequest, CompareRequest)):
+            about = request.about
+            check_work(self._models, request.variants, about.words, about.image.shape[:2], about.caption)
         progress, answer = gr.Progress(), None
         for stage, share, made in self._work(request):
             progress((round(100 * share), 100), desc=stage, unit="%")
@@ -188,13 +190,6 @@ def works_of(models: Models, request: DoorRequest) -> tuple[Work, ...]:
     about, looks = request.about, isinstance(request, SegmentRequest) and request.only_present
     works = to_segment(models, request.variants, about.words, about.caption, about.image.shape[:2])
     return (*works, *([Work("look for classes")] * looks))
-
-
-def check_request(models: Models, request: DoorRequest) -> None:
-    """Raise ValueError where programs may not ask for so much work at once."""
-    if isinstance(request, (SegmentRequest, CompareRequest)):
-        about = request.about
-        check_work(models, request.variants, about.words, about.image.shape[:2], about.caption)
 
 
 def took(models: Models, request: DoorRequest, answer: Any) -> list[tuple[Work, float]]:

@@ -53,7 +53,6 @@ def inside_component(elem_id: str) -> gr.HTML:
 def inside_value(attention: Attention, run: str, weights: Mapping[int, float], token: int) -> dict:
     """What the browser gets of a run, with the maps of one token and the strides' first weights."""
     image = shrunk(attention.image, LONGEST_SIDE)
-    strides = [(stride, *attention.grid(stride)) for stride in attention.strides]
     count = len(attention.timesteps)
     thumb = view.fitted(attention.latent_hw, min(THUMB, max(attention.latent_hw)))[::-1]
     return {
@@ -74,18 +73,19 @@ def inside_value(attention: Attention, run: str, weights: Mapping[int, float], t
         "all": f"mean of {count} {'steps' if attention.is_drawn else 'noise levels'}",
         "axis": "Sampling step" if attention.is_drawn else "Noise level",
         "grid": list(attention.latent_hw),
-        "strides": [
-            {"stride": stride, "rows": rows, "columns": columns, "weight": float(weights.get(stride, 0.0))}
-            for stride, rows, columns in strides
-        ],
+        "strides": [_grid(attention, each) | {"weight": float(weights.get(each, 0.0))} for each in attention.strides],
         "layers": [
-            {"number": number, "stride": site.stride, "name": site.name}
-            | dict(zip(("rows", "columns"), attention.grid(site.stride), strict=True))
+            {"number": number, "name": site.name} | _grid(attention, site.stride)
             for number, site in enumerate(attention.cross, 1)
         ],
         "shares": _shares(attention, weights),
         "token_maps": token_maps(attention, run, token),
     }
+
+
+def _grid(attention: Attention, stride: int) -> dict:
+    rows, columns = attention.grid(stride)
+    return {"stride": stride, "rows": rows, "columns": columns}
 
 
 def _shares(attention: Attention, weights: Mapping[int, float]) -> dict:

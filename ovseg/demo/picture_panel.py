@@ -13,10 +13,10 @@ from ovseg.demo.picture import Picture, example_gallery, example_names, of_examp
 from ovseg.demo.word_panel import colours_on
 from ovseg.demo.work import QUIET, on_the_network, sent_once, status_line, told, worker
 from ovseg.doors import inputs
+from ovseg.doors.requests import GenerateRequest
 from ovseg.limits import limits
 from ovseg.models import Models
 from ovseg.progress import Report
-from ovseg.scene import from_prompt
 from ovseg.server.durations import Durations
 from ovseg.server.request_cost import learning, to_draw
 from ovseg.server.sentences import as_sentences
@@ -99,9 +99,6 @@ def wire_picture_panel(
     Returns every event that ends in another picture, and the one that uses the network.
     """
 
-    def another() -> tuple[Any, ...]:
-        return shown(of_scene(random.randrange(SCENES)), chips)
-
     @as_sentences()
     def numbered(number: float | None) -> tuple[Any, ...]:
         return shown(of_scene(inputs.whole("The scene's number", number)), chips)
@@ -119,7 +116,7 @@ def wire_picture_panel(
     sent = panel.upload.upload(uploaded, [panel.upload, *files], outputs, **QUIET)
     sent.success(None, None, None, js=ASK_WORDS, api_visibility="private")
     events = [
-        panel.another.click(another, None, outputs, **QUIET),
+        panel.another.click(lambda: shown(of_scene(random.randrange(SCENES)), chips), None, outputs, **QUIET),
         panel.number.submit(numbered, panel.number, outputs, **QUIET),
         sent,
         panel.examples.select(example, None, outputs, **QUIET),
@@ -145,11 +142,8 @@ def _drawing(
     """The event that draws a picture: the values of the status line and of `shown`."""
 
     def drawn(prompt: str, seed: int, steps: int, network: str, report: Report) -> Picture:
-        report("loading the network", 0.0)
-        made = from_prompt(
-            models.beside(network), prompt, seed, steps=steps, on_step=lambda done, total: report("drawing", done / total)
-        )
-        return Picture(made.image, caption=made.caption)
+        image, made = GenerateRequest(prompt, seed, steps).run(models.beside(network), report)
+        return Picture(image, caption=made["prompt"])
 
     work = worker(models, durations, lambda prompt, seed, steps, network: to_draw(models.beside(network), steps), drawn)
 

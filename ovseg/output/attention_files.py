@@ -101,11 +101,11 @@ class Look:
         own, settings = models.beside(self.network), {"self-attention at": self.inspection.keep}
         if self.sampling:
             settings |= {name: getattr(self.sampling, name) for name in ("steps", "guidance", "negative")}
-            with measuring(own.device) as cost:
+        with measuring(own.device) as cost:
+            if self.sampling:
                 _, attention = draw_inside(own, self.inspection, self.sampling, self.seed, report)
-        else:
-            scene = from_image(own, self.image, self.seed)
-            with measuring(own.device) as cost:
+            else:
+                scene = from_image(own, self.image, self.seed)
                 attention = look_inside(own, scene, self.inspection, self.levels, report)
         return Inside(attention, usual_weights(own), attention_card(own, attention, cost, settings))
 
