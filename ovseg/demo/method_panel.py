@@ -44,13 +44,13 @@ def build_method_panel(models: Models) -> tuple[gr.HTML, gr.Number]:
     )  # fmt: skip
     seed = gr.Number(0, label="Seed of the noise", precision=0, minimum=0, elem_id="seed", render=False)
 
+    @as_sentences()
     def add(value: Any, event: gr.EventData) -> dict[str, Any]:
-        with as_sentences():
-            return with_variant(models, value, event.method, event.before)
+        return with_variant(models, value, event.method, event.before)
 
+    @as_sentences()
     def add_others(value: Any) -> dict[str, Any]:
-        with as_sentences():
-            return on_other_networks(models, value)
+        return on_other_networks(models, value)
 
     lines.variant(add, lines, lines, **QUIET)
     lines.others(add_others, lines, lines, **QUIET)

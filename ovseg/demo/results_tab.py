@@ -256,15 +256,12 @@ def _more(summary: str, text: str, *, is_code: bool = False) -> str:
 def _table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table whose cells name their column, for narrow screens, where each row is a block."""
     head = "".join(f'<th scope="col" role="columnheader">{name}</th>' for name in columns)
-    body = "".join(f'<tr role="row">{_cells(columns, row)}</tr>' for row in rows)
+    body = ""
+    for first, *others in rows:
+        pairs = zip(columns[1:], others, strict=True)
+        cells = "".join(f'<td role="cell" data-column="{name}">{cell}</td>' for name, cell in pairs)
+        body += f'<tr role="row"><th scope="row" role="rowheader">{first}</th>{cells}</tr>'
     return (
         f'<table role="table" aria-label="{escape(caption)}"><thead role="rowgroup"><tr role="row">{head}</tr></thead>'
         f'<tbody role="rowgroup">{body}</tbody></table>'
     )
-
-
-def _cells(columns: Sequence[str], row: Sequence[str]) -> str:
-    first, *others = row
-    cells = [f'<th scope="row" role="rowheader">{first}</th>']
-    cells += [f'<td role="cell" data-column="{name}">{cell}</td>' for name, cell in zip(columns[1:], others, strict=True)]
-    return "".join(cells)
