@@ -198,6 +198,9 @@ def test_one_method_on_several_networks_stands_in_one_table(tmp_path: Path) -> N
         line = next(line for line in table.split("<tr") if f">{find_method(name).title}<" in line)
         assert re.findall(r">([\d.]+)</data>", line) == [f"{100 * factor * own['miou']:.1f}" for factor in factors]
     assert "not measured" in line and "DiffSegmenter on sd15" in html
+    shipped = re.search(r'<section id="results-networks".*?</section>', results_html(Models("pocket"), SHIPPED))[0]
+    line = next(line for line in shipped.split("<tr") if ">ConceptAttention<" in line)
+    assert "cannot be run" in line and "do not share their attention" in line and "not measured" not in shipped
     assert "results-networks" not in results_html(Models("pocket"), tmp_path / "sd15")  # one alone
 
 
