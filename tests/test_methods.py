@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ovseg.backbones import Backbone
+from ovseg.backbones import BACKBONES, Backbone
 from ovseg.backbones.base import Capture, Text, Trace, grid_at
 from ovseg.maths import maps
 from ovseg.methods import METHODS, find_method, obstacle_to, released_for, suited_to
@@ -298,6 +298,10 @@ def test_what_suits_a_backbone_is_told_from_its_traits(name: str) -> None:
     for published in ("sd14", "sd15", "sd21"):
         models = Models(published, device="cpu")
         assert suited_to(models, kind) == kind() and released_for(models, kind) == kind.as_released()
+
+
+def test_weights_of_resolutions_are_shares() -> None:
+    assert all(sum(row.grid_weights) == pytest.approx(1, abs=2e-4) for row in BACKBONES.values())
 
 
 def test_the_traits_of_the_pocket_network_are_its_own() -> None:

@@ -304,6 +304,9 @@ def test_what_cannot_be_switched_off_is_refused(backbone: Backbone, latent: torc
     for off in (Ablation(heads=((site, 99),)), Ablation(layers=(Site("elsewhere", 1, "self"),)), Ablation(tokens=(999,))):
         with pytest.raises(ValueError, match=r"must be (one )?of|must be the backbone's own|must be this network's"):
             backbone.trace(latent, text, 100, Capture(features=backbone.feature_strides), 3, off=off)
+    last = backbone.trace(latent, text, 100, Capture(states=(site,)), 3).states[site].query.shape[1] - 1
+    with pytest.raises(ValueError, match=f"must be (one of 0 to {last}, but got {last + 1}|of {last + 1} heads)"):
+        backbone.trace(latent, text, 100, Capture(), 3, off=Ablation(heads=((site, last + 1),)))
 
 
 def test_rows_together_are_as_rows_alone(backbone: Backbone, latent: torch.Tensor) -> None:

@@ -320,6 +320,11 @@ def test_nearest_prototypes_worked_out_by_hand() -> None:
     assert PrototypeTable.of(sources, means_only=True).labels.tolist() == [1, 2, 3, 0, 0]
 
 
+def test_rows_of_prototypes_are_counted_from_one() -> None:
+    side = Side(np.eye(5, dtype=np.float16), np.array([2, 1, 2, 1, 2], np.int32), 2, np.zeros((3, 1, 1), np.uint8))
+    assert [side.kind_at(row) for row in range(5)] == ["mean", "picture 2", "picture 3", "part 1", "part 2"]
+
+
 def test_what_a_place_is_nearest_to_has_rows_and_columns() -> None:
     """A picture that is wider than high: its places are asked for by row, then column."""
     cat = Side(np.eye(3, dtype=np.float16), np.array([1, 0, 1], np.int32), 1, np.array([[[0, 255]], [[255, 0]]], np.uint8))
