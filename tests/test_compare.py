@@ -38,6 +38,7 @@ from ovseg.models import Models
 from ovseg.output import view
 from ovseg.output.files import Result, files_of
 from ovseg.output.sheet import GAP, MARGIN, Key, Panel, Sheet, shortened, typeset
+from ovseg.output.tables import Table
 from ovseg.progress import StoppedError
 from ovseg.scene import from_image
 from ovseg.types import Scene, Segmentation
@@ -337,6 +338,11 @@ def test_sheet_says_what_failed_and_wraps() -> None:
     assert _sentences(alone) == [] and "All 3 say the same on" in _sentences(ALL)[0]
     failed = replace(ALL, failures=(Failure("four", "It must be B. " * 40),))
     assert comparison_sheet(failed).shape[0] > comparison_sheet(replace(ALL, failures=())).shape[0] + 40
+
+
+def test_numbers_of_a_table_stand_to_the_right() -> None:
+    lines = Table(("method", "IoU"), (("a|b", 1.0), ("c", None)), {"IoU": 1}).markdown().splitlines()
+    assert lines == ["| method | IoU |", "| --- | ---: |", "| a\\|b | 1.0 |", "| c | – |"]
 
 
 def test_the_command_writes_sheet_tables_and_the_files_of_each_method(

@@ -14,7 +14,7 @@ import torch
 
 from ovseg.__main__ import main
 from ovseg.backbones import counting
-from ovseg.methods.ovdiff import evidence, prefilter, support
+from ovseg.methods.ovdiff import cost, evidence, prefilter, support
 from ovseg.methods.ovdiff.features import Extractor
 from ovseg.methods.ovdiff.matching import PrototypeTable, Source, sources_of
 from ovseg.methods.ovdiff.method import OVDiff
@@ -318,6 +318,12 @@ def test_nearest_prototypes_worked_out_by_hand() -> None:
     few = table.of_classes((1, 2), 3)
     assert few.labels.tolist() == [1, 2, 0] and [source.phrase for source, _ in few.origin] == ["sky", "dog", "dog"]
     assert PrototypeTable.of(sources, means_only=True).labels.tolist() == [1, 2, 3, 0, 0]
+
+
+def test_what_prototypes_cost_is_said_in_minutes(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "cost_of", lambda *_: cost.BuildCost(1, 2, 3e12, 600.0))
+    said = cost.build_cost(models, OVDiff(images=4), 5)
+    assert said.startswith("5 classes of 4 images: 1 rows") and "2 for features; 3.0 TFLOP, about 10.0 minutes on" in said
 
 
 def test_rows_of_prototypes_are_counted_from_one() -> None:

@@ -200,10 +200,16 @@ def test_indexed_png_holds_label_indices() -> None:
     assert picture.mode == "P" and np.asarray(picture).tolist() == [[1, 2, 0]]
 
 
+def test_a_mark_is_a_square_around_its_place() -> None:
+    white = view.marked(np.zeros((65, 129, 3), np.uint8), 0.5, 0.25).all(-1)
+    assert white[14:19, 62:67].all() and np.count_nonzero(white) == 25
+
+
 def test_heat_goes_from_dark_to_bright_and_lies_over_a_picture() -> None:
     colours = view.heat(np.array([[0.0, 5.0, 10.0]])).astype(int).sum(-1)[0]
     assert colours[0] < colours[1] < colours[2]
     assert (view.heat(np.full((2, 2), 3.0)) == view.heat(np.zeros((2, 2)))).all()
+    assert (view.heat(np.arange(len(view.HEAT))[None])[0] == view.HEAT).all()
     image = np.zeros((30, 50, 3), np.uint8)
     out = view.heat_overlay(image, np.eye(4, 6))
     assert out.shape == image.shape and out.dtype == np.uint8
