@@ -90,6 +90,8 @@ class Method(ABC):
     """What of the released pipeline differs from the fields' defaults: its preprocessing and its helper networks."""
     released_on: ClassVar[str] = "sd15"
     """The backbone that the released code runs on; empty where it runs on none."""
+    network_fields: ClassVar[tuple[str, ...]] = ()
+    """What of the released pipeline belongs to its network, such as the numbers of layers: another one has what suits it."""
     withheld: ClassVar[Mapping[str, str]] = {}
     """For a field, what of the released pipeline cannot come with this project, and what to do about it, in a sentence."""
     preparing_share: ClassVar[float] = 0.05
@@ -128,7 +130,9 @@ class Method(ABC):
     @classmethod
     def stand_ins(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
         """The fields of the released pipeline that a backbone cannot have, with what stands in, told from its traits."""
-        return {name: "" for name in ("captioner", "clip") if name in cls.released} if checkpoint.own_networks else {}
+        suited = cls.suited(checkpoint)
+        helpers = [name for name in ("captioner", "clip") if name in cls.released and checkpoint.own_networks]
+        return dict.fromkeys(helpers, "") | {name: suited[name] for name in cls.network_fields if name in suited}
 
     @classmethod
     def folder(cls) -> Path:

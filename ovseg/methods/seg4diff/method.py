@@ -66,6 +66,7 @@ class Seg4Diff(Method):
     )
     released: ClassVar[Mapping[str, object]] = {"scale": "none", "threshold": 0.0}
     released_on: ClassVar[str] = "sd3m"
+    network_fields: ClassVar[tuple[str, ...]] = ("layer",)
     floors: ClassVar[tuple[Floor, ...]] = (Floor(0.7), Floor(0.72, backbone="pocket-sd3"))
     strip = about.strip
 
@@ -111,11 +112,6 @@ class Seg4Diff(Method):
         own = {"prompt": checkpoint.template, "between": " and "} if small else {}
         deeper = {"layer": len(strides) // 2, "threshold": 0.1} if small and checkpoint.joint else {}
         return {"layer": layer} | own | deeper
-
-    @classmethod
-    def stand_ins(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
-        """A network with another number of layers has another one of them."""
-        return {"layer": cls.suited(checkpoint)["layer"]}
 
     @property
     def stretched(self) -> bool:
