@@ -1,16 +1,16 @@
 """What looking inside takes, before it is done: passes of the network, bytes, seconds."""
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
 
 from ovseg.backbones.base import Backbone, Capture, Sampling, Site, Token, grid_at
 from ovseg.limits import check_count, limits, quoted
-from ovseg.maths.flops import settle
+from ovseg.maths.flops import seconds_of
 from ovseg.models import Models
 
 NOISE_LEVELS = (20, 50, 100, 200, 300, 400, 500, 600, 700, 800)
@@ -158,13 +158,14 @@ def _plan(
     shape = backbone.latent_shape(work_hw)
     tokens, _ = token_groups(backbone.tokens(inspection.prompt))
     selves = tuple(site for site in backbone.sites if site.kind == "self") if kept else ()
+    crossing = tuple(site for site in backbone.sites if site.kind == "cross")
 
     def places(site: Site) -> int:
         return math.prod(grid_at(shape[1:], site.stride))
 
-    cross = sum(places(site) for site in backbone.sites if site.kind == "cross") * len(tokens) * HALF
+    cross = sum(map(places, crossing)) * len(tokens) * HALF
     states = sum((places(site) + backbone.keys(site, shape[1:])) * backbone.width(site) for site in selves) * HALF
-    asked = tuple(site for site in backbone.sites if site.kind == "cross") if kept and inspection.words_later else ()
+    asked = crossing if kept and inspection.words_later else ()
     states += sum(places(site) * backbone.width(site) for site in asked) * HALF
     memory = math.prod(image_hw) * 3 + len(timesteps) * (cross + math.prod(shape) * SINGLE) + len(kept) * states
     return Plan(timesteps, kept, rows, memory, Capture(cross=backbone.strides, states=(*selves, *asked)))
@@ -176,8 +177,6 @@ def measured_row_seconds(models: Models, shape: tuple[int, int, int]) -> float:
     backbone = models.backbone
     text = backbone.encode_text([""], [""])
     latent = torch.zeros(1, *shape).to(text.embeddings)
-    for _ in range(1 if models.device.type == "cpu" else 2):  # an accelerator's first pass chooses kernels
-        begun = time.perf_counter()
-        backbone.trace(latent, text, 100, Capture(), 0)
-        settle(models.device)
-    return time.perf_counter() - begun
+    row = partial(backbone.trace, latent, text, 100, Capture(), 0)
+    tries = 1 if models.device.type == "cpu" else 2  # an accelerator's first pass chooses kernels
+    return [seconds_of(row, models.device) for _ in range(tries)][-1]

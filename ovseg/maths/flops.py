@@ -1,6 +1,8 @@
 """Counting arithmetic: torch's own counter, with the attention that it leaves out, and what a device can do at most."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
@@ -21,14 +23,15 @@ def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
     """Floating-point operations a second of a large product of two square matrices, the best of a few tries."""
     side = SIDES.get(device.type, SIDES["cpu"])
     one, other = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
-    return 2 * side**3 / min([_seconds_of_product(one, other) for _ in range(TRIES)][1:])
+    return 2 * side**3 / min([seconds_of(partial(torch.matmul, one, other), device) for _ in range(TRIES)][1:])
 
 
-def _seconds_of_product(one: torch.Tensor, other: torch.Tensor) -> float:
-    settle(one.device)
+def seconds_of(work: Callable[[], object], device: torch.device) -> float:
+    """How long some work takes on a device, once that has done what it was given before."""
+    settle(device)
     begun = time.perf_counter()
-    one @ other
-    settle(one.device)
+    work()
+    settle(device)
     return time.perf_counter() - begun
 
 
