@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -34,8 +33,7 @@ def by_contribution(layer: LayerAttention) -> Float[Tensor, "b h n"]:
     """
     if layer.out is None:
         raise ValueError("Heads are weighed by a layer's output projection, but this layer has none of its own.")
-    mask = None if layer.mask is None else layer.mask[:, None, None].expand(-1, 1, layer.query.shape[2], -1)
-    gathered = F.scaled_dot_product_attention(layer.query, layer.key, layer.value(), attn_mask=mask, scale=1.0)
+    gathered = layer.gathered(layer.value())
     wide = torch.promote_types(gathered.dtype, torch.float32)
     gathered, out = gathered.to(wide), layer.out.to(wide)
     # <o_h, o> = <gathered_h, (o times the projection, back)_h>: no output of each head has to be made.

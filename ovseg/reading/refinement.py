@@ -1,6 +1,7 @@
 """How self-attention spreads maps over whole objects. Rows of maps belong to rows of the attention."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -36,9 +37,7 @@ def mean_rows(layers: Sequence[LayerAttention], heads: Sequence[int] = ()) -> Ro
 
 def head_rows(layer: LayerAttention, head: int) -> Rows:
     """What places attend to in one head."""
-    one = LayerAttention(
-        layer.query[:, head : head + 1], layer.key[:, head : head + 1], layer.grid, layer.column_of, layer.mask
-    )
+    one = replace(layer, query=layer.query[:, head : head + 1], key=layer.key[:, head : head + 1], make_value=None)
     return lambda places: one.probabilities(places)[:, 0]
 
 
