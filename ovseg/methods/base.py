@@ -54,10 +54,7 @@ class Prepared(ABC):
 class Network(Protocol):
     """A network whose weights have a short name."""
 
-    @property
-    def fingerprint(self) -> str:
-        """The short name."""
-        ...
+    fingerprint: str
 
 
 @dataclass(frozen=True)

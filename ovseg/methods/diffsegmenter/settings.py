@@ -7,6 +7,7 @@ from ovseg.methods.knobs import (
     captioner_name,
     clip_name,
     grid_weights,
+    noise_samples,
     read_layers,
     refining_stride,
     sampled_latent,
@@ -32,14 +33,7 @@ class Settings:
         group="main",
         high=999,
     )
-    draws: int = knob(
-        1,
-        "How many different noises are tried at each level; their results are averaged. The released code uses 1.",
-        label="Noise samples",
-        group="main",
-        low=1,
-        high=16,
-    )
+    draws: int = noise_samples(" at each level; their results are averaged", "main")
     stride_weights: tuple[float, ...] = grid_weights(
         (0.1, 0.1, 0.5, 0.3),
         ". The released code's 0.1, 0.1, 0.5, 0.3 are for the 64, 32, 16 and 8 grids of Stable Diffusion.",

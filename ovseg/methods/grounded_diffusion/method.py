@@ -38,7 +38,7 @@ from ovseg.backbones.base import Sampling, Text, query_states
 from ovseg.maths.maps import best_of_each, principal
 from ovseg.methods.base import Method, Network, Prepared
 from ovseg.methods.grounded_diffusion import about
-from ovseg.methods.knobs import background_threshold
+from ovseg.methods.knobs import background_threshold, noise_level
 from ovseg.methods.records import Floor
 from ovseg.models import Models
 from ovseg.pretrained.grounding import QUERY, Grounding, WordMaps, features_of_pair, sentence_pair
@@ -79,14 +79,7 @@ class GroundedDiffusion(Method):
     threshold: float = background_threshold(
         0.5, "Probability that a pixel needs to belong to a class. The released code uses 0.5."
     )
-    timestep: int = knob(
-        1,
-        "How much noise is added to the picture before the network looks at it. The released code uses 1; a figure of the"
-        " paper finds 5 best.",
-        label="Noise level",
-        group="main",
-        high=999,
-    )
+    timestep: int = noise_level(1, "The released code uses 1; a figure of the paper finds 5 best.")
     module: str = knob(
         "S1",
         "Which trained module is used: the name of the class split that it was trained on, or the path of a folder.",
