@@ -17,7 +17,7 @@ from ovseg.backbones import Checkpoint
 from ovseg.methods.protocol import Protocol as EvaluationProtocol
 from ovseg.methods.records import AblationRow, Floor, PaperFigure, ShownRun, figures_in
 from ovseg.methods.strips import Painter, Step, Subject
-from ovseg.methods.tiles import Tiling, looked_at_hw
+from ovseg.methods.tiles import in_tiles, looked_at_hw
 from ovseg.models import Models
 from ovseg.progress import Report, silent, within
 from ovseg.types import Paper, Scene, Segmentation, knob
@@ -232,11 +232,12 @@ class Method(ABC):
         """Segment one scene into prepared classes and background, in tiles of `tile_side` where it is not 0.
 
         Raises:
-            ValueError: what `Prepared.segment` and `Tiling` raise.
+            ValueError: what `Prepared.segment` and `in_tiles` raise.
         """
         if not self.tile_side:
             return prepared.segment(scene, report)
-        return Tiling(prepared.models, prepared.segment, self.tile_side, self.stretched).run(scene, report)
+        side, stretched = self.tile_side, self.stretched
+        return in_tiles(prepared.models, prepared.segment, scene, report, side=side, stretched=stretched)
 
     @classmethod
     def settings(cls) -> list[Field]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ovseg.backbones.base import Site
 from ovseg.layer_attention import LayerAttention
-from ovseg.reading.heads import AT_ONCE
+from ovseg.reading.heads import in_parts
 
 
 def by_stride(sites: Sequence[Site], weights: Mapping[int, float]) -> Float[Tensor, " l"]:
@@ -67,9 +67,8 @@ def _likeness(layer: LayerAttention, reference: Float[Tensor, "d y x"], renormal
     y, x = (torch.arange(count) * own // count for count, own in zip((rows, columns), layer.grid, strict=True))
     nearest = (y[:, None] * layer.grid[1] + x).flatten().to(reference.device)  # as "nearest" resizes the asking places
     first = layer.first()
-    step, total = max(1, AT_ONCE // (layer.query.shape[1] * max(layer.key.shape[2], rows * columns))), 0.0
-    for start in range(0, rows * columns, step):
-        part = slice(start, start + step)
+    total = 0.0
+    for part in in_parts(rows * columns, layer.query.shape[1] * max(layer.key.shape[2], rows * columns)):
         own = replace(first, query=first.query[:, :, nearest[part]], grid=(1, 1))
         attended = own.probabilities()[0].mean(0).unflatten(-1, layer.grid)[:, None].float()
         grown = F.interpolate(attended, (rows, columns), mode="bilinear", align_corners=False).flatten(1)
