@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ovseg.compare import Comparison, Entry, Failure, Variant, by_network, run_variants, variant_of, work_on
+from ovseg.compare import Comparison, Entry, Failure, Variant, run_variants, variant_of, work_on
 from ovseg.compare.correction import BY_HAND, Mark, attention_in, corrected
+from ovseg.compare.variants import by_network
 from ovseg.demo import board
 from ovseg.demo.picture import Picture
 from ovseg.methods import Method, at_first, find_method, suited_to

@@ -180,13 +180,11 @@ class PreparedFreeSegDiff(Prepared):
             similar = self.similarity(self.pictures(image, inside), candidates)
             chosen = naming.assign(similar, candidates.allowed, method.one_each)
         with stages.stage("refining the edges", 0.8):
-            named = [mask.float() for mask in inside]
-            todo = [k for k, name in enumerate(chosen) if name is not None]
+            named = [mask.float() for mask, name in zip(inside, chosen, strict=True) if name is not None]
             progress, longest = stages.progress("refining the edges", 0.8, 1.0), method.refine_side
-            moved = refined(image, [named[k] for k in todo], method.refinement, models.device, longest, progress)
-            for k, mask in zip(todo, moved, strict=True):
-                named[k] = mask
-            scores = scores_of(named, chosen, len(candidates.names))
+            moved = iter(refined(image, named, method.refinement, models.device, longest, progress))
+            masks = [mask.float() if name is None else next(moved) for mask, name in zip(inside, chosen, strict=True)]
+            scores = scores_of(masks, chosen, len(candidates.names))
 
         def evidence() -> tuple[Evidence, ...]:
             seen = self.pictures(image, masks_of(clusters, image.shape[:2]))
