@@ -216,15 +216,6 @@ def run_variant(
     except torch.OutOfMemoryError:
         return Failure(variant.title, f"The memory of {models.device} must hold the method's work, but it is too small.")
     return Entry(
-        variant.title,
-        segmentation,
-        cost.seconds,
-        variant.method.name,
-        asdict(variant.method),
-        cost.passes,
-        cost.peak_bytes,
-        cost.rows,
-        variant.backbone,
-        models.short_name,
-        yardstick=variant.method.yardstick,
-    )
+        variant.title, segmentation, **asdict(cost), method=variant.method.name, settings=asdict(variant.method),
+        backbone=variant.backbone, network=models.short_name, yardstick=variant.method.yardstick,
+    )  # fmt: skip

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ovseg.compare import Comparison, Entry, Failure, Variant, by_network, run_variants, variant_of, work_on
+from ovseg.compare import Comparison, Entry, Failure, Variant, run_variants, variant_of, work_on
 from ovseg.compare.correction import BY_HAND, Mark, attention_in, corrected
+from ovseg.compare.variants import by_network
 from ovseg.demo import board
 from ovseg.demo.picture import Picture
 from ovseg.methods import Method, at_first, find_method, suited_to
