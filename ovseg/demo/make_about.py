@@ -21,7 +21,7 @@ from ovseg.assets import SHIPPED
 from ovseg.compare import board_of
 from ovseg.demo.about_tab import ABOUT, STEPS
 from ovseg.methods import METHODS, Method, find_method, runs_on, suited_to
-from ovseg.methods.strips import Picture, Subject
+from ovseg.methods.strips import Painter, Picture, Subject
 from ovseg.models import Models
 from ovseg.output import view
 from ovseg.pocket.world import scene as world_scene
@@ -34,27 +34,22 @@ SIDE = 288  # pixels of a picture: twice what the page shows, for fine screens
 MOST_BYTES = 20_000  # of one file
 
 
-class Painting:
+class Painting(Painter):
     """Draws the values of strips with the colours of the page."""
 
     def heat(self, values: Float[np.ndarray, "y x"]) -> Picture:
-        """A map in the colours of heat."""
         return view.heat(values)
 
     def heat_over(self, image: Picture, values: Float[np.ndarray, "y x"]) -> Picture:
-        """A map laid over a picture."""
         return view.heat_overlay(image, values)
 
     def masks(self, result: Segmentation, order: Sequence[str] | None = None) -> Picture:
-        """A picture with coloured masks; `order` says which colours the labels have."""
         return view.overlay(result, order=order)
 
     def regions(self, clusters: Evidence, image: Picture) -> Picture:
-        """Clusters of a picture in flat colours."""
         return view.evidence_picture(clusters, image)
 
     def parts(self, image: Picture, region: UInt8[np.ndarray, "y x"], inside: Bool[np.ndarray, "y x"]) -> Picture:
-        """A picture in which each part of what is inside has a colour."""
         grown, held = (
             np.asarray(Image.fromarray(values).resize(image.shape[1::-1], Image.Resampling.NEAREST))
             for values in (region, inside)
@@ -64,7 +59,6 @@ class Painting:
         return view.paint(image, label_map, view.palette(count), 0.75 * (np.arange(count) > 0))
 
     def from_the_middle(self, image: Picture, affinity: Evidence, inside: Bool[np.ndarray, "h w"]) -> Picture:
-        """What the middle of a mask attends to, laid over the picture, with a ring around that place."""
         at_y, at_x = (np.argwhere(inside).mean(0) + 0.5) / inside.shape
         shown = view.heat_overlay(image, view.affinity_at(affinity, at_x, at_y))
         return np.where(_ring(image.shape[:2], at_y, at_x)[..., None], np.uint8(255), shown)

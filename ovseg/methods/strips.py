@@ -1,18 +1,17 @@
 """The steps of a method in pictures, for the page: what they are about, and what they are made of."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from ovseg.models import Models
-from ovseg.types import Scene, Segmentation
+from ovseg.types import Evidence, Scene, Segmentation
 from ovseg.words.classes import ClassWord, indefinite
 
 Picture = UInt8[np.ndarray, "_h _w 3"]
-Painter = Any
-"""What draws values as pictures, `Painting` of `ovseg.demo.make_about`: methods make values alone."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +21,38 @@ class Step:
     picture: Picture
     caption: str
     alt: str
+
+
+class Painter(ABC):
+    """What draws values as pictures: methods make values alone."""
+
+    @abstractmethod
+    def heat(self, values: Float[np.ndarray, "y x"]) -> Picture:
+        """A map in the colours of heat."""
+
+    @abstractmethod
+    def heat_over(self, image: Picture, values: Float[np.ndarray, "y x"]) -> Picture:
+        """A map laid over a picture."""
+
+    @abstractmethod
+    def masks(self, result: Segmentation, order: Sequence[str] | None = None) -> Picture:
+        """A picture with coloured masks; `order` says which colours the labels have."""
+
+    @abstractmethod
+    def regions(self, clusters: Evidence, image: Picture) -> Picture:
+        """Clusters of a picture in flat colours."""
+
+    @abstractmethod
+    def parts(self, image: Picture, region: UInt8[np.ndarray, "y x"], inside: Bool[np.ndarray, "y x"]) -> Picture:
+        """A picture in which each part of what is inside has a colour."""
+
+    @abstractmethod
+    def from_the_middle(self, image: Picture, affinity: Evidence, inside: Bool[np.ndarray, "h w"]) -> Picture:
+        """What the middle of a mask attends to, laid over the picture, with a ring around that place."""
+
+    @abstractmethod
+    def mosaic(self, pictures: Sequence[Picture]) -> Picture:
+        """The first four pictures, two by two."""
 
 
 @dataclass(frozen=True)
