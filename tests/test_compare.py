@@ -28,7 +28,7 @@ from ovseg.compare import (
     run_variants,
     variant_of,
 )  # fmt: skip
-from ovseg.compare.sheet import _sentences
+from ovseg.compare.sheet import _Drawing, _sentences
 from ovseg.files import RunFolder
 from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.methods.freeseg_diff.method import FreeSegDiff
@@ -306,6 +306,15 @@ def test_sheet_shows_the_picture_and_every_entrys_masks() -> None:
     hatched = panels_of(comparison_sheet(known, hatched=True), 200)
     assert np.array_equal(hatched[0], panels[0]) and not np.array_equal(hatched[1], panels[1])
     assert comparison_sheet(replace(known, truth=None)).shape[0] < sheet.shape[0]
+
+
+def test_a_sheet_names_all_classes_that_were_asked_for_and_is_dark_where_fewer_agree() -> None:
+    drawing = _Drawing(replace(ALL, entries=(THREE,), image=np.full((2, 4, 3), 100, np.uint8)), False)
+    assert [key.name for key in drawing.class_keys()] == ["cat", "dog", "grass"]  # THREE has no dog
+    assert drawing.column(THREE)[0].note == f"mean IoU {100 * ALL.mean_iou(THREE):.1f} · 0.80 s"
+    doubt = _Drawing(replace(ALL, image=np.full((2, 4, 3), 100, np.uint8)), False).doubt()
+    assert doubt.shape == (200, 400, 3) and (doubt[50, 50] == 193).all()  # all agree: 100 * 0.4 + 255 * 0.6
+    assert (doubt[50, 350] == round(193 * 0.2 + 148 * 0.8)).all()  # one of three does not
 
 
 def test_a_text_that_is_too_long_ends_with_dots() -> None:

@@ -86,7 +86,7 @@ def test_the_page_shows_them_beside_the_mask(with_clip: Models, picture: np.ndar
 
 def test_a_mark_moves_its_class_where_the_place_attends_to(results: Results) -> None:
     (entry,), picture = results.comparison.entries, results.picture
-    truth = results.truth == 1
+    truth = results.comparison.truth.label_map == 1
     attention = attention_in([entry])
     # The place of the first class that is most surely missed: adding it there gains, taking it away loses.
     missed = truth & (entry.segmentation.label_map != 1)

@@ -78,7 +78,7 @@ def test_a_failed_check_is_the_commands_failure(
     models = with_traits(with_clip, clip=f"local-dir:{tmp_path}")
     monkeypatch.setattr(doctor, "check_methods", lambda *_: iter([Finding("a method", "ok", "")]))
     with pytest.raises(ValueError, match="All checks must pass, but these did not: clip"):
-        doctor.examine(models, "", "", 0.0)
+        doctor.all_pass(doctor.examine(models, "", "", 0.0))
     out = capsys.readouterr().out
     assert "1 failed" in out.splitlines()[-1] and "clip: ValueError" in out.splitlines()[-1]
     assert main(["doctor", "--random", "--backbone", "pocket"]) == 2

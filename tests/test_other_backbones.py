@@ -18,7 +18,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from ovseg.backbones import BACKBONES, Ablation, Backbone, Capture, Checkpoint, counting
+from ovseg.backbones import BACKBONES, Ablation, Backbone, Capture, Checkpoint, counting, load_backbone
 from ovseg.backbones.attention_calls import Call
 from ovseg.backbones.base import Sampling, Site, Text, Trace, Watch, grid_at, query_states, sibling
 from ovseg.backbones.flux2 import Flux2Klein
@@ -297,6 +297,12 @@ def test_a_token_that_is_off_gets_nothing_and_the_others_its_share(backbone: Bac
     assert (off[..., others] > plain[..., others]).all() and not torch.allclose(
         off.sum(-1), plain.sum(-1) - plain[..., token]
     )
+
+
+@pytest.mark.parametrize("option", [{"words": "words.safetensors"}, {"offload": True}])
+def test_offloading_and_saved_words_need_a_pipeline(patches: Models, option: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="saved words need a pipeline of diffusers, but patches is none"):
+        load_backbone("patches", "cpu", torch.float32, **option)
 
 
 def test_what_cannot_be_switched_off_is_refused(backbone: Backbone, latent: torch.Tensor) -> None:

@@ -19,7 +19,7 @@ from ovseg.methods.ovdiff.features import Extractor
 from ovseg.methods.ovdiff.matching import PrototypeTable, Source, sources_of
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.methods.ovdiff.prefilter import Things, chosen_classes, which_are_stuff
-from ovseg.methods.ovdiff.prototypes import make_prototypes, prototypes_of, ship
+from ovseg.methods.ovdiff.prototypes import _side, make_prototypes, prototypes_of, ship
 from ovseg.methods.ovdiff.store import NOWHERE, Prototypes, Side, Store, SupportImage, Trimap, store_of
 from ovseg.methods.ovdiff.support import LIKELY, UNLIKELY, masks_by_otsu, masks_by_proposals, stretched, two_thresholds
 from ovseg.methods.ovdiff.word_folder import describe, read
@@ -324,6 +324,13 @@ def test_what_prototypes_cost_is_said_in_minutes(models: Models, monkeypatch: py
     monkeypatch.setattr(cost, "cost_of", lambda *_: cost.BuildCost(1, 2, 3e12, 600.0))
     said = cost.build_cost(models, OVDiff(images=4), 5)
     assert said.startswith("5 classes of 4 images: 1 rows") and "2 for features; 3.0 TFLOP, about 10.0 minutes on" in said
+
+
+def test_the_mean_is_shown_by_the_picture_that_is_most_like_it() -> None:
+    rows = [torch.tensor([[10.0, 1.0]]), torch.tensor([[1.0, 3.0]]).repeat(5, 1)]  # both means have cosines with all rows'
+    inside = torch.tensor([[[True, False, False, False, False]], [[True] * 5]])
+    side = _side(rows, inside, 2, by_library=False)
+    assert side.pictures[:3].tolist() == [1, 0, 1] and sorted(side.pictures[3:].tolist()) == [0, 1]
 
 
 def test_rows_of_prototypes_are_counted_from_one() -> None:
