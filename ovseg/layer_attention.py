@@ -85,13 +85,11 @@ class LayerAttention:
         if self.column_of is not None:
             at = self._columns_or_last()[:, 0].expand(len(maps), values.shape[1], -1)
             values = F.pad(values, (0, 1)).gather(-1, at)  # 0 for keys without a column
-        mask = None if self.mask is None else self.mask[:, None, None].expand(-1, 1, self.query.shape[2], -1)
         means = []
         for part in values.split(width, 1):
             # The kernel takes values as wide as its keys; the rest of them is zeros.
             wide = F.pad(part.mT[:, None], (0, width - part.shape[1])).expand(-1, heads, -1, -1)
-            mixed = F.scaled_dot_product_attention(self.query, self.key, wide, attn_mask=mask, scale=1.0)
-            mixed = mixed[..., : part.shape[1]]
+            mixed = self.gathered(wide)[..., : part.shape[1]]
             means.append(mixed.to(torch.promote_types(mixed.dtype, torch.float32)).mean(1))
         return torch.cat(means, -1).mT.reshape(*maps.shape[:-1], -1)
 
@@ -130,19 +128,20 @@ class LayerAttention:
 
     def kept(self) -> "LayerAttention":
         """The first row in half precision on the CPU, without values: what can be stored, and sent to another process."""
+        own = self.first()
+        # Copies: views would be stored with all rows.
+        parts = {name: part.cpu().clone() for name, part in vars(own).items() if isinstance(part, Tensor)}
+        return replace(own, **parts | {name: parts[name].half() for name in ("query", "key")})
 
-        def first(part: Tensor | None) -> Tensor | None:
-            return None if part is None else part[:1].cpu().clone()  # a view would be stored with all rows
+    def first(self) -> "LayerAttention":
+        """The first row, without values."""
+        parts = {name: part[:1] for name, part in vars(self).items() if isinstance(part, Tensor)}
+        return replace(self, **parts | {"make_value": None, "out": None})
 
-        return replace(
-            self,
-            query=first(self.query).half(),
-            key=first(self.key).half(),
-            column_of=first(self.column_of),
-            mask=first(self.mask),
-            make_value=None,
-            out=None,
-        )
+    def gathered(self, values: Float[Tensor, "b h m d"]) -> Float[Tensor, "b h n d"]:
+        """What each head gathers of values, one for each key, by torch's own kernel."""
+        mask = None if self.mask is None else self.mask[:, None, None].expand(-1, 1, self.query.shape[2], -1)
+        return F.scaled_dot_product_attention(self.query, self.key, values, attn_mask=mask, scale=1.0)
 
 
 def mean_spread(layers: Sequence[LayerAttention], maps: Float[Tensor, "b k n"], times: int = 1) -> Float[Tensor, "b k n"]:

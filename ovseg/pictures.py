@@ -84,7 +84,8 @@ def decode_image(
         if longest:
             picture.draft("RGB", (2 * longest, 2 * longest))
         image = _as_rgb(picture, content)
-        image = image if as_stored else np.asarray(_upright(Image.fromarray(image), orientation_of(picture)))
+        turn = None if as_stored else TURNS.get(orientation_of(picture))
+        image = image if turn is None else np.asarray(Image.fromarray(image).transpose(turn))
         return shrunk(image, longest) if longest else image
 
 
@@ -226,10 +227,6 @@ def _orientation_in(exif: bytes) -> int:
         if tag == ORIENTATION:
             return struct.unpack_from(order + NUMBERS[kind], exif, place + 8)[0]
     raise KeyError(ORIENTATION)
-
-
-def _upright(picture: Image.Image, orientation: int) -> Image.Image:
-    return picture.transpose(TURNS[orientation]) if orientation in TURNS else picture
 
 
 def _as_rgb(picture: Image.Image, content: bytes) -> UInt8[np.ndarray, "H W 3"]:

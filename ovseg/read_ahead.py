@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from typing import TypeVar
 
 Item, Read = TypeVar("Item"), TypeVar("Read")
@@ -15,15 +14,14 @@ def read_ahead(items: Iterable[Item], read: Callable[[Item], Read]) -> Iterator[
 
     At most `DEPTH` results wait. What has not begun when the iteration is left is not read.
     """
-    rest, waiting = iter(items), deque()
-    pool = ThreadPoolExecutor(1)
+    waiting, pool = deque(), ThreadPoolExecutor(1)
     try:
-        for item in islice(rest, DEPTH):
+        for item in items:
             waiting.append((item, pool.submit(read, item)))
+            if len(waiting) == DEPTH:
+                yield waiting.popleft()
         while waiting:
             yield waiting.popleft()
-            for item in islice(rest, 1):
-                waiting.append((item, pool.submit(read, item)))
     finally:
         for _, unread in waiting:
             unread.cancel()

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal, TypeVar
 
 import cv2
@@ -137,11 +137,7 @@ class EvidenceOnDemand:
             return self._made
 
     def __reduce__(self) -> tuple:
-        return EvidenceOnDemand._of, (self.get(),)
-
-    @classmethod
-    def _of(cls, made: tuple[Evidence, ...]) -> "EvidenceOnDemand":
-        return cls(lambda: made)
+        return EvidenceOnDemand, (partial(tuple, self.get()),)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,8 @@ from ovseg.demo.picture import Picture
 from ovseg.demo.results_tab import results_html
 from ovseg.demo.run import RunRequest, run, titled
 from ovseg.doctor.checks import check_methods
-from ovseg.doors import About, CompareRequest, SegmentRequest, inputs
+from ovseg.doors import inputs
+from ovseg.doors.requests import About, CompareRequest, SegmentRequest
 from ovseg.evaluation.protocols import PROTOCOLS
 from ovseg.evaluation.results import RUNS
 from ovseg.evaluation.sizes import Size, measure_size

@@ -58,7 +58,10 @@ def test_every_token_has_a_map_over_the_picture(inside: Inside, attention: Atten
 @pytest.mark.parametrize(("levels", "said"), [((50,), "at noise level 50, res"), ((50, 100), "at 2 noise levels, res")])
 def test_a_sheet_names_its_level_or_counts_them(models: Models, levels: tuple[int, ...], said: str) -> None:
     attention = look_inside(models, from_image(models, np.zeros((64, 64, 3), np.uint8)), Inspection(PROMPT), levels)
-    assert said in levels_sheet(attention, WEIGHTS).sentences[0]
+    sheet = levels_sheet(attention, WEIGHTS)
+    assert said in sheet.sentences[0] and [column[0].title for column in sheet.columns] == [f"t = {t}" for t in levels]
+    drawn = levels_sheet(replace(attention, is_drawn=True), WEIGHTS).columns
+    assert [column[0].title for column in drawn] == ["step 1", "step 2"][: len(levels)]
 
 
 def test_the_arrays_have_named_axes_and_hold_everything(models: Models, inside: Inside, attention: Attention) -> None:

@@ -124,6 +124,7 @@ LINES = {
     "grounding import {text}": "must be a file of tensors",
     "grounding import {text} --name ../x": "without a path",
     "grounding list --backbone magic": "backbone must be one of",
+    'generate "a cat" --backbone pocket,pocket-sd3 --out {new}.png': "takes one backbone, but got 2: pocket,pocket-sd3",
     "doctor --small": "must come with --random",
     "doctor --device magic": "device must be one that",
     "lavis remove": "invalid choice",

@@ -1,6 +1,7 @@
 """Rows of the table of backbones, what is said before anything is fetched, weights that are changed or kept apart."""
 
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -152,6 +153,12 @@ def test_saved_words_stand_in_for_the_text_encoder(
         without.backbone.generate("a cat", [0], Sampling(1, 1.0))
     with pytest.raises(ValueError, match="must be a file of"):
         _ = Models(str(tiny_folder), "cpu", words=str(tiny_folder / "unet" / "config.json")).backbone
+
+
+def test_words_are_saved_of_all_methods_that_can_be_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    command = ["words", "save", "--classes", "cat, zebra", "--device", "cpu", "--out", str(tmp_path / "words.safetensors")]
+    assert main(command) == 0
+    assert int(re.search(r"(\d+) prompts", capsys.readouterr().out)[1]) > 5
 
 
 def test_what_is_too_large_is_counted(capsys: pytest.CaptureFixture, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_words_are_the_mean_of_their_own_tokens(with_clip: Models) -> None:
     text = with_clip.backbone.encode_text(["potted plant"], ["potted plant"])
     mean = text.embeddings[0, list(text.spans[0])].mean(0)
     assert torch.allclose(states[0], mean / mean.norm(), atol=1e-6)
-    assert nearest_noun(with_clip, parse_classes("cat, dog"), "") == [0, 0]
+    assert nearest_noun(with_clip.clip.word_states, parse_classes("cat, dog"), []) == [0, 0]
 
 
 def test_segment_command_without_classes(

@@ -28,6 +28,7 @@ from ovseg.compare import (
     run_variants,
     variant_of,
 )  # fmt: skip
+from ovseg.compare.sheet import _Drawing, _sentences
 from ovseg.files import RunFolder
 from ovseg.methods.diffsegmenter.method import DiffSegmenter
 from ovseg.methods.freeseg_diff.method import FreeSegDiff
@@ -37,6 +38,7 @@ from ovseg.models import Models
 from ovseg.output import view
 from ovseg.output.files import Result, files_of
 from ovseg.output.sheet import GAP, MARGIN, Key, Panel, Sheet, shortened, typeset
+from ovseg.output.tables import Table
 from ovseg.progress import StoppedError
 from ovseg.scene import from_image
 from ovseg.types import Scene, Segmentation
@@ -306,6 +308,15 @@ def test_sheet_shows_the_picture_and_every_entrys_masks() -> None:
     assert comparison_sheet(replace(known, truth=None)).shape[0] < sheet.shape[0]
 
 
+def test_a_sheet_names_all_classes_that_were_asked_for_and_is_dark_where_fewer_agree() -> None:
+    drawing = _Drawing(replace(ALL, entries=(THREE,), image=np.full((2, 4, 3), 100, np.uint8)), False)
+    assert [key.name for key in drawing.class_keys()] == ["cat", "dog", "grass"]  # THREE has no dog
+    assert drawing.column(THREE)[0].note == f"mean IoU {100 * ALL.mean_iou(THREE):.1f} · 0.80 s"
+    doubt = _Drawing(replace(ALL, image=np.full((2, 4, 3), 100, np.uint8)), False).doubt()
+    assert doubt.shape == (200, 400, 3) and (doubt[50, 50] == 193).all()  # all agree: 100 * 0.4 + 255 * 0.6
+    assert (doubt[50, 350] == round(193 * 0.2 + 148 * 0.8)).all()  # one of three does not
+
+
 def test_a_text_that_is_too_long_ends_with_dots() -> None:
     font, text = ImageFont.load_default(20), "a title that is far too long"
     assert shortened(text, font, round(font.getlength(text)) + 1) == text
@@ -332,8 +343,15 @@ def test_sheet_says_what_failed_and_wraps() -> None:
     assert typeset(Sheet([[panel]] * 5, keys)).shape[0] > one.shape[0] + 2 * 26
     heading, forty = keys[0]
     assert typeset(Sheet([[panel]] * 5, [(heading, forty[:2])])).shape[0] == one.shape[0] + GAP + 26  # both on one line
+    alone = replace(ALL, entries=ALL.entries[:1], failures=())
+    assert _sentences(alone) == [] and "All 3 say the same on" in _sentences(ALL)[0]
     failed = replace(ALL, failures=(Failure("four", "It must be B. " * 40),))
     assert comparison_sheet(failed).shape[0] > comparison_sheet(replace(ALL, failures=())).shape[0] + 40
+
+
+def test_numbers_of_a_table_stand_to_the_right() -> None:
+    lines = Table(("method", "IoU"), (("a|b", 1.0), ("c", None)), {"IoU": 1}).markdown().splitlines()
+    assert lines == ["| method | IoU |", "| --- | ---: |", "| a\\|b | 1.0 |", "| c | – |"]
 
 
 def test_the_command_writes_sheet_tables_and_the_files_of_each_method(

@@ -19,6 +19,7 @@ from ovseg.models import Models
 from ovseg.output import view
 from ovseg.progress import silent
 from ovseg.scene import from_image
+from ovseg.types import Segmentation
 from ovseg.words.classes import parse_classes
 from tests.networks import run_of
 
@@ -85,7 +86,7 @@ def test_the_page_shows_them_beside_the_mask(with_clip: Models, picture: np.ndar
 
 def test_a_mark_moves_its_class_where_the_place_attends_to(results: Results) -> None:
     (entry,), picture = results.comparison.entries, results.picture
-    truth = results.truth == 1
+    truth = results.comparison.truth.label_map == 1
     attention = attention_in([entry])
     # The place of the first class that is most surely missed: adding it there gains, taking it away loses.
     missed = truth & (entry.segmentation.label_map != 1)
@@ -103,6 +104,9 @@ def test_a_mark_moves_its_class_where_the_place_attends_to(results: Results) -> 
         (more.segmentation.scores()[1] - before[1])[inside], 0.6 * (before.max() - before.min()) * grown[inside], atol=1e-5
     )
     assert np.array_equal(more.segmentation.scores()[2:], before[2:])
+    free = Segmentation(picture.image, entry.segmentation.labels, 10 * before)  # no threshold: scores of any size
+    moved = corrected(replace(entry, segmentation=free), attention, [Mark(label, x, y, True)]).segmentation.scores()[1]
+    assert np.allclose(moved - 10 * before[1], 6 * (before.max() - before.min()) * grown.numpy(), atol=1e-4)
     found = [np.count_nonzero(missed & (one.segmentation.label_map == 1)) for one in (less, entry, more)]
     assert found[0] == found[1] == 0 < found[2]
     assert more.title == "DiffSegmenter" + BY_HAND and np.array_equal(picture.image, more.segmentation.image)

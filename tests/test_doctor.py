@@ -38,6 +38,18 @@ def test_it_passes_on_random_weights_of_published_formats(
     assert "GiB resident" in lines[-1] and f"torch {torch.__version__.partition('+')[0]}" in lines[-1]
 
 
+def test_every_network_of_a_board_is_checked(
+    tiny_folder: Path, joint_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    failing = {"pipeline": [Finding("clip", "FAILED", "no clip")], "joint": [Finding("clip", "ok", "there")]}
+    monkeypatch.setattr(doctor, "check_networks", lambda own, *_: failing[own.short_name])
+    monkeypatch.setattr(doctor, "check_methods", lambda *_: [])
+    assert main(["doctor", "--device", "cpu", "--backbone", f"{tiny_folder},{joint_folder}"]) == 2
+    said, error = capsys.readouterr()
+    assert "1 ok, 0 not there, 0 failed" in said.splitlines()[-1] and "clip: no clip" in said
+    assert error.splitlines()[-1].endswith("but these did not: clip.")
+
+
 def test_what_is_wrong_is_found(with_clip: Models, picture: np.ndarray, tmp_path: Path) -> None:
     models = with_traits(with_clip, dino=str(tmp_path), grounding=str(tmp_path / "nothing"))
     models._backbone = with_clip.backbone
@@ -66,7 +78,7 @@ def test_a_failed_check_is_the_commands_failure(
     models = with_traits(with_clip, clip=f"local-dir:{tmp_path}")
     monkeypatch.setattr(doctor, "check_methods", lambda *_: iter([Finding("a method", "ok", "")]))
     with pytest.raises(ValueError, match="All checks must pass, but these did not: clip"):
-        doctor.examine(models, "", "", 0.0)
+        doctor.all_pass(doctor.examine(models, "", "", 0.0))
     out = capsys.readouterr().out
     assert "1 failed" in out.splitlines()[-1] and "clip: ValueError" in out.splitlines()[-1]
     assert main(["doctor", "--random", "--backbone", "pocket"]) == 2

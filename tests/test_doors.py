@@ -32,10 +32,10 @@ from pycocotools.coco import COCO
 
 from ovseg.__main__ import main
 from ovseg.demo.build import build, launch
-from ovseg.demo.doors import picture_of
 from ovseg.demo.looking import results_as_files
 from ovseg.demo.picture import of_file
-from ovseg.doors import About, CompareRequest, GenerateRequest, SegmentRequest, inputs
+from ovseg.doors import inputs
+from ovseg.doors.requests import About, CompareRequest, GenerateRequest, SegmentRequest
 from ovseg.limits import limits
 from ovseg.methods import DiffSegmenter, GroundedDiffusion, at_first, suited_to
 from ovseg.models import Models
@@ -44,6 +44,7 @@ from ovseg.pictures import decode_image
 from ovseg.progress import Report, StoppedError, silent
 from ovseg.scene import from_prompt
 from ovseg.server.sentences import without_paths
+from ovseg.server.uploaded_files import sent_file
 from ovseg.server.visitors import Visitors
 from tests.attack.judging import faults_of, message_of
 from tests.attack.requests import bad_files
@@ -305,7 +306,7 @@ def test_a_file_outside_the_uploads_is_refused(file: Path) -> None:
     """Gradio refuses it before a page is asked; this holds where that were to fail."""
     given = {"path": str(file), "meta": {"_type": "gradio.FileData"}}
     with pytest.raises(ValueError, match="picture must be an uploaded file"):
-        picture_of(given, 1024)
+        inputs.picture(sent_file(given), 1024)
 
 
 def test_requests_are_checked_before_any_network_is_loaded(picture: np.ndarray) -> None:

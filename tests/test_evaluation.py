@@ -276,6 +276,7 @@ def test_the_centre_prior_takes_clips_word_for_the_class(with_clip: Models) -> N
 def test_windows_cover_the_picture_and_the_last_one_is_moved_back() -> None:
     assert [len(list(PROTOCOLS[name].boxes((448, 597)))) for name in ("native", "tcl", "ovdiff")] == [1, 2, 2 + 6 + 1]
     assert len(list(PROTOCOLS["sclip"].boxes((336, 448)))) == 6
+    assert {name for name, protocol in PROTOCOLS.items() if protocol.squashed} == {"diffsegmenter", "freeseg"}
     assert PROTOCOLS["tcl"].working_hw((375, 500)) == (448, 597) and PROTOCOLS["freeseg"].working_hw((375, 500)) == (
         375,
         500,

@@ -56,7 +56,7 @@ COLOURS = np.random.default_rng(3).integers(0, 4096, (9, 14, 3), dtype=np.uint16
 READERS: dict[str, Callable[[Path], np.ndarray]] = {
     "command": read_image,
     "page": lambda path: of_file(path).image,
-    "door": lambda path: inputs.picture(path.read_bytes(), "it", 1024),
+    "door": lambda path: inputs.picture(path.read_bytes(), 1024),
 }
 
 

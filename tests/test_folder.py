@@ -14,6 +14,8 @@ from pycocotools.coco import COCO
 
 from ovseg.__main__ import main
 from ovseg.methods import DiffSegmenter
+from ovseg.methods.fa_seg.method import FASeg
+from ovseg.methods.freeseg_diff.method import FreeSegDiff
 from ovseg.models import Models
 from ovseg.output import folder
 from ovseg.output.coco import coco_file, merged
@@ -289,6 +291,17 @@ def test_words_of_captions_become_categories_by_the_alphabet(
         assert [names[a["category_id"]] for a in made["annotations"] if a["image_id"] == number] == seen
     card = json.loads((task.out / "pictures" / "b.png" / "run.json").read_text())
     assert card["caption"] == said["b.png"] and card["weights"]["captioner"] == with_clip.captioner().fingerprint
+
+
+def test_the_captioner_of_a_method_is_among_the_weights_before_it_was_asked(
+    with_clip: Models, pictures: Path, tmp_path: Path
+) -> None:
+    given = {"words": "cat", "caption": "a cat"}
+    weights = [
+        FolderTask(with_traits(with_clip), method, pictures, tmp_path / "out", **given).settings()["weights"]
+        for method in (FASeg(captioned=True), FreeSegDiff())  # which asks nothing where a caption is given
+    ]
+    assert weights[0]["captioner"] == with_clip.captioner().fingerprint and "captioner" not in weights[1]
 
 
 def test_absent_classes_are_left_out_of_a_picture(with_clip: Models, pictures: Path, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from ovseg.demo.compare_tab import request_of
 from ovseg.demo.controls import read_controls
 from ovseg.demo.picture import Picture, of_file
 from ovseg.demo.run import titled
-from ovseg.doors import About, CaptionRequest, CompareRequest, GenerateRequest, inputs
+from ovseg.doors import inputs
+from ovseg.doors.requests import About, CaptionRequest, CompareRequest, GenerateRequest
 from ovseg.limits import PREFIX, Limits, check_number, limits, quoted
 from ovseg.methods import DiffSegmenter, FreeSegDiff, OVDiff, suited_to
 from ovseg.methods.grammar import read_method

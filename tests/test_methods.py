@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from ovseg.backbones import Backbone
+from ovseg.backbones import BACKBONES, Backbone
 from ovseg.backbones.base import Capture, Text, Trace, grid_at
+from ovseg.backbones.checkpoints import unet_traits
 from ovseg.maths import maps
 from ovseg.methods import METHODS, find_method, obstacle_to, released_for, suited_to
 from ovseg.methods.diffsegmenter.method import DiffSegmenter, participle_at
+from ovseg.methods.fa_seg.method import FASeg
 from ovseg.methods.grounded_diffusion.method import GroundedDiffusion
 from ovseg.models import Models
 from ovseg.progress import StoppedError
@@ -298,6 +300,12 @@ def test_what_suits_a_backbone_is_told_from_its_traits(name: str) -> None:
     for published in ("sd14", "sd15", "sd21"):
         models = Models(published, device="cpu")
         assert suited_to(models, kind) == kind() and released_for(models, kind) == kind.as_released()
+
+
+def test_weights_of_resolutions_are_shares() -> None:
+    assert all(sum(row.grid_weights) == pytest.approx(1, abs=2e-4) for row in BACKBONES.values())
+    assert unet_traits(1024, 128, (2, 2, 4))["grid_weights"] == (0, 0.1667, 0.8333)  # nothing where no layer sees words
+    assert FASeg(self_weights=(0.0, 0.5, 0.5)).recipe().stride == 2
 
 
 def test_the_traits_of_the_pocket_network_are_its_own() -> None:

@@ -18,7 +18,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from ovseg.backbones import BACKBONES, Ablation, Backbone, Capture, Checkpoint, counting
+from ovseg.backbones import BACKBONES, Ablation, Backbone, Capture, Checkpoint, counting, load_backbone
 from ovseg.backbones.attention_calls import Call
 from ovseg.backbones.base import Sampling, Site, Text, Trace, Watch, grid_at, query_states, sibling
 from ovseg.backbones.flux2 import Flux2Klein
@@ -299,11 +299,20 @@ def test_a_token_that_is_off_gets_nothing_and_the_others_its_share(backbone: Bac
     )
 
 
+@pytest.mark.parametrize("option", [{"words": "words.safetensors"}, {"offload": True}])
+def test_offloading_and_saved_words_need_a_pipeline(patches: Models, option: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="saved words need a pipeline of diffusers, but patches is none"):
+        load_backbone("patches", "cpu", torch.float32, **option)
+
+
 def test_what_cannot_be_switched_off_is_refused(backbone: Backbone, latent: torch.Tensor) -> None:
     text, site = backbone.encode_text(["a cat"], ["cat"]), backbone.sites[0]
     for off in (Ablation(heads=((site, 99),)), Ablation(layers=(Site("elsewhere", 1, "self"),)), Ablation(tokens=(999,))):
         with pytest.raises(ValueError, match=r"must be (one )?of|must be the backbone's own|must be this network's"):
             backbone.trace(latent, text, 100, Capture(features=backbone.feature_strides), 3, off=off)
+    last = backbone.trace(latent, text, 100, Capture(states=(site,)), 3).states[site].query.shape[1] - 1
+    with pytest.raises(ValueError, match=f"must be (one of 0 to {last}, but got {last + 1}|of {last + 1} heads)"):
+        backbone.trace(latent, text, 100, Capture(), 3, off=Ablation(heads=((site, last + 1),)))
 
 
 def test_rows_together_are_as_rows_alone(backbone: Backbone, latent: torch.Tensor) -> None:

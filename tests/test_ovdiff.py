@@ -14,12 +14,12 @@ import torch
 
 from ovseg.__main__ import main
 from ovseg.backbones import counting
-from ovseg.methods.ovdiff import evidence, prefilter, support
+from ovseg.methods.ovdiff import cost, evidence, prefilter, support
 from ovseg.methods.ovdiff.features import Extractor
 from ovseg.methods.ovdiff.matching import PrototypeTable, Source, sources_of
 from ovseg.methods.ovdiff.method import OVDiff
 from ovseg.methods.ovdiff.prefilter import Things, chosen_classes, which_are_stuff
-from ovseg.methods.ovdiff.prototypes import make_prototypes, prototypes_of, ship
+from ovseg.methods.ovdiff.prototypes import _side, make_prototypes, prototypes_of, ship
 from ovseg.methods.ovdiff.store import NOWHERE, Prototypes, Side, Store, SupportImage, Trimap, store_of
 from ovseg.methods.ovdiff.support import LIKELY, UNLIKELY, masks_by_otsu, masks_by_proposals, stretched, two_thresholds
 from ovseg.methods.ovdiff.word_folder import describe, read
@@ -318,6 +318,24 @@ def test_nearest_prototypes_worked_out_by_hand() -> None:
     few = table.of_classes((1, 2), 3)
     assert few.labels.tolist() == [1, 2, 0] and [source.phrase for source, _ in few.origin] == ["sky", "dog", "dog"]
     assert PrototypeTable.of(sources, means_only=True).labels.tolist() == [1, 2, 3, 0, 0]
+
+
+def test_what_prototypes_cost_is_said_in_minutes(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "cost_of", lambda *_: cost.BuildCost(1, 2, 3e12, 600.0))
+    said = cost.build_cost(models, OVDiff(images=4), 5)
+    assert said.startswith("5 classes of 4 images: 1 rows") and "2 for features; 3.0 TFLOP, about 10.0 minutes on" in said
+
+
+def test_the_mean_is_shown_by_the_picture_that_is_most_like_it() -> None:
+    rows = [torch.tensor([[10.0, 1.0]]), torch.tensor([[1.0, 3.0]]).repeat(5, 1)]  # both means have cosines with all rows'
+    inside = torch.tensor([[[True, False, False, False, False]], [[True] * 5]])
+    side = _side(rows, inside, 2, by_library=False)
+    assert side.pictures[:3].tolist() == [1, 0, 1] and sorted(side.pictures[3:].tolist()) == [0, 1]
+
+
+def test_rows_of_prototypes_are_counted_from_one() -> None:
+    side = Side(np.eye(5, dtype=np.float16), np.array([2, 1, 2, 1, 2], np.int32), 2, np.zeros((3, 1, 1), np.uint8))
+    assert [side.kind_at(row) for row in range(5)] == ["mean", "picture 2", "picture 3", "part 1", "part 2"]
 
 
 def test_what_a_place_is_nearest_to_has_rows_and_columns() -> None:

@@ -20,7 +20,6 @@ from ovseg.evaluation.baselines import AllBackground, CentrePrior, OneClass
 from ovseg.maths.overlap import confusion, image_miou
 from ovseg.methods import METHODS, DiffSegmenter, OVDiff, obstacle_to, suited_to
 from ovseg.methods.base import Method
-from ovseg.methods.ovdiff.cost import without_prototypes
 from ovseg.methods.records import Floor
 from ovseg.models import Models
 from ovseg.pocket.train_judge import Judge, accuracy_on
@@ -89,7 +88,7 @@ def test_every_word_of_the_world_ships_with_its_prototypes(name: str, tmp_path: 
     models = Models(name, device="cpu")
     models.prototype_folders = (tmp_path, models.prototype_folders[1])
     method = suited_to(models, OVDiff)
-    assert without_prototypes(models, method, LABELS) == ()
+    assert method.undrawn(models, LABELS) == ()
     item = scene("val", 16)
     result = method.segment(models, from_image(models, item.image), parse_classes(", ".join(set(item.things))))
     assert {"images", "neighbours"} == {part.kind for part in result.evidence} and not list(tmp_path.iterdir())

@@ -35,8 +35,7 @@ def a_layer(seed: int, grid: tuple[int, int] = GRID, keys: int | None = None) ->
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """No more than a few rows at once."""
-    for room in (heads, layers, refinement):
-        monkeypatch.setattr(room, "AT_ONCE", 200)
+    monkeypatch.setattr(heads, "AT_ONCE", 200)
 
 
 def contributions(layer: LayerAttention) -> Tensor:

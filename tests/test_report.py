@@ -90,9 +90,8 @@ def test_a_variant_whose_network_is_missing_says_so(with_clip: Models, tmp_path:
     task = Benchmark(models, DiffSegmenter(), PocketDataset("val"), 1)
     with pytest.raises(ValueError, match="rows must be some of the settings that suit"):
         AblationTable(task, DiffSegmenter, ("nothing",)).run(tmp_path)
-    assert [r["what"] for r in AblationTable(task, DiffSegmenter, ("stride 2 alone", "t = 50")).run(tmp_path)] == [
-        "stride 2 alone", "t = 50", "t = 500",
-    ]  # fmt: skip
+    rows = AblationTable(task, DiffSegmenter, ("stride 2 alone", "t = 5")).run(tmp_path)
+    assert [row["what"] for row in rows] == ["stride 2 alone", "t = 50", "t = 500"]
     rows = AblationTable(task, DiffSegmenter, ("caption", "t = 50")).run(tmp_path)
     missing = [row["what"] for row in rows if "obstacle" in row]
     assert missing == ["classes by the CLIP filter or the caption", "the prompt continued by the captioner, as in the paper"]

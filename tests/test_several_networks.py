@@ -14,9 +14,11 @@ import gradio as gr
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from playwright.sync_api import BrowserContext, expect
 
 import ovseg.models
+from ovseg.__main__ import main
 from ovseg.assets import SHIPPED
 from ovseg.backbones import find_checkpoint
 from ovseg.compare import board_of, compare, read_variants
@@ -31,7 +33,8 @@ from ovseg.demo.method_panel import _about, chosen, estimates_of, on_other_netwo
 from ovseg.demo.picture import Picture
 from ovseg.demo.run import Results, RunRequest, entries_of, run
 from ovseg.demo.what_if import change_of
-from ovseg.doors import About, CompareRequest, SegmentRequest, inputs
+from ovseg.doors import inputs
+from ovseg.doors.requests import About, CompareRequest, SegmentRequest
 from ovseg.limits import limits
 from ovseg.methods import DiffSegmenter, find_method, runs_on, suited_to
 from ovseg.methods.concept_attention.method import ConceptAttention
@@ -293,7 +296,7 @@ def test_a_picture_is_drawn_by_the_network_that_is_chosen(board: Models, loads: 
     assert not np.array_equal(drawn["joint"].image, drawn["pipeline"].image)
     assert (to_draw(other, None)[0].kind, to_draw(other, None)[0].rows) == ("draw on joint", 6)
     assert durations.expected("speed of draw on joint") and durations.expected("speed of draw")
-    with pytest.raises(gr.Error, match="must be one of those that were named at the start"):
+    with pytest.raises(ValueError, match="must be one of those that were named at the start"):
         next(event(page, "draw")("a cat", 4, 2, "sdxl"))
 
 
@@ -307,7 +310,7 @@ def test_a_data_set_is_made_by_the_network_that_is_chosen(
     for name, there in (("joint", False), ("pipeline", True)):
         about, make = choose(name)
         assert make.constructor_args["interactive"] is there and (obstacle in about) is not there
-    with pytest.raises(gr.Error, match=f"must have a grounding module. {obstacle}"):
+    with pytest.raises(ValueError, match=f"must have a grounding module. {obstacle}"):
         next(event(page, "dataset")("cat, dog", 1, 0.5, 0, "joint"))
     assert not loads
     *_, (_, _, archive) = event(page, "dataset")("cat, dog", 1, 0.5, 0, "pipeline")
@@ -319,15 +322,18 @@ def test_a_data_set_is_made_by_the_network_that_is_chosen(
     assert durations.expected("speed of data set on pipeline")
 
 
-def test_saved_words_name_their_network(tmp_path: Path, board: Models) -> None:
-    odd = tmp_path / "a=b"
-    odd.touch()
+def test_saved_words_name_their_network(tmp_path: Path, board: Models, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two", "a=b", "states"):
+        Path(name).touch()
     assert saved_words_of(["pocket", "sdxl"], ["one", "sdxl=two"]) == {"pocket": "one", "sdxl": "two"}
-    assert saved_words_of(["pocket"], [str(odd)]) == {"pocket": str(odd)}
+    assert saved_words_of(["pocket"], ["a=b"]) == {"pocket": "a=b"}
     for texts, said in (
-        (["sd15=file"], "must be FILE or NAME=FILE with one of the backbones pocket, sdxl, but got 'sd15=file'"),
+        (["sd15=one"], "as FILE or NAME=FILE with one of the backbones pocket, sdxl, but got 'sd15=one'"),
         (["one", "pocket=two"], "must have one file of saved words, but pocket has one and two"),
-        (["sdxl="], "must be FILE or NAME=FILE"),
+        (["sdxl=three"], "must be a file that is there, as FILE or NAME=FILE"),
+        (["three"], "must be a file that is there"),
+        (["sdxl="], "must be a file that is there"),
     ):
         with pytest.raises(ValueError, match=said):
             saved_words_of(["pocket", "sdxl"], texts)
@@ -342,6 +348,22 @@ def test_everything_of_a_method_is_read_on_its_network(board: Models) -> None:
         read_method(text).build(board)
     (variant,) = read_variants(board, [text])
     assert variant.method == suited_to(board.beside("joint"), find_method("concept-attention"))
+
+
+def test_a_method_that_the_usual_network_cannot_run_takes_another(
+    board: Models, tiny_folder: Path, joint_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert [variant.backbone for variant in read_variants(board, ["concept-attention", "diffsegmenter"])] == ["joint", ""]
+    assert inputs.method(board, "concept-attention", None).backbone == "joint"
+    assert restored(board, [read_method("concept-attention")])["settings"]["concept-attention"]["network"] == "joint"
+    Image.fromarray(IMAGE).save(tmp_path / "picture.png")
+    command = ["segment", str(tmp_path / "picture.png"), "--classes", "cat", "--device", "cpu", "--backbone"]
+    for name in ("concept-attention", "diffsegmenter:backbone=joint"):
+        out = tmp_path / name.partition(":")[0]
+        assert main([*command, f"{tiny_folder},{joint_folder}", "--method", name, "--out", str(out)]) == 0
+        assert json.loads((out / "run.json").read_text())["backbone"]["name"] == "joint"
+    assert main([*command, str(tiny_folder), "--method", "concept-attention", "--out", str(tmp_path / "none")]) == 2
+    assert "words and places do not share their attention" in capsys.readouterr().err
 
 
 def test_what_a_folders_weights_take_is_read_from_its_files(board: Models) -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from ovseg.__main__ import main
 from ovseg.evaluation.growth import Sweep, exponent, growth_table, table_of
 from ovseg.evaluation.sizes import Size, Taken, measure_making, measure_size, words_for
+from ovseg.maths import flops
 from ovseg.maths.flops import flop_counter, matmul_peak
 from ovseg.methods import DiffSegmenter
 from ovseg.methods.ovdiff.features import Extractor
@@ -41,7 +42,13 @@ def test_all_arithmetic_counts() -> None:
     with flop_counter() as count:
         torch.ones(4, 6) @ torch.ones(6, 5)
     assert count.get_total_flops() == 2 * 4 * 6 * 5
+
+
+def test_a_devices_speed_is_that_of_its_quickest_product_once_it_is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1e7 < matmul_peak(torch.device("cpu"), torch.float32) < 1e16
+    seconds = iter((0.01, 4.0, 2.0, 8.0))  # the first warms up
+    monkeypatch.setattr(flops, "seconds_of", lambda work, device: next(seconds))
+    assert matmul_peak(torch.device("cpu"), torch.float32) == 2 * 2048**3 / 2.0
 
 
 def test_diffsegmenter_takes_a_row_for_each_class(models: Models, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,12 @@
 """Large pictures in tiles: blended without seams, and what a tile does not hold is not found in it."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from ovseg.methods import DiffSegmenter, suited_to
-from ovseg.methods.tiles import Tiling, blended, boxes_of, in_range_of, looked_at_hw, rows_of_labels, window
+from ovseg.methods.tiles import blended, boxes_of, in_range_of, in_tiles, looked_at_hw, rows_of_labels, window
 from ovseg.models import Models
 from ovseg.progress import Report, silent
 from ovseg.scene import from_image
@@ -34,10 +33,6 @@ def stretched(scene: Scene, report: Report = silent) -> Segmentation:
     return replace(made, own=np.stack([made.scores()[0], *rows]).astype(np.float32))
 
 
-def tiling(models: Models, segment: Callable = by_colour, side: int = 64, **more: bool) -> Tiling:
-    return Tiling(models, segment, side, **more)
-
-
 def test_tiles_cover_the_picture_and_overlap(models: Models) -> None:
     boxes = boxes_of((70, 150), 64)
     counts = np.zeros((70, 150), int)
@@ -50,7 +45,7 @@ def test_tiles_cover_the_picture_and_overlap(models: Models) -> None:
     assert looked_at_hw((20, 150), 64, stretched=False)[0] == (20, 64)
     assert looked_at_hw((70, 150), 150, stretched=True) == looked_at_hw((70, 150), 0, stretched=True) == [(70, 150)]
     with pytest.raises(ValueError, match="side of 32 pixels or more, but got 31"):
-        tiling(models, side=31)
+        in_tiles(models, by_colour, from_image(models, PICTURE), side=31)
 
 
 def test_one_tile_is_the_picture_itself(models: Models) -> None:
@@ -63,7 +58,7 @@ def test_one_tile_is_the_picture_itself(models: Models) -> None:
 def test_scores_that_know_no_place_come_back_as_they_are(models: Models) -> None:
     """Blending weighs: what each tile says of a pixel alike is what comes of it, and a class in one tile is found there."""
     shares: list[float] = []
-    made = tiling(models).run(from_image(models, PICTURE), lambda stage, share: shares.append(share))
+    made = in_tiles(models, by_colour, from_image(models, PICTURE), lambda _, share: shares.append(share), side=64)
     plain = by_colour(from_image(models, PICTURE))
     assert np.allclose(made.scores(), plain.scores(), atol=1e-6) and made.threshold == 0.5
     assert np.array_equal(made.label_map, plain.label_map) and (made.label_map == 1).sum() == 400
@@ -84,9 +79,9 @@ def test_edges_are_smooth() -> None:
 
 def test_a_stretched_class_is_found_only_where_the_whole_picture_has_it(models: Models) -> None:
     scene = from_image(models, PICTURE)
-    alone = tiling(models, stretched).run(scene).label_map
+    alone = in_tiles(models, stretched, scene, side=64).label_map
     assert (alone[:, :60] > 0).any()  # noise, stretched to 0 ... 1 in tiles without anything
-    made = tiling(models, stretched, stretched=True).run(scene)
+    made = in_tiles(models, stretched, scene, side=64, stretched=True)
     assert np.array_equal(made.label_map == 1, stretched(scene).label_map == 1)
     assert made.timings == {"looking": 7.0}
     flat, own = np.full((1, 4, 6), 0.25, np.float32), np.random.default_rng(1).random((1, 4, 6), np.float32)
@@ -104,7 +99,7 @@ def test_a_word_that_one_tile_alone_names_has_a_row(models: Models) -> None:
 
     shifted = replace(by_colour(from_image(models, PICTURE)), own=by_colour(from_image(models, PICTURE)).scores() + 2)
     assert (rows_of_labels(shifted, ("rose",)) == 2).all()  # as sure as what is surely not there
-    made = tiling(models, naming).run(from_image(models, PICTURE))
+    made = in_tiles(models, naming, from_image(models, PICTURE), side=64)
     assert made.labels == (*LABELS, "rose")
     assert np.array_equal(made.label_map == 3, PICTURE[..., 0] > 0)
 

@@ -200,10 +200,16 @@ def test_indexed_png_holds_label_indices() -> None:
     assert picture.mode == "P" and np.asarray(picture).tolist() == [[1, 2, 0]]
 
 
+def test_a_mark_is_a_square_around_its_place() -> None:
+    white = view.marked(np.zeros((65, 129, 3), np.uint8), 0.5, 0.25).all(-1)
+    assert white[14:19, 62:67].all() and np.count_nonzero(white) == 25
+
+
 def test_heat_goes_from_dark_to_bright_and_lies_over_a_picture() -> None:
     colours = view.heat(np.array([[0.0, 5.0, 10.0]])).astype(int).sum(-1)[0]
     assert colours[0] < colours[1] < colours[2]
     assert (view.heat(np.full((2, 2), 3.0)) == view.heat(np.zeros((2, 2)))).all()
+    assert (view.heat(np.arange(len(view.HEAT))[None])[0] == view.HEAT).all()
     image = np.zeros((30, 50, 3), np.uint8)
     out = view.heat_overlay(image, np.eye(4, 6))
     assert out.shape == image.shape and out.dtype == np.uint8
@@ -231,6 +237,15 @@ def test_points_outside_and_other_evidence_are_refused() -> None:
 def test_contact_sheet_holds_pictures_of_any_shape() -> None:
     sheet = view.contact_sheet([np.zeros((10, 40, 3), np.uint8)] * 5, ["a very long caption " * 9] * 5, columns=3, cell=64)
     assert sheet.shape == (2 * (16 + 20 + 8) + 8, 3 * 72 + 8, 3)
+    grey = view.contact_sheet([np.full((16, 64, 3), 10 * k, np.uint8) for k in range(1, 6)], columns=3, cell=64)
+    corners = [(8 + 24 * row, 8 + 72 * column) for row in range(2) for column in range(3)]
+    assert [[*np.unique(grey[y : y + 16, x : x + 64])] for y, x in corners] == [[10], [20], [30], [40], [50], [255]]
+
+
+def test_oklab_knows_the_primaries_as_published() -> None:
+    red, green, blue = (0.628, 0.2249, 0.1258), (0.8664, -0.2339, 0.1795), (0.452, -0.0325, -0.3115)
+    white, primaries = view._oklab(np.full((1, 3), 255)), view._oklab(255 * np.eye(3))
+    assert np.allclose(white, [[1, 0, 0]], atol=1e-3) and np.allclose(primaries, [red, green, blue], atol=2e-3)
 
 
 @pytest.mark.parametrize("kind, picture", [("heat", True), ("regions", True), ("images", True), ("affinity", False)])

@@ -168,6 +168,8 @@ def test_sam3_is_what_the_library_gives(sam3_folder: Path, networks: Models, pic
         assert np.array_equal(result.label_map[~unsure], union[~unsure]) and unsure.mean() < 0.02
         found.append(union)
     assert found[0].any() and not np.array_equal(*found) and prepared.words[0].states.shape[1] == 32
+    nothing = replace(method, least_score=1.0).segment(networks, from_image(networks, picture), parse_classes("cat, dog"))
+    assert not nothing.label_map.any()  # where no instance is sure enough
 
 
 def test_the_trained_segmenter_works_out_as_it_says(networks: Models, picture: np.ndarray) -> None:

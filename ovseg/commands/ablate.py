@@ -24,8 +24,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_dataset(parser)
     parser.add_argument("--count", type=int, default=64, help="number of pictures (default: 64)")
     parser.add_argument(
-        "--only", nargs="+", default=[], metavar="TEXT", help="only variants whose name contains one of these texts"
-    )
+        "--only", nargs="+", default=[], metavar="TEXT",
+        help="only variants of these names, or whose name contains one of these texts",
+    )  # fmt: skip
     parser.add_argument("--out", type=out_folder, required=True, help="folder for the table and the runs")
     add_networks(parser)
 

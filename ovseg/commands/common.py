@@ -21,14 +21,19 @@ from ovseg.words.classes import ClassWord
 from ovseg.words.notes import note_on_photographs, notes_on
 
 
-def add_networks(parser: argparse.ArgumentParser, backbone: str = "pocket") -> None:
-    """Options for the backbone, which is this one if not given, the device and the precision."""
+def add_networks(parser: argparse.ArgumentParser, backbone: str = "pocket", *, several: bool = False) -> None:
+    """Options for the backbone, which is this one if not given, the device and the precision.
+
+    Args:
+        several: whether the command has a use for more than one backbone.
+    """
+    more = "; several with commas between them where methods name one (NAME:backbone=...)" if several else ""
     parser.add_argument(
         "--backbone",
         default=backbone,
-        help=f"diffusion network: {', '.join(BACKBONES)}, or a local diffusers folder; several with commas"
-        f" between them where methods name one (NAME:backbone=...) (default: {backbone})",
+        help=f"diffusion network: {', '.join(BACKBONES)}, or a local diffusers folder{more} (default: {backbone})",
     )
+    parser.set_defaults(takes_several=several)
     parser.add_argument("--lora", metavar="FILE", help="a LoRA that changes the backbone's weights; needs the package peft")
     parser.add_argument(
         "--offload",
@@ -51,9 +56,16 @@ def add_networks(parser: argparse.ArgumentParser, backbone: str = "pocket") -> N
 
 
 def models_of(options: argparse.Namespace) -> Models:
-    """The networks that the options name; none is loaded yet."""
+    """The networks that the options name; none is loaded yet.
+
+    Raises:
+        ValueError: what `board_of` raises; several backbones are named, and the command has no use for them.
+    """
     name = f"{options.backbone}+{options.lora}" if options.lora else options.backbone
-    return board_of(name, options.device, options.dtype, offload=options.offload, words=options.saved_words)
+    models = board_of(name, options.device, options.dtype, offload=options.offload, words=options.saved_words)
+    if len(models.board) > 1 and not options.takes_several:
+        raise ValueError(f"This command takes one backbone, but got {len(models.board)}: {options.backbone}.")
+    return models
 
 
 def add_words(parser: argparse.ArgumentParser) -> None:

@@ -35,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hatch", action="store_true", help="draw lines besides colours, for print without colours")
     add_files(parser)
     parser.add_argument("--out", type=out_folder, required=True, help="folder for sheet.png, comparison.md, .csv and .json")
-    add_networks(parser)
+    add_networks(parser, several=True)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ PICTURE, CLASSES = ASSETS / "examples" / "cat-car.png", "cat, car"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    add_networks(parser)
+    add_networks(parser, several=True)
     add_captioner(parser)
     parser.add_argument(
         "--random",
@@ -46,10 +47,10 @@ def run(options: argparse.Namespace) -> None:
     if options.small and not options.random:
         raise ValueError("--small must come with --random: real weights have one size.")
     start = time.perf_counter()
-    if not options.random:
-        examine(models_of(options), options.captioner, "", start)
-        return
     models = models_of(options)
+    if not options.random:
+        all_pass([name for own in models.board for name in examine(own, options.captioner, "", start)])
+        return
     scale = Scale(narrower=8, layers=2) if options.small else Scale(half=models.dtype.itemsize == 2)
     if options.backbone not in GENERATIONS and not options.small:
         pipeline = published(options.backbone, scale)
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
             return
     with tempfile.TemporaryDirectory() as folder:
         models = random_models(options.backbone, Path(folder), scale, options.device, options.dtype)
-        examine(models, "", f" ({options.backbone}, random{', small' if options.small else ''})", start)
+        all_pass(examine(models, "", f" ({options.backbone}, random{', small' if options.small else ''})", start))
 
 
 def count(models: Models, pipeline: Published, gigabytes: float) -> None:
@@ -72,8 +73,14 @@ def count(models: Models, pipeline: Published, gigabytes: float) -> None:
     print(what_runs(models.with_backbone(backbone)))
 
 
-def examine(models: Models, captioner: str, random: str, start: float) -> None:
-    """Print all checks of these networks."""
+def all_pass(failed: Sequence[str]) -> None:
+    """Raise ValueError where checks failed."""
+    if failed:
+        raise ValueError(f"All checks must pass, but these did not: {', '.join(failed)}.")
+
+
+def examine(models: Models, captioner: str, random: str, start: float) -> list[str]:
+    """Print all checks of these networks. Returns the names of those that failed."""
     for line in surroundings(models):
         print(line, flush=True)
     image, classes, findings = np.array(Image.open(PICTURE).convert("RGB")), parse_classes(CLASSES), list[Finding]()
@@ -82,6 +89,4 @@ def examine(models: Models, captioner: str, random: str, start: float) -> None:
             findings.append(finding)
             print(finding, flush=True)
     print("\n" + summary(models, findings, time.perf_counter() - start, random))
-    failed = [finding.name for finding in findings if finding.state == "FAILED"]
-    if failed:
-        raise ValueError(f"All checks must pass, but these did not: {', '.join(failed)}.")
+    return [finding.name for finding in findings if finding.state == "FAILED"]

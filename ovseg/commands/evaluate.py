@@ -46,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes; leave it out under torchrun (default: 1)")
     parser.add_argument("--out", type=out_folder, required=True, help="folder for the tables, the overview and the counts")
     add_method(parser, MEASURABLE)
-    add_networks(parser)
+    add_networks(parser, several=True)
 
 
 def add_dataset(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
         return
     protocol = named(PROTOCOLS, "protocol", options.protocol)
     configuration = configuration_of(options, options.method, MEASURABLE)
-    models = models.beside(configuration.backbone)
+    models = configuration.networks(models)
     method = protocol.fitted(configuration.build(models), dataset.entry, configuration.settings)
     task = Benchmark(models, method, dataset, count, seed=options.seed, labels=options.labels, protocol=protocol)
     if options.threshold_from:

@@ -15,7 +15,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"as a link of the page names them: scene-12, example-cat-car (default: {' '.join(PICTURES)})",
     )  # fmt: skip
     parser.add_argument("--out", type=out_folder, required=True, help="folder for index.html and what it shows")
-    add_networks(parser)
+    add_networks(parser, several=True)
 
 
 def run(options: argparse.Namespace) -> None:

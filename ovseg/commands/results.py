@@ -11,7 +11,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--count", type=int, default=64, help=f"scenes of {DATASET} for each run (default: 64)")
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="TEXT",
-        help=f"only runs whose name contains one of these texts; all: {', '.join(run.name for run in RUNS)}",
+        help=f"only runs of these names, or whose name contains one of these texts; all: {', '.join(r.name for r in RUNS)}",
     )  # fmt: skip
     parser.add_argument("--out", type=out_folder, required=True, help="folder for the runs, which continue after a stop")
     parser.add_argument(

@@ -52,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attention", action="store_true", help="also write every attention map as a picture")
     parser.add_argument("--out", type=out_folder, required=True, help="folder for the files and their README.txt")
     add_files(parser)
-    add_networks(parser)
+    add_networks(parser, several=True)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -64,17 +64,20 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _method(options: argparse.Namespace, models: Models) -> Method:
-    method = configuration_of(options, options.method).build(models)
+def _method(options: argparse.Namespace) -> tuple[Models, Method]:
+    """The networks that the method runs on, and the method."""
+    configuration = configuration_of(options, options.method)
+    models = configuration.networks(models_of(options))
+    method = configuration.build(models)
     if options.square and method.tile_side:
         raise ValueError("--square squashes the whole picture, and tile_side cuts it: only one of them can be asked for.")
-    return method
+    return models, method
 
 
 def _segment_picture(options: argparse.Namespace, out: RunFolder) -> None:
     """Segment the picture, write the files and print the share of each class."""
-    models, image = models_of(options), read_image(options.image)
-    method, parts = _method(options, models), parts_of(options.files)
+    image, parts = read_image(options.image), parts_of(options.files)
+    models, method = _method(options)
     classes, caption = words_of(options, models, image, finds_words=method.finds_words)
     if options.only_present:
         classes = _present(models, image, classes, caption)
@@ -95,9 +98,9 @@ def _segment_picture(options: argparse.Namespace, out: RunFolder) -> None:
 
 def _segment_folder(options: argparse.Namespace) -> int:
     """Segment what is missing, and name the pictures that were skipped."""
-    models = models_of(options)
+    models, method = _method(options)
     task = FolderTask(
-        models, _method(options, models), options.image, options.out, words=options.classes, caption=options.caption,
+        models, method, options.image, options.out, words=options.classes, caption=options.caption,
         captioner=options.captioner, only_present=options.only_present, seed=options.seed, square=options.square,
         class_thresholds=dict(options.class_threshold), parts=parts_of(options.files), attention=options.attention,
     )  # fmt: skip

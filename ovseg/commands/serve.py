@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mcp", action="store_true", help="also serve segment, compare, caption and generate to MCP clients"
     )
-    add_networks(parser, SHIPPED)
+    add_networks(parser, SHIPPED, several=True)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ import torch
 from ovseg.backbones.saved_words import Encoded, SavedWords
 from ovseg.commands.common import add_networks, models_of
 from ovseg.compare import read_variants
-from ovseg.methods import METHODS
+from ovseg.methods import METHODS, obstacle_to
 from ovseg.methods.settings import split
 from ovseg.words.classes import parse_classes
 
@@ -17,10 +17,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Options of `words`."""
     parser.add_argument("action", choices=("save",), help="save: encode all that the methods ask of the classes")
     parser.add_argument("--classes", required=True, help='such as "dog|puppy, traffic light, sky"')
-    usual = ",".join(kind.name for kind in METHODS if not kind.draws_first)
     parser.add_argument(
-        "--methods", default=usual, help=f"methods between commas, with settings as for `compare` (default: {usual})"
-    )
+        "--methods", default="",
+        help="methods between commas, with settings as for `compare` (default: all that can be run and draw nothing first)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="file of safetensors, for --words FILE of other commands")
     add_networks(parser)
 
@@ -30,7 +30,8 @@ def run(options: argparse.Namespace) -> None:
     from ovseg.backbones.clip_text import ClipText  # here, as diffusers takes seconds to import
 
     models, classes = models_of(options), parse_classes(options.classes)
-    backbone, variants = models.backbone, read_variants(models, split(options.methods, ","))
+    usual = [k.name for k in METHODS if not (k.draws_first or k.yardstick or obstacle_to(models, k))]
+    backbone, variants = models.backbone, read_variants(models, split(options.methods, ",") if options.methods else usual)
     if not isinstance(backbone, ClipText):
         raise ValueError(f"Words can be saved of a pipeline of diffusers, but {models.name} is none.")
     if other := next((variant for variant in variants if variant.backbone), None):

@@ -13,19 +13,10 @@ entries are set against each other or the truth, what nobody asked for is backgr
 from ovseg.compare.comparison import CLAIMED, CONFUSED, MISSED, RIGHT, Comparison, Entry, Failure, work_on
 from ovseg.compare.sheet import comparison_sheet
 from ovseg.compare.truth import Truth, read_legend, read_truth
-from ovseg.compare.variants import (
-    Variant,
-    board_of,
-    by_network,
-    compare,
-    read_variants,
-    run_variant,
-    run_variants,
-    variant_of,
-)  # fmt: skip
+from ovseg.compare.variants import Variant, board_of, compare, read_variants, run_variant, run_variants, variant_of
 
 __all__ = [
     "CLAIMED", "CONFUSED", "MISSED", "RIGHT", "Comparison", "Entry", "Failure", "Truth", "Variant", "board_of",
-    "by_network", "compare", "comparison_sheet", "read_legend", "read_truth", "read_variants",
+    "compare", "comparison_sheet", "read_legend", "read_truth", "read_variants",
     "run_variant", "run_variants", "variant_of", "work_on",
 ]  # fmt: skip

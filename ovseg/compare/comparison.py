@@ -15,7 +15,7 @@ from ovseg.maths.overlap import IGNORED, confusion, dataset_miou, image_miou, io
 from ovseg.output import view
 from ovseg.output.cost import Cost
 from ovseg.output.tables import Table, missing
-from ovseg.types import BACKGROUND, Segmentation
+from ovseg.types import BACKGROUND, Segmentation, named
 
 RIGHT, MISSED, CLAIMED, CONFUSED = range(4)
 """Values of an error map: the label is right; a class is missed, and background stands there; a class is claimed where
@@ -134,10 +134,7 @@ class Comparison:
         Raises:
             ValueError: there is none.
         """
-        for entry in self.entries:
-            if entry.title == title:
-                return entry
-        raise ValueError(f"The title must be one of {', '.join(e.title for e in self.entries)}, but got {quoted(title)}.")
+        return named({entry.title: entry for entry in self.entries}, "title", title)
 
     def indices(self, entry: Entry) -> UInt8[np.ndarray, " k"]:
         """For each label of an entry's own list, its index in `Comparison.labels`; colours follow it."""

@@ -79,18 +79,18 @@ def saved_words_of(backbones: Sequence[str], texts: Sequence[str]) -> dict[str, 
         texts: "FILE" for the first backbone, "NAME=FILE" for another.
 
     Raises:
-        ValueError: one is for no backbone, or two are for the same one.
+        ValueError: one is no file or for no backbone, or two are for the same one.
     """
     files: dict[str, str] = {}
     for text in texts:
-        name, equals, path = text.partition("=")
+        name, _, path = text.partition("=")
         if name not in backbones or not path:
             name, path = backbones[0], text
-            if equals and not Path(text).is_file():
-                raise ValueError(
-                    f"Saved words must be FILE or NAME=FILE with one of the backbones {', '.join(backbones)}, but got"
-                    f" {quoted(text)}."
-                )
+        if not Path(path).is_file():
+            raise ValueError(
+                f"Saved words must be a file that is there, as FILE or NAME=FILE with one of the backbones"
+                f" {', '.join(backbones)}, but got {quoted(text)}."
+            )
         if name in files:
             raise ValueError(f"A backbone must have one file of saved words, but {name} has {files[name]} and {path}.")
         files[name] = path
@@ -125,7 +125,7 @@ def read_variants(models: Models, entries: Sequence[str], settings: Sequence[str
         name, *own = split_method(entry)
         kind = find_method(name.strip())
         configuration = read_settings(kind, [*common.get(kind.name, ()), *own])
-        networks = models.beside(configuration.backbone)
+        networks = configuration.networks(models)
         variants.append(variant_of(networks, configuration.build(networks)))
     return tuple(variants)
 
@@ -216,15 +216,6 @@ def run_variant(
     except torch.OutOfMemoryError:
         return Failure(variant.title, f"The memory of {models.device} must hold the method's work, but it is too small.")
     return Entry(
-        variant.title,
-        segmentation,
-        cost.seconds,
-        variant.method.name,
-        asdict(variant.method),
-        cost.passes,
-        cost.peak_bytes,
-        cost.rows,
-        variant.backbone,
-        models.short_name,
-        yardstick=variant.method.yardstick,
-    )
+        variant.title, segmentation, **asdict(cost), method=variant.method.name, settings=asdict(variant.method),
+        backbone=variant.backbone, network=models.short_name, yardstick=variant.method.yardstick,
+    )  # fmt: skip

@@ -61,7 +61,7 @@ from PIL import Image
 
 from ovseg.demo.static_files import script_of, static
 from ovseg.output import view
-from ovseg.types import BACKGROUND, Segmentation
+from ovseg.types import Segmentation
 
 SCRIPTS = (
     "elements", "board-maps", "board-paint", "board-words", "board-parts", "board-cards", "board-controls", "board-zoom",
@@ -102,17 +102,8 @@ def board_picture(
         labels: "background", then the classes in the order asked for.
         truth: indices into `labels`; 255 where it says nothing.
         seen: what `seen_of` gave of the picture, if it was encoded before.
-
-    Raises:
-        ValueError: the labels do not begin with the background, or the truth does not fit.
     """
-    if not labels or labels[0] != BACKGROUND:
-        raise ValueError(f"The labels must begin with {BACKGROUND!r}, but got {list(labels)[:1]}.")
-    if truth is not None and truth.shape != image.shape[:2]:
-        raise ValueError(f"The truth must have the picture's shape {image.shape[:2]}, but got {truth.shape}.")
-    if truth is not None and (wrong := set(np.unique(truth).tolist()) - {*range(len(labels)), 255}):
-        raise ValueError(f"The truth must hold labels below {len(labels)}, or 255, but it holds {sorted(wrong)}.")
-    drawn = None if truth is None else data_url(Image.fromarray(truth.astype(np.uint8)), "PNG")
+    drawn = None if truth is None else data_url(truth.astype(np.uint8), "PNG")
     return (seen or seen_of(image)) | {"labels": list(labels), "truth": drawn}
 
 
@@ -120,7 +111,7 @@ def seen_of(image: UInt8[np.ndarray, "H W 3"]) -> dict:
     """What of `board_picture` says the picture alone."""
     kind = "JPEG" if image.size > 1_200_000 else "PNG"
     hues = view.hex_colours(view.hues_for(image))
-    return {"url": data_url(Image.fromarray(image), kind), "height": image.shape[0], "width": image.shape[1], "hues": hues}
+    return {"url": data_url(image, kind), "height": image.shape[0], "width": image.shape[1], "hues": hues}
 
 
 def waiting(key: str, title: str, seconds: float | None = None) -> dict:
@@ -181,15 +172,7 @@ def board_value(picture: dict, entries: Sequence[dict], run: str) -> dict:
 
     Args:
         run: any name of this run; the same for all values that are states of it.
-
-    Raises:
-        ValueError: two entries have the same key.
     """
-    keys = [entry["key"] for entry in entries]
-    if len(set(keys)) != len(keys):
-        raise ValueError(f"Each key must be given once, but got {keys}.")
-    found = (label for entry in entries for label in entry.get("labels", ()))
-    labels = list(dict.fromkeys((*picture["labels"], *found)))
     return {
         "run": run,
         "picture": picture["url"],
@@ -199,7 +182,7 @@ def board_value(picture: dict, entries: Sequence[dict], run: str) -> dict:
         "asked": len(picture["labels"]),
         "steps": STEPS,
         "lines": list(view.hatch_size((picture["height"], picture["width"]))),
-        "legend": _legend(labels, picture["hues"]),
+        "legend": _legend(picture["labels"], entries, picture["hues"]),
         "hues": picture["hues"],
         "errors": list(ERROR_COLOURS),
         "entries": list(entries),
@@ -209,10 +192,9 @@ def board_value(picture: dict, entries: Sequence[dict], run: str) -> dict:
 
 def board_step(value: dict, entries: Sequence[dict], fresh: str) -> dict:
     """What a board of this value still needs to show all these entries: the legend, and the maps of the entry `fresh`."""
-    labels = (item["label"] for item in value["legend"])
-    found = (label for entry in entries for label in entry.get("labels", ()))
+    labels = [item["label"] for item in value["legend"]]
     told = [entry if entry["key"] == fresh else without_maps(entry) for entry in entries]
-    return {"run": value["run"], "legend": _legend([*dict.fromkeys((*labels, *found))], value["hues"]), "entries": told}
+    return {"run": value["run"], "legend": _legend(labels, entries, value["hues"]), "entries": told}
 
 
 def without_maps(entry: dict) -> dict:
@@ -296,7 +278,9 @@ def unpacked(url: str, image_hw: tuple[int, int]) -> tuple[UInt8[np.ndarray, "H 
     return labels.reshape(image_hw), steps.reshape(image_hw)
 
 
-def _legend(labels: list[str], hues: Sequence[str]) -> list[dict]:
+def _legend(known: Sequence[str], entries: Sequence[dict], hues: Sequence[str]) -> list[dict]:
+    """The labels that are known, then those that entries have besides."""
+    labels = list(dict.fromkeys([*known, *(label for entry in entries for label in entry.get("labels", ()))]))
     colours = view.palette(len(labels), [[*bytes.fromhex(hue[1:])] for hue in hues])
     lines = view.hex_colours(view.hatch_colours(colours))
     return [
@@ -305,7 +289,8 @@ def _legend(labels: list[str], hues: Sequence[str]) -> list[dict]:
     ]
 
 
-def data_url(picture: Image.Image, kind: str) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **({"quality": 92} if kind == "JPEG" else {"compress_level": view.PNG_EFFORT}))
+def data_url(picture: UInt8[np.ndarray, "H W *channels"], kind: str) -> str:
+    """A picture as its own address, as a "PNG" or a "JPEG"."""
+    buffer, options = io.BytesIO(), {"PNG": {"compress_level": view.PNG_EFFORT}, "JPEG": {"quality": 92}}
+    Image.fromarray(picture).save(buffer, kind, **options[kind])
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"

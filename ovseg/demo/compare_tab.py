@@ -17,7 +17,7 @@ from ovseg.demo.link import Link
 from ovseg.demo.looking import LookPanel, build_look_panel, first_views
 from ovseg.demo.method_panel import build_method_panel, chosen, estimates_of, restored
 from ovseg.demo.picture import Picture, of_kept, of_origin
-from ovseg.demo.picture_panel import PicturePanel, build_picture_panel, wire_picture_panel
+from ovseg.demo.picture_panel import PicturePanel, build_picture_panel, number_of, wire_picture_panel
 from ovseg.demo.preload import on_zero_gpu
 from ovseg.demo.run import Results, RunRequest, drawn, entries_of, grow, run_parts
 from ovseg.demo.word_panel import WordPanel, build_word_panel, captioner_name, chips_value, given_image
@@ -241,11 +241,11 @@ def plain_board(picture: Picture, words: str) -> tuple[dict[str, Any], str]:
 def _wire_zip(tab: CompareTab) -> None:
     """A downloaded zip opens as the board that it was made of; what led to its masks is not in it."""
 
+    @as_sentences()
     def opened(path: str | None) -> tuple[Any, ...]:
         if path is None:
             return tuple(gr.skip() for _ in outputs)
-        with as_sentences():
-            value = read_board(Path(path))
+        value = read_board(Path(path))
         said = "Opened: the masks of the file. Evidence and figures come with a run."
         return status_line(said, None), value, None, *first_views(None)
 
@@ -271,9 +271,9 @@ def _wire_stop(tab: CompareTab, events: list[gr.events.Dependency]) -> None:
 def _wire_link(models: Models, tab: CompareTab) -> None:
     """The button that puts everything chosen into the page's address; Run keeps it in the browser for the next visit."""
 
+    @as_sentences()
     def query(picture: Picture | None, words: str, seed: float | None, methods: Any) -> str:
-        with as_sentences():
-            return query_of(models, picture, words, seed, methods)
+        return query_of(models, picture, words, seed, methods)
 
     inputs = [tab.pictures.picture, tab.words.words, tab.seed, tab.lines]
     tab.link.click(query, inputs, tab.address, **QUIET).success(
@@ -329,7 +329,7 @@ def _as_chosen(models: Models, link: Link, picture: Picture | None, durations: D
     lines = gr.HTML(value=methods, estimates=estimates_of(models, durations))
     chips = chips_value(models, (), picture.image if picture else None)
     begin = begins(models, link.words, methods, durations) if picture else ""
-    chosen_now = (picture, link.words, _number_of(picture), link.seed)
+    chosen_now = (picture, link.words, number_of(picture), link.seed)
     return status, value, None, *chosen_now, *first_views(None), lines, chips, begin
 
 
@@ -341,10 +341,5 @@ def _worked(models: Models, example: WorkedExample, said: str, durations: Durati
         return text, None, None, None, "", gr.skip(), 0, *first_views(None), gr.skip(), gr.skip(), ""
     (value, views), picture = example.views, results.picture
     lines = gr.HTML(estimates=estimates_of(models, durations))
-    chosen_now, chips = (picture, picture.words, _number_of(picture), 0), chips_value(models, (), picture.image)
+    chosen_now, chips = (picture, picture.words, number_of(picture), 0), chips_value(models, (), picture.image)
     return status_line(said, None), value, results, *chosen_now, *views, lines, chips, ""
-
-
-def _number_of(picture: Picture | None) -> Any:
-    """The scene's number for its field; the field stays where the picture is no scene."""
-    return picture.scene if picture and picture.scene is not None else gr.skip()

@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from ovseg.compare import Comparison, Entry, Failure, Variant
-from ovseg.demo.looking import LookPanel, tiles_html
+from ovseg.demo.looking import LookPanel, segmented, tiles_html
 from ovseg.demo.picture import Picture
 from ovseg.demo.run import Results
 from ovseg.demo.work import on_the_network, sent_once, status_line, told, worker
@@ -19,7 +19,6 @@ from ovseg.output import view
 from ovseg.scene import from_image
 from ovseg.server.durations import Durations
 from ovseg.server.request_cost import Work, learning, to_segment
-from ovseg.server.sentences import as_sentences
 from ovseg.words.classes import ClassWord
 
 
@@ -50,11 +49,10 @@ class ControlsAsked:
 
 def asked_of(results: Results | None, title: str | None) -> ControlsAsked:
     """What the controls of an entry are run with."""
-    if results is None or not results.comparison.entries:
-        raise ValueError("There must be masks first, but nothing was segmented yet: press Run.")
-    entry = results.comparison.entry(title or results.comparison.entries[0].title)
+    comparison = segmented(results)
+    entry = comparison.entry(title or comparison.entries[0].title)
     variant = Variant(entry.title, find_method(entry.method)(**entry.settings), entry.backbone)
-    return ControlsAsked(results.picture, results.classes, results.caption, results.comparison.seed, variant)
+    return ControlsAsked(results.picture, results.classes, results.caption, comparison.seed, variant)
 
 
 def controls_html(results: Results, title: str, made: tuple[Entry | Failure, ...]) -> str:
@@ -80,8 +78,7 @@ def wire_controls(
 
     @sent_once
     def controls(results: Results | None, title: str | None) -> Iterator[tuple[str, Any]]:
-        with as_sentences():
-            asked = asked_of(results, title)
+        asked = asked_of(results, title)
         said = status_line(f"The controls of {asked.variant.title} stand below its masks.", None)
         events = learning(durations, asked.work(models), work(asked))
         yield from told(events, 2, lambda made: (said, controls_html(results, asked.variant.title, made)))

@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 
 from ovseg.assets import ASSETS
-from ovseg.demo.network_choice import network_choice, network_of
+from ovseg.demo.network_choice import network_choice
 from ovseg.demo.work import QUIET, on_the_network, say_stopped, sent_once, status_line, told, worker
 from ovseg.doors import inputs
 from ovseg.factory.synthesize import SEGMENTER, Synthesis, preview
@@ -21,7 +21,6 @@ from ovseg.progress import Report
 from ovseg.server.download_folders import new_folder
 from ovseg.server.durations import Durations
 from ovseg.server.request_cost import learning, to_synthesize
-from ovseg.server.sentences import as_sentences
 from ovseg.words.classes import check_amount, parse_classes
 
 SHOWN = 24
@@ -72,7 +71,7 @@ def build_dataset_tab(models: Models, durations: Durations) -> None:
             archive = gr.File(zipped, label="The data set", elem_id="dataset-zip")
 
     def on_network(chosen: str) -> tuple[str, gr.Button]:
-        obstacle = network_of(models, chosen).obstacle("grounding")
+        obstacle = models.beside(chosen).obstacle("grounding")
         return _about(obstacle), gr.Button(interactive=not obstacle)
 
     network.change(on_network, network, [about, make], **QUIET)
@@ -98,15 +97,14 @@ def _maker(models: Models, durations: Durations) -> Any:
 
     @sent_once
     def dataset(words: str, count: float, pairs: float, seed: float | None, network: str) -> Iterator[tuple[str, Any, Any]]:
-        with as_sentences():
-            parsed = parse_classes(words or "")
-            check_amount(parsed)
-            asked = Asked(
-                tuple(word.name for word in parsed), inputs.whole("pictures", count, 1, limits().pictures),
-                inputs.number("share of prompts with two classes", pairs, 0, 1), inputs.whole("The seed", seed), network,
-            )  # fmt: skip
-            if obstacle := models.beside(network).obstacle("grounding"):
-                raise ValueError(f"The network must have a grounding module. {obstacle}")
+        parsed = parse_classes(words or "")
+        check_amount(parsed)
+        asked = Asked(
+            tuple(word.name for word in parsed), inputs.whole("pictures", count, 1, limits().pictures),
+            inputs.number("share of prompts with two classes", pairs, 0, 1), inputs.whole("The seed", seed), network,
+        )  # fmt: skip
+        if obstacle := models.beside(network).obstacle("grounding"):
+            raise ValueError(f"The network must have a grounding module. {obstacle}")
         folder = new_folder()
         (counted,) = to_synthesize(models.beside(network), asked.count)
         said = status_line(f"{asked.count} pictures made.", None)

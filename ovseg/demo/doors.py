@@ -7,23 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
-import numpy as np
 from gradio import FileData
-from jaxtyping import UInt8
 
 from ovseg.demo.work import NETWORK, worker
-from ovseg.doors import (
-    About,
-    Captioned,
-    CaptionRequest,
-    Compared,
-    CompareRequest,
-    Drawn,
-    GenerateRequest,
-    Segmented,
-    SegmentRequest,
-    inputs,
-)
+from ovseg.doors import inputs
+from ovseg.doors.answers import Captioned, Compared, Drawn, Segmented
+from ovseg.doors.requests import About, CaptionRequest, CompareRequest, GenerateRequest, SegmentRequest
 from ovseg.methods import METHODS
 from ovseg.models import Models
 from ovseg.output import view
@@ -42,7 +31,7 @@ DoorRequest = SegmentRequest | CompareRequest | CaptionRequest | GenerateRequest
 def announced(**types: Any) -> Callable[[Callable], Callable]:
     """Tell programs the types of a door's values, and which methods there are.
 
-    The door itself takes anything: what they send may be anything.
+    The door itself takes anything: what they send may be anything. What it raises of that is a sentence.
     """
 
     known = ", ".join(kind.name + SLOW * kind.draws_first for kind in METHODS)
@@ -50,7 +39,7 @@ def announced(**types: Any) -> Callable[[Callable], Callable]:
     def with_types(door: Callable) -> Callable:
         door.__doc__ = door.__doc__.replace("{methods}", known)
         door.__annotations__ = {**types, "return": door.__annotations__["return"]}
-        return door
+        return as_sentences()(door)
 
     return with_types
 
@@ -71,10 +60,11 @@ class Doors:
         """The answer to a request; how long it took is learned.
 
         Raises:
-            gr.Error: it asks for too much work.
+            ValueError: it asks for too much work.
         """
-        with as_sentences():
-            check_request(self._models, request)
+        if isinstance(request, (SegmentRequest, CompareRequest)):
+            about = request.about
+            check_work(self._models, request.variants, about.words, about.image.shape[:2], about.caption)
         progress, answer = gr.Progress(), None
         for stage, share, made in self._work(request):
             progress((round(100 * share), 100), desc=stage, unit="%")
@@ -117,12 +107,11 @@ class Doors:
         Returns:
             an object with labels, masks (label, mean score, area, bbox and COCO RLE of each class found), shares of the picture, the background's threshold, size (height, width), caption, seconds by stage, settings used
         """  # noqa: E501
-        with as_sentences():
-            image = picture_of(picture, longest_side)
-            about = About.of(self._models, image, classes=classes, caption=caption, captioner=captioner, seed=seed)
-            request = SegmentRequest(
-                about, inputs.method(self._models, method, settings), inputs.yes_or_no("only_present", only_present)
-            )
+        image = inputs.picture(sent_file(picture), longest_side)
+        about = About.of(self._models, image, classes=classes, caption=caption, captioner=captioner, seed=seed)
+        request = SegmentRequest(
+            about, inputs.method(self._models, method, settings), inputs.yes_or_no("only_present", only_present)
+        )
         return self._answered(request)
 
     @announced(
@@ -147,11 +136,9 @@ class Doors:
         Returns:
             an object with results (one for each method, as segment answers), failures (title and reason), agreement (share of the picture where all say the same, 0 to 1) and mutual_iou (of every two results)
         """  # noqa: E501
-        with as_sentences():
-            image = picture_of(picture, longest_side)
-            about = About.of(self._models, image, classes=classes, caption=caption, captioner=captioner, seed=seed)
-            request = CompareRequest.of(self._models, about, methods)
-        return self._answered(request)
+        image = inputs.picture(sent_file(picture), longest_side)
+        about = About.of(self._models, image, classes=classes, caption=caption, captioner=captioner, seed=seed)
+        return self._answered(CompareRequest.of(self._models, about, methods))
 
     @announced(picture=FileData, prefix=str, captioner=str, longest_side=int)
     def caption(self, picture: Any, prefix: Any = "", captioner: Any = "", longest_side: Any = 1024) -> Captioned:
@@ -167,9 +154,8 @@ class Doors:
         Returns:
             an object with caption, things and seconds
         """
-        with as_sentences():
-            request = CaptionRequest.of(self._models, picture_of(picture, longest_side), captioner=captioner, prefix=prefix)
-        return self._answered(request)
+        image = inputs.picture(sent_file(picture), longest_side)
+        return self._answered(CaptionRequest.of(self._models, image, captioner=captioner, prefix=prefix))
 
     @announced(prompt=str, seed=int, steps=int | None, guidance=float | None, negative=str)
     def generate(
@@ -187,8 +173,7 @@ class Doors:
         Returns:
             the picture as a PNG file, and an object with prompt, seed, steps, guidance, size (height, width) and seconds
         """
-        with as_sentences():
-            request = GenerateRequest.of(prompt, seed=seed, steps=steps, guidance=guidance, negative=negative)
+        request = GenerateRequest.of(prompt, seed=seed, steps=steps, guidance=guidance, negative=negative)
         image, drawn = self._answered(request)
         path = new_folder() / "generated.png"
         path.write_bytes(view.png(image))
@@ -198,25 +183,13 @@ class Doors:
 def works_of(models: Models, request: DoorRequest) -> tuple[Work, ...]:
     """What a request asks of the networks, to say beforehand how long it takes."""
     match request:
-        case SegmentRequest():
-            about = request.about
-            works = to_segment(models, [request.variant], about.words, about.caption, about.image.shape[:2])
-            return (*works, *([Work("look for classes")] * request.only_present))
-        case CompareRequest():
-            about = request.about
-            return to_segment(models, request.variants, about.words, about.caption, about.image.shape[:2])
         case CaptionRequest():
             return (Work("caption"),)
         case GenerateRequest():
             return to_draw(models, request.steps)
-
-
-def check_request(models: Models, request: DoorRequest) -> None:
-    """Raise ValueError where programs may not ask for so much work at once."""
-    if isinstance(request, (SegmentRequest, CompareRequest)):
-        about = request.about
-        variants = (request.variant,) if isinstance(request, SegmentRequest) else request.variants
-        check_work(models, variants, about.words, about.image.shape[:2], about.caption)
+    about, looks = request.about, isinstance(request, SegmentRequest) and request.only_present
+    works = to_segment(models, request.variants, about.words, about.caption, about.image.shape[:2])
+    return (*works, *([Work("look for classes")] * looks))
 
 
 def took(models: Models, request: DoorRequest, answer: Any) -> list[tuple[Work, float]]:
@@ -226,8 +199,7 @@ def took(models: Models, request: DoorRequest, answer: Any) -> list[tuple[Work, 
             return [(Work("caption"), answer["seconds"])]
         case GenerateRequest():
             return [(to_draw(models, request.steps)[0], answer[1]["seconds"])]
-    variants = (request.variant,) if isinstance(request, SegmentRequest) else request.variants
-    works = {variant.title: variant.work for variant in variants}
+    works = {variant.title: variant.work for variant in request.variants}
     results = [answer] if isinstance(request, SegmentRequest) else answer["results"]
     return [(Work(works[result["title"]], result["rows"] or 0), result["seconds"]["total"]) for result in results]
 
@@ -239,8 +211,3 @@ def build_doors(page: gr.Blocks, models: Models, durations: Durations) -> None:
         added = gr.api(door, api_name=door.__name__, **NETWORK)
         describe_values(page, added["id"], door)
         read_own_files(page, added["id"])
-
-
-def picture_of(given: Any, longest_side: Any) -> UInt8[np.ndarray, "H W 3"]:
-    """The picture of a file that Gradio has taken in, which it describes by a dictionary, or that is written as text."""
-    return inputs.picture(sent_file(given), "it", longest_side)

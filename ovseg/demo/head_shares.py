@@ -14,7 +14,6 @@ from ovseg.output import view
 from ovseg.progress import Report
 from ovseg.reading.shares import Shares, shares_of
 from ovseg.server.durations import Durations
-from ovseg.server.sentences import as_sentences
 
 SAID = (
     "A row is a layer of cross-attention, in the order of computing. Its weight says how alike its self-attention is to that"
@@ -63,8 +62,7 @@ def build_shares(
 
     @sent_once
     def shares(looked: Any, own: dict[int, float] | None, level: int | None) -> Iterator[tuple[Any, ...]]:
-        with as_sentences():
-            asked = focus_of(looked, own, level)
+        asked = focus_of(looked, own, level)
         yield status_line("one more pass", 0.0), gr.skip()
         said = status_line("Layers and heads weighed: 1 pass.", None)
         yield from told(work(asked), 2, lambda made: (said, shares_html(made, asked.attention, asked.word)))

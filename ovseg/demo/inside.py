@@ -28,7 +28,6 @@ import gradio as gr
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 
 from ovseg.attention import Attention, Heads
 from ovseg.demo.board import data_url
@@ -54,13 +53,11 @@ def inside_component(elem_id: str) -> gr.HTML:
 def inside_value(attention: Attention, run: str, weights: Mapping[int, float], token: int) -> dict:
     """What the browser gets of a run, with the maps of one token and the strides' first weights."""
     image = shrunk(attention.image, LONGEST_SIDE)
-    strides = [(stride, *attention.grid(stride)) for stride in attention.strides]
-    numbered = enumerate(attention.cross, 1)
     count = len(attention.timesteps)
-    thumb = _thumb_grid(attention)
+    thumb = view.fitted(attention.latent_hw, min(THUMB, max(attention.latent_hw)))[::-1]
     return {
         "run": run,
-        "picture": data_url(Image.fromarray(image), "PNG"),
+        "picture": data_url(image, "PNG"),
         "width": image.shape[1],
         "height": image.shape[0],
         "heat": view.HEAT.tolist(),
@@ -76,27 +73,25 @@ def inside_value(attention: Attention, run: str, weights: Mapping[int, float], t
         "all": f"mean of {count} {'steps' if attention.is_drawn else 'noise levels'}",
         "axis": "Sampling step" if attention.is_drawn else "Noise level",
         "grid": list(attention.latent_hw),
-        "strides": [
-            {"stride": stride, "rows": rows, "columns": columns, "weight": float(weights.get(stride, 0.0))}
-            for stride, rows, columns in strides
-        ],
+        "strides": [_grid(attention, each) | {"weight": float(weights.get(each, 0.0))} for each in attention.strides],
         "layers": [
-            {"number": number, "stride": site.stride, "name": site.name}
-            | dict(zip(("rows", "columns"), attention.grid(site.stride), strict=True))
-            for number, site in numbered
+            {"number": number, "name": site.name} | _grid(attention, site.stride)
+            for number, site in enumerate(attention.cross, 1)
         ],
         "shares": _shares(attention, weights),
         "token_maps": token_maps(attention, run, token),
     }
 
 
+def _grid(attention: Attention, stride: int) -> dict:
+    rows, columns = attention.grid(stride)
+    return {"stride": stride, "rows": rows, "columns": columns}
+
+
 def _shares(attention: Attention, weights: Mapping[int, float]) -> dict:
     """What the places of the resolution that counts most attend to, by token: the mean over its layers and all levels."""
     stride = max(attention.strides, key=lambda one: weights.get(one, 0.0))
-    rows, columns = attention.grid(stride)
-    maps = np.stack([attention.stride_maps(token)[stride] for token in range(len(attention.tokens))])
-    high = float(maps.max())
-    return {"rows": rows, "columns": columns, "high": high, "data": _packed(maps, high)}
+    return _maps(np.stack([attention.stride_maps(token)[stride] for token in range(len(attention.tokens))]))
 
 
 def token_maps(attention: Attention, run: str, token: int) -> dict:
@@ -116,18 +111,15 @@ def place_value(attention: Attention, run: str, x: float, y: float, level: int |
         ValueError: the place is outside.
     """
     if not attention.kept:
-        return {
-            "run": run,
-            "text": "Self-attention was not kept: choose where to keep it, and press Look again.",
-            "maps": [],
-        }
+        text = "Self-attention was not kept: choose where to keep it, and press Look again."
+        return {"run": run, "text": text, "maps": []}
     near = None if level is None else attention.kept_near(level)
     rows = attention.rows_from(x, y, None if near is None else [near])
     count = len(attention.kept)
     mean = attention.level_name(attention.kept[0]) if count == 1 else f"mean of {count} levels"
     where = f"{x:.0%} from the left, {y:.0%} from the top"
     text = f"What the place {where} attends to, {mean if near is None else attention.level_name(near)}:"
-    maps = [_titled(f"{row.shape[0]} × {row.shape[1]}", row) for row in rows.values()]
+    maps = [{"title": f"{row.shape[0]} × {row.shape[1]}", **_maps(row)} for row in rows.values()]
     return {"run": run, "text": text, "maps": maps}
 
 
@@ -135,26 +127,18 @@ def heads_value(attention: Attention, run: str, heads: Heads, token: int) -> dic
     """The map of one token in every head of a layer."""
     number = list(attention.cross).index(heads.site) + 1
     text = f"Heads of layer {number} at {attention.level_name(heads.level)}, “{attention.token_name(token)}”"
-    maps = [_titled(f"Head {k}", one.astype(np.float32)) for k, one in enumerate(heads.maps[:, token], 1)]
+    maps = [{"title": f"Head {k}", **_maps(one.astype(np.float32))} for k, one in enumerate(heads.maps[:, token], 1)]
     return {"run": run, "text": text, "maps": maps}
 
 
-def _titled(title: str, values: Float[np.ndarray, "y x"]) -> dict:
-    high = float(values.max())
-    return {
-        "title": title, "rows": values.shape[0], "columns": values.shape[1], "high": high, "data": _packed(values, high),
-    }  # fmt: skip
+def _maps(values: Float[np.ndarray, "*any y x"]) -> dict:
+    high, (rows, columns) = float(values.max()), values.shape[-2:]
+    return {"rows": rows, "columns": columns, "high": high, "data": _packed(values, high)}
 
 
 def _packed(values: Float[np.ndarray, "*any y x"], high: float) -> str:
     steps = np.round(values / (high or 1.0) * STEPS).clip(0, STEPS).astype("<u2")
     return base64.b64encode(steps.tobytes()).decode()
-
-
-def _thumb_grid(attention: Attention) -> tuple[int, int]:
-    rows, columns = attention.latent_hw
-    scale = min(1.0, THUMB / max(rows, columns))
-    return max(1, round(rows * scale)), max(1, round(columns * scale))
 
 
 def _thumb(fused: Float[np.ndarray, "y x"], grid: Sequence[int]) -> str:

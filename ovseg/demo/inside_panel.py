@@ -7,13 +7,12 @@ from typing import Any
 
 import gradio as gr
 from gradio.components import Component
-from PIL import Image
 
 from ovseg.attention import Attention, Inspection
 from ovseg.attention.plan import NOISE_LEVELS, parse_levels
 from ovseg.compare import work_on
 from ovseg.demo.board import data_url
-from ovseg.demo.network_choice import network_choice, network_of
+from ovseg.demo.network_choice import network_choice
 from ovseg.demo.picture import Picture, example_gallery, example_names, of_example, of_file
 from ovseg.demo.work import QUIET, status_line
 from ovseg.doors import inputs
@@ -147,7 +146,7 @@ def build_inside_panel(
     wish = [compared, source, uploaded, example, sentence, noise, keep, seed, *drawing, network]
 
     def of_network(network: str) -> tuple[int, float]:
-        checkpoint = network_of(models, network).checkpoint
+        checkpoint = models.beside(network).checkpoint
         return checkpoint.steps, checkpoint.guidance
 
     def estimated(*given: Any) -> str:
@@ -186,9 +185,9 @@ def _build_sources(
         words = sentence_of(models, picture) if picture and chosen == "compare" else gr.skip()
         return thumbnail_of(picture, "The picture of the tab Compare"), words
 
+    @as_sentences()
     def of_upload(path: str | None) -> Picture | None:
-        with as_sentences():
-            return None if path is None else of_file(path)
+        return None if path is None else of_file(path)
 
     def of_gallery(event: gr.SelectData) -> tuple[Picture, str, str]:
         picture = of_example(example_names()[event.index])
@@ -224,7 +223,7 @@ def thumbnail_of(picture: Picture | None, words: str) -> str:
     """A small picture as HTML, with words for who cannot see it, or a sentence where there is none yet."""
     if picture is None:
         return '<p class="ov-note">No picture yet.</p>'
-    small = data_url(Image.fromarray(shrunk(picture.image, SHOWN_SIDE)), "PNG")
+    small = data_url(shrunk(picture.image, SHOWN_SIDE), "PNG")
     return f'<img class="ov-thumbnail" src="{small}" alt="{html.escape(words)}">'
 
 

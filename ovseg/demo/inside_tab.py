@@ -78,6 +78,7 @@ def build_inside_tab(
     _wire_looking(parts)
     say_stopped(stop, [seeing, asking, *changing, *words], status)
 
+    @as_sentences()
     def as_zip(looked: Looked | None, given: dict[int, float] | None) -> gr.File:
         path = new_folder() / "look-inside.zip"
         path.write_bytes(zip_of(looked, given))
@@ -106,12 +107,11 @@ def zip_of(looked: Looked | None, weights: dict[int, float] | None) -> bytes:
     """The files of what a session looks at, with the weights that its sliders have.
 
     Raises:
-        gr.Error: nothing was looked at yet, or no resolution has a weight.
+        ValueError: nothing was looked at yet, or no resolution has a weight.
     """
-    with as_sentences():
-        if looked is None:
-            raise ValueError(NOT_YET)
-        return zipped(files_of_attention(replace(looked.inside, weights=weights or looked.inside.weights)))
+    if looked is None:
+        raise ValueError(NOT_YET)
+    return zipped(files_of_attention(replace(looked.inside, weights=weights or looked.inside.weights)))
 
 
 def look(models: Models, asked: Look, report: Report) -> Looked:
@@ -158,9 +158,8 @@ def _wire_look(
             text = f"Done: {passes} in {time.monotonic() - begun:.1f} s. Looking runs the network no more."
             return status_line(text, None), value_of(looked), looked, None
 
-        with as_sentences():
-            asked = Wish(*given).look(models)
-            asked.plan(models)
+        asked = Wish(*given).look(models)
+        asked.plan(models)
         yield from told(work(asked), 4, answer)
 
     return button.click(
@@ -177,8 +176,7 @@ def _wire_heads(models: Models, durations: Durations, parts: _Parts) -> gr.event
 
     @sent_once
     def heads(looked: Looked | None, event: gr.EventData) -> Iterator[tuple[Any, ...]]:
-        with as_sentences():
-            attention, site, level = layer_asked(looked, int(event.layer), int(event.level))
+        attention, site, level = layer_asked(looked, int(event.layer), int(event.level))
         yield status_line("one more pass, heads apart", 0.0), gr.skip(), gr.skip()
 
         def answer(found: Heads) -> tuple[Any, ...]:

@@ -17,7 +17,6 @@ from ovseg.models import Models
 from ovseg.output import view
 from ovseg.pictures import shrunk
 from ovseg.server.durations import Durations
-from ovseg.server.sentences import as_sentences
 
 APPROXIMATE = (
     "An approximation: what each place asks for was computed with the sentence above, and only the word's keys are new."
@@ -68,8 +67,7 @@ def build_later(
     work = worker(models, durations, lambda asked: [looking(asked.focus.network)], lambda asked, report: asked.run(models))
 
     def answered(given: tuple[Any, ...], is_compared: bool) -> Iterator[tuple[Any, ...]]:
-        with as_sentences():
-            asked = replace(word_asked(*given), is_compared=is_compared)
+        asked = replace(word_asked(*given), is_compared=is_compared)
         yield status_line("asking the kept queries", 0.0), gr.skip()
         passes = "1 pass" if is_compared else "no pass"
         said = status_line(f"“{html.escape(asked.word)}” answered: {passes}.", None)

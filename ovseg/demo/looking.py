@@ -8,7 +8,6 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from PIL import Image
 
 from ovseg.compare import Comparison, Entry
 from ovseg.compare.correction import BY_HAND, Mark
@@ -140,7 +139,7 @@ def evidence_of(entry: Entry) -> str:
 def tiles_html(tiles: Tiles) -> str:
     """Pictures of one size beside each other, as HTML."""
     figures = (
-        f'<figure><img src="{data_url(Image.fromarray(shrunk(picture, TILE)), "JPEG")}" alt="{html.escape(title)}">'
+        f'<figure><img src="{data_url(shrunk(picture, TILE), "JPEG")}" alt="{html.escape(title)}">'
         f"<figcaption>{html.escape(title)}</figcaption></figure>"
         for picture, title in tiles
     )
@@ -194,14 +193,12 @@ def _explained(entry: Entry, item: Evidence, x: float, y: float) -> list[tuple[n
     return []
 
 
+@as_sentences()
 def _looked(results: Results | None, before: Thresholds, event: gr.EventData) -> tuple[Thresholds, Any]:
     """The thresholds that a visitor has moved to; and the masks anew where those of single classes are others."""
-    with as_sentences():
-        asked = thresholds_of(event.threshold, event.offsets)
-        if results is None and asked.offsets:
-            raise ValueError(
-                "Thresholds of single classes need the scores of a run, but there are none here: press Run first."
-            )
+    asked = thresholds_of(event.threshold, event.offsets)
+    if results is None and asked.offsets:
+        raise ValueError("Thresholds of single classes need the scores of a run, but there are none here: press Run first.")
     if results is None or asked.offsets == before.offsets:
         return asked, gr.skip()
     return asked, drawn(results.at(Thresholds(offsets=asked.offsets)), str(event.run))
@@ -234,27 +231,29 @@ def _here(results: Results | None, event: gr.SelectData) -> tuple[Any, ...]:
 def _marking(adds: bool | None) -> Callable[..., tuple[Any, ...]]:
     """What a button does that adds the clicked place, takes it away, or takes back the last mark."""
 
+    @as_sentences()
     def mark(
         results: Results | None, spot: tuple | None, label: str | None, marks: dict[str, tuple[Mark, ...]]
     ) -> tuple[Any, ...]:
-        with as_sentences():
-            if results is None or spot is None:
-                raise ValueError("A place must be clicked first, on the masks of a method, but none was.")
-            title, x, y = spot
-            own = marks.get(title, ())
-            own = own[:-1] if adds is None else (*own, Mark(str(label), x, y, adds))
-            made = results.with_marks(title, own)
+        if results is None or spot is None:
+            raise ValueError("A place must be clicked first, on the masks of a method, but none was.")
+        title, x, y = spot
+        own = marks.get(title, ())
+        own = own[:-1] if adds is None else (*own, Mark(str(label), x, y, adds))
+        made = results.with_marks(title, own)
         return drawn(made, uuid.uuid4().hex), made, marks | {title: own}, made.comparison.markdown(), made.cards
 
     return mark
 
 
+@as_sentences()
 def _as_csv(results: Results | None) -> str:
-    return _made(results).figures().csv()
+    return segmented(results).figures().csv()
 
 
+@as_sentences()
 def _as_zip(results: Results | None, thresholds: Thresholds) -> gr.File:
-    path, comparison = new_folder() / "ovseg.zip", _made(results)
+    path, comparison = new_folder() / "ovseg.zip", segmented(results)
     more = {
         BOARD_FILE: board_bytes(drawn(results.at(Thresholds(offsets=thresholds.offsets)), "kept")),
         "figures.csv": comparison.figures().csv().encode(),
@@ -270,7 +269,12 @@ def results_as_files(comparison: Comparison) -> dict[str, Result]:
     return {slug(entry.title): Result(entry.segmentation, dict(entry.card), labels) for entry in entries}
 
 
-def _made(results: Results | None) -> Comparison:
+def segmented(results: Results | None) -> Comparison:
+    """What was segmented.
+
+    Raises:
+        ValueError: nothing was.
+    """
     if results is None or not results.comparison.entries:
-        raise gr.Error("There must be masks first, but nothing was segmented yet: press Run.", print_exception=False)
+        raise ValueError("There must be masks first, but nothing was segmented yet: press Run.")
     return results.comparison

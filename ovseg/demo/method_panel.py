@@ -44,13 +44,13 @@ def build_method_panel(models: Models) -> tuple[gr.HTML, gr.Number]:
     )  # fmt: skip
     seed = gr.Number(0, label="Seed of the noise", precision=0, minimum=0, elem_id="seed", render=False)
 
+    @as_sentences()
     def add(value: Any, event: gr.EventData) -> dict[str, Any]:
-        with as_sentences():
-            return with_variant(models, value, event.method, event.before)
+        return with_variant(models, value, event.method, event.before)
 
+    @as_sentences()
     def add_others(value: Any) -> dict[str, Any]:
-        with as_sentences():
-            return on_other_networks(models, value)
+        return on_other_networks(models, value)
 
     lines.variant(add, lines, lines, **QUIET)
     lines.others(add_others, lines, lines, **QUIET)
@@ -112,7 +112,7 @@ def _read(models: Models, kind: type[Method], held: Any) -> Variant:
 
 
 def _held(models: Models, written: Configuration) -> dict[str, Any]:
-    own = models.beside(written.backbone)
+    own = written.networks(models)
     return {"network": own.board_name, "mode": written.mode, "values": values_of(written.build(own))}
 
 
@@ -127,7 +127,7 @@ def restored(models: Models, methods: Sequence[Configuration]) -> dict[str, Any]
     first: dict[type[Method], Configuration] = {}
     more: list[Configuration] = []
     for method in methods:
-        own = models.beside(method.backbone)
+        own = method.networks(models)
         check_networks(own, method.build(own))
         if first.setdefault(method.kind, method) is not method:
             more.append(Configuration.of(own, method.build(own)))

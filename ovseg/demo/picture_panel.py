@@ -8,15 +8,15 @@ from typing import Any
 
 import gradio as gr
 
-from ovseg.demo.network_choice import network_choice, network_of
+from ovseg.demo.network_choice import network_choice
 from ovseg.demo.picture import Picture, example_gallery, example_names, of_example, of_file, of_scene
 from ovseg.demo.word_panel import colours_on
 from ovseg.demo.work import QUIET, on_the_network, sent_once, status_line, told, worker
 from ovseg.doors import inputs
+from ovseg.doors.requests import GenerateRequest
 from ovseg.limits import limits
 from ovseg.models import Models
 from ovseg.progress import Report
-from ovseg.scene import from_prompt
 from ovseg.server.durations import Durations
 from ovseg.server.request_cost import learning, to_draw
 from ovseg.server.sentences import as_sentences
@@ -82,8 +82,13 @@ def build_picture_panel(models: Models) -> PicturePanel:
 
 def shown(picture: Picture, chips: dict[str, Any]) -> tuple[Any, ...]:
     """What choosing a picture changes: the picture, words, caption, chips and the scene's number."""
-    number = gr.skip() if picture.scene is None else picture.scene
-    return picture, picture.words or gr.skip(), picture.caption, chips | {"colours": colours_on(picture.image)}, number
+    coloured = chips | {"colours": colours_on(picture.image)}
+    return picture, picture.words or gr.skip(), picture.caption, coloured, number_of(picture)
+
+
+def number_of(picture: Picture | None) -> Any:
+    """The scene's number for its field; the field stays where the picture is no scene."""
+    return picture.scene if picture and picture.scene is not None else gr.skip()
 
 
 def wire_picture_panel(
@@ -94,18 +99,15 @@ def wire_picture_panel(
     Returns every event that ends in another picture, and the one that uses the network.
     """
 
-    def another() -> tuple[Any, ...]:
-        return shown(of_scene(random.randrange(SCENES)), chips)
-
+    @as_sentences()
     def numbered(number: float | None) -> tuple[Any, ...]:
-        with as_sentences():
-            return shown(of_scene(inputs.whole("The scene's number", number)), chips)
+        return shown(of_scene(inputs.whole("The scene's number", number)), chips)
 
+    @as_sentences()
     def uploaded(path: str | None, truth: str | None, legend: str | None) -> tuple[Any, ...]:
         if path is None:
             return tuple(gr.skip() for _ in outputs)
-        with as_sentences():
-            return shown(with_truth(of_file(path), truth, legend), chips)
+        return shown(with_truth(of_file(path), truth, legend), chips)
 
     def example(event: gr.SelectData) -> tuple[Any, ...]:
         return shown(of_example(example_names()[event.index]), chips)
@@ -114,13 +116,13 @@ def wire_picture_panel(
     sent = panel.upload.upload(uploaded, [panel.upload, *files], outputs, **QUIET)
     sent.success(None, None, None, js=ASK_WORDS, api_visibility="private")
     events = [
-        panel.another.click(another, None, outputs, **QUIET),
+        panel.another.click(lambda: shown(of_scene(random.randrange(SCENES)), chips), None, outputs, **QUIET),
         panel.number.submit(numbered, panel.number, outputs, **QUIET),
         sent,
         panel.examples.select(example, None, outputs, **QUIET),
         *(f.change(with_truth, [panel.picture, *files], panel.picture, **QUIET) for f in files),
     ]
-    panel.network.change(lambda network: network_of(models, network).checkpoint.steps, panel.network, panel.steps, **QUIET)
+    panel.network.change(lambda network: models.beside(network).checkpoint.steps, panel.network, panel.steps, **QUIET)
     drawing = panel.draw.click(
         _drawing(models, chips, durations), [panel.prompt, panel.draw_seed, panel.steps, panel.network],
         [status, *outputs], **on_the_network(status),
@@ -140,19 +142,15 @@ def _drawing(
     """The event that draws a picture: the values of the status line and of `shown`."""
 
     def drawn(prompt: str, seed: int, steps: int, network: str, report: Report) -> Picture:
-        report("loading the network", 0.0)
-        made = from_prompt(
-            models.beside(network), prompt, seed, steps=steps, on_step=lambda done, total: report("drawing", done / total)
-        )
-        return Picture(made.image, caption=made.caption)
+        image, made = GenerateRequest(prompt, seed, steps).run(models.beside(network), report)
+        return Picture(image, caption=made["prompt"])
 
     work = worker(models, durations, lambda prompt, seed, steps, network: to_draw(models.beside(network), steps), drawn)
 
     @sent_once
     def draw(prompt: str, seed: float | None, steps: float, network: str) -> Iterator[tuple[Any, ...]]:
-        with as_sentences():
-            asked = inputs.text("The prompt", prompt, needed=True), inputs.whole("The seed", seed), inputs.steps(steps)
-        (counted,) = to_draw(network_of(models, network), asked[2])
+        asked = inputs.text("The prompt", prompt, needed=True), inputs.whole("The seed", seed), inputs.steps(steps)
+        (counted,) = to_draw(models.beside(network), asked[2])
         said = status_line("Drawn. Check the words, then press Run.", None)
         events = learning(durations, counted, work(*asked, network))
         yield from told(events, 6, lambda made: (said, *shown(made, chips)))

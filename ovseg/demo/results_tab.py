@@ -11,12 +11,11 @@ from pathlib import Path
 
 import gradio as gr
 
-from ovseg.backbones import find_checkpoint
 from ovseg.demo.static_files import static
 from ovseg.evaluation.baselines import MEASURABLE
 from ovseg.evaluation.benchmark import USUAL
 from ovseg.evaluation.results import FIGURES, SHIPPED, FigurePair, Measured, ResultFiles
-from ovseg.methods import METHODS, Method, find_method
+from ovseg.methods import METHODS, Method, find_method, obstacle_to
 from ovseg.methods.records import METRICS
 from ovseg.models import PARTS, Models
 
@@ -88,9 +87,11 @@ class _Page:
         measured = [runs for one in (self.results, *self.results.others) if (runs := one.plain())]
         if len(measured) < 2:
             return ""
-        titles = [find_checkpoint(next(iter(runs.values())).record["backbone"]).short_title for runs in measured]
+        boards = [Models(next(iter(runs.values())).record["backbone"], "cpu") for runs in measured]
+        titles = [models.checkpoint.short_title for models in boards]
         kinds = [kind for kind in METHODS if not kind.yardstick and any(kind.name in runs for runs in measured)]
-        rows = [[escape(kind.full_title()), *(_on_a_network(runs.get(kind.name)) for runs in measured)] for kind in kinds]
+        columns = list(zip(measured, boards, strict=True))
+        rows = [[escape(kind.full_title()), *(_on_a_network(kind, *column) for column in columns)] for kind in kinds]
         title, data = "One method on several networks", _data(next(iter(measured[0].values())))
         table = _table(title, ("Method", *titles), rows)
         return f'<section id="results-networks"><h3>{title}</h3><p>Dataset mIoU, {data}.</p>{table}</section>'
@@ -173,8 +174,12 @@ class _Page:
         return _folded("results-all", "Every run of ours", _table("Every run of ours", columns, rows))
 
 
-def _on_a_network(row: Measured | None) -> str:
-    return "not measured" if row is None else _figures(None, row.figure("miou"), None, kind="ours")
+def _on_a_network(kind: type[Method], runs: Mapping[str, Measured], models: Models) -> str:
+    """What was measured of a method on a network, or why nothing was."""
+    if kind.name in runs:
+        return _figures(None, runs[kind.name].figure("miou"), None, kind="ours")
+    obstacle = obstacle_to(models, kind)
+    return "cannot be run" + _small(obstacle) if obstacle else "not measured"
 
 
 def _same_way(pair: FigurePair) -> bool:
@@ -256,15 +261,12 @@ def _more(summary: str, text: str, *, is_code: bool = False) -> str:
 def _table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table whose cells name their column, for narrow screens, where each row is a block."""
     head = "".join(f'<th scope="col" role="columnheader">{name}</th>' for name in columns)
-    body = "".join(f'<tr role="row">{_cells(columns, row)}</tr>' for row in rows)
+    body = ""
+    for first, *others in rows:
+        pairs = zip(columns[1:], others, strict=True)
+        cells = "".join(f'<td role="cell" data-column="{name}">{cell}</td>' for name, cell in pairs)
+        body += f'<tr role="row"><th scope="row" role="rowheader">{first}</th>{cells}</tr>'
     return (
         f'<table role="table" aria-label="{escape(caption)}"><thead role="rowgroup"><tr role="row">{head}</tr></thead>'
         f'<tbody role="rowgroup">{body}</tbody></table>'
     )
-
-
-def _cells(columns: Sequence[str], row: Sequence[str]) -> str:
-    first, *others = row
-    cells = [f'<th scope="row" role="rowheader">{first}</th>']
-    cells += [f'<td role="cell" data-column="{name}">{cell}</td>' for name, cell in zip(columns[1:], others, strict=True)]
-    return "".join(cells)

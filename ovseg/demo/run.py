@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
-from ovseg.compare import Comparison, Entry, Failure, Variant, by_network, run_variants, variant_of, work_on
+from ovseg.compare import Comparison, Entry, Failure, Variant, run_variants, variant_of, work_on
 from ovseg.compare.correction import BY_HAND, Mark, attention_in, corrected
+from ovseg.compare.variants import by_network
 from ovseg.demo import board
 from ovseg.demo.picture import Picture
 from ovseg.methods import Method, at_first, find_method, suited_to
@@ -136,11 +135,6 @@ class Results:
     def cards(self) -> dict[str, Mapping[str, Any]]:
         """The run card of each entry, by its title."""
         return {entry.title: entry.card for entry in self.comparison.entries}
-
-    @property
-    def truth(self) -> np.ndarray | None:
-        """The label map of the truth, if it is known."""
-        return None if self.comparison.truth is None else self.comparison.truth.label_map
 
 
 def _drawn(outcome: Entry | Failure) -> dict:
@@ -272,7 +266,8 @@ def _prepared_long(entry: Entry) -> bool:
 
 def drawn(results: Results, name: str) -> dict[str, Any]:
     """The board for results that may still be growing."""
-    picture = results.picture.on_board((BACKGROUND, *results.comparison.classes), results.truth)
+    classes, truth = results.comparison.classes, results.comparison.truth
+    picture = results.picture.on_board((BACKGROUND, *classes), truth and truth.label_map)
     return board.board_value(picture, entries_of(results), name) | {"note": results.note}
 
 

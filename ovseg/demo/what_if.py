@@ -29,7 +29,6 @@ from ovseg.models import Models
 from ovseg.output import view
 from ovseg.pictures import shrunk
 from ovseg.server.durations import Durations
-from ovseg.server.sentences import as_sentences
 
 CHOICE = re.compile(r"(grid|layer|token) (\d+)|head (\d+) of layer (\d+)")
 MASK_FROM = 0.5  # of the fused map, whose values are 0 to 1
@@ -166,8 +165,7 @@ def _what_if(models: Models, durations: Durations) -> Callable[..., Iterator[tup
     def what_if(
         looked: Any, own: dict[int, float] | None, off: list[str] | None, sentence: str | None, level: int | None
     ) -> Iterator[tuple[Any, ...]]:
-        with as_sentences():
-            change = change_of(models, looked, own, off or (), sentence, level)
+        change = change_of(models, looked, own, off or (), sentence, level)
         yield status_line("one more pass", 0.0), gr.skip()
         words = f"without {', '.join(off)}" if off else f"of “{change.sentence}”"
         said = status_line("One thing changed: 1 pass.", None)

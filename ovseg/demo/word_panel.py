@@ -81,14 +81,14 @@ def build_word_panel(
     return WordPanel(box, chips, caption, captioner, tuple(rest)), [saying, checking]
 
 
+@as_sentences()
 def _left_out(words: str, value: Any) -> tuple[str, gr.Button]:
     """The words without those that the chips do not find, and the button hidden."""
-    with as_sentences():
-        classes = parse_classes(words)
-        try:
-            kept = [w for w in classes if value["present"].get(w.name, {"present": True})["present"]]
-        except (KeyError, TypeError, AttributeError):
-            raise ValueError("What is found must be what the page's own chips say, but got something else.") from None
+    classes = parse_classes(words)
+    try:
+        kept = [w for w in classes if value["present"].get(w.name, {"present": True})["present"]]
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError("What is found must be what the page's own chips say, but got something else.") from None
     return ", ".join("|".join(word.phrases) for word in kept), gr.Button(visible=False)
 
 
@@ -142,10 +142,9 @@ def _captioning(models: Models, durations: Durations) -> Callable[..., Iterator[
 
     @sent_once
     def say(given: Picture | None, captioner: str | None) -> Iterator[tuple[Any, ...]]:
-        with as_sentences():
-            image, name = given_image(given), inputs.captioner(models, captioner_name(captioner))
-            if obstacle := models.captioner_obstacle(name):
-                raise ValueError(f"Another captioner must be chosen: {obstacle}")
+        image, name = given_image(given), inputs.captioner(models, captioner_name(captioner))
+        if obstacle := models.captioner_obstacle(name):
+            raise ValueError(f"Another captioner must be chosen: {obstacle}")
         yield from told(learning(durations, captioning, describe(image, name)), 3, answer)
 
     return say
@@ -168,10 +167,9 @@ def _looking_for(models: Models, durations: Durations) -> Callable[..., Iterator
             text = f"CLIP and the caption see {count} of {len(seen)} classes; the others stay until you leave them out."
             return status_line(text, None), chips_value(models, seen, image), gr.Button(visible=count < len(seen))
 
-        with as_sentences():
-            image = given_image(given)
-            check_amount(parse_classes(words or ""))
-            inputs.text("The caption", caption or "")
+        image = given_image(given)
+        check_amount(parse_classes(words or ""))
+        inputs.text("The caption", caption or "")
         yield from told(learning(durations, looking, look(image, words, caption or "")), 3, answer)
 
     return check

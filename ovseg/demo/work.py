@@ -71,14 +71,14 @@ def stream_parts(
 
 
 def sent_once(handler: Callable[..., Iterator[tuple[Any, ...]]]) -> Callable[..., Iterator[tuple[Any, ...]]]:
-    """A decorator for what an event calls: its last values are sent once.
+    """A decorator for what an event calls: its last values are sent once, and a ValueError is a sentence.
 
     Gradio sends what a generator yielded last once more when the generator ends, and the browser takes it in anew.
     """
 
     @functools.wraps(handler)
     def ending_with_nothing(*args: Any) -> Iterator[tuple[Any, ...]]:
-        with closing(handler(*args)) as steps:
+        with as_sentences(), closing(handler(*args)) as steps:
             for values in steps:
                 yield values
         yield tuple(gr.skip() for _ in values)

@@ -4,7 +4,6 @@ What real weights know is not in them; that they are read, and run, can be seen.
 same can be made.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -48,15 +47,14 @@ def write_pipeline(folder: Path, published: Published, dtype: torch.dtype) -> No
     for part, config in published.parts.items():
         index[part] = [config["_library"], config["_class_name"]]
         if part == "scheduler":
-            (folder / part).mkdir(parents=True)
-            text = json.dumps({name: value for name, value in config.items() if name != "_library"}, indent=2)
-            (folder / part / "scheduler_config.json").write_text(text, encoding="utf-8")
+            written = {name: value for name, value in config.items() if name != "_library"}
+            write_json(folder / part / "scheduler_config.json", written)
         else:
             network_of(config, dtype).save_pretrained(folder / part)
     for part, (kind, write) in published.tokenizers.items():
         index[part] = ["transformers", kind]
         write(folder / part)
-    (folder / "model_index.json").write_text(json.dumps(index, indent=2), encoding="utf-8")
+    write_json(folder / "model_index.json", index)
 
 
 def network_of(config: Mapping[str, Any], dtype: torch.dtype) -> torch.nn.Module:
@@ -221,12 +219,8 @@ def _klein(scale: Scale) -> Published:
     }  # fmt: skip
     shifting = {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 1.15}
     flow = FLOW | shifting | {"base_image_seq_len": 256, "max_image_seq_len": 4096}
-    parts = {
-        "transformer": transformer,
-        "vae": _codec(scale, "AutoencoderKLFlux2"),
-        "text_encoder": words,
-        "scheduler": flow,
-    }
+    codec = _codec(scale, "AutoencoderKLFlux2")
+    parts = {"transformer": transformer, "vae": codec, "text_encoder": words, "scheduler": flow}
     tokenizer = {"tokenizer": ("Qwen2TokenizerFast", write_qwen_vocabulary)}
     return Published("Flux2KleinPipeline", parts, tokenizer, {"is_distilled": True})
 

@@ -18,6 +18,7 @@ from torch import nn
 from transformers import BlipConfig, BlipForConditionalGeneration, PreTrainedModel, ViTConfig, ViTModel
 
 from ovseg.doctor.vocabularies import SENTENCES
+from ovseg.files import as_json, write_whole
 
 HEAD = "text_decoder.cls.predictions"
 SHARED = {
@@ -79,7 +80,7 @@ def write_dino(folder: Path, scale: Scale) -> None:
         hidden_size=width, num_hidden_layers=scale.depth(12), num_attention_heads=scale.width(12),
         intermediate_size=4 * width, image_size=224, patch_size=8, hidden_act="gelu", layer_norm_eps=1e-12, qkv_bias=True,
     )  # fmt: skip
-    _save(ViTModel(config), folder)
+    ViTModel(config).save_pretrained(folder)
     write_json(folder / "preprocessor_config.json", {
         "do_normalize": True, "do_resize": True, "feature_extractor_type": "ViTFeatureExtractor", "resample": 2, "size": 224,
         "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
@@ -100,7 +101,7 @@ def write_blip(folder: Path, scale: Scale) -> None:
         vision_config={**shape, "image_size": 384, "patch_size": 16, "num_hidden_layers": scale.depth(12)},
         projection_dim=scale.width(512),
     )  # fmt: skip
-    _save(BlipForConditionalGeneration(config), folder, as_pickle=True)
+    _save_as_pickle(BlipForConditionalGeneration(config), folder)
     write_json(folder / "preprocessor_config.json", {**blip_pictures(384), "processor_class": "BlipProcessor"})
 
 
@@ -148,19 +149,17 @@ def built(make: Callable[..., nn.Module], config: dict[str, Any], dtype: torch.d
         torch.set_default_dtype(before)
 
 
-def _save(network: PreTrainedModel, folder: Path, as_pickle: bool = False) -> None:
+def _save_as_pickle(network: PreTrainedModel, folder: Path) -> None:
     """The network in transformers' old names of tensors, which it goes back to when it saves."""
     network.save_pretrained(folder)
-    if as_pickle:
-        path = folder / "model.safetensors"
-        tensors = load_file(path)
-        # Old pickles hold shared tensors under each of their names.
-        shared = {name: tensors[other] for name, other in SHARED.items() if other in tensors}
-        torch.save({**shared, **tensors}, folder / "pytorch_model.bin")
-        path.unlink()
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    # Old pickles hold shared tensors under each of their names.
+    shared = {name: tensors[other] for name, other in SHARED.items() if other in tensors}
+    torch.save({**shared, **tensors}, folder / "pytorch_model.bin")
+    path.unlink()
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """A file of a repository."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_whole(path, as_json(content))

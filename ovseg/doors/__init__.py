@@ -3,11 +3,3 @@
 A request is checked when it is made, before any network is loaded; `run` then does the work by the same code as the command
 line. Nothing here knows how requests come in: `ovseg.demo.doors` serves them.
 """
-
-from ovseg.doors.answers import Captioned, Compared, Drawn, Segmented
-from ovseg.doors.requests import About, CaptionRequest, CompareRequest, GenerateRequest, SegmentRequest
-
-__all__ = [
-    "About", "CaptionRequest", "Captioned", "CompareRequest", "Compared", "Drawn", "GenerateRequest", "SegmentRequest",
-    "Segmented",
-]  # fmt: skip

@@ -94,10 +94,9 @@ def written_file(value: Any) -> bytes | None:
     return None
 
 
-def picture(content: bytes, name: str, longest_side: Any) -> UInt8[np.ndarray, "H W 3"]:
-    """A picture file, by the name that an error's sentence has, as RGB, shrunk until its longer side fits."""
-    limit = whole("longest_side", longest_side, 16, LONGEST_SIDE)
-    return decode_image(content, name, limit)
+def picture(content: bytes, longest_side: Any) -> UInt8[np.ndarray, "H W 3"]:
+    """A picture file as RGB, shrunk until its longer side fits."""
+    return decode_image(content, "it", whole("longest_side", longest_side, 16, LONGEST_SIDE))
 
 
 def method(models: Models, text_of_method: Any, settings: Any) -> Variant:
@@ -116,7 +115,7 @@ def method(models: Models, text_of_method: Any, settings: Any) -> Variant:
         )
     mode = text("mode", given.get("mode", asked.mode))
     changed = {field: _setting(asked.kind, field, value) for field, value in given.items() if field != "mode"}
-    own = models.beside(asked.backbone)
+    own = asked.networks(models)
     made = variant_of(own, replace(asked, mode=mode, settings={**asked.settings, **changed}).build(own))
     check_networks(own, made.method)
     return made

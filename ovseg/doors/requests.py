@@ -64,6 +64,11 @@ class SegmentRequest:
     variant: Variant
     only_present: bool = False  # whether classes are left out that neither CLIP nor the caption finds
 
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """The one method, as `CompareRequest` has several."""
+        return (self.variant,)
+
     def run(self, models: Models, report: Report = silent) -> Segmented:
         """Segment the picture."""
         classes, caption = self.about.asked_for(models, self.variant.method.finds_words, report)

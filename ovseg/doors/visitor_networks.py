@@ -43,17 +43,16 @@ def allowed(models: Models, kind: str, own: tuple[str, ...], wanted: tuple[str, 
     if kind == "grounding":
         return models.grounding_names()
     always = {*own, models.checkpoint.clip} if kind == "clip" else set(own)
-    here = (name for name in wanted if name in always or (_is_name(name) and _may_load(models, kind, name)))
-    return tuple(dict.fromkeys((*own, *here)))
+
+    def may_load(name: str) -> bool:
+        return _is_name(name) and (may_download() or (kind == "clip" and models.has_clip(name)))
+
+    return tuple(dict.fromkeys((*own, *(name for name in wanted if name in always or may_load(name)))))
 
 
 def _is_name(text: str) -> bool:
     """Whether a text can be a network's name, and no path of this machine."""
     return REPOSITORY.fullmatch(text) is not None and not os.path.exists(text.removeprefix("hf-hub:"))
-
-
-def _may_load(models: Models, kind: str, name: str) -> bool:
-    return may_download() or (kind == "clip" and models.has_clip(name))
 
 
 def choices(models: Models, kind: type[Method], field: Field) -> tuple[str, ...] | None:

@@ -1,6 +1,6 @@
 """Tables of variants of a method: each row changes one setting, and names the command that gives its figures."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from ovseg.progress import Report, about, silent, within
 
 @dataclass(frozen=True)
 class AblationTable:
-    """All variants of a method on the data set of `task`, or those whose name contains one of the texts `only`.
+    """All variants of a method on the data set of `task`, or those that the texts `only` mean.
 
     Each variant has its own folder, so that a stopped table can continue.
     """
@@ -22,7 +22,6 @@ class AblationTable:
     task: Benchmark
     kind: type[Method]
     only: tuple[str, ...] = ()
-    exact: bool = False  # whether `only` holds whole names
 
     def run(self, out: Path, report: Report = silent) -> list[dict]:
         """Measure every variant; write `ablation.md` and `ablation.json`, and return its rows.
@@ -34,23 +33,21 @@ class AblationTable:
         if not known:
             measured = ", ".join(kind.name for kind in METHODS if kind.ablations)
             raise ValueError(f"The method must be one of {measured}, which have a table, but got {quoted(self.kind.name)}.")
-        if not any(map(self._asked, known)):
+        asked = meant(known, self.only)
+        if not asked:
             raise ValueError(
                 f"The rows must be some of {'; '.join(known)}; but no row of {self.kind.title} contains {self.only}."
             )
-        rows = list(self._rows(out, report))
+        rows = list(self._rows(asked, out, report))
         write_whole(out / "ablation.json", as_json(rows))
         write_whole(out / "ablation.md", as_markdown(rows).encode())
         return rows
 
-    def _asked(self, what: str) -> bool:
-        return not self.only or any(text == what if self.exact else text in what for text in self.only)
-
-    def _rows(self, out: Path, report: Report) -> Iterator[dict]:
+    def _rows(self, asked: Sequence[str], out: Path, report: Report) -> Iterator[dict]:
         variants, measured = self.kind.ablations, {}
         figures = {figure.key: figure.in_short() for figure in self.kind.figures()}
         for number, variant in enumerate(variants):
-            if not self._asked(variant.what):
+            if variant.what not in asked:
                 continue
             paper = figures[variant.paper] if variant.paper else ""
             if obstacle := " ".join(filter(None, map(self.task.models.obstacle, variant.needs))):
@@ -77,6 +74,11 @@ class AblationTable:
                 "miou_at_best": swept.get(best),
                 "command": task.command(f"{number:02d}"),
             }
+
+
+def meant(names: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """The names that some texts mean: a name's own text it alone, another one all that contain it; no text means all."""
+    return [name for name in names if not texts or any(t == name or (t in name and t not in names) for t in texts)]
 
 
 def as_markdown(rows: list[dict]) -> str:

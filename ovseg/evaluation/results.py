@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ovseg.assets import ASSETS
-from ovseg.evaluation.ablations import AblationTable
+from ovseg.evaluation.ablations import AblationTable, meant
 from ovseg.evaluation.baselines import MEASURABLE, ClipCentrePrior
 from ovseg.evaluation.benchmark import USUAL, Benchmark
 from ovseg.evaluation.datasets import find_dataset
@@ -51,7 +51,7 @@ RUNS: tuple[Run, ...] = tuple(run for kind in (*METHODS, ClipCentrePrior) for ru
 
 @dataclass(frozen=True)
 class Measuring:
-    """All runs, or those whose name contains one of the texts `only`, on the first `count` scenes of `DATASET`."""
+    """All runs, or those that the texts `only` mean, on the first `count` scenes of `DATASET`."""
 
     models: Models
     count: int
@@ -65,9 +65,10 @@ class Measuring:
         Raises:
             ValueError: no run is asked for, the count is below 1, or a network is missing.
         """
-        chosen = [run for run in RUNS if not self.only or any(text in run.name for text in self.only)]
+        known = [run.name for run in RUNS]
+        chosen = [run for run in RUNS if run.name in meant(known, self.only)]
         if not chosen:
-            raise ValueError(f"The runs must be some of {', '.join(run.name for run in RUNS)}, but got {self.only}.")
+            raise ValueError(f"The runs must be some of {', '.join(known)}, but got {self.only}.")
         written = []
         for number, run in enumerate(chosen):
             part = within(report, number / len(chosen), (number + 1) / len(chosen))
@@ -83,7 +84,7 @@ class Measuring:
         kind = find_method(run.method, MEASURABLE)
         task = Benchmark(self.models, suited_to(self.models, kind), find_dataset(DATASET), self.count, labels=run.labels)
         if run.rows:
-            return AblationTable(task, kind, run.rows, exact=True).run(self.out / run.name, report)
+            return AblationTable(task, kind, run.rows).run(self.out / run.name, report)
         table = task.run(self.out / run.name, report)
         return [{name: value for name, value in table.items() if name not in LEFT_OUT}]
 

@@ -75,9 +75,6 @@ class _Points:
         self.points = points - points.mean(0)  # far from the origin, differences would lose precision
         self.squares = self.points.pow(2).sum(1)
 
-    def __len__(self) -> int:
-        return len(self.points)
-
     def at(self, index: int) -> Tensor:
         """Squared distances (n,) to one of the points, from products: one pass over the points in place of three."""
         scale = self.squares + self.squares[index]
@@ -99,9 +96,6 @@ class _Gram:
         self.gram = centred @ centred.T
         self.squares = self.gram.diagonal()
 
-    def __len__(self) -> int:
-        return len(self.gram)
-
     def at(self, index: int) -> Tensor:
         return (self.squares + self.squares[index] - 2 * self.gram[index]).clamp(min=0)
 
@@ -113,9 +107,10 @@ class _Gram:
 
 def _plus_plus(space: _Points | _Gram, count: int, generator: torch.Generator) -> Tensor:
     """The nearest start of each point (n,), of `count` starts, or of as many as there are distinct points."""
-    first = int(torch.randint(len(space), (), generator=generator))
-    nearest, labels = space.at(first), torch.zeros(len(space), dtype=torch.long, device=space.squares.device)
-    for number in range(1, min(count, len(space))):
+    points = len(space.squares)
+    first = int(torch.randint(points, (), generator=generator))
+    nearest, labels = space.at(first), torch.zeros(points, dtype=torch.long, device=space.squares.device)
+    for number in range(1, min(count, points)):
         chances = nearest.double().cpu()
         if chances.sum() <= 0:
             break

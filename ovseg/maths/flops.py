@@ -26,7 +26,7 @@ def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def seconds_of(work: Callable[[], object], device: torch.device) -> float:
-    """What some work on a device takes."""
+    """How long some work takes on a device, until it is done there."""
     settle(device)
     begun = time.perf_counter()
     work()

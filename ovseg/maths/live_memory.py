@@ -25,16 +25,13 @@ class LiveMemory(TorchDispatchMode):
         given = {storage._cdata for storage in _storages((args, kwargs))}
         result = func(*args, **(kwargs or {}))
         for storage in _storages(result):
-            self._follow(storage, given)
+            key = storage._cdata
+            if key not in self._known and key not in given:
+                self._known.add(key)
+                self.now += storage.nbytes()
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._let_go, key, storage.nbytes())
         return result
-
-    def _follow(self, storage: torch.UntypedStorage, given: set[int]) -> None:
-        key = storage._cdata
-        if key not in self._known and key not in given:
-            self._known.add(key)
-            self.now += storage.nbytes()
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._let_go, key, storage.nbytes())
 
     def _let_go(self, key: int, size: int) -> None:
         self._known.discard(key)

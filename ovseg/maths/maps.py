@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, UInt8
+from scipy.ndimage import find_objects
 from torch import Tensor
 
 
@@ -44,10 +45,8 @@ def best_of_each(maps: Float[Tensor, "p y x"], owners: Sequence[int]) -> Float[T
 
 def box_of(inside: Bool[np.ndarray, "y x"]) -> tuple[slice, slice]:
     """Rows and columns of the smallest box around a mask; two empty slices for an empty mask."""
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    if not len(rows):
-        return slice(0, 0), slice(0, 0)
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    (box,) = find_objects(inside.view(np.uint8), 1)
+    return box or (slice(0, 0), slice(0, 0))
 
 
 def of_strides(weights: Sequence[float]) -> dict[int, float]:

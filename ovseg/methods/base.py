@@ -17,7 +17,7 @@ from ovseg.backbones import Checkpoint
 from ovseg.methods.protocol import Protocol as EvaluationProtocol
 from ovseg.methods.records import AblationRow, Floor, PaperFigure, ShownRun, figures_in
 from ovseg.methods.strips import Painter, Step, Subject
-from ovseg.methods.tiles import Tiling, looked_at_hw
+from ovseg.methods.tiles import in_tiles, looked_at_hw
 from ovseg.models import Models
 from ovseg.progress import Report, silent, within
 from ovseg.types import Paper, Scene, Segmentation, knob
@@ -54,10 +54,7 @@ class Prepared(ABC):
 class Network(Protocol):
     """A network whose weights have a short name."""
 
-    @property
-    def fingerprint(self) -> str:
-        """The short name."""
-        ...
+    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -90,6 +87,8 @@ class Method(ABC):
     """What of the released pipeline differs from the fields' defaults: its preprocessing and its helper networks."""
     released_on: ClassVar[str] = "sd15"
     """The backbone that the released code runs on; empty where it runs on none."""
+    network_fields: ClassVar[tuple[str, ...]] = ()
+    """What of the released pipeline belongs to its network, such as the numbers of layers: another one has what suits it."""
     withheld: ClassVar[Mapping[str, str]] = {}
     """For a field, what of the released pipeline cannot come with this project, and what to do about it, in a sentence."""
     preparing_share: ClassVar[float] = 0.05
@@ -128,7 +127,9 @@ class Method(ABC):
     @classmethod
     def stand_ins(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
         """The fields of the released pipeline that a backbone cannot have, with what stands in, told from its traits."""
-        return {name: "" for name in ("captioner", "clip") if name in cls.released} if checkpoint.own_networks else {}
+        suited = cls.suited(checkpoint)
+        helpers = [name for name in ("captioner", "clip") if name in cls.released and checkpoint.own_networks]
+        return dict.fromkeys(helpers, "") | {name: suited[name] for name in cls.network_fields if name in suited}
 
     @classmethod
     def folder(cls) -> Path:
@@ -231,11 +232,12 @@ class Method(ABC):
         """Segment one scene into prepared classes and background, in tiles of `tile_side` where it is not 0.
 
         Raises:
-            ValueError: what `Prepared.segment` and `Tiling` raise.
+            ValueError: what `Prepared.segment` and `in_tiles` raise.
         """
         if not self.tile_side:
             return prepared.segment(scene, report)
-        return Tiling(prepared.models, prepared.segment, self.tile_side, self.stretched).run(scene, report)
+        side, stretched = self.tile_side, self.stretched
+        return in_tiles(prepared.models, prepared.segment, scene, report, side=side, stretched=stretched)
 
     @classmethod
     def settings(cls) -> list[Field]:

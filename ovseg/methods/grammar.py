@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from ovseg.limits import quoted
-from ovseg.methods import METHODS, Method, find_method, modes_of
+from ovseg.methods import METHODS, Method, find_method, modes_of, obstacle_to, runs_on
 from ovseg.methods.settings import as_text, label_of, read_setting, split, unquoted
 from ovseg.models import Models
 from ovseg.types import named
@@ -64,6 +64,15 @@ class Configuration:
         unusual = [self.mode] * (self.mode != SUITED)
         unusual += [f"{_within_a_line(labels[name])} {as_text(value)}" for name, value in self.settings.items()]
         return ", ".join([f"{self.kind.title} on {self.backbone}" if self.backbone else self.kind.title, *unusual])
+
+    def networks(self, models: Models) -> Models:
+        """The networks of the board that it runs on: those it names, else the usual ones, or the first on which it can run.
+
+        Raises:
+            ValueError: it names a backbone that is not on the board.
+        """
+        on_another = not self.backbone and obstacle_to(models, self.kind)
+        return runs_on(models, self.kind) if on_another else models.beside(self.backbone)
 
     def build(self, models: Models) -> Method:
         """The method on these networks.

@@ -13,6 +13,12 @@ def noise_level(default: int, released: str, group: Literal["main", "more"] = "m
     return knob(default, told, label="Noise level", group=group, high=999)
 
 
+def noise_samples(then: str, group: Literal["main", "more"] = "more") -> Any:
+    """How many noises are tried; `then` says what becomes of their results."""
+    told = f"How many different noises are tried{then}. The released code uses 1."
+    return knob(1, told, label="Noise samples", group=group, low=1, high=16)
+
+
 def background_threshold(default: float, told: str) -> Any:
     """The constant score of the background."""
     return knob(default, told, label="Background threshold", group="main")

@@ -86,15 +86,10 @@ class Reader(Method):
             subject.mask_step(paint, result, "The strongest of classes and background wins"),
         )  # fmt: skip
 
-    def check(self) -> None:
-        """Raise ValueError unless the settings are in their ranges."""
-        recipe = self.recipe()
+    def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedReader":
+        recipe, stages = self.recipe(), Stages(report)
         if recipe.times < 1 and recipe.refine not in ("none", "grids"):
             raise ValueError(f"The maps must be spread once or more, but got {recipe.times} times.")
-
-    def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedReader":
-        self.check()
-        stages = Stages(report)
         with stages.stage("encoding the words"):
             sentences = self.sentences(models.backbone, rows_of(classes)[0])
             text = self.encode(models.backbone, sentences)

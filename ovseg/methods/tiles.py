@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32, Integer
@@ -19,9 +18,16 @@ LEAST_SIDE = 32  # pixels
 Box = tuple[slice, slice]
 
 
-@dataclass(frozen=True, eq=False)
-class Tiling:
-    """Segments a picture tile by tile.
+def in_tiles(
+    models: Models,
+    segment: Callable[[Scene, Report], Segmentation],
+    scene: Scene,
+    report: Report = silent,
+    *,
+    side: int,
+    stretched: bool = False,
+) -> Segmentation:
+    """Segment a picture tile by tile; the evidence is that of the whole picture, and which tile counts most where.
 
     A tile is seen as large as a whole picture is, so small things are seen better; what lies outside of it is not seen.
     Where a method stretches each class's scores over the picture, a tile without the class would score like one with it:
@@ -35,29 +41,19 @@ class Tiling:
     Raises:
         ValueError: the side is too small.
     """
-
-    models: Models
-    segment: Callable[[Scene, Report], Segmentation]
-    side: int
-    stretched: bool = False
-
-    def __post_init__(self) -> None:
-        _check_side(self.side)
-
-    def run(self, scene: Scene, report: Report = silent) -> Segmentation:
-        """Segment the picture; the evidence is that of the whole picture, and which tile counts most where."""
-        boxes = boxes_of(scene.image.shape[:2], self.side)
-        if len(boxes) == 1:
-            return self.segment(scene, report)
-        first = int(self.stretched)
-        share = 1 / (first + len(boxes))
-        whole = self.segment(scene, within(report, 0.0, share)) if self.stretched else None
-        parts = []
-        for number, box in enumerate(boxes):
-            begin, what = (first + number) * share, f"tile {number + 1} of {len(boxes)}"
-            tile = from_image(self.models, np.ascontiguousarray(scene.image[box]), scene.seed, caption=scene.caption)
-            parts.append(self.segment(tile, within(report, begin, begin + share, what)))
-        return _joined(scene, whole, boxes, parts)
+    _check_side(side)
+    boxes = boxes_of(scene.image.shape[:2], side)
+    if len(boxes) == 1:
+        return segment(scene, report)
+    first = int(stretched)
+    share = 1 / (first + len(boxes))
+    whole = segment(scene, within(report, 0.0, share)) if stretched else None
+    parts = []
+    for number, box in enumerate(boxes):
+        begin, what = (first + number) * share, f"tile {number + 1} of {len(boxes)}"
+        tile = from_image(models, np.ascontiguousarray(scene.image[box]), scene.seed, caption=scene.caption)
+        parts.append(segment(tile, within(report, begin, begin + share, what)))
+    return _joined(scene, whole, boxes, parts)
 
 
 def boxes_of(image_hw: tuple[int, int], side: int) -> list[Box]:
@@ -66,7 +62,7 @@ def boxes_of(image_hw: tuple[int, int], side: int) -> list[Box]:
 
 
 def looked_at_hw(image_hw: tuple[int, int], side: int, stretched: bool) -> list[tuple[int, int]]:
-    """The sizes (H, W) of all pieces in which `Tiling` looks at a picture; the picture's own where the side is 0.
+    """The sizes (H, W) of all pieces in which `in_tiles` looks at a picture; the picture's own where the side is 0.
 
     Raises:
         ValueError: the side is too small.

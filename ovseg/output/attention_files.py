@@ -101,11 +101,11 @@ class Look:
         own, settings = models.beside(self.network), {"self-attention at": self.inspection.keep}
         if self.sampling:
             settings |= {name: getattr(self.sampling, name) for name in ("steps", "guidance", "negative")}
-            with measuring(own.device) as cost:
+        with measuring(own.device) as cost:
+            if self.sampling:
                 _, attention = draw_inside(own, self.inspection, self.sampling, self.seed, report)
-        else:
-            scene = from_image(own, self.image, self.seed)
-            with measuring(own.device) as cost:
+            else:
+                scene = from_image(own, self.image, self.seed)
                 attention = look_inside(own, scene, self.inspection, self.levels, report)
         return Inside(attention, usual_weights(own), attention_card(own, attention, cost, settings))
 
@@ -139,12 +139,6 @@ def attention_card(models: Models, attention: Attention, cost: Cost, settings: M
     }
 
 
-def token_slug(attention: Attention, token: int) -> str:
-    """A name for a token's file: "05-cat"."""
-    word = "".join(c if c.isalnum() else "-" for c in attention.token_name(token))
-    return f"{token:02d}-{word}"
-
-
 def files_of_attention(inside: Inside) -> Iterator[tuple[str, bytes]]:
     """Names and contents of the files, one after the other.
 
@@ -155,7 +149,8 @@ def files_of_attention(inside: Inside) -> Iterator[tuple[str, bytes]]:
     yield "picture.png", view.png(attention.image)
     for token in range(len(attention.tokens)):
         over = view.heat_overlay(attention.image, attention.fused(token, weights))
-        yield f"tokens/{token_slug(attention, token)}.png", view.png(over)
+        word = "".join(c if c.isalnum() else "-" for c in attention.token_name(token))
+        yield f"tokens/{token:02d}-{word}.png", view.png(over)
     yield "tokens.png", view.png(typeset(tokens_sheet(attention, weights)))
     yield "levels.png", view.png(typeset(levels_sheet(attention, weights)))
     yield "attention.npz", as_npz(arrays_of(inside))

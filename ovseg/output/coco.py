@@ -1,24 +1,18 @@
 """Masks as COCO annotates them: compressed run lengths and polygons. Both give back the same pixels."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import cv2
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 from pycocotools import mask as coco_mask
+from scipy.ndimage import find_objects
 from scipy.ndimage import label as components_of
 
 from ovseg import __version__
 
-RIGHT, DOWN, LEFT, UP = (1, 0), (0, 1), (-1, 0), (0, -1)
-TURNS = {RIGHT: (DOWN, RIGHT, UP), DOWN: (LEFT, DOWN, RIGHT), LEFT: (UP, LEFT, DOWN), UP: (RIGHT, UP, LEFT)}
-"""Where an outline may go on: first to its own side, so that pixels which only touch at a corner stay apart."""
-
 HEAD = {"info": {"description": "Masks made by ovseg", "version": __version__}, "licenses": []}
 """What a COCO file begins with; some readers need it."""
-
-Point = tuple[int, int]
 
 
 def rle(inside: Bool[np.ndarray, "H W"]) -> dict:
@@ -35,58 +29,22 @@ def polygons(inside: Bool[np.ndarray, "H W"]) -> list[list[int]]:
     makes exactly the same mask of them.
     """
     parts, _ = components_of(inside)
-    rings: dict[int, list[list[Point]]] = defaultdict(list)
-    for ring in _rings(inside):
-        x, y = ring[0]  # a ring begins along the top of a pixel that is inside
-        rings[int(parts[y, x])].append(ring)
-    return [_joined(found) for _, found in sorted(rings.items())]
+    return [_outline(parts[box] == number, box) for number, box in enumerate(find_objects(parts), 1)]
 
 
-def _rings(inside: np.ndarray) -> list[list[Point]]:
-    """Closed outlines as corner points, clockwise around what is inside, each begun on top of a pixel that is inside."""
-    open_edges = _edges(inside)
+def _outline(part: Bool[np.ndarray, "h w"], box: tuple[slice, slice]) -> list[int]:
+    """A connected part in its box as one outline: clockwise around it, and from its first corner to every hole and back."""
+    # OpenCV follows the centres of pixels. With four pixels for each, these say by which of its corners an outline goes.
+    contours, _ = cv2.findContours(part.astype(np.uint8).repeat(2, 0).repeat(2, 1), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     rings = []
-    for start in sorted(corner for corner, ways in open_edges.items() if RIGHT in ways):
-        if RIGHT not in open_edges[start]:
-            continue  # an outline has passed here meanwhile
-        ring, corner, way = [], start, RIGHT
-        while True:
-            ring.append(corner)
-            while True:  # along a straight line
-                open_edges[corner].remove(way)
-                corner = corner[0] + way[0], corner[1] + way[1]
-                following = next((turn for turn in TURNS[way] if turn in open_edges[corner]), None)
-                if following != way:
-                    break
-            if following is None:
-                break
-            way = following
-        rings.append(ring)
-    return rings
-
-
-def _edges(inside: np.ndarray) -> dict[Point, set[Point]]:
-    """For each corner of pixels, the ways in which an outline leaves it, with the inside to its right."""
-    padded = np.pad(inside, 1)
-    middle = padded[1:-1, 1:-1]
-    sides = (
-        (middle & ~padded[:-2, 1:-1], (0, 0), RIGHT), (middle & ~padded[1:-1, 2:], (1, 0), DOWN),
-        (middle & ~padded[2:, 1:-1], (1, 1), LEFT), (middle & ~padded[1:-1, :-2], (0, 1), UP),
-    )  # fmt: skip
-    edges: dict[Point, set[Point]] = defaultdict(set)
-    for present, (dx, dy), way in sides:
-        for y, x in np.argwhere(present).tolist():
-            edges[x + dx, y + dy].add(way)
-    return edges
-
-
-def _joined(rings: list[list[Point]]) -> list[int]:
-    """The rings of one connected part as one outline: around it, and from its first corner to every hole and back."""
-    outer, *holes = sorted(rings, key=lambda ring: -cv2.contourArea(np.array(ring, np.int32)))
-    path = [*outer, outer[0]]
+    for contour in sorted(contours, key=cv2.contourArea, reverse=True):
+        ring = np.roll((contour[::-1, 0] + 1) // 2 + (box[1].start, box[0].start), 1, 0)
+        rings.append(ring[np.any(ring != np.roll(ring, 1, 0), 1)].tolist())
+    outer, *holes = rings
+    path = [*outer, outer[0]] if holes else outer
     for hole in holes:
         path += [*hole, hole[0], outer[0]]
-    return [value for point in (path if holes else outer) for value in point]
+    return [value for point in path for value in point]
 
 
 def annotations_of(

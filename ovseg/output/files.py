@@ -63,20 +63,14 @@ class Result:
     card: Mapping[str, object]
     order: tuple[str, ...] | None = None
 
-    @property
-    def indices(self) -> np.ndarray:
-        """For each label its index in the list that gives the colours."""
-        return view.indices_in(self.order or self.segmentation.labels, self.segmentation.labels)
-
 
 Files = Iterator[tuple[str, bytes]]
 
 
 def _masks(result: Result) -> Files:
-    segmentation, indices = result.segmentation, result.indices
+    segmentation = result.segmentation
     yield "overlay.png", view.png(view.overlay(segmentation, order=result.order))
-    colours = view.palette_for(segmentation.image, int(indices.max()) + 1)[indices]
-    yield "mask.png", view.indexed_png(segmentation.label_map, colours)
+    yield "mask.png", view.indexed_png(segmentation.label_map, view.colours_of(segmentation, result.order))
     yield "legend.json", as_json(view.legend(segmentation, result.order))
 
 

@@ -196,10 +196,8 @@ class FolderTask:
         if self.classes and not self.only_present:
             prepare(self.classes)  # here, because what is wrong with the words or settings is so for every picture
         for name, read in read_ahead(missing, self._read):
-            part, about = within(report, done * share, (done + 1) * share), f"picture {done + 1} of {len(names)}"
-            outcomes[name] = self._segmented(
-                name, read, prepare, lambda stage, s, part=part, about=about: part(f"{about}, {stage}", s)
-            )
+            part = within(report, done * share, (done + 1) * share, f"picture {done + 1} of {len(names)}")
+            outcomes[name] = self._segmented(name, read, prepare, part)
             done += 1
         return outcomes
 

@@ -324,13 +324,18 @@ def fitted(hw: tuple[int, int], cell: int) -> tuple[int, int]:
     return max(1, round(hw[1] * scale)), max(1, round(hw[0] * scale))
 
 
+def colours_of(segmentation: Segmentation, order: Sequence[str] | None = None) -> np.ndarray:
+    """The colours of the labels, uint8 (k, 3), as `legend` names them."""
+    indices = indices_in(order or segmentation.labels, segmentation.labels)
+    return palette_for(segmentation.image, int(indices.max()) + 1)[indices]
+
+
 def legend(segmentation: Segmentation, order: Sequence[str] | None = None) -> list[dict]:
     """For each label its index, name, colour ("#rrggbb") and share of the picture.
 
     `order` is the list of labels that gives the colours; the segmentation's own if not given.
     """
-    indices, shares = indices_in(order or segmentation.labels, segmentation.labels), segmentation.shares
-    colours = hex_colours(palette_for(segmentation.image, int(indices.max()) + 1)[indices])
+    colours, shares = hex_colours(colours_of(segmentation, order)), segmentation.shares
     return [
         {"index": k, "label": name, "colour": colours[k], "share": round(shares[name], 6)}
         for k, name in enumerate(segmentation.labels)

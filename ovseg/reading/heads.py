@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,11 +15,15 @@ LEAST = 1e-8  # share of the mean squared output that is added below a fraction,
 Weigh = Callable[[LayerAttention], Float[Tensor, "b h n"]]
 
 
-def chunks(layer: LayerAttention) -> Iterator[slice]:
-    """The places of a layer in parts of which all heads' probabilities can be made at once."""
-    places, each = layer.query.shape[2], layer.query.shape[0] * layer.query.shape[1] * layer.key.shape[2]
+def in_parts(places: int, each: int) -> Iterator[slice]:
+    """Places in parts that can be made at once, where each place is so many probabilities."""
     step = max(1, AT_ONCE // each)
     return (slice(start, min(start + step, places)) for start in range(0, places, step))
+
+
+def chunks(layer: LayerAttention) -> Iterator[slice]:
+    """The places of a layer in parts of which all heads' probabilities can be made at once."""
+    return in_parts(layer.query.shape[2], layer.query.shape[0] * layer.query.shape[1] * layer.key.shape[2])
 
 
 def by_contribution(layer: LayerAttention) -> Float[Tensor, "b h n"]:
@@ -34,8 +37,7 @@ def by_contribution(layer: LayerAttention) -> Float[Tensor, "b h n"]:
     """
     if layer.out is None:
         raise ValueError("Heads are weighed by a layer's output projection, but this layer has none of its own.")
-    mask = None if layer.mask is None else layer.mask[:, None, None].expand(-1, 1, layer.query.shape[2], -1)
-    gathered = F.scaled_dot_product_attention(layer.query, layer.key, layer.value(), attn_mask=mask, scale=1.0)
+    gathered = layer.gathered(layer.value())
     wide = torch.promote_types(gathered.dtype, torch.float32)
     gathered, out = gathered.to(wide), layer.out.to(wide)
     # <o_h, o> = <gathered_h, (o times the projection, back)_h>: no output of each head has to be made.
@@ -50,11 +52,8 @@ def by_entropy(layer: LayerAttention) -> Float[Tensor, "b h n"]:
 
     That surer heads count more is NERVE's rule (arXiv 2511.08248), whose constants are not published; the weights are ours.
     """
-    parts = []
-    for places in chunks(layer):
-        attended = layer.probabilities(places)
-        parts.append(-torch.xlogy(attended, attended).sum(-1))
-    sureness = torch.log(torch.tensor(float(layer.columns))) - torch.cat(parts, -1).mean(-1, keepdim=True)
+    entropy = torch.cat([torch.special.entr(layer.probabilities(places)).sum(-1) for places in chunks(layer)], -1)
+    sureness = torch.log(torch.tensor(float(layer.columns))) - entropy.mean(-1, keepdim=True)
     sureness = sureness.clamp(min=torch.finfo(sureness.dtype).tiny)
     return (sureness / sureness.sum(1, keepdim=True)).expand(-1, -1, layer.query.shape[2])
 

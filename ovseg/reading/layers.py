@@ -1,6 +1,7 @@
 """How much each layer counts, and layers of different grids as one."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from ovseg.backbones.base import Site
 from ovseg.layer_attention import LayerAttention
-from ovseg.reading.heads import AT_ONCE
+from ovseg.reading.heads import in_parts
 
 
 def by_stride(sites: Sequence[Site], weights: Mapping[int, float]) -> Float[Tensor, " l"]:
@@ -65,11 +66,10 @@ def _likeness(layer: LayerAttention, reference: Float[Tensor, "d y x"], renormal
     (rows, columns), features = reference.shape[1:], reference.flatten(1)
     y, x = (torch.arange(count) * own // count for count, own in zip((rows, columns), layer.grid, strict=True))
     nearest = (y[:, None] * layer.grid[1] + x).flatten().to(reference.device)  # as "nearest" resizes the asking places
-    first = LayerAttention(layer.query[:1], layer.key[:1], layer.grid, _first(layer.column_of), _first(layer.mask))
-    step, total = max(1, AT_ONCE // (layer.query.shape[1] * max(layer.key.shape[2], rows * columns))), 0.0
-    for start in range(0, rows * columns, step):
-        part = slice(start, start + step)
-        own = LayerAttention(first.query[:, :, nearest[part]], first.key, (1, 1), first.column_of, first.mask)
+    first = layer.first()
+    total = 0.0
+    for part in in_parts(rows * columns, layer.query.shape[1] * max(layer.key.shape[2], rows * columns)):
+        own = replace(first, query=first.query[:, :, nearest[part]], grid=(1, 1))
         attended = own.probabilities()[0].mean(0).unflatten(-1, layer.grid)[:, None].float()
         grown = F.interpolate(attended, (rows, columns), mode="bilinear", align_corners=False).flatten(1)
         if renormalised:
@@ -77,10 +77,6 @@ def _likeness(layer: LayerAttention, reference: Float[Tensor, "d y x"], renormal
         wanted = (features[:, part].T @ features / len(features) ** 0.5).softmax(-1)
         total = total + (grown * wanted).sum()
     return total
-
-
-def _first(part: Tensor | None) -> Tensor | None:
-    return None if part is None else part[:1]
 
 
 def fused(

@@ -1,6 +1,7 @@
 """How self-attention spreads maps over whole objects. Rows of maps belong to rows of the attention."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ovseg.layer_attention import LayerAttention, mean_spread
-from ovseg.reading.heads import AT_ONCE
+from ovseg.reading.heads import in_parts
 
 Rows = Callable[[slice], Float[Tensor, "b _n n"]]
 """What some places attend to."""
@@ -36,16 +37,12 @@ def mean_rows(layers: Sequence[LayerAttention], heads: Sequence[int] = ()) -> Ro
 
 def head_rows(layer: LayerAttention, head: int) -> Rows:
     """What places attend to in one head."""
-    one = LayerAttention(
-        layer.query[:, head : head + 1], layer.key[:, head : head + 1], layer.grid, layer.column_of, layer.mask
-    )
+    one = replace(layer, query=layer.query[:, head : head + 1], key=layer.key[:, head : head + 1], make_value=None)
     return lambda places: one.probabilities(places)[:, 0]
 
 
-def _parts(maps: Float[Tensor, "b k n"]) -> list[slice]:
-    places = maps.shape[-1]
-    step = max(1, AT_ONCE // (8 * places * len(maps)))
-    return [slice(start, min(start + step, places)) for start in range(0, places, step)]
+def _parts(maps: Float[Tensor, "b k n"]) -> Iterator[slice]:
+    return in_parts(maps.shape[-1], 8 * maps.shape[-1] * len(maps))
 
 
 def most_received(rows: Rows, maps: Float[Tensor, "b k n"]) -> Float[Tensor, "b n"]:
@@ -82,9 +79,7 @@ def entropy_reduced(rows: Rows, maps: Float[Tensor, "b k n"], strength: float, t
     most = most_received(rows, maps)[:, None]
     for _ in range(times):
         maps = multiplied(rows, maps, lambda attended: surer(attended / most, strength))
-        maps = maps - maps.amin(-1, keepdim=True)
-        total = maps.sum(-1, keepdim=True)
-        maps = maps / total.where(total > 0, 1.0)
+        maps = _to_one(maps - maps.amin(-1, keepdim=True))
     return maps
 
 
@@ -119,9 +114,8 @@ def of_all_grids(
     for weight, layers in grids:
         rows, (height, width) = mean_rows(layers), layers[0].grid
         flat, products, ends = maps.flatten(2), [], []
-        step = max(1, AT_ONCE // (4 * flat.shape[-1]))
-        for start in range(0, height * width, step):
-            attended = rows(slice(start, min(start + step, height * width))).unflatten(-1, (height, width))
+        for places in in_parts(height * width, 4 * flat.shape[-1]):
+            attended = rows(places).unflatten(-1, (height, width))
             grown = F.interpolate(attended, maps.shape[-2:], mode="bicubic", align_corners=False).flatten(2).to(maps)
             sharp = grown.clamp(min=0) ** power  # bicubic resizing falls below 0 beside what is sharp
             products.append(flat @ sharp.mT)

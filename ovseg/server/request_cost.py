@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from ovseg.compare import Variant, work_on
 from ovseg.limits import limits
-from ovseg.methods import Method
 from ovseg.methods.tiles import looked_at_hw
 from ovseg.models import Models
 from ovseg.server.durations import Durations
@@ -98,8 +97,12 @@ def check_work(
     Raises:
         ValueError: it would take too many rows of the network, or too much memory for its masks or for their edges.
     """
-    for variant in variants:
-        _check_tiles(variant.method, image_hw)
+    for method in (variant.method for variant in variants):
+        if (pieces := len(looked_at_hw(image_hw, method.tile_side, method.stretched))) > limits().tiles:
+            raise ValueError(
+                f"A method must look at a picture in {limits().tiles} pieces at most, but would in {pieces}: take larger"
+                " tiles or a smaller picture."
+            )
     count = len(_classes_of(words)) + 1
     pixels = [math.prod(image_hw if v.method.tile_side else v.method.scored_hw(image_hw)) for v in variants]
     if (scores := count * sum(pixels)) > limits().scores:
@@ -108,28 +111,16 @@ def check_work(
             " fewer methods or a smaller picture."
         )
     for variant in variants:
-        _check_crf(variant.method, image_hw)
+        if (crf_pixels := variant.method.crf_pixels(image_hw)) > limits().crf_pixels:
+            raise ValueError(
+                f"The picture must have {limits().crf_pixels} pixels at most where a CRF moves its edges, but has"
+                f" {crf_pixels}: take a smaller picture, a refine_side, or PAMR."
+            )
     rows = sum(work.rows for work in to_segment(models, variants, words, caption, image_hw))
     if rows > limits().rows:
         raise ValueError(
             f"The work must be {limits().rows} rows of the network at most, but would be {rows}: take fewer classes, noise"
             " levels, noise samples, support images or windows."
-        )
-
-
-def _check_tiles(method: Method, image_hw: tuple[int, int]) -> None:
-    if (pieces := len(looked_at_hw(image_hw, method.tile_side, method.stretched))) > limits().tiles:
-        raise ValueError(
-            f"A method must look at a picture in {limits().tiles} pieces at most, but would in {pieces}: take larger tiles"
-            " or a smaller picture."
-        )
-
-
-def _check_crf(method: Method, image_hw: tuple[int, int]) -> None:
-    if (pixels := method.crf_pixels(image_hw)) > limits().crf_pixels:
-        raise ValueError(
-            f"The picture must have {limits().crf_pixels} pixels at most where a CRF moves its edges, but has {pixels}: take"
-            " a smaller picture, a refine_side, or PAMR."
         )
 
 

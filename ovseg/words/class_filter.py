@@ -8,12 +8,14 @@ nearly that of the best class, or if a noun of the caption means nearly the same
 released label files were made with: two greedy captions, each noun by itself, and CLIP's own text network.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
+from torch import Tensor
 
 from ovseg.backbones.base import word_states
 from ovseg.limits import visible
@@ -85,7 +87,9 @@ def look_for(
     models: Models, image: UInt8[np.ndarray, "H W 3"], classes: Sequence[ClassWord], caption: str = ""
 ) -> tuple[Presence, ...]:
     """Which of the classes a picture shows; at least one is present. Without a caption CLIP alone decides."""
-    return _verdicts(models, models.clip, image, classes, nearest_noun(models, classes, caption))
+    nouns = [phrase.head for phrase in noun_phrases(caption)]
+    cosines = nearest_noun(partial(word_states, models.backbone), classes, nouns)
+    return _verdicts(models, models.clip, image, classes, cosines)
 
 
 def look_as_released(
@@ -102,11 +106,7 @@ def look_as_released(
     """
     network, speaker = models.clip_named(clip), models.captioner(captioner)
     nouns = dict.fromkeys(noun for beginning in BEGINNINGS for noun in every_noun(speaker.go_on(image, beginning)))
-    cosines = [0.0] * len(classes)
-    if nouns:
-        alike = network.word_states([word.name for word in classes]) @ network.word_states(list(nouns)).T
-        cosines = alike.amax(1).tolist()
-    return _verdicts(models, network, image, classes, cosines)
+    return _verdicts(models, network, image, classes, nearest_noun(network.word_states, classes, list(nouns)))
 
 
 def _verdicts(
@@ -121,10 +121,8 @@ def _verdicts(
     )
 
 
-def nearest_noun(models: Models, classes: Sequence[ClassWord], caption: str) -> list[float]:
-    """The highest cosine of each class with a noun of the caption; 0 for a caption without nouns."""
-    nouns = [phrase.head for phrase in noun_phrases(caption)]
+def nearest_noun(states: Callable[[list[str]], Tensor], classes: Sequence[ClassWord], nouns: list[str]) -> list[float]:
+    """The highest cosine of each class with one of some nouns, by what gives unit vectors of words; 0 without nouns."""
     if not nouns:
         return [0.0] * len(classes)
-    cosines = word_states(models.backbone, [word.name for word in classes]) @ word_states(models.backbone, nouns).T
-    return [float(row.max()) for row in cosines]
+    return (states([word.name for word in classes]) @ states(nouns).T).amax(1).tolist()

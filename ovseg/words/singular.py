@@ -19,34 +19,42 @@ UNCHANGED = frozenset({
     "barracks", "gallows", "corps", "mews", "chestofdrawers", "molasses", "suds", "thanks", "remains", "goods",
     "sports", "mathematics", "physics", "athletics", "politics", "electronics",
 })  # fmt: skip
-# Singulars that the rule for their plural's ending would miss, by that ending.
-OF_VES = frozenset({  # knives, leaves; the rule is stoves, gloves
+# Nouns whose plural has "ves" for their "f" or "fe": knives, leaves. Others' ends in "ve": stoves, gloves.
+OF_VES = (
     "calf", "elf", "half", "hoof", "knife", "leaf", "life", "loaf", "meatloaf", "scarf", "self", "sheaf", "shelf",
     "bookshelf", "thief", "wharf", "wife", "housewife", "wolf", "werewolf", "dwarf", "midwife", "penknife",
-})  # fmt: skip
-OF_IES = frozenset({  # movies; the rule is cities
+)  # fmt: skip
+# Nouns that lose the "s" of their plural alone, where the rule of its ending would take more, or nothing.
+OF_S = (
+    # movies; the rule is cities
     "movie", "pie", "tie", "lie", "die", "bowtie", "necktie", "magpie", "cookie", "brownie", "smoothie", "hoodie", "selfie",
     "birdie", "genie", "hippie", "rookie", "walkie", "talkie", "budgie", "collie", "veggie", "pixie", "zombie", "calorie",
-    "prairie", "beanie", "goalie", "foodie", "roadie", "techie", "nightie", "auntie", "doggie", "cutie", "sweetie",
-    "lassie", "laddie", "sortie", "menagerie", "lingerie", "rotisserie", "patisserie", "hogtie", "yuppie",
-})  # fmt: skip
-OF_OES = frozenset({  # shoes; the rule is potatoes
+    "prairie", "beanie", "goalie", "foodie", "roadie", "techie", "nightie", "auntie", "doggie", "cutie", "sweetie", "lassie",
+    "laddie", "sortie", "menagerie", "lingerie", "rotisserie", "patisserie", "hogtie", "yuppie",
+    # shoes; the rule is potatoes
     "shoe", "horseshoe", "snowshoe", "toe", "canoe", "hoe", "doe", "foe", "oboe", "floe", "aloe", "roe", "sloe", "mistletoe",
-})  # fmt: skip
-OF_CHES_AND_SHES = frozenset({  # headaches; the rule is benches, brushes
+    # headaches; the rule is benches, brushes
     "ache", "headache", "toothache", "cache", "avalanche", "moustache", "mustache", "niche", "quiche", "creche", "porsche",
     "brioche", "douche", "pastiche", "ganache", "panache",
-})  # fmt: skip
-OF_USES = frozenset({  # houses; the rule is buses
+    # fuses; the rule is buses
     "fuse", "muse", "use", "excuse", "ruse", "recluse", "cause", "clause", "pause", "hypotenuse",
-})  # fmt: skip
-OF_IS = frozenset({  # skis; the rule is tennis
+    # skis; the rule is tennis
     "ski", "taxi", "kiwi", "bikini", "zucchini", "safari", "alibi", "salami", "sushi", "jacuzzi", "khaki", "origami",
-    "rabbi", "deli", "chili", "corgi", "broccoli", "teriyaki", "spaghetti", "graffiti", "waterski", "panini",
-    "martini", "mini", "yeti", "jedi", "emoji", "kimchi", "tsunami", "sari", "maxi", "ravioli", "biscotti",
-    "confetti", "okapi", "wasabi", "samurai",
-})  # fmt: skip
-OF_US = frozenset({"menu", "emu", "gnu", "tofu", "haiku", "guru", "tutu", "caribou", "bayou", "tiramisu", "zebu", "flu"})
+    "rabbi", "deli", "chili", "corgi", "broccoli", "teriyaki", "spaghetti", "graffiti", "waterski", "panini", "martini",
+    "mini", "yeti", "jedi", "emoji", "kimchi", "tsunami", "sari", "maxi", "ravioli", "biscotti", "confetti", "okapi",
+    "wasabi", "samurai",
+    # menus; the rule is cactus
+    "menu", "emu", "gnu", "tofu", "haiku", "guru", "tutu", "caribou", "bayou", "tiramisu", "zebu", "flu",
+)  # fmt: skip
+SINGULARS = (
+    {word + "s": word for word in OF_S}
+    | {f"{word.removesuffix('e').removesuffix('f')}ves": word for word in OF_VES}
+    | IRREGULAR
+)
+ENDINGS = (  # of plurals, how many letters are taken off, and what comes in their place; the first that fits
+    ("ies", 3, "y"), (("oes", "ches", "shes", "xes", "sses", "zzes", "tzes"), 2, ""), ("ouses", 1, ""), ("uses", 2, ""),
+    (("us", "is"), 0, ""), ("", 1, ""),
+)  # fmt: skip
 LONGEST = 40  # characters of a word that is looked at; no noun is longer
 
 
@@ -60,31 +68,13 @@ def singular(word: str) -> str:
 
 
 def _singular(word: str) -> str:
-    if word in IRREGULAR:
-        return IRREGULAR[word]
+    if word in SINGULARS:
+        return SINGULARS[word]
     if word.endswith("men") and len(word) > 5 and word not in ("specimen", "abdomen", "acumen", "regimen"):
         return f"{word[:-3]}man"  # snowmen, policewomen
     if not word.endswith("s") or word.endswith("ss") or word in UNCHANGED or len(word) < 3:
         return word
-    for ending, rule in RULES:
-        if word.endswith(ending):
-            return rule(word)
-    return word[:-1]
-
-
-def _either(stem: str, known: frozenset[str], added: tuple[str, ...], otherwise: str) -> str:
-    """The word of `known` that is the stem with one of these endings, else `otherwise`."""
-    return next((stem + ending for ending in added if stem + ending in known), otherwise)
-
-
-RULES = (  # the first of which an ending fits
-    ("ves", lambda word: _either(word[:-3], OF_VES, ("f", "fe"), word[:-1])),
-    ("ies", lambda word: _either(word[:-1], OF_IES, ("",), f"{word[:-3]}y" if len(word) > 4 else word[:-1])),
-    ("oes", lambda word: _either(word[:-1], OF_OES, ("",), word[:-2])),
-    ("ches", lambda word: _either(word[:-1], OF_CHES_AND_SHES, ("",), word[:-2])),
-    (("shes", "xes", "sses", "zzes", "tzes"), lambda word: word[:-2]),
-    ("ouses", lambda word: word[:-1]),
-    ("uses", lambda word: _either(word[:-1], OF_USES, ("",), word[:-2])),
-    ("us", lambda word: _either(word[:-1], OF_US, ("",), word)),
-    ("is", lambda word: _either(word[:-1], OF_IS, ("",), word)),
-)
+    if word.endswith("ies") and len(word) < 5:
+        return word[:-1]  # vies
+    taken, added = next((taken, added) for ending, taken, added in ENDINGS if word.endswith(ending))
+    return word[: len(word) - taken] + added

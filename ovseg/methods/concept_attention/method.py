@@ -27,15 +27,16 @@ from ovseg.backbones import Checkpoint
 from ovseg.backbones.base import Capture, Text, grid_at, query_states
 from ovseg.maths.maps import best_of_each, resize
 from ovseg.methods.base import Method, Prepared
-from ovseg.methods.concept_attention import about
-from ovseg.methods.concept_attention.about import SHARE
 from ovseg.methods.knobs import noise_level, read_layers
 from ovseg.methods.records import Floor
+from ovseg.methods.strips import Painter, Step, Subject
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
 from ovseg.reading.recipe import crossing_named
 from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
 from ovseg.words.classes import ClassWord, rows_of
+
+SHARE = "Share of the word"
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,6 @@ class ConceptAttention(Method):
     )
     released_on: ClassVar[str] = "sd35m"  # of the networks in the table the nearest: Flux.1 and 3.5 large are not there
     floors: ClassVar[tuple[Floor, ...]] = (Floor(0.54, backbone="pocket-sd3"),)
-    strip = about.strip
 
     timestep: int = noise_level(500, "The released code takes the third of four steps, which is 500.")
     others: tuple[str, ...] = knob(
@@ -81,9 +81,32 @@ class ConceptAttention(Method):
         """One: all words ride along."""
         return 1
 
+    def strip(self, subject: Subject, paint: Painter) -> tuple[Step, ...]:
+        """Words, the share of the first, the shares of words that are no class, masks."""
+        result = self.segment(subject.models, subject.scene, subject.classes)
+        shares = [item for item in result.evidence if item.group == SHARE]
+        others = [item for item in shares if item.label == "background"][:4]
+        words = ", ".join(f"“{item.title.partition(':')[0]}”" for item in others)
+        return (
+            subject.picture_step(),
+            Step(
+                paint.heat_over(subject.scene.image, shares[0].map),
+                f"{subject.names} ride along: how much “{subject.first}” is what a place shows",
+                f"A heat map over the picture, brightest on the {subject.first}.",
+            ),
+            Step(
+                paint.mosaic([paint.heat(item.map) for item in others]),
+                f"So do words that are no class: {words} and others",
+                "Four heat maps of words that are no class.",
+            ),
+            subject.mask_step(paint, result, "The likeliest wins; where it is no class there is background: the masks"),
+        )  # fmt: skip
+
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedConceptAttention":
         stages, phrases = Stages(report), rows_of(classes)[0]
         with stages.stage("encoding the words"):
+            if obstacle := models.obstacle("joint attention"):
+                raise ValueError(obstacle)
             crossing_named(models.backbone, self.layers)  # refuses what the backbone does not have
             taken = {phrase.lower() for phrase in phrases}
             others = [word for word in self.others if word.lower() not in taken]

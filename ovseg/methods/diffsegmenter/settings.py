@@ -2,15 +2,7 @@
 
 from dataclasses import dataclass
 
-from ovseg.methods.knobs import (
-    background_threshold,
-    captioner_name,
-    clip_name,
-    grid_weights,
-    read_layers,
-    refining_stride,
-    sampled_latent,
-)
+from ovseg.methods import knobs
 from ovseg.types import knob
 from ovseg.words.classes import check_prompt
 
@@ -19,7 +11,7 @@ from ovseg.words.classes import check_prompt
 class Settings:
     """The hyper-parameters of DiffSegmenter, with the values of the released code."""
 
-    threshold: float = background_threshold(
+    threshold: float = knobs.background_threshold(
         0.5,
         "Constant score of the background: pixels where no class scores more are background. The released evaluation tries"
         " 0.30 to 0.74.",
@@ -32,19 +24,12 @@ class Settings:
         group="main",
         high=999,
     )
-    draws: int = knob(
-        1,
-        "How many different noises are tried at each level; their results are averaged. The released code uses 1.",
-        label="Noise samples",
-        group="main",
-        low=1,
-        high=16,
-    )
-    stride_weights: tuple[float, ...] = grid_weights(
+    draws: int = knobs.noise_samples(" at each level; their results are averaged", "main")
+    stride_weights: tuple[float, ...] = knobs.grid_weights(
         (0.1, 0.1, 0.5, 0.3),
         ". The released code's 0.1, 0.1, 0.5, 0.3 are for the 64, 32, 16 and 8 grids of Stable Diffusion.",
     )
-    layers: tuple[int, ...] = read_layers("all")
+    layers: tuple[int, ...] = knobs.read_layers("all")
     refinements: int = knob(
         1,
         "How often the maps are multiplied by the self-attention, which spreads them over whole objects. 0 leaves it out;"
@@ -53,7 +38,7 @@ class Settings:
         group="main",
         high=5,
     )
-    refine_stride: int = refining_stride(
+    refine_stride: int = knobs.refining_stride(
         "At which grid of self-attention the maps are refined: 1 is the finest, as in the released code, 2 has half of its"
         " rows and columns, and so on."
     )
@@ -82,7 +67,7 @@ class Settings:
         " with the class. The released code does both.",
         label="Prompts completed by the captioner",
     )
-    captioner: str = captioner_name(
+    captioner: str = knobs.captioner_name(
         "completes the prompts and describes the picture to the filter", "blip-large", "BLIP large"
     )
     greedy: bool = knob(
@@ -97,13 +82,13 @@ class Settings:
         " its aspect.",
         label="Picture squashed to a square",
     )
-    sampled: bool = sampled_latent("the picture's")
+    sampled: bool = knobs.sampled_latent("the picture's")
     filtered: bool = knob(
         False,
         "Leave out classes that neither CLIP nor two captions of the picture find, as the released label files do.",
         label="Classes filtered by CLIP and captions",
     )
-    clip: str = clip_name(
+    clip: str = knobs.clip_name(
         "the filter looks with, and in whose text network it compares words", "ViT-L/14", label="CLIP of the filter"
     )
 

@@ -49,6 +49,7 @@ class FASeg(Reader):
         code="https://github.com/chequanghuy/FA-Seg",
     )
     released: ClassVar[Mapping[str, object]] = {"captioned": True}
+    network_fields: ClassVar[tuple[str, ...]] = ("stride_weights", "self_weights")
     floors: ClassVar[tuple[Floor, ...]] = (Floor(0.83), Floor(0.81, backbone="pocket-sd3"))
     caption_use: ClassVar[str] = "as published tells it to the network before the words"
 
@@ -91,12 +92,6 @@ class FASeg(Reader):
         small = {"prompt": checkpoint.template, "between": " and ", "power": 1.0}
         small |= {"timestep": 500, "threshold": 0.5} if checkpoint.joint else {"timestep": 100, "threshold": 0.4}
         return own | (small if checkpoint.is_small_world else {})
-
-    @classmethod
-    def stand_ins(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
-        """The grids of another network are its own."""
-        own = ("stride_weights", "self_weights")
-        return {name: value for name, value in cls.suited(checkpoint).items() if name in own}
 
     def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
         return {"captioner": models.captioner} if self.captioned else {}

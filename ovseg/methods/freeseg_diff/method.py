@@ -86,6 +86,7 @@ class FreeSegDiff(Settings, Method):
     )
 
     released_on: ClassVar[str] = "sd14"
+    network_fields: ClassVar[tuple[str, ...]] = ("query_stride", "grid_stride")
     released: ClassVar[Mapping[str, object]] = {
         "captioner": "blip-base", "beginning": "a picture of ", "least_tokens": 10, "every_vote": True,
         "clip": "ViT-B-32-quickgelu/openai", "squashed": True, "sampled": True, "algorithm": "scikit-learn",
@@ -105,23 +106,15 @@ class FreeSegDiff(Settings, Method):
 
     @classmethod
     def suited(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
-        """The released grids; what suits a small world was chosen on scenes that nothing was trained on (docs/pocket.md)."""
-        if not checkpoint.is_small_world:
-            return cls._grids(checkpoint)
+        """The strides of the grids of 16 x 16 and 32 x 32 places, which the released code reads and clusters.
+
+        What suits a small world was chosen on scenes that nothing was trained on (docs/pocket.md).
+        """
+        grids = {"query_stride": checkpoint.stride_of(16), "grid_stride": checkpoint.stride_of(32)}
         # Larger pictures gain nothing from finer edges: the masks come from a coarse grid.
         small = {"vocabulary": "open", "timestep": 200, "refinement": "pamr", "refine_side": checkpoint.side}
         last = {"layers": checkpoint.last_third, "timestep": 100, "clusters": 6} if checkpoint.joint else {}
-        return cls._grids(checkpoint) | small | last
-
-    @classmethod
-    def stand_ins(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
-        """The backbone's own networks where it needs them, and the strides at which it has the released grids."""
-        return {**super().stand_ins(checkpoint), **cls._grids(checkpoint)}
-
-    @staticmethod
-    def _grids(checkpoint: Checkpoint) -> dict[str, object]:
-        """The strides of the grids of 16 x 16 and 32 x 32 places, which the released code reads and clusters."""
-        return {"query_stride": checkpoint.stride_of(16), "grid_stride": checkpoint.stride_of(32)}
+        return grids | (small | last if checkpoint.is_small_world else {})
 
     def rows(self, models: Models, phrases: Sequence[str], image_hw: tuple[int, int]) -> int:
         return self.draws
@@ -187,13 +180,11 @@ class PreparedFreeSegDiff(Prepared):
             similar = self.similarity(self.pictures(image, inside), candidates)
             chosen = naming.assign(similar, candidates.allowed, method.one_each)
         with stages.stage("refining the edges", 0.8):
-            named = [mask.float() for mask in inside]
-            todo = [k for k, name in enumerate(chosen) if name is not None]
+            named = [mask.float() for mask, name in zip(inside, chosen, strict=True) if name is not None]
             progress, longest = stages.progress("refining the edges", 0.8, 1.0), method.refine_side
-            moved = refined(image, [named[k] for k in todo], method.refinement, models.device, longest, progress)
-            for k, mask in zip(todo, moved, strict=True):
-                named[k] = mask
-            scores = scores_of(named, chosen, len(candidates.names))
+            moved = iter(refined(image, named, method.refinement, models.device, longest, progress))
+            masks = [mask.float() if name is None else next(moved) for mask, name in zip(inside, chosen, strict=True)]
+            scores = scores_of(masks, chosen, len(candidates.names))
 
         def evidence() -> tuple[Evidence, ...]:
             seen = self.pictures(image, masks_of(clusters, image.shape[:2]))

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ovseg.limits import quoted
-from ovseg.methods.knobs import captioner_name, clip_name, read_layers, sampled_latent
+from ovseg.methods.knobs import captioner_name, clip_name, noise_level, noise_samples, read_layers, sampled_latent
 from ovseg.models import Models
 from ovseg.reading.recipe import crossing_named
 from ovseg.types import knob
@@ -62,19 +62,8 @@ class Settings:
         " colours of the picture.",
         label="Features that are clustered",
     )
-    timestep: int = knob(
-        0,
-        "How much noise is added to the picture before the network looks at it. The released code uses 0.",
-        label="Noise level",
-        high=999,
-    )
-    draws: int = knob(
-        1,
-        "How many different noises are tried; the features are averaged over them. The released code uses 1.",
-        label="Noise samples",
-        low=1,
-        high=16,
-    )
+    timestep: int = noise_level(0, "The released code uses 0.", "more")
+    draws: int = noise_samples("; the features are averaged over them")
     query_stride: int = knob(
         4,
         "Which cross-attention layers give the features: 4 means those of the 16 x 16 grid where the latent has 64 x 64, as"

@@ -48,6 +48,7 @@ class GoCA(Reader):
         code="https://github.com/Darkbblue/goca",
     )
     released: ClassVar[Mapping[str, object]] = {"renormalised": False}
+    network_fields: ClassVar[tuple[str, ...]] = ("reference", "refine_stride")
     floors: ClassVar[tuple[Floor, ...]] = (Floor(0.81), Floor(0.73, backbone="pocket-sd3"))
 
     offset: float = knob(
@@ -120,12 +121,6 @@ class GoCA(Reader):
         small |= {"timestep": 500} if checkpoint.joint else {}
         own = {"reference": middle_of_second_grid(checkpoint.cross_strides), "refine_stride": checkpoint.finest_stride}
         return own | (small if checkpoint.is_small_world else {})
-
-    @classmethod
-    def stand_ins(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
-        """Another network has its own reference, and its own grid whose self-attention says what belongs together."""
-        own = {name: cls.suited(checkpoint)[name] for name in ("reference", "refine_stride")}
-        return {name: value for name, value in own.items() if value != getattr(cls(), name)}
 
     def recipe(self) -> Recipe:
         return Recipe(

@@ -37,14 +37,18 @@ from torch import Tensor
 from ovseg.backbones.base import Sampling, Text, query_states
 from ovseg.maths.maps import best_of_each, principal
 from ovseg.methods.base import Method, Network, Prepared
-from ovseg.methods.grounded_diffusion import about
-from ovseg.methods.knobs import background_threshold
+from ovseg.methods.knobs import background_threshold, noise_level
 from ovseg.methods.records import Floor
+from ovseg.methods.strips import Painter, Step, Subject
 from ovseg.models import Models
 from ovseg.pretrained.grounding import QUERY, Grounding, WordMaps, features_of_pair, sentence_pair
 from ovseg.progress import Report, Stages, silent
-from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
-from ovseg.words.classes import ClassWord, prompt_of, rows_of
+from ovseg.scene import from_prompt
+from ovseg.types import BACKGROUND, Evidence, Paper, Scene, Segmentation, knob
+from ovseg.words.classes import ClassWord, indefinite, prompt_of, rows_of
+
+DRAWN_SEED = 2  # of the picture that is drawn for the strip
+DRAWN_ON = "road"  # in that picture
 
 
 @dataclass(frozen=True)
@@ -74,19 +78,11 @@ class GroundedDiffusion(Method):
 
     caption_use: ClassVar[str] = "takes it for the prompt"
     floors: ClassVar[tuple[Floor, ...]] = (Floor(0.77), Floor(0.82, backbone="pocket-sd3"))
-    strip = about.strip
 
     threshold: float = background_threshold(
         0.5, "Probability that a pixel needs to belong to a class. The released code uses 0.5."
     )
-    timestep: int = knob(
-        1,
-        "How much noise is added to the picture before the network looks at it. The released code uses 1; a figure of the"
-        " paper finds 5 best.",
-        label="Noise level",
-        group="main",
-        high=999,
-    )
+    timestep: int = noise_level(1, "The released code uses 1; a figure of the paper finds 5 best.")
     module: str = knob(
         "S1",
         "Which trained module is used: the name of the class split that it was trained on, or the path of a folder.",
@@ -144,6 +140,34 @@ class GroundedDiffusion(Method):
 
     def helpers(self, models: Models) -> dict[str, Callable[[], Network]]:
         return {"grounding": lambda: models.grounding(self.module)}
+
+    def strip(self, subject: Subject, paint: Painter) -> tuple[Step, ...]:
+        """A picture drawn from a prompt, its features fused, what the word's query looked at, its mask; then the scene's."""
+        models, word = subject.models, subject.classes[-1]
+        prompt = f"a photo of {indefinite(word.name)} on {DRAWN_ON}"
+        drawn = from_prompt(models, prompt, DRAWN_SEED)
+        result = self.segment(models, drawn, (word,))
+        finest = [item for item in result.evidence if item.group == "Features"][-1]
+        order = (BACKGROUND, *(known.name for known in subject.classes))
+        (looked,) = (item for item in result.evidence if item.group == "Queries")
+        return (
+            Step(drawn.image, f"Drawn from the prompt “{prompt}”", f"A generated picture of {indefinite(word.name)}."),
+            Step(
+                finest.images[0], "Features of all resolutions, fused; three strongest components as colours",
+                f"A picture in false colours, in which the {word.name} stands out.",
+            ),
+            Step(
+                paint.heat_over(drawn.image, looked.map), f"Where the query “{word.name}” looks, in squares of 4 x 4 places",
+                f"A heat map over the picture, bright in a few places of the {word.name}.",
+            ),
+            Step(
+                paint.masks(result, order=order), "The word's vector times the features: the mask",
+                f"The {word.name} under one colour.",
+            ),
+            subject.mask_step(
+                paint, self.segment(models, subject.scene, subject.classes), "The same module on a picture that is given"
+            ),
+        )  # fmt: skip
 
     def prepare(
         self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent

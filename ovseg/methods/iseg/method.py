@@ -48,6 +48,7 @@ class ISeg(Reader):
     )
     released: ClassVar[Mapping[str, object]] = {"heads_read": (1, 2)}
     released_on: ClassVar[str] = "sd21"
+    network_fields: ClassVar[tuple[str, ...]] = ("heads_read", "stride_weights", "refine_stride")
     floors: ClassVar[tuple[Floor, ...]] = (Floor(0.83), Floor(0.8, backbone="pocket-sd3"))
 
     background: Literal["left-over", "threshold"] = knob(
@@ -106,21 +107,15 @@ class ISeg(Reader):
 
     @classmethod
     def suited(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
-        """The grids by what they tell; a small world's self-attention is too weak for many rounds."""
+        """The grids by what they tell, and all heads; a small world's self-attention is too weak for many rounds."""
         if checkpoint.grid_weights == Checkpoint.grid_weights:
             return {}
-        own = {"stride_weights": checkpoint.grid_weights, "refine_stride": checkpoint.finest_stride}
+        own = {
+            "heads_read": (), "stride_weights": checkpoint.grid_weights, "refine_stride": checkpoint.finest_stride,
+        }  # fmt: skip
         small = {"prompt": checkpoint.template, "others": ("sky", "grass"), "emphasis": 1.0, "rounds": 1}
         small |= {"timestep": 500} if checkpoint.joint else {}
         return own | (small if checkpoint.is_small_world else {})
-
-    @classmethod
-    def stand_ins(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
-        """On another network the heads' numbers mean nothing, and its grids are its own."""
-        if checkpoint.grid_weights == Checkpoint.grid_weights:
-            return {}
-        same = ("stride_weights", "refine_stride")
-        return {"heads_read": ()} | {name: value for name, value in cls.suited(checkpoint).items() if name in same}
 
     def recipe(self) -> Recipe:
         return Recipe(

@@ -1,6 +1,6 @@
 """What it takes to make prototypes of some classes, before it is done."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,7 +10,6 @@ import torch
 from ovseg.backbones.base import Capture
 from ovseg.maths.flops import flop_counter, seconds_of
 from ovseg.methods.ovdiff.settings import Settings
-from ovseg.methods.ovdiff.store import store_of
 from ovseg.models import Models
 
 
@@ -31,11 +30,11 @@ def cost_of(models: Models, settings: Settings, phrases: int) -> BuildCost:
     come on top.
     """
     backbone = models.backbone
-    latent = backbone.encode(np.zeros((*backbone.square_hw(), 3), np.uint8))
+    blank = np.zeros((*backbone.square_hw(), 3), np.uint8)
+    latent = backbone.encode(blank)
     row = partial(backbone.trace, latent, backbone.encode_text([""], [""]), settings.timestep, Capture(), 0)
     row_flops, row_seconds = _counted(row, models.device)
     drawn_flops, drawn_seconds = _counted(partial(backbone.decode, latent), models.device)
-    blank = np.zeros((*backbone.square_hw(), 3), np.uint8)
     read_flops, read_seconds = _counted(partial(backbone.encode, blank), models.device)
     pictures = phrases * settings.images
     drawing, reading = pictures * settings.steps * 2, pictures * ("diffusion" in settings.extractors)
@@ -52,12 +51,6 @@ def build_cost(models: Models, settings: Settings, classes: int) -> str:
         f" {cost.feature_rows} for features; {cost.flops / 1e12:.1f} TFLOP, about {cost.seconds / 60:.1f} minutes on"
         f" {models.device} if none is there yet"
     )
-
-
-def without_prototypes(models: Models, settings: Settings, phrases: Sequence[str]) -> tuple[str, ...]:
-    """The phrases of which an extractor has no prototypes in the store yet: their pictures must be drawn first."""
-    store, made_by = store_of(models), {e: settings.made_by(models, e) for e in settings.extractors}
-    return tuple(p for p in phrases if not all(store.holds(p, e, described) for e, described in made_by.items()))
 
 
 @torch.no_grad()

@@ -9,11 +9,12 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from ovseg.backbones import Capture, Site
+from ovseg.backbones import Capture
 from ovseg.backbones.base import Text
 from ovseg.maths.maps import resize
 from ovseg.methods.ovdiff.settings import Settings, parse_numbers
 from ovseg.models import Models
+from ovseg.reading.recipe import crossing_named
 from ovseg.scene import POSTERIOR, squashed
 
 TOGETHER = 8  # pictures that go through a network at once
@@ -71,7 +72,9 @@ class Extractor:
         sample_seed = seed + POSTERIOR * (not self.is_support) if settings.sampled else None
         fitted = [squashed(image, hw) if settings.plain else resized(image, hw) for image in images]
         latents = torch.cat([backbone.encode(pixels, sample_seed=sample_seed) for pixels in fitted])
-        sites = _sites(self.models, settings)
+        if obstacle := settings.unfit(self.models):
+            raise ValueError(obstacle)
+        sites = crossing_named(backbone, parse_numbers(settings.sites))
         capture = Capture(queries=sites)
         for part in latents.split(backbone.rows_per_pass(tuple(latents.shape[-2:]), capture)):
             trace = backbone.trace(part, self.nothing.repeated(len(part)), settings.timestep, capture, seed)
@@ -79,14 +82,6 @@ class Extractor:
             for row in range(len(part)):
                 queries = (trace.queries[site][row : row + 1].float() for site in sites)
                 yield torch.cat([resize(query, trace.latent_hw) for query in queries], 1)[0]
-
-
-def _sites(models: Models, settings: Settings) -> tuple[Site, ...]:
-    """The cross-attention of the numbers in `sites`, counted in the order of computing."""
-    if obstacle := settings.unfit(models):
-        raise ValueError(obstacle)
-    crossing = [site for site in models.backbone.sites if site.kind == "cross"]
-    return tuple(crossing[number] for number in parse_numbers(settings.sites))
 
 
 def _within(image: np.ndarray, longest: int, plain: bool) -> np.ndarray:

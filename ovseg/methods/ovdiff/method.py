@@ -59,6 +59,7 @@ from ovseg.methods.ovdiff.prefilter import Things, chosen_classes, which_are_stu
 from ovseg.methods.ovdiff.prototypes import make_prototypes
 from ovseg.methods.ovdiff.random_prototypes import keep_random_prototypes
 from ovseg.methods.ovdiff.settings import Settings
+from ovseg.methods.ovdiff.store import store_of
 from ovseg.methods.protocol import Protocol
 from ovseg.methods.records import AblationRow, Floor, ShownRun
 from ovseg.models import Models
@@ -166,7 +167,9 @@ class OVDiff(Settings, Method):
         return working_hw(self, image_hw)
 
     def undrawn(self, models: Models, phrases: Sequence[str]) -> tuple[str, ...]:
-        return cost.without_prototypes(models, self, phrases)
+        """Those of which an extractor has no prototypes in the store yet."""
+        store, made_by = store_of(models), {e: self.made_by(models, e) for e in self.extractors}
+        return tuple(p for p in phrases if not all(store.holds(p, e, described) for e, described in made_by.items()))
 
     def drawing_seconds(self, models: Models, phrases: int) -> float:
         return cost.cost_of(models, self, phrases).seconds

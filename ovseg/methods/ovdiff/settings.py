@@ -263,12 +263,11 @@ class Settings:
             deciding |= {"sites": self.sites, "timestep": self.timestep}
         # What is as it always was is left out, so that files that were made before these settings still count.
         others = {"skip_empty": self.skip_empty, "by_library": self.by_library}
-        if kind == "diffusion":
-            others |= {"sampled": self.sampled}
-        if kind == "dino":
-            others |= {"plain": self.plain}
-        if kind == "clip":
-            others |= {"clip_side": self.clip_sides[1], "imagenet": self.imagenet}
+        others |= {
+            "diffusion": {"sampled": self.sampled},
+            "dino": {"plain": self.plain},
+            "clip": {"clip_side": self.clip_sides[1], "imagenet": self.imagenet},
+        }.get(kind, {})
         return deciding | {name: value for name, value in others.items() if value}
 
 

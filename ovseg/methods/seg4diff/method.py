@@ -32,9 +32,8 @@ from ovseg.maths.maps import best_of_each, normalise, resize
 from ovseg.methods.base import Method, Prepared
 from ovseg.methods.knobs import background_threshold, noise_level
 from ovseg.methods.records import Floor
-from ovseg.methods.seg4diff import about
-from ovseg.methods.seg4diff.about import RECEIVED, WORDLESS
 from ovseg.methods.seg4diff.slots import regions
+from ovseg.methods.strips import Painter, Step, Subject
 from ovseg.models import Models
 from ovseg.progress import Report, Stages, silent
 from ovseg.reading.layers import middle_of_second_grid
@@ -42,6 +41,8 @@ from ovseg.reading.prompts import Sentence, all_in_one, as_few
 from ovseg.reading.recipe import crossing_at, told
 from ovseg.types import Evidence, Paper, Scene, Segmentation, knob
 from ovseg.words.classes import ClassWord, rows_of
+
+RECEIVED, WORDLESS = "What the words receive", "Segments without words"
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Seg4Diff(Method):
     )
     released: ClassVar[Mapping[str, object]] = {"scale": "none", "threshold": 0.0}
     released_on: ClassVar[str] = "sd3m"
+    network_fields: ClassVar[tuple[str, ...]] = ("layer",)
     floors: ClassVar[tuple[Floor, ...]] = (Floor(0.7), Floor(0.72, backbone="pocket-sd3"))
-    strip = about.strip
 
     scale: Literal["min-max", "none"] = knob(
         "min-max",
@@ -112,11 +113,6 @@ class Seg4Diff(Method):
         deeper = {"layer": len(strides) // 2, "threshold": 0.1} if small and checkpoint.joint else {}
         return {"layer": layer} | own | deeper
 
-    @classmethod
-    def stand_ins(cls, checkpoint: Checkpoint) -> Mapping[str, object]:
-        """A network with another number of layers has another one of them."""
-        return {"layer": cls.suited(checkpoint)["layer"]}
-
     @property
     def stretched(self) -> bool:
         return self.scale == "min-max"
@@ -136,6 +132,25 @@ class Seg4Diff(Method):
             ValueError: the backbone has no such layer.
         """
         return crossing_at(backbone, self.layer, "layer must be one of")
+
+    def strip(self, subject: Subject, paint: Painter) -> tuple[Step, ...]:
+        """Words, what the first receives in one layer, what the padding of an empty prompt receives, masks."""
+        result = self.segment(subject.models, subject.scene, subject.classes)
+        received = next(item for item in result.evidence if item.group == RECEIVED)
+        (wordless,) = (item for item in result.evidence if item.group == WORDLESS)
+        return (
+            subject.picture_step(),
+            Step(
+                paint.heat_over(subject.scene.image, received.map),
+                f"The share of each place's attention that “{subject.first}” receives in one layer",
+                f"A heat map over the picture, brightest on the {subject.first}.",
+            ),
+            Step(
+                paint.regions(wordless, subject.scene.image), "Without words: an empty prompt's padding divides the picture",
+                "The picture in flat colours, one for each segment.",
+            ),
+            subject.mask_step(paint, result, "The strongest word above a threshold wins: the masks"),
+        )  # fmt: skip
 
     def prepare(self, models: Models, classes: tuple[ClassWord, ...], report: Report = silent) -> "PreparedSeg4Diff":
         stages = Stages(report)
