@@ -156,6 +156,10 @@ class Trace:
         by_row = mean_spread([self.states[site] for site in sites], self.text.packed(maps.flatten(1)), times)
         return self.text.unpacked(by_row).reshape(maps.shape)
 
+    def phrases_by_stride(self) -> dict[int, Float[Tensor, "p _y _x"]]:
+        """Unweighted mean of the attention to the phrases over the sites of each stride."""
+        return mean_by_stride(self.phrases)
+
 
 @dataclass(frozen=True)
 class Watch:
